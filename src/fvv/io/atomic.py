@@ -1,0 +1,68 @@
+"""Writing so that a file is either whole or not there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fvv.errors import FvvError, OutputExistsError
+
+
+@contextmanager
+def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside the target; rename it into place when the block ends without error.
+
+    Args:
+        path: file or folder to make; parents are created. The temporary path keeps its suffixes.
+        overwrite: replace what is there; otherwise refuse.
+
+    Raises:
+        OutputExistsError: the target exists and overwrite is False.
+        FvvError: the target cannot be written (permission, full disk).
+    """
+    if path.exists() and not overwrite:
+        raise OutputExistsError("already there", file=path, hint="use --overwrite to replace it")
+    temporary = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if temporary.is_dir():
+            _replace_folder(temporary, path)
+        else:
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+    except OSError as error:
+        raise FvvError(f"cannot write: {error.strerror or error}", file=path) from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_write(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes, *, overwrite: bool = True) -> None:
+    """Write bytes atomically."""
+    with atomic_write(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(content)
+
+
+def _replace_folder(temporary: Path, path: Path) -> None:
+    # A folder cannot be renamed onto a full one: move the old one aside first.
+    if path.exists():
+        aside = path.with_name(f".partial-{secrets.token_hex(4)}-old-{path.name}")
+        path.rename(aside)
+        temporary.rename(path)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        temporary.rename(path)

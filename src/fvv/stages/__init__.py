@@ -1,0 +1,1 @@
+"""One file per verb: each reads top to bottom, from files to files."""
