@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 
 import numpy as np
 
@@ -82,6 +83,7 @@ class Case:
         b0, b1000: float64 images.
         stroke_roi, flair_visible_roi: bool volumes, None where there is no file (a new patient).
         mask: bool brain mask given by the user, or None.
+        b1000_file: where b1000 came from; what is written takes its q-form and s-form from there.
         notes: what the reader had to say ("flairviz_roi.nii.gz resampled onto b1000").
     """
 
@@ -91,6 +93,7 @@ class Case:
     stroke_roi: Volume | None = None
     flair_visible_roi: Volume | None = None
     mask: Volume | None = None
+    b1000_file: Path | None = None
     notes: tuple[str, ...] = ()
 
 

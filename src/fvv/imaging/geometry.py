@@ -1,0 +1,161 @@
+"""From the native grid to the working grid and back.
+
+The working grid is 256 x 256 in plane; slices are never touched. Forward: reorient (only where the stored axes are not
+the usual axial ones), zoom each slice, pad or crop about the centre. Back: undo each of these in turn.
+"""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+from skimage.transform import rescale, resize
+
+from fvv.arrays import BoolArray, FloatArray
+from fvv.data import InPlaneGrid, Orientation, Volume
+
+SHRINK_OVER = 272
+ENLARGE_UNDER = 240
+"""In-plane sizes between these are left as they are (the reference pipeline's bounds, voxels)."""
+_AXIAL: Orientation = ((0, 1), (1, 1), (2, 1))
+
+
+def corner_displacement_mm(a: Volume, b: Volume) -> float:
+    """Largest distance between the same corner voxel of two grids of one shape, mm."""
+    far = np.array(a.array.shape) - 1
+    corners = np.array([[i, j, k, 1] for i in (0, far[0]) for j in (0, far[1]) for k in (0, far[2])], dtype=float)
+    difference = corners @ (a.affine - b.affine).T
+    return float(np.sqrt((difference[:, :3] ** 2).sum(axis=1)).max())
+
+
+def resample_onto(volume: Volume, like: Volume, *, order: int) -> Volume:
+    """Resample onto another grid: order 0 is nearest (ROIs, dtype kept), 1 linear (images). Outside is 0."""
+    to_source = np.linalg.inv(volume.affine) @ like.affine
+    array = ndimage.affine_transform(
+        volume.array.astype(np.float64), to_source[:3, :3], to_source[:3, 3], output_shape=like.array.shape, order=order
+    )
+    return Volume(array > 0.5 if volume.array.dtype == bool else array, like.affine)
+
+
+def plan_grid(volume: Volume, size: int = 256) -> InPlaneGrid:
+    """Work out how a native grid becomes the working grid.
+
+    The zoom is the reference's rule: with in-plane sizes nx, ny, scale 1; if either is under 240, min(size/nx,
+    size/ny); if either is over 272, max(size/nx, size/ny), and this later rule wins.
+    """
+    orientation = _orientation(volume)
+    shape = volume.array.shape
+    grid = InPlaneGrid((shape[0], shape[1], shape[2]), volume.affine, orientation, scale=1.0, size=size)
+    nx, ny, _ = grid.oriented_shape
+    scale = 1.0
+    if min(nx, ny) < ENLARGE_UNDER * size / 256:
+        scale = min(size / nx, size / ny)
+    if max(nx, ny) > SHRINK_OVER * size / 256:
+        scale = max(size / nx, size / ny)
+    return InPlaneGrid(grid.native_shape, volume.affine, orientation, scale=scale, size=size)
+
+
+def to_working_grid(array: FloatArray | BoolArray, grid: InPlaneGrid) -> FloatArray | BoolArray:
+    """Bring an image (linear, anti-aliased when shrinking) or a mask (bool: nearest) onto the working grid.
+
+    Args:
+        array: (i, j, k) on the native grid.
+        grid: from `plan_grid`.
+
+    Returns:
+        (size, size, slices), float64 or bool.
+    """
+    return pad_or_crop(scale_slices(array, grid), grid.size)
+
+
+def scale_slices(array: FloatArray | BoolArray, grid: InPlaneGrid) -> FloatArray | BoolArray:
+    """The first half of `to_working_grid`: reorient and zoom, without padding or cropping."""
+    oriented = _reorient(array, grid.orientation)
+    if grid.scale == 1.0:
+        return oriented
+    scaled = np.empty(grid.scaled_shape, dtype=oriented.dtype)
+    for k in range(oriented.shape[2]):
+        scaled[..., k] = rescale(oriented[..., k], grid.scale)
+    return scaled
+
+
+def pad_or_crop(array: FloatArray | BoolArray, size: int) -> FloatArray | BoolArray:
+    """Pad with 0 or crop the two in-plane axes to `size`, about the centre, the smaller half first."""
+    for axis in (0, 1):
+        before, after = _margins(array.shape[axis], size)
+        if before < 0 or after < 0:
+            array = array.take(range(-before, array.shape[axis] + after), axis=axis)
+        elif before or after:
+            pads = [(0, 0)] * array.ndim
+            pads[axis] = (before, after)
+            array = np.pad(array, pads)
+    return array
+
+
+def restore_to_native(array: np.ndarray, grid: InPlaneGrid) -> np.ndarray:
+    """Bring a result from the working grid back to the native grid.
+
+    Args:
+        array: (size, size, slices); bool masks go back by nearest neighbour, counts (uint8 votes) linearly and rounded.
+        grid: the grid of the case.
+
+    Returns:
+        (i, j, k) on the native grid, of the dtype that came in. What the forward crop had cut off is 0.
+    """
+    nx, ny, _ = grid.scaled_shape
+    for axis, length in ((0, nx), (1, ny)):
+        before, after = _margins(length, grid.size)
+        if before < 0 or after < 0:
+            pads = [(0, 0)] * array.ndim
+            pads[axis] = (-before, -after)
+            array = np.pad(array, pads)
+        elif before or after:
+            array = array.take(range(before, before + length), axis=axis)
+    if grid.scale != 1.0:
+        array = _resize_slices(array, grid.oriented_shape)
+    return _undo_orientation(array, grid.orientation)
+
+
+def fraction_kept(mask: BoolArray, size: int) -> float:
+    """Share of a scaled mask (not yet cropped) that cropping to `size` keeps; 1.0 for an empty mask."""
+    whole = int(mask.sum())
+    return int(pad_or_crop(mask, size).sum()) / whole if whole else 1.0
+
+
+def _margins(length: int, size: int) -> tuple[int, int]:
+    """Voxels to add (positive) or cut (negative) before and after, the smaller half first."""
+    change = size - length
+    half = abs(change) // 2
+    return (half, change - half) if change >= 0 else (-half, -(abs(change) - half))
+
+
+def _orientation(volume: Volume) -> Orientation:
+    found = nib.orientations.io_orientation(volume.affine)
+    # Left-right may run either way: such images are kept as stored, as the reference does.
+    if found[0, 0] == 0 and tuple(found[1]) == (1, 1) and tuple(found[2]) == (2, 1):
+        return _AXIAL
+    return tuple((int(axis), int(flip)) for axis, flip in found)
+
+
+def _reorient(array: np.ndarray, orientation: Orientation) -> np.ndarray:
+    if orientation == _AXIAL:
+        return array
+    return np.ascontiguousarray(nib.orientations.apply_orientation(array, np.array(orientation)))
+
+
+def _undo_orientation(array: np.ndarray, orientation: Orientation) -> np.ndarray:
+    if orientation == _AXIAL:
+        return array
+    back = nib.orientations.ornt_transform(np.array(_AXIAL), np.array(orientation))
+    return np.ascontiguousarray(nib.orientations.apply_orientation(array, back))
+
+
+def _resize_slices(array: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    restored = np.empty(shape, dtype=array.dtype)
+    for k in range(shape[2]):
+        if array.dtype == bool:
+            restored[..., k] = resize(array[..., k], shape[:2], order=0)
+        else:
+            values = resize(array[..., k].astype(np.float64), shape[:2], order=1, preserve_range=True)
+            restored[..., k] = np.rint(values).astype(array.dtype)
+    return restored

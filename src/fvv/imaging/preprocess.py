@@ -1,0 +1,94 @@
+"""From an examination as read to what the network sees: one function for training, testing and new patients."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fvv.arrays import BoolArray, FloatArray
+from fvv.config import PreprocessingProfile
+from fvv.data import Case, Finding, InPlaneGrid, PreparedCase, Severity
+from fvv.errors import FvvError, MaskError
+from fvv.imaging.brain import otsu_mask, robust_mask
+from fvv.imaging.geometry import fraction_kept, pad_or_crop, plan_grid, scale_slices, to_working_grid
+from fvv.imaging.intensity import reference_voxels, zscore
+
+CROP_WARNING = 0.995
+"""A crop that keeps less than this share of the brain is worth a warning."""
+
+
+def preprocess_case(case: Case, profile: PreprocessingProfile) -> PreparedCase:
+    """Prepare one examination.
+
+    Steps: reorient and zoom in plane; brain mask; pad or crop to the working grid; z-scores inside the mask; cut the
+    stroke ROI to the brain and the FLAIR-visible ROI to the stroke.
+
+    Args:
+        case: images on one native grid; a mask, where given, is used whatever the profile's method.
+        profile: the preprocessing the network was, or will be, trained with.
+
+    Raises:
+        MaskError: no brain found, or no mask given where the profile asks for one.
+    """
+    try:
+        return _preprocess(case, profile)
+    except FvvError as error:
+        raise error.for_patient(case.patient) from error
+
+
+def _preprocess(case: Case, profile: PreprocessingProfile) -> PreparedCase:
+    grid = plan_grid(case.b1000, profile.grid_size)
+    findings = [Finding("reader-note", note, Severity.NOTE) for note in case.notes]
+    b0 = scale_slices(case.b0.array, grid)
+    b1000 = scale_slices(case.b1000.array, grid)
+
+    whole_brain = _brain_mask(case, b0, b1000, grid, profile)
+    if not whole_brain.any():
+        raise MaskError("the brain mask is empty: nothing can be measured", hint="give a mask file, or another --mask-method")
+    kept = fraction_kept(whole_brain, profile.grid_size)
+    if kept < CROP_WARNING:
+        findings.append(
+            Finding("brain-cut", f"the 256 x 256 grid cuts brain away: {kept:.1%} of the mask is kept", Severity.WARNING)
+        )
+    brain = pad_or_crop(whole_brain, profile.grid_size)
+    b0, b1000 = pad_or_crop(b0, profile.grid_size), pad_or_crop(b1000, profile.grid_size)
+
+    reference = reference_voxels(b1000, brain, outlier_robust=profile.outlier_robust_zscore)
+    stroke = flair_visible = None
+    if case.stroke_roi is not None:
+        stroke = _cut(to_working_grid(case.stroke_roi.array, grid), brain, "stroke ROI", "the brain mask", findings)
+    if case.flair_visible_roi is not None and stroke is not None:
+        drawn = to_working_grid(case.flair_visible_roi.array, grid)
+        flair_visible = _cut(drawn, stroke, "FLAIR-visible ROI", "the stroke ROI", findings)
+    if stroke is not None and not stroke.any():
+        findings.append(Finding("no-lesion-drawn", "the stroke ROI is empty: taken as no lesion", Severity.NOTE))
+    return PreparedCase(
+        patient=case.patient,
+        b0=zscore(b0, reference, clip=profile.clip),
+        b1000=zscore(b1000, reference, clip=profile.clip),
+        brain=brain,
+        stroke=stroke,
+        flair_visible=flair_visible,
+        grid=grid,
+        findings=tuple(findings),
+    )
+
+
+def _brain_mask(
+    case: Case, b0: FloatArray, b1000: FloatArray, grid: InPlaneGrid, profile: PreprocessingProfile
+) -> BoolArray:
+    """Brain mask on the scaled, not yet cropped grid."""
+    if case.mask is not None:
+        return scale_slices(case.mask.array, grid)
+    if profile.mask_method == "otsu":
+        return otsu_mask(b0, b1000)
+    if profile.mask_method == "robust":
+        return robust_mask(b0, b1000)
+    raise MaskError("no brain mask file", hint="add mask.nii.gz, or choose --mask-method robust")
+
+
+def _cut(roi: BoolArray, within: BoolArray, name: str, bound: str, findings: list[Finding]) -> BoolArray:
+    outside = int((roi & ~within).sum())
+    if outside:
+        message = f"{outside} of {int(roi.sum())} voxels of the {name} lay outside {bound} and were cut"
+        findings.append(Finding("roi-cut", message, Severity.NOTE))
+    return np.asarray(roi & within)

@@ -1,0 +1,35 @@
+"""The user's choice of one checkpoint per fold, in a small YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from fvv.errors import ConfigError
+
+
+def read_chosen_checkpoints(path: Path) -> dict[int, Path]:
+    """Read which checkpoint stands for which fold.
+
+    Args:
+        path: YAML file of lines `fold: checkpoint`, such as `0: FVV/fold_0/best.ckpt`; a checkpoint's path is
+            taken from the folder of this file.
+
+    Raises:
+        ConfigError: unreadable, or something else than folds and paths.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"cannot read the choice of checkpoints: {' '.join(str(error).split())}", file=path
+        ) from error
+    if not isinstance(content, dict) or not content:
+        raise ConfigError("expected lines 'fold: checkpoint'", file=path, hint="as 0: FVV/fold_0/best.ckpt")
+    chosen: dict[int, Path] = {}
+    for fold, checkpoint in content.items():
+        if not isinstance(fold, int) or fold < 0 or not isinstance(checkpoint, str):
+            raise ConfigError(f"expected 'fold: checkpoint', got '{fold}: {checkpoint}'", file=path)
+        chosen[fold] = path.parent / checkpoint
+    return chosen
