@@ -1,1 +1,20 @@
-"""One file per verb: each reads top to bottom, from files to files."""
+"""One file per verb; stages meet through files, never through imports."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fvv.data import Failure
+
+
+class StageResult(Protocol):
+    """What every stage gives back."""
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Patients that could not be done, and why."""
+        ...
+
+    def summary(self) -> str:
+        """What was done and where it lies, for people."""
+        ...

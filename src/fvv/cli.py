@@ -1,0 +1,319 @@
+"""The command line: `fvv VERB`. The only place that prints and decides exit codes.
+
+An option either names a path, which a stage takes as an argument, or sets one value of the settings. Settings come from
+the defaults, then the YAML file (`-c`), then `--set`, then the options that were given. What a verb needs is imported
+when it runs, so that `fvv --help` stays quick and `fvv predict` never loads torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from fvv import __version__
+from fvv.config import Config, load_config
+from fvv.errors import FvvError
+from fvv.options import (
+    add_overwrite,
+    add_path,
+    add_preparation_settings,
+    add_setting,
+    add_truth,
+    assignment,
+    fold_and_path,
+)
+from fvv.stages import StageResult
+
+EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130  # argparse itself exits with 2 on wrong usage
+log = logging.getLogger(__name__)
+
+_EXTRA_OF_MODULE = {
+    **dict.fromkeys(("torch", "lightning", "torchmetrics", "tensorboard", "wandb", "onnxscript"), "train"),
+    **dict.fromkeys(("zarr", "onnx", "sklearn", "statsmodels"), "report"),
+    "nilearn": "simulate",
+    **dict.fromkeys(("pydicom", "highdicom"), "dicom"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        argv: the words after `fvv`; None: those this process was started with.
+
+    Returns:
+        0, or 1 where a patient or the whole verb failed, or 130 after Ctrl-C. Wrong usage exits with 2.
+    """
+    options = build_parser().parse_args(argv)
+    _set_up_logging(verbose=options.verbose)
+    try:
+        result: StageResult = options.run(options, _settings(options))
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on where this one ended", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except FvvError as error:
+        return _failed(str(error), verbose=options.verbose)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _failed(f"{where}{error.strerror or error}", verbose=options.verbose)
+    except ModuleNotFoundError as error:
+        extra = _EXTRA_OF_MODULE.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        return _failed(f"{options.verb} needs {error.name} (install it with: pip install 'fvv[{extra}]')")
+    print(result.summary())
+    for failure in result.failures:
+        print(f"failed: {failure.patient}: {failure.reason}", file=sys.stderr)
+    return EXIT_FAILED if result.failures else EXIT_OK
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs and their options; help shows the defaults of `fvv.config`."""
+    parser = argparse.ArgumentParser(
+        prog="fvv",
+        description="FLAIR Visibility Volume: how much of a stroke lesion would show on FLAIR, from b0 and b1000 "
+        "alone. For research use only.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"fvv {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    common = _common_options()
+    for name, (add_options, run) in _VERBS.items():
+        about = (add_options.__doc__ or "").partition("\n")[0]
+        verb = verbs.add_parser(name, help=about, description=about, parents=[common], allow_abbrev=False)
+        add_options(verb)
+        verb.set_defaults(run=run)
+    return parser
+
+
+def _common_options() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("settings and messages")
+    group.add_argument("-c", "--config", type=Path, metavar="FILE", help="YAML file of settings (see configs/)")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=assignment,
+        metavar="KEY=VALUE",
+        help="one setting, such as train.epochs=10; may be repeated",
+    )
+    group.add_argument("--verbose", action="store_true", help="say more, and show where an error came from")
+    return common
+
+
+def _simulate_options(verb: argparse.ArgumentParser) -> None:
+    """Stage 0: make a synthetic cohort."""
+    add_setting(verb, "--cases", key="simulate.cases", meaning="number of examinations")
+    add_setting(verb, "--seed", key="simulate.seed", meaning="same seed, same bytes")
+    add_setting(verb, "--workers", key="simulate.workers", meaning="processes; 0: one per core")
+    add_path(verb, "-o", "--output", default="input_data", meaning="folder to write")
+    add_overwrite(verb)
+
+
+def _simulate(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.stages.simulate import simulate  # noqa: PLC0415
+
+    return simulate(options.output, config.simulate, overwrite=options.overwrite)
+
+
+def _verify_options(verb: argparse.ArgumentParser) -> None:
+    """Stage 0: say what is wrong with a data set, before anything is computed."""
+    add_path(verb, "-i", "--input", default="input_data", meaning="folder of patients")
+    add_preparation_settings(verb, "prepare")
+    add_setting(verb, "--workers", key="prepare.workers", meaning="processes; 0: one per core")
+
+
+def _verify(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.stages.verify import verify  # noqa: PLC0415
+
+    return verify(options.input, config.prepare)
+
+
+def _prepare_options(verb: argparse.ArgumentParser) -> None:
+    """Stage 1: read, mask, normalise and store every patient; draw the folds."""
+    add_setting(verb, "-k", "--kfolds", key="prepare.kfolds", meaning="number of folds")
+    meaning = "share of each fold's remaining persons that select the checkpoint"
+    add_setting(verb, "-v", "--valid_proportion", key="prepare.valid_proportion", meaning=meaning)
+    add_path(verb, "-i", "--input", default="input_data", meaning="folder of patients")
+    add_path(verb, "-o", "--output", default="preprocessed_data", meaning="store to write or to bring up to date")
+    add_path(verb, "--folds", meaning="split file to obey, in place of drawing one")
+    add_setting(verb, "--profile", key="prepare.profile", meaning="preprocessing")
+    add_preparation_settings(verb, "prepare")
+    add_setting(verb, "--seed", key="prepare.seed", meaning="seed of the split")
+    add_setting(verb, "--workers", key="prepare.workers", meaning="processes; 0: one per core")
+    add_overwrite(verb)
+
+
+def _prepare(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.stages.prepare import prepare  # noqa: PLC0415
+
+    return prepare(options.input, options.output, config.prepare, folds=options.folds, overwrite=options.overwrite)
+
+
+def _train_options(verb: argparse.ArgumentParser) -> None:
+    """Stage 2: train the network on one fold, or on all."""
+    which = verb.add_mutually_exclusive_group(required=True)
+    which.add_argument("--fold", type=int, metavar="K", help="train this fold, 0 to kfolds - 1")
+    which.add_argument("--all-folds", action="store_true", help="train every fold, one after the other")
+    add_setting(verb, "-n", "--name", key="train.name", meaning="name of the run")
+    add_truth(verb, "-d", "--debug", key="train.debug", meaning="two batches of everything, nothing kept or logged")
+    add_truth(verb, "-ram", "--preload_RAM", key="train.preload_ram", meaning="hold the whole data set in memory")
+    add_setting(verb, "-w", "--wandb_project", key="train.wandb_project", meaning="Weights & Biases project")
+    add_setting(
+        verb, "--wandb-mode", key="train.wandb_mode", meaning="offline: a run on disk that `wandb sync` can send"
+    )
+    add_setting(verb, "--epochs", key="train.epochs", meaning="at most this many")
+    add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store of prepared patients")
+    add_path(verb, "-o", "--output", default="saved_models", meaning="folder for checkpoints and logs")
+
+
+def _train(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.stages.train import train_all_folds, train_fold  # noqa: PLC0415
+
+    if options.all_folds:
+        return train_all_folds(options.input, options.output, config.train)
+    return train_fold(options.input, options.output, options.fold, config.train)
+
+
+def _convert_options(verb: argparse.ArgumentParser) -> None:
+    """Stage 3: turn the best checkpoint of each fold into an ONNX model, checked against PyTorch."""
+    add_setting(verb, "-n", "--name", key="train.name", meaning="name of the run to convert")
+    verb.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        type=fold_and_path,
+        metavar="FOLD=FILE",
+        help="checkpoint to take for a fold, in place of its best by validation score; may be repeated",
+    )
+    add_path(verb, "--models-file", meaning="YAML file of such choices, fold: checkpoint")
+    add_path(verb, "-i", "--input", default="saved_models", meaning="folder of checkpoints")
+    add_path(verb, "--store", default="preprocessed_data", meaning="store that gives the slabs to check on")
+    add_path(verb, "-o", "--output", default="saved_models_ONNX", meaning="folder for the models")
+
+
+def _convert(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.io.choices import read_chosen_checkpoints  # noqa: PLC0415
+    from fvv.stages.convert import convert  # noqa: PLC0415
+
+    chosen = read_chosen_checkpoints(options.models_file) if options.models_file else {}
+    chosen.update(options.model)
+    return convert(
+        options.input, options.store, options.output, config.convert, name=config.train.name, chosen=chosen or None
+    )
+
+
+def _evaluate_options(verb: argparse.ArgumentParser) -> None:
+    """Stage 4: test every patient with the model of the fold that never saw them."""
+    add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store of prepared patients")
+    add_path(verb, "-m", "--models", default="saved_models_ONNX", meaning="folder of ONNX models")
+    add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")
+    add_setting(
+        verb, "--cutoff", key="evaluate.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely"
+    )
+    add_overwrite(verb)
+
+
+def _evaluate(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.stages.evaluate import evaluate  # noqa: PLC0415
+
+    return evaluate(options.input, options.models, options.output, config.evaluate, overwrite=options.overwrite)
+
+
+def _predict_options(verb: argparse.ArgumentParser) -> None:
+    """Stage 5: segment new patients and answer for each."""
+    source = verb.add_mutually_exclusive_group()
+    source.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="folder of patients, or of one patient")
+    add_path(source, "-d", "--inference_dir", default="input_data", meaning="the same, as an option")
+    add_path(verb, "-m", "--models", default="saved_models_ONNX", meaning="folder of ONNX models")
+    add_path(verb, "-o", "--output", meaning="folder for the results (default: beside each patient's images)")
+    verb.add_argument(
+        "-f",
+        "--favorite",
+        type=str.upper,
+        choices=sorted(_DEVICES),
+        help="where to compute; GPU falls back to the CPU where there is none (default: GPU)",
+    )
+    add_setting(verb, "--cutoff", key="predict.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
+    add_preparation_settings(verb, "predict")
+    add_setting(verb, "--b0-index", key="predict.preprocess.b0_index", meaning="volume of a 4D b0 file, from 0")
+    add_setting(
+        verb, "--b1000-index", key="predict.preprocess.b1000_index", meaning="volume of a 4D b1000 file, from 0"
+    )
+    add_setting(verb, "--threads", key="predict.threads", meaning="0: one per core")
+    add_setting(verb, "--overwrite", key="predict.overwrite", meaning="replace results that are already there")
+
+
+_DEVICES = {"GPU": "auto", "CPU": "cpu"}
+
+
+def _predict(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.stages.predict import predict  # noqa: PLC0415
+
+    settings = config.predict
+    if options.favorite is not None:
+        settings = settings.model_copy(update={"device": _DEVICES[options.favorite]})
+    return predict(options.input or options.inference_dir, options.models, options.output, settings)
+
+
+def _demo_options(verb: argparse.ArgumentParser) -> None:
+    """All stages, one after the other, on a small synthetic cohort; ends with the report."""
+    add_path(verb, "-o", "--output", default="demo_run", meaning="folder to write, or to go on with")
+    verb.add_argument("--cases", type=int, metavar="N", help="examinations to simulate (default: those of demo.yaml)")
+    verb.add_argument("--seed", type=int, metavar="S", help="seed of every stage (default: those of demo.yaml)")
+
+
+def _demo(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.stages.demo import demo  # noqa: PLC0415
+
+    return demo(options.output, config, cases=options.cases, seed=options.seed)
+
+
+_VERBS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[..., StageResult]]] = {
+    "simulate": (_simulate_options, _simulate),
+    "verify": (_verify_options, _verify),
+    "prepare": (_prepare_options, _prepare),
+    "train": (_train_options, _train),
+    "convert": (_convert_options, _convert),
+    "evaluate": (_evaluate_options, _evaluate),
+    "predict": (_predict_options, _predict),
+    "demo": (_demo_options, _demo),
+}
+
+
+def _settings(options: argparse.Namespace) -> Config:
+    overrides = dict(options.set)
+    overrides.update({key: value for key, value in vars(options).items() if "." in key})
+    if options.config is None and options.verb == "demo":
+        with as_file(files("fvv") / "configs" / "demo.yaml") as path:
+            return load_config(path, overrides)
+    return load_config(options.config, overrides)
+
+
+class _LineHandler(logging.Handler):
+    """Plain lines on whatever stderr is now: a progress bar redirects it while it is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+def _set_up_logging(*, verbose: bool) -> None:
+    handler = _LineHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    package = logging.getLogger("fvv")
+    package.handlers = [handler]
+    package.propagate = False
+    package.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def _failed(message: str, *, verbose: bool = False) -> int:
+    if verbose:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    return EXIT_FAILED
