@@ -1,4 +1,4 @@
-"""One file per verb; stages meet through files, never through imports."""
+"""One file per verb; stages meet through files. Only `demo`, which runs them all, imports others."""
 
 from __future__ import annotations
 

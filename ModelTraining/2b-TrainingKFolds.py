@@ -1,0 +1,34 @@
+"""Stage 2b: train every fold of preprocessed_data/ into saved_models/ (`fvv train --all-folds`)."""
+
+import argparse
+import sys
+
+from fvv.cli import main
+from fvv.options import truth
+
+# Worker processes import this file again: nothing may run outside this block.
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("-n", "--name", default="FVV", help="Name for the experiment/run (default: FVV)")
+    parser.add_argument(
+        "-ram",
+        "--preload_RAM",
+        nargs="?",
+        const=True,
+        default=False,
+        type=truth,
+        help="Preload data into RAM (default: False)",
+    )
+    parser.add_argument("-w", "--wandb_project", default="FVV", help="Weights & Biases project (default: FVV)")
+    given = parser.parse_args()
+    sys.exit(
+        main(
+            [
+                "train",
+                "--all-folds",
+                f"--name={given.name}",
+                f"--preload_RAM={given.preload_RAM}",
+                f"--wandb_project={given.wandb_project}",
+            ]
+        )
+    )
