@@ -1,0 +1,206 @@
+"""Laws of the pictures: what must be visible is, where it is, and nothing wraps around or is invented."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from fvv.analysis.figures import (
+    comparison_figure,
+    figure_png,
+    format_ml,
+    grey_scale,
+    heatmap_rgb,
+    in_plane_outline,
+    synthesis_figure,
+)
+from fvv.data import Channel, Decision, DecisionState, Finding, Prediction, Severity, Volume
+
+SHAPE = (24, 28, 10)
+
+
+def head(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A box of tissue (100) in background (0 to 5) with a bright corner (300); brain and stroke masks."""
+    image = rng.uniform(0, 5, SHAPE)
+    brain = np.zeros(SHAPE, dtype=bool)
+    brain[4:20, 5:24, 1:9] = True
+    stroke = np.zeros(SHAPE, dtype=bool)
+    stroke[14:18, 8:13, 4:6] = True
+    image[brain] += 100
+    image[stroke] += 200
+    return image, brain, stroke
+
+
+def prediction(
+    state: DecisionState, brain: np.ndarray, stroke: np.ndarray, *, findings: tuple[Finding, ...] = ()
+) -> Prediction:
+    return Prediction(
+        patient="p $1_2$",
+        decision=Decision(state, 0.5, findings),
+        n_models=3,
+        voxel_volume_ml=0.01,
+        brain_voxels=int(brain.sum()),
+        stroke_voxels=int(stroke.sum()),
+        flair_visible_voxels=2 * int(stroke.sum()) / 3,
+        brain=brain,
+        stroke=stroke,
+        flair_visible_votes=np.where(stroke, 2, 0).astype(np.uint8),
+        fvv_per_model_ml=(0.4, 0.3, 0.1),
+    )
+
+
+def texts(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def test_grey_scale_is_monotonic_and_saturates(rng):
+    image, brain, _ = head(rng)
+    image[10, 10, 5] = 1e6
+    grey = grey_scale(image, brain)
+    order = np.argsort(image, axis=None)
+    assert (np.diff(grey.ravel()[order].astype(int)) >= 0).all()
+    assert grey[10, 10, 5] == 255
+    assert grey[0, 0, 0] < 10
+    assert 50 < np.median(grey[brain]) < 130
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1e-4, 0.0), (1000.0, 0.0), (0.03, -1.7)])
+def test_grey_scale_does_not_depend_on_the_intensity_scale(rng, factor, shift):
+    image, brain, _ = head(rng)
+    assert np.abs(grey_scale(image, brain).astype(int) - grey_scale(factor * image + shift, brain)).max() <= 1
+
+
+@pytest.mark.parametrize("image", [np.zeros(SHAPE), np.full(SHAPE, np.nan), np.full(SHAPE, 7.0)])
+def test_grey_scale_of_an_image_without_content_is_black(image):
+    assert not grey_scale(image).any()
+
+
+def test_heatmap_marks_votes_red_brain_green_stroke_blue(rng):
+    image, brain, stroke = head(rng)
+    votes = np.where(stroke, 3, 0).astype(np.uint8)
+    votes[15, 10, 4] = 1
+    rgb = heatmap_rgb(image, brain, stroke, votes, 3)
+    grey = grey_scale(image, brain)
+    assert rgb.shape == (*SHAPE, 3)
+    assert rgb.dtype == np.uint8
+    assert tuple(rgb[4, 10, 4]) == (0, 255, 0)
+    assert tuple(rgb[14, 10, 4]) == (0, 0, 255)
+    untouched = ~(in_plane_outline(brain) | in_plane_outline(stroke) | stroke)
+    assert (rgb[untouched] == grey[untouched][:, None]).all()
+    all_models, one_model = rgb[16, 10, 4].astype(int), rgb[15, 10, 4].astype(int)
+    assert all_models[0] > 200
+    assert all_models[1] == all_models[2] < one_model[1]
+
+
+def test_outline_lies_in_plane_and_inside_the_mask():
+    box = np.zeros((7, 8, 5), dtype=bool)
+    box[1:6, 1:7, 0:5] = True
+    expected = box.copy()
+    expected[2:5, 2:6, :] = False
+    assert (in_plane_outline(box) == expected).all()
+    assert (in_plane_outline(box.transpose(2, 0, 1), slice_axis=0) == expected.transpose(2, 0, 1)).all()
+    assert not in_plane_outline(np.zeros_like(box)).any()
+
+
+def test_synthesis_shows_the_slices_with_stroke_the_volumes_and_the_findings(rng):
+    image, brain, stroke = head(rng)
+    finding = Finding("few_slices", "only 10 slices", Severity.WARNING)
+    answer = prediction(DecisionState.MISMATCH_LIKELY, brain, stroke, findings=(finding,))
+    figure = synthesis_figure(Volume(image, np.diag([2.0, 2.0, 5.0, 1.0])), answer)
+    said = texts(figure)
+    assert len(figure.axes) == 2
+    for expected in ("mismatch likely", "FVV  0.267 mL", "Stroke  0.400 mL", "only 10 slices", "research use only"):
+        assert expected in said
+    assert figure_png(figure) == figure_png(figure)
+
+
+def test_synthesis_of_a_patient_without_stroke_says_so_and_shows_the_head(rng):
+    image, brain, _ = head(rng)
+    nothing = np.zeros(SHAPE, dtype=bool)
+    figure = synthesis_figure(Volume(image, np.eye(4)), prediction(DecisionState.NO_LESION_FOUND, brain, nothing))
+    assert "No stroke was found" in texts(figure)
+    assert len(figure.axes) == 8
+
+
+def test_synthesis_of_a_patient_who_cannot_be_assessed_gives_no_volume(rng):
+    image, brain, stroke = head(rng)
+    reason = Finding("swapped", "b0 and b1000 seem swapped", Severity.NOT_ASSESSABLE)
+    image[3, 3, 3] = np.nan
+    answer = prediction(DecisionState.NOT_ASSESSABLE, brain, stroke, findings=(reason,))
+    said = texts(synthesis_figure(Volume(image, np.eye(4)), answer))
+    assert "Not assessable" in said
+    assert "b0 and b1000 seem swapped" in said
+    assert " mL" not in said
+
+
+def test_many_stroke_slices_are_thinned_but_the_largest_stays(rng):
+    shape = (24, 28, 40)
+    stroke = np.zeros(shape, dtype=bool)
+    stroke[8:10, 8:10, 2:38] = True
+    stroke[8:16, 8:16, 17] = True
+    figure = synthesis_figure(
+        Volume(rng.uniform(0, 9, shape), np.eye(4)), prediction(DecisionState.MISMATCH_LIKELY, stroke, stroke)
+    )
+    said = texts(figure)
+    assert len(figure.axes) == 12
+    assert "12 of 36 slices" in said
+    assert "slice 18" in said
+
+
+STORED_AXES = {
+    "RAS": np.diag([2.0, 2.0, 5.0, 1.0]),
+    "LAS": np.diag([-2.0, 2.0, 5.0, 1.0]),
+    "LPI": np.diag([-2.0, -2.0, -5.0, 1.0]),
+    "sagittal": np.array([[0, 0, 5, 0], [2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 1.0]]),
+}
+
+
+@pytest.mark.parametrize("axes", STORED_AXES)
+def test_the_right_anterior_corner_is_drawn_top_left_however_the_image_is_stored(axes):
+    affine = STORED_AXES[axes]
+    shape = (20, 20, 20)
+    image, brain = np.ones(shape), np.ones(shape, dtype=bool)
+    image[0, 0, 0] = 0.0
+    # Brighten what lies to the patient's right and anterior in world coordinates.
+    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    world = index @ affine[:3, :3].T
+    centre = world.reshape(-1, 3).mean(axis=0)
+    marked = (world[..., 0] > centre[0]) & (world[..., 1] > centre[1])
+    image[marked] = 2.0
+    figure = synthesis_figure(Volume(image, affine), prediction(DecisionState.MISMATCH_LIKELY, brain, brain))
+    shown = np.asarray(figure.axes[5].images[0].get_array(), dtype=float)
+    rows, columns = shown.shape[0] // 2, shown.shape[1] // 2
+    assert shown[:rows, :columns].mean() > 1.5 * shown[rows:, columns:].mean()
+    assert np.isclose(shown[:rows, columns:].mean(), shown[rows:, columns:].mean(), rtol=0.05)
+
+
+def test_comparison_has_a_row_for_each_side_even_when_only_one_found_something(rng):
+    image, brain, stroke = head(rng)
+    nothing = np.zeros(SHAPE, dtype=bool)
+    drawn = {Channel.BRAIN: brain, Channel.STROKE: stroke, Channel.FLAIR_VISIBLE: nothing}
+    found = {Channel.BRAIN: brain, Channel.STROKE: nothing, Channel.FLAIR_VISIBLE: nothing}
+    figure = comparison_figure(grey_scale(image, brain), np.eye(4), drawn, found, title="p1")
+    assert len(figure.axes) == 4
+    assert [axes.get_ylabel() for axes in figure.axes] == ["drawn", "", "predicted", ""]
+    picture = matplotlib.image.imread(io.BytesIO(figure_png(figure)))
+    assert picture.std() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("volume", "text"),
+    [
+        (None, "not measured"),
+        (0.0, "0.000 mL"),
+        (0.499, "0.499 mL"),
+        (2.345, "2.35 mL"),
+        (61.25, "61.2 mL"),
+        (1510, "1510 mL"),
+    ],
+)
+def test_volumes_for_people(volume, text):
+    assert format_ml(volume) == text
