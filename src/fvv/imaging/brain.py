@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from dipy.segment.mask import median_otsu
 from scipy import ndimage
@@ -18,6 +16,8 @@ SMALL_MAXIMUM = 10.0
 CAP_OVER_MEDIAN = 1.5
 """Robust mask: intensities are capped at this many times the foreground's median. CSF on b0 (3 to 5 times) and infarct
 on b1000 (2 to 10 times) then cannot draw the threshold towards themselves."""
+BRIGHTEST_PERCENTILE = 95.0
+"""Robust mask: the cut that precedes the foreground's median."""
 
 
 def otsu_mask(b0: FloatArray, b1000: FloatArray) -> BoolArray:
@@ -29,14 +29,14 @@ def otsu_mask(b0: FloatArray, b1000: FloatArray) -> BoolArray:
     Returns:
         (i, j, k) bool; empty where the images gave nothing.
     """
-    return _combine(b0, b1000, _median_otsu)
+    return _combine(b0, b1000)
 
 
 def robust_mask(b0: FloatArray, b1000: FloatArray) -> BoolArray:
     """The same, but blind to how bright the brightest tissue is: a lesion many times brighter than brain, or images
     scaled to 0-1, change nothing.
     """
-    return _combine(_capped(b0), _capped(b1000), _median_otsu)
+    return _combine(_capped(b0), _capped(b1000))
 
 
 def largest_component(mask: BoolArray) -> BoolArray:
@@ -49,8 +49,8 @@ def largest_component(mask: BoolArray) -> BoolArray:
     return np.asarray(labels == sizes.argmax())
 
 
-def _combine(b0: FloatArray, b1000: FloatArray, foreground: Callable[[FloatArray], BoolArray]) -> BoolArray:
-    mask = largest_component(foreground(b0) & foreground(b1000))
+def _combine(b0: FloatArray, b1000: FloatArray) -> BoolArray:
+    mask = largest_component(_median_otsu(b0) & _median_otsu(b1000))
     mask = ndimage.binary_fill_holes(ndimage.binary_dilation(mask))
     for image in (b0, b1000):
         if image.min() >= 0:
@@ -68,12 +68,13 @@ def _median_otsu(image: FloatArray) -> BoolArray:
 def _capped(image: FloatArray) -> FloatArray:
     """Image with everything over 1.5 times the foreground's median cut to that level.
 
-    The foreground is split from the background on a square-root scale after a first cap at the 99th percentile:
-    a lesion of 1 % of the field of view or less cannot reach the threshold, and a larger one is still compressed.
+    Foreground and background are first told apart on a square-root scale with the brightest voxels cut away: brain
+    fills more than 5 % of a field of view, a lesion (250 mL at most, of 6,000 mL or more) less.
     """
     shifted = image - image.min()
-    first = np.sqrt(np.minimum(shifted, np.percentile(shifted, 99)))
-    if first.max() == 0:
-        return image
-    foreground = shifted[first > threshold_otsu(first)]
-    return np.asarray(np.minimum(image, CAP_OVER_MEDIAN * float(np.median(foreground)) + image.min()))
+    level = np.percentile(shifted, BRIGHTEST_PERCENTILE)
+    if level == 0:  # Skull-stripped in a wide field of view: most voxels are 0.
+        level = np.median(shifted[shifted > 0]) if shifted.any() else 1.0
+    compressed = np.sqrt(np.minimum(shifted, level))
+    foreground = shifted[compressed > threshold_otsu(compressed)]
+    return np.asarray(np.minimum(shifted, CAP_OVER_MEDIAN * float(np.median(foreground))) + image.min())

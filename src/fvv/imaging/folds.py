@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -100,4 +101,4 @@ def _every_nth(ranked: list[str], share: float, rng: np.random.Generator) -> set
     """About `share` of the persons, evenly spread over the ranking, at least one and not all."""
     count = min(max(1, round(share * len(ranked))), len(ranked) - 1)
     edges = np.linspace(0, len(ranked), count + 1)
-    return {ranked[int(rng.uniform(low, high))] for low, high in zip(edges[:-1], edges[1:], strict=True)}
+    return {ranked[int(rng.uniform(low, high))] for low, high in pairwise(edges)}

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.transform import rescale, resize
 
-from fvv.arrays import BoolArray, FloatArray
+from fvv.arrays import BoolArray
 from fvv.data import InPlaneGrid, Orientation, Volume
 
 SHRINK_OVER = 272
@@ -55,7 +55,7 @@ def plan_grid(volume: Volume, size: int = 256) -> InPlaneGrid:
     return InPlaneGrid(grid.native_shape, volume.affine, orientation, scale=scale, size=size)
 
 
-def to_working_grid(array: FloatArray | BoolArray, grid: InPlaneGrid) -> FloatArray | BoolArray:
+def to_working_grid(array: np.ndarray, grid: InPlaneGrid) -> np.ndarray:
     """Bring an image (linear, anti-aliased when shrinking) or a mask (bool: nearest) onto the working grid.
 
     Args:
@@ -68,7 +68,7 @@ def to_working_grid(array: FloatArray | BoolArray, grid: InPlaneGrid) -> FloatAr
     return pad_or_crop(scale_slices(array, grid), grid.size)
 
 
-def scale_slices(array: FloatArray | BoolArray, grid: InPlaneGrid) -> FloatArray | BoolArray:
+def scale_slices(array: np.ndarray, grid: InPlaneGrid) -> np.ndarray:
     """The first half of `to_working_grid`: reorient and zoom, without padding or cropping."""
     oriented = _reorient(array, grid.orientation)
     if grid.scale == 1.0:
@@ -79,7 +79,7 @@ def scale_slices(array: FloatArray | BoolArray, grid: InPlaneGrid) -> FloatArray
     return scaled
 
 
-def pad_or_crop(array: FloatArray | BoolArray, size: int) -> FloatArray | BoolArray:
+def pad_or_crop(array: np.ndarray, size: int) -> np.ndarray:
     """Pad with 0 or crop the two in-plane axes to `size`, about the centre, the smaller half first."""
     for axis in (0, 1):
         before, after = _margins(array.shape[axis], size)

@@ -42,4 +42,4 @@ def zscore(image: FloatArray, reference: BoolArray, *, clip: float) -> FloatArra
     deviation = float(values.std())
     if not deviation > 0:
         raise MaskError("the image is constant inside the brain mask, so intensities have no scale")
-    return np.clip((image - float(values.mean())) / deviation, -clip, clip).astype(np.float16)
+    return np.asarray(np.clip((image - float(values.mean())) / deviation, -clip, clip), dtype=np.float16)

@@ -43,11 +43,15 @@ def _preprocess(case: Case, profile: PreprocessingProfile) -> PreparedCase:
 
     whole_brain = _brain_mask(case, b0, b1000, grid, profile)
     if not whole_brain.any():
-        raise MaskError("the brain mask is empty: nothing can be measured", hint="give a mask file, or another --mask-method")
+        raise MaskError(
+            "the brain mask is empty: nothing can be measured", hint="give a mask file, or another --mask-method"
+        )
     kept = fraction_kept(whole_brain, profile.grid_size)
     if kept < CROP_WARNING:
         findings.append(
-            Finding("brain-cut", f"the 256 x 256 grid cuts brain away: {kept:.1%} of the mask is kept", Severity.WARNING)
+            Finding(
+                "brain-cut", f"the 256 x 256 grid cuts brain away: {kept:.1%} of the mask is kept", Severity.WARNING
+            )
         )
     brain = pad_or_crop(whole_brain, profile.grid_size)
     b0, b1000 = pad_or_crop(b0, profile.grid_size), pad_or_crop(b1000, profile.grid_size)

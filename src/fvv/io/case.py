@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,21 @@ def read_case(folder: Path, config: PreprocessConfig, *, need_rois: bool) -> Cas
         return _read(folder, config, need_rois=need_rois)
     except FvvError as error:
         raise error.for_patient(folder.name) from error
+
+
+def case_files(folder: Path) -> list[Path]:
+    """The files of a patient folder that preparation may depend on, sorted by name."""
+    stems = ("b0", "b1000", "stroke_roi", "flairviz_roi", "mask", "mask_roi")
+    names = [f"{stem}{suffix}" for stem in stems for suffix in (".nii", ".nii.gz", ".bval")]
+    return sorted(path for path in (folder / name for name in names) if path.is_file())
+
+
+def image_sha256(case: Case) -> str:
+    """Hash of the values of b0 and b1000: knows an examination again under any name and compression."""
+    digest = hashlib.sha256()
+    for volume in (case.b0, case.b1000):
+        digest.update(np.ascontiguousarray(volume.array, dtype=np.float64).tobytes())
+    return digest.hexdigest()
 
 
 def _read(folder: Path, config: PreprocessConfig, *, need_rois: bool) -> Case:
@@ -74,9 +90,7 @@ def _required(folder: Path, stem: str) -> Path:
     return path
 
 
-def _read_roi(
-    path: Path, b1000_path: Path, b1000: Volume, config: PreprocessConfig, notes: list[str]
-) -> Volume:
+def _read_roi(path: Path, b1000_path: Path, b1000: Volume, config: PreprocessConfig, notes: list[str]) -> Volume:
     roi = read_volume(path)
     values = np.unique(roi.array)
     if len(values) > 2 or not np.isin(values, (0.0, 1.0)).all():
@@ -100,5 +114,7 @@ def _off_grid(path: Path, volume: Volume, b1000_path: Path, b1000: Volume, optio
     else:
         difference = f"corners lie up to {corner_displacement_mm(volume, b1000):.3g} mm apart"
     return GeometryError(
-        f"not on the grid of {b1000_path.name}: {difference}", file=path, hint=f"{option} resamples it onto {b1000_path.name}"
+        f"not on the grid of {b1000_path.name}: {difference}",
+        file=path,
+        hint=f"{option} resamples it onto {b1000_path.name}",
     )

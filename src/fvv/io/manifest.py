@@ -39,7 +39,8 @@ def read_participants(folder: Path) -> dict[str, Participant]:
     """What participants.tsv says of each patient folder; folders it does not list are persons of their own.
 
     Raises:
-        InputError: the table cannot be read, lacks `participant_id`, lists a folder twice or has a label other than 0/1.
+        InputError: the table cannot be read, lacks `participant_id`, lists a folder twice or has a label
+            other than 0/1.
     """
     path = folder / PARTICIPANTS_FILE
     known: dict[str, Participant] = {}

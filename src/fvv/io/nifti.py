@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -105,7 +106,7 @@ def _read_array(path: Path) -> tuple[FloatArray, Affine]:
     if not path.is_file():
         raise InputError("expected a file, found a folder", file=path)
     try:
-        image = nib.load(path)
+        image: Any = nib.load(path)
         _refuse_impossible_size(path, image)
         if image.get_data_dtype().fields or image.get_data_dtype().kind not in "iuf":
             raise InputError(f"expected numbers, found data type {image.get_data_dtype()}", file=path)
@@ -122,7 +123,7 @@ def _read_array(path: Path) -> tuple[FloatArray, Affine]:
     return array, affine
 
 
-def _refuse_impossible_size(path: Path, image: nib.spatialimages.SpatialImage) -> None:
+def _refuse_impossible_size(path: Path, image: Any) -> None:
     # Before any memory is taken: a few bytes can claim terabytes.
     declared = int(np.prod([int(n) for n in image.shape], dtype=object)) * image.get_data_dtype().itemsize
     ratio = MAX_GZIP_RATIO if path.suffix == ".gz" else 1
@@ -149,7 +150,9 @@ def _pick_volume(path: Path, array: FloatArray, index: int | None, target_b: flo
         raise InputError(f"{n} volumes but {len(bvals)} b-values in the .bval file", file=path)
     near = np.abs(bvals - target_b) <= (B0_TOLERANCE if target_b == 0 else B1000_TOLERANCE)
     if not near.any():
-        raise InputError(f"no volume near b = {target_b:g} s/mm^2; b-values are {sorted(set(bvals.tolist()))}", file=path)
+        raise InputError(
+            f"no volume near b = {target_b:g} s/mm^2; b-values are {sorted(set(bvals.tolist()))}", file=path
+        )
     chosen = array[..., near]
     if target_b == 0:
         return np.asarray(chosen.mean(axis=3))

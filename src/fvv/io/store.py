@@ -1,7 +1,7 @@
 """The store of prepared patients: written by `prepare`, read by training and evaluation.
 
     preprocessed_data/
-      store.json              what the store is: schema, software, preprocessing profile, axes, units, channels, split settings
+      store.json              what the store is: schema, software, profile, axes, units, channels, split settings
       folds.tsv               the split, readable and editable
       failures.csv            patients that could not be prepared
       cases/<patient>.zarr/   images (channel, slice, i, j) float16; labels (channel, slice, i, j) bool; attributes
@@ -13,6 +13,7 @@ and 3,600 patients stay a few files each. Everything about a patient is in its o
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,7 +94,9 @@ class CaseStore:
         """
         content = read_store_json(path)
         if content is None:
-            raise StoreError("no prepared data here", file=path, hint="run `fvv prepare` first, or name its output folder")
+            raise StoreError(
+                "no prepared data here", file=path, hint="run `fvv prepare` first, or name its output folder"
+            )
         if content.get("schema_version") != SCHEMA_VERSION:
             raise StoreError(
                 f"store of schema {content.get('schema_version')}, this version reads {SCHEMA_VERSION}",
@@ -110,7 +113,12 @@ class CaseStore:
             "software": f"fvv {__version__}",
             "profile": profile.model_dump(mode="json"),
             "profile_sha256": profile.sha256,
-            "images": {"axes": ["channel", "slice", "i", "j"], "channels": IMAGE_CHANNELS, "unit": "z-score", "dtype": "float16"},
+            "images": {
+                "axes": ["channel", "slice", "i", "j"],
+                "channels": IMAGE_CHANNELS,
+                "unit": "z-score",
+                "dtype": "float16",
+            },
             "labels": {"axes": ["channel", "slice", "i", "j"], "channels": [channel.label for channel in Channel]},
             "split": split,
         }
@@ -128,7 +136,9 @@ class CaseStore:
         plan = read_folds(self.path / FOLDS_FILE)
         missing = sorted({row.participant for row in plan.rows} - set(self.participants))
         if missing:
-            raise StoreError(f"the split names patients that are not prepared: {', '.join(missing[:5])}", file=self.path)
+            raise StoreError(
+                f"the split names patients that are not prepared: {', '.join(missing[:5])}", file=self.path
+            )
         return plan
 
     def write(self, case: PreparedCase, participant: Participant, *, image_sha256: str, source_sha256: str) -> None:
@@ -171,9 +181,9 @@ class CaseStore:
 
     def record(self, patient: str) -> CaseRecord:
         """What is known of a patient without reading its images."""
-        stored = self._group(patient).attrs
+        stored: dict[str, Any] = dict(self._group(patient).attrs)
         try:
-            grid = dict(stored["grid"])
+            grid = stored["grid"]
             return CaseRecord(
                 participant=Participant(**stored["participant"]),
                 grid=InPlaneGrid(
@@ -221,11 +231,12 @@ class CaseStore:
 
     def remove(self, patient: str) -> None:
         """Take a patient out of the store."""
-        # Renaming first makes it atomic: a half-deleted patient is never seen.
         path = self._case_path(patient)
-        with atomic_write(path) as temporary:
-            temporary.mkdir()
-        path.rmdir()
+        if path.exists():
+            # Renaming first makes it atomic: a half-deleted patient is never seen.
+            aside = path.with_name(f".removed-{path.name}")
+            path.rename(aside)
+            shutil.rmtree(aside)
 
     def _case_path(self, patient: str) -> Path:
         return self.path / "cases" / f"{patient}.zarr"
@@ -241,7 +252,8 @@ class CaseStore:
     def _arrays(self, patient: str, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
         group = self._group(patient)
         try:
-            return np.asarray(group["images"][:, start:stop]), np.asarray(group["labels"][:, start:stop])
+            arrays = dict(group.arrays())
+            return np.asarray(arrays["images"][:, start:stop]), np.asarray(arrays["labels"][:, start:stop])
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, BaseZarrError) as error:
             raise self._damaged(patient, error) from error
 
