@@ -1,0 +1,298 @@
+"""How well one mask agrees with another: overlap, volume, distance, lesions.
+
+Undefined is NaN, never a convenient 0 or 1, and `Emptiness` says why; docs/explanation/metrics.md has the whole table.
+The first mask is always the truth (what was drawn), the second the prediction.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from scipy import ndimage
+
+from fvv.arrays import BoolArray, FloatArray
+from fvv.errors import GeometryError
+
+
+class Emptiness(Enum):
+    """Which of the two masks holds anything at all."""
+
+    NEITHER = "both hold voxels"
+    BOTH = "both empty"
+    PREDICTION = "missed: only the prediction is empty"
+    TRUTH = "false alarm: only the truth is empty"
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Voxel counts of two masks against each other; add them up to pool patients.
+
+    Attributes:
+        true_positive: voxels in both.
+        false_positive: voxels in the prediction only.
+        false_negative: voxels in the truth only.
+        true_negative: voxels in neither.
+    """
+
+    true_positive: int
+    false_positive: int
+    false_negative: int
+    true_negative: int
+
+    @classmethod
+    def of_masks(cls, truth: BoolArray, prediction: BoolArray) -> Overlap:
+        """Count.
+
+        Args:
+            truth: bool, any shape.
+            prediction: bool, the same shape.
+
+        Raises:
+            GeometryError: the shapes differ.
+        """
+        _same_shape(truth, prediction)
+        both = int(np.count_nonzero(truth & prediction))
+        drawn, predicted = int(np.count_nonzero(truth)), int(np.count_nonzero(prediction))
+        return cls(both, predicted - both, drawn - both, truth.size - drawn - predicted + both)
+
+    def __add__(self, other: Overlap) -> Overlap:
+        return Overlap(
+            self.true_positive + other.true_positive,
+            self.false_positive + other.false_positive,
+            self.false_negative + other.false_negative,
+            self.true_negative + other.true_negative,
+        )
+
+    @property
+    def truth_voxels(self) -> int:
+        """Voxels of the truth."""
+        return self.true_positive + self.false_negative
+
+    @property
+    def prediction_voxels(self) -> int:
+        """Voxels of the prediction."""
+        return self.true_positive + self.false_positive
+
+    @property
+    def emptiness(self) -> Emptiness:
+        """Which mask is empty."""
+        if self.truth_voxels and self.prediction_voxels:
+            return Emptiness.NEITHER
+        if self.truth_voxels:
+            return Emptiness.PREDICTION
+        return Emptiness.TRUTH if self.prediction_voxels else Emptiness.BOTH
+
+    @property
+    def dice_coefficient(self) -> float:
+        """2 TP / (2 TP + FP + FN); NaN when both are empty (Dice 1945, doi 10.2307/1932409)."""
+        return _ratio(2 * self.true_positive, self.truth_voxels + self.prediction_voxels)
+
+    @property
+    def intersection_over_union(self) -> float:
+        """TP / (TP + FP + FN); NaN when both are empty."""
+        return _ratio(self.true_positive, self.true_positive + self.false_positive + self.false_negative)
+
+    @property
+    def accuracy(self) -> float:
+        """(TP + TN) / all. Near 1 for any small lesion: it says little, and is given because readers ask for it."""
+        agreed = self.true_positive + self.true_negative
+        return _ratio(agreed, agreed + self.false_positive + self.false_negative)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean of sensitivity and specificity."""
+        return (self.sensitivity + self.specificity) / 2
+
+    @property
+    def sensitivity(self) -> float:
+        """TP / (TP + FN); NaN when the truth is empty."""
+        return _ratio(self.true_positive, self.truth_voxels)
+
+    @property
+    def specificity(self) -> float:
+        """TN / (TN + FP); NaN when the truth fills the whole image."""
+        return _ratio(self.true_negative, self.true_negative + self.false_positive)
+
+    @property
+    def precision(self) -> float:
+        """TP / (TP + FP); NaN when the prediction is empty."""
+        return _ratio(self.true_positive, self.prediction_voxels)
+
+    def ratios(self) -> dict[str, float]:
+        """All of the above by name."""
+        return {name: getattr(self, name) for name in OVERLAP_RATIOS}
+
+
+OVERLAP_RATIOS = (
+    "dice_coefficient",
+    "intersection_over_union",
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "precision",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LesionCounts:
+    """Connected lesions found, invented and missed; add them up to pool patients.
+
+    Attributes:
+        detected: true lesions that the prediction touches.
+        missed: true lesions that it does not touch.
+        false_alarms: predicted lesions that touch no true one.
+    """
+
+    detected: int
+    missed: int
+    false_alarms: int
+
+    def __add__(self, other: LesionCounts) -> LesionCounts:
+        return LesionCounts(
+            self.detected + other.detected, self.missed + other.missed, self.false_alarms + other.false_alarms
+        )
+
+    @property
+    def f1(self) -> float:
+        """2 detected / (2 detected + missed + false alarms); NaN when there is no lesion on either side."""
+        return _ratio(2 * self.detected, 2 * self.detected + self.missed + self.false_alarms)
+
+
+def dice_coefficient(truth: BoolArray, prediction: BoolArray) -> float:
+    """Dice coefficient of two masks of one shape; NaN when both are empty."""
+    return Overlap.of_masks(truth, prediction).dice_coefficient
+
+
+def volume_error_ml(truth_ml: float, prediction_ml: float) -> float:
+    """Predicted minus true volume, mL: positive where too much was marked."""
+    return prediction_ml - truth_ml
+
+
+def volume_error_percent(truth_ml: float, prediction_ml: float) -> float:
+    """The same as a share of the true volume, %; NaN when there is none."""
+    return 100.0 * (prediction_ml - truth_ml) / truth_ml if truth_ml else math.nan
+
+
+def surface_distances_mm(
+    truth: BoolArray, prediction: BoolArray, spacing_mm: tuple[float, float, float]
+) -> tuple[FloatArray, FloatArray]:
+    """Distance from each surface voxel of one mask to the nearest surface voxel of the other.
+
+    A surface voxel has at least one of its six neighbours outside the mask; the image's edge counts as outside.
+
+    Args:
+        truth: (i, j, k) bool.
+        prediction: (i, j, k) bool.
+        spacing_mm: voxel edges along i, j, k.
+
+    Returns:
+        Distances in mm from truth to prediction and from prediction to truth; both empty if either mask is.
+    """
+    _same_shape(truth, prediction)
+    if not truth.any() or not prediction.any():
+        return np.empty(0), np.empty(0)
+    # Nothing outside the common box can be nearer than what is inside it.
+    box = ndimage.find_objects((truth | prediction).astype(np.uint8))[0]
+    surfaces = [mask[box] & ~ndimage.binary_erosion(mask[box]) for mask in (truth, prediction)]
+    to_truth, to_prediction = (ndimage.distance_transform_edt(~surface, sampling=spacing_mm) for surface in surfaces)
+    return to_prediction[surfaces[0]], to_truth[surfaces[1]]
+
+
+def hausdorff_distance_95(truth: BoolArray, prediction: BoolArray, spacing_mm: tuple[float, float, float]) -> float:
+    """95th-percentile Hausdorff distance, mm: the larger of the two directed 95th percentiles; NaN if a mask is empty.
+
+    Args:
+        truth: (i, j, k) bool.
+        prediction: (i, j, k) bool.
+        spacing_mm: voxel edges along i, j, k.
+    """
+    return _hausdorff_95(surface_distances_mm(truth, prediction, spacing_mm))
+
+
+def average_surface_distance(truth: BoolArray, prediction: BoolArray, spacing_mm: tuple[float, float, float]) -> float:
+    """Mean distance over the surface voxels of both masks (symmetric), mm; NaN if a mask is empty.
+
+    Args:
+        truth: (i, j, k) bool.
+        prediction: (i, j, k) bool.
+        spacing_mm: voxel edges along i, j, k.
+    """
+    return _average(surface_distances_mm(truth, prediction, spacing_mm))
+
+
+def count_lesions(truth: BoolArray, prediction: BoolArray) -> LesionCounts:
+    """Compare lesions instead of voxels: one common voxel is a detection (doi 10.1038/s41597-022-01875-5).
+
+    Args:
+        truth: (i, j, k) bool; lesions are its components over 26 neighbours.
+        prediction: (i, j, k) bool, likewise.
+    """
+    _same_shape(truth, prediction)
+    all_neighbours = np.ones((3, 3, 3), dtype=bool)
+    drawn, n_drawn = ndimage.label(truth, structure=all_neighbours)
+    predicted, n_predicted = ndimage.label(prediction, structure=all_neighbours)
+    both = truth & prediction
+    detected = len(np.unique(drawn[both]))
+    return LesionCounts(detected, n_drawn - detected, n_predicted - len(np.unique(predicted[both])))
+
+
+def segmentation_metrics(
+    truth: BoolArray, prediction: BoolArray, spacing_mm: tuple[float, float, float]
+) -> dict[str, float]:
+    """Every metric of one pair of masks, by name.
+
+    Args:
+        truth: (i, j, k) bool.
+        prediction: (i, j, k) bool.
+        spacing_mm: voxel edges along i, j, k.
+
+    Returns:
+        The ratios of `OVERLAP_RATIOS`; volumes and their error in mL and %; `hausdorff_distance_95_mm` and
+        `average_surface_distance_mm`; lesion counts and `lesion_f1`; voxel counts. NaN where undefined.
+    """
+    overlap = Overlap.of_masks(truth, prediction)
+    distances = surface_distances_mm(truth, prediction, spacing_mm)
+    lesions = count_lesions(truth, prediction)
+    voxel_ml = math.prod(spacing_mm) / 1000.0
+    truth_ml, prediction_ml = overlap.truth_voxels * voxel_ml, overlap.prediction_voxels * voxel_ml
+    return {
+        **overlap.ratios(),
+        "truth_ml": truth_ml,
+        "prediction_ml": prediction_ml,
+        "volume_error_ml": volume_error_ml(truth_ml, prediction_ml),
+        "volume_error_percent": volume_error_percent(truth_ml, prediction_ml),
+        "hausdorff_distance_95_mm": _hausdorff_95(distances),
+        "average_surface_distance_mm": _average(distances),
+        "lesion_f1": lesions.f1,
+        "lesions_detected": lesions.detected,
+        "lesions_missed": lesions.missed,
+        "lesion_false_alarms": lesions.false_alarms,
+        "true_positive": overlap.true_positive,
+        "false_positive": overlap.false_positive,
+        "false_negative": overlap.false_negative,
+        "true_negative": overlap.true_negative,
+    }
+
+
+def _hausdorff_95(distances: tuple[FloatArray, FloatArray]) -> float:
+    return max(float(np.percentile(side, 95)) for side in distances) if len(distances[0]) else math.nan
+
+
+def _average(distances: tuple[FloatArray, FloatArray]) -> float:
+    return float(np.concatenate(distances).mean()) if len(distances[0]) else math.nan
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
+
+
+def _same_shape(truth: BoolArray, prediction: BoolArray) -> None:
+    if truth.shape != prediction.shape:
+        raise GeometryError(f"masks of one shape expected, got {truth.shape} and {prediction.shape}")
+    for mask in (truth, prediction):
+        if mask.dtype != bool:
+            raise GeometryError(f"bool masks expected, got {mask.dtype}")
