@@ -175,7 +175,7 @@ class PreparedCase:
 
     Attributes:
         patient: folder name.
-        b0, b1000: (256, 256, slices) float16, z-scores clipped to +-10.
+        b0, b1000: (256, 256, slices) float16 (float32 for published models), z-scores clipped to +-10.
         brain: (256, 256, slices) bool, the preprocessing mask.
         stroke, flair_visible: (256, 256, slices) bool, or None for a new patient.
         grid: way back to the native grid.

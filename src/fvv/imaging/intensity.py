@@ -30,8 +30,8 @@ def reference_voxels(b1000: FloatArray, brain: BoolArray, *, outlier_robust: boo
     return np.asarray(brain & (b1000 < median + OUTLIER_DEVIATIONS * deviation))
 
 
-def zscore(image: FloatArray, reference: BoolArray, *, clip: float) -> FloatArray:
-    """(image - mean) / population standard deviation over the reference voxels, cut to +-clip, as float16.
+def zscore(image: FloatArray, reference: BoolArray, *, clip: float, dtype: str = "float16") -> FloatArray:
+    """(image - mean) / population standard deviation over the reference voxels, cut to +-clip, as `dtype`.
 
     Raises:
         MaskError: no reference voxel, or the image is constant there.
@@ -42,4 +42,4 @@ def zscore(image: FloatArray, reference: BoolArray, *, clip: float) -> FloatArra
     deviation = float(values.std())
     if not deviation > 0:
         raise MaskError("the image is constant inside the brain mask, so intensities have no scale")
-    return np.asarray(np.clip((image - float(values.mean())) / deviation, -clip, clip), dtype=np.float16)
+    return np.asarray(np.clip((image - float(values.mean())) / deviation, -clip, clip), dtype=dtype)

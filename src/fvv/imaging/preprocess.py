@@ -67,8 +67,8 @@ def _preprocess(case: Case, profile: PreprocessingProfile) -> PreparedCase:
         findings.append(Finding("no-lesion-drawn", "the stroke ROI is empty: taken as no lesion", Severity.NOTE))
     return PreparedCase(
         patient=case.patient,
-        b0=zscore(b0, reference, clip=profile.clip),
-        b1000=zscore(b1000, reference, clip=profile.clip),
+        b0=zscore(b0, reference, clip=profile.clip, dtype=profile.zscore_dtype),
+        b1000=zscore(b1000, reference, clip=profile.clip, dtype=profile.zscore_dtype),
         brain=brain,
         stroke=stroke,
         flair_visible=flair_visible,

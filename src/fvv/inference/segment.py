@@ -1,0 +1,28 @@
+"""The one path from a prepared patient to a fused segmentation: evaluation and prediction share it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fvv.data import FusedSegmentation, PreparedCase
+from fvv.errors import FvvError
+from fvv.imaging.fusion import fuse_folds
+from fvv.imaging.slabs import network_input
+from fvv.inference.ensemble import OnnxEnsemble
+
+
+def segment_case(case: PreparedCase, ensemble: OnnxEnsemble) -> FusedSegmentation:
+    """Run every model on a patient and fuse what they say.
+
+    Args:
+        case: prepared with the ensemble's profile.
+        ensemble: one model (evaluation, out of fold) or all (prediction).
+
+    Raises:
+        ModelError: a model's output is not finite.
+    """
+    try:
+        masks = ensemble.masks(network_input(case, ensemble.profile.context_slices))
+    except FvvError as error:
+        raise error.for_patient(case.patient) from error
+    return fuse_folds(np.moveaxis(masks, 2, 4))  # (n, 3, k, i, j) -> (n, 3, i, j, k)
