@@ -1,0 +1,322 @@
+"""How well a volume tells mismatch from no mismatch, and how well two volumes agree, each with its interval.
+
+The marker is the FVV and a *low* one means mismatch, the positive class. All intervals are at 95 % unless said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from sklearn.metrics import roc_curve as sklearn_roc_curve
+
+from fvv.arrays import BoolArray, FloatArray, IntArray
+from fvv.errors import FvvError
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its interval; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+NOT_DEFINED = Estimate(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """What a cut-off achieves: mismatch is predicted where FVV is under it.
+
+    Attributes:
+        cutoff_ml: the cut-off.
+        true_positive: mismatch, predicted.
+        false_positive: no mismatch, but predicted.
+        false_negative: mismatch, not predicted.
+        true_negative: no mismatch, none predicted.
+    """
+
+    cutoff_ml: float
+    true_positive: int
+    false_positive: int
+    false_negative: int
+    true_negative: int
+
+    @property
+    def sensitivity(self) -> Estimate:
+        """Share of the mismatches that are predicted."""
+        return wilson_interval(self.true_positive, self.true_positive + self.false_negative)
+
+    @property
+    def specificity(self) -> Estimate:
+        """Share of the others that are not."""
+        return wilson_interval(self.true_negative, self.true_negative + self.false_positive)
+
+    @property
+    def positive_predictive_value(self) -> Estimate:
+        """Share of the predicted mismatches that are some, at this cohort's prevalence."""
+        return wilson_interval(self.true_positive, self.true_positive + self.false_positive)
+
+    @property
+    def negative_predictive_value(self) -> Estimate:
+        """Share of the others that are none, at this cohort's prevalence."""
+        return wilson_interval(self.true_negative, self.true_negative + self.false_negative)
+
+    @property
+    def accuracy(self) -> Estimate:
+        """Share that is right."""
+        right = self.true_positive + self.true_negative
+        return wilson_interval(right, right + self.false_positive + self.false_negative)
+
+    @property
+    def kappa(self) -> float:
+        """Cohen's kappa with the label."""
+        return cohen_kappa(
+            np.array([[self.true_positive, self.false_negative], [self.false_positive, self.true_negative]])
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Two ways of measuring one thing: Bland and Altman (doi 10.1016/S0140-6736(86)90837-8).
+
+    Attributes:
+        n: pairs.
+        bias: mean of second minus first, with its t interval.
+        lower_limit: bias - 1.96 SD of the differences.
+        upper_limit: bias + 1.96 SD.
+        concordance: Lin's coefficient (doi 10.2307/2532051) with his interval on Fisher's z scale.
+    """
+
+    n: int
+    bias: Estimate
+    lower_limit: float
+    upper_limit: float
+    concordance: Estimate
+
+
+def wilson_interval(successes: int, trials: int, level: float = LEVEL) -> Estimate:
+    """A proportion with Wilson's score interval (doi 10.1080/01621459.1927.10502953); not defined for no trials."""
+    if trials == 0:
+        return NOT_DEFINED
+    interval = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
+    return Estimate(successes / trials, float(interval.low), float(interval.high))
+
+
+def cohen_kappa(table: IntArray) -> float:
+    """Cohen's kappa (doi 10.1177/001316446002000104).
+
+    Args:
+        table: (n, n) counts, rows one rater, columns the other. NaN where chance alone agrees fully (one class only).
+    """
+    total = float(table.sum())
+    if total == 0:
+        return math.nan
+    observed = float(np.trace(table)) / total
+    expected = float(table.sum(axis=0) @ table.sum(axis=1)) / total**2
+    return (observed - expected) / (1 - expected) if expected < 1 else math.nan
+
+
+def operating_point(fvv_ml: FloatArray, mismatch: BoolArray, cutoff_ml: float) -> OperatingPoint:
+    """Count what a cut-off does.
+
+    Args:
+        fvv_ml: (n,) volumes, mL.
+        mismatch: (n,) bool labels.
+        cutoff_ml: mismatch is predicted under this, not at it.
+    """
+    predicted = fvv_ml < cutoff_ml
+    return OperatingPoint(
+        cutoff_ml,
+        true_positive=int((predicted & mismatch).sum()),
+        false_positive=int((predicted & ~mismatch).sum()),
+        false_negative=int((~predicted & mismatch).sum()),
+        true_negative=int((~predicted & ~mismatch).sum()),
+    )
+
+
+def roc_curve(fvv_ml: FloatArray, mismatch: BoolArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Every operating point.
+
+    Args:
+        fvv_ml: (n,) volumes, mL.
+        mismatch: (n,) bool labels, both classes present.
+
+    Returns:
+        False positive rates, true positive rates, and the largest FVV that counts as mismatch at each (-inf: none).
+    """
+    false_positive_rate, true_positive_rate, thresholds = sklearn_roc_curve(mismatch, -fvv_ml, drop_intermediate=False)
+    return false_positive_rate, true_positive_rate, -thresholds
+
+
+def youden_cutoff(fvv_ml: FloatArray, mismatch: BoolArray) -> float:
+    """The cut-off with the largest sensitivity + specificity - 1 (Youden 1950), mL.
+
+    It lies half-way between two neighbouring volumes; of several best ones the lowest is taken. Chosen on the data it
+    is then judged on, its performance is optimistic.
+
+    Args:
+        fvv_ml: (n,) volumes, mL.
+        mismatch: (n,) bool labels, both classes present.
+    """
+    false_positive_rate, true_positive_rate, largest = roc_curve(fvv_ml, mismatch)
+    best = int((true_positive_rate - false_positive_rate).argmax())
+    if not np.isfinite(largest[best]):
+        return float(fvv_ml.min())
+    higher = fvv_ml[fvv_ml > largest[best]]
+    return float((largest[best] + higher.min()) / 2) if higher.size else float(np.nextafter(largest[best], np.inf))
+
+
+def auc(fvv_ml: FloatArray, mismatch: BoolArray) -> float:
+    """Probability that a patient with mismatch has the lower FVV; a tie counts half. NaN with one class only."""
+    positives = int(mismatch.sum())
+    negatives = mismatch.size - positives
+    if not positives or not negatives:
+        return math.nan
+    ranks = stats.rankdata(-fvv_ml)
+    return float((ranks[mismatch].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def delong_interval(fvv_ml: FloatArray, mismatch: BoolArray, level: float = LEVEL) -> Estimate:
+    """AUC with DeLong's interval on the logit scale.
+
+    The variance is DeLong's (doi 10.2307/2531595), computed from mid-ranks (Sun and Xu, doi 10.1109/LSP.2014.2337313).
+    On the logit scale the interval stays within 0 and 1 and covers better near 1 (doi 10.1177/0962280207087173).
+
+    Args:
+        fvv_ml: (n,) volumes, mL; low means mismatch.
+        mismatch: (n,) bool labels.
+        level: of confidence.
+
+    Returns:
+        Not defined with one class only. The interval alone is not defined when the classes are separated without
+        error (the variance is then 0, which is no certainty) or a class has one patient.
+    """
+    area = auc(fvv_ml, mismatch)
+    variance = _delong_variance(fvv_ml, mismatch)
+    if not 0 < area < 1 or not variance > 0:
+        return Estimate(area, math.nan, math.nan)
+    centre = math.log(area / (1 - area))
+    margin = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(variance) / (area * (1 - area))
+    low, high = (1 / (1 + math.exp(-(centre + side * margin))) for side in (-1, 1))
+    return Estimate(area, low, high)
+
+
+def _delong_variance(fvv_ml: FloatArray, mismatch: BoolArray) -> float:
+    positive, negative = -fvv_ml[mismatch], -fvv_ml[~mismatch]
+    m, n = positive.size, negative.size
+    if min(m, n) < 2:
+        return math.nan
+    ranks = stats.rankdata(np.concatenate([positive, negative]))
+    # Of each patient: the share of the other class that it is on the right side of.
+    of_positive = (ranks[:m] - stats.rankdata(positive)) / n
+    of_negative = 1 - (ranks[m:] - stats.rankdata(negative)) / m
+    return float(of_positive.var(ddof=1) / m + of_negative.var(ddof=1) / n)
+
+
+def bootstrap_intervals(
+    persons: np.ndarray,
+    statistics: Callable[[IntArray], dict[str, float]],
+    *,
+    samples: int,
+    rng: np.random.Generator,
+    level: float = LEVEL,
+) -> dict[str, Estimate]:
+    """Percentile bootstrap that draws persons, each with all of his or her examinations (a cluster bootstrap).
+
+    Args:
+        persons: (n,) the person behind each examination.
+        statistics: from the indices of the drawn examinations to named numbers, NaN where one is not defined.
+        samples: draws.
+        rng: source of the draws.
+        level: of confidence.
+
+    Returns:
+        For each name its value over all examinations, and the interval over the draws where it is defined; no
+        interval if those are under half of the draws.
+    """
+    _, codes = np.unique(persons, return_inverse=True)
+    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    whole = statistics(np.arange(len(persons)))
+    drawn = [
+        statistics(np.concatenate([members[person] for person in rng.integers(len(members), size=len(members))]))
+        for _ in range(samples)
+    ]
+    return {
+        name: _percentile_interval(value, np.array([draw[name] for draw in drawn]), level)
+        for name, value in whole.items()
+    }
+
+
+def _percentile_interval(value: float, draws: FloatArray, level: float) -> Estimate:
+    defined = draws[~np.isnan(draws)]
+    if math.isnan(value) or 2 * defined.size < draws.size:
+        return Estimate(value, math.nan, math.nan)
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(value, float(low), float(high))
+
+
+def bland_altman(first: FloatArray, second: FloatArray, level: float = LEVEL) -> Agreement:
+    """Agreement of two measurements of the same patients.
+
+    Args:
+        first: (n,) reference, say the drawn volume.
+        second: (n,) the other, in the same unit.
+        level: of confidence.
+
+    Raises:
+        FvvError: the two differ in length.
+    """
+    if first.shape != second.shape:
+        raise FvvError(f"expected pairs of measurements, got {first.size} and {second.size}")
+    n = first.size
+    difference = second - first
+    bias = float(difference.mean()) if n else math.nan
+    deviation = float(difference.std(ddof=1)) if n > 1 else math.nan
+    margin = float(stats.t.ppf((1 + level) / 2, n - 1)) * deviation / math.sqrt(n) if n > 1 else math.nan
+    return Agreement(
+        n=n,
+        bias=Estimate(bias, bias - margin, bias + margin),
+        lower_limit=bias - 1.96 * deviation,
+        upper_limit=bias + 1.96 * deviation,
+        concordance=concordance_coefficient(first, second, level),
+    )
+
+
+def concordance_coefficient(first: FloatArray, second: FloatArray, level: float = LEVEL) -> Estimate:
+    """Lin's concordance correlation coefficient (doi 10.2307/2532051), interval on Fisher's z scale.
+
+    Args:
+        first: (n,) measurements.
+        second: (n,) measurements of the same patients.
+        level: of confidence.
+
+    Returns:
+        Not defined where neither varies or there are fewer than three pairs; no interval at perfect correlation.
+    """
+    n = first.size
+    if n < 3:
+        return NOT_DEFINED
+    spread, shift = float(first.std() * second.std()), float(first.mean() - second.mean())
+    whole = float(first.var() + second.var()) + shift**2
+    if whole == 0 or spread == 0:
+        return NOT_DEFINED
+    covariance = float(((first - first.mean()) * (second - second.mean())).mean())
+    ccc, correlation, shift_squared = 2 * covariance / whole, covariance / spread, shift**2 / spread
+    if abs(ccc) >= 1 or abs(correlation) >= 1 - 1e-12 or ccc == 0:
+        return Estimate(ccc, math.nan, math.nan)
+    # Variance of Fisher's z of the coefficient: Lin 1989, with the correction in Biometrics 2000;56:324-325.
+    variance = (
+        (1 - correlation**2) * ccc**2 / ((1 - ccc**2) * correlation**2)
+        + 2 * ccc**3 * (1 - ccc) * shift_squared / (correlation * (1 - ccc**2) ** 2)
+        - ccc**4 * shift_squared**2 / (2 * correlation**2 * (1 - ccc**2) ** 2)
+    ) / (n - 2)
+    margin = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(max(variance, 0.0))
+    return Estimate(ccc, math.tanh(math.atanh(ccc) - margin), math.tanh(math.atanh(ccc) + margin))

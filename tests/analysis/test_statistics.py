@@ -1,0 +1,243 @@
+"""Laws, the published operating point, and the definitions written out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import auc as area_under
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
+
+from fvv.analysis.statistics import (
+    OperatingPoint,
+    auc,
+    bland_altman,
+    bootstrap_intervals,
+    cohen_kappa,
+    concordance_coefficient,
+    delong_interval,
+    operating_point,
+    roc_curve,
+    wilson_interval,
+    youden_cutoff,
+)
+from fvv.errors import FvvError
+
+
+@pytest.fixture
+def cohort(rng) -> tuple[np.ndarray, np.ndarray]:
+    """FVV in mL, low in mismatch, with ties at 0; labels."""
+    mismatch = rng.random(80) < 0.6
+    fvv_ml = np.round(np.maximum(rng.normal(np.where(mismatch, 0.3, 2.0), 1.0), 0.0), 1)
+    return fvv_ml, mismatch
+
+
+def test_the_published_operating_point():
+    """378 of 537 mismatches and 269 of 307 others: doi 10.1177/23969873251362712."""
+    point = OperatingPoint(
+        0.5, true_positive=378, false_positive=307 - 269, false_negative=537 - 378, true_negative=269
+    )
+    assert round(point.kappa, 3) == 0.535
+    shares = {
+        "sensitivity": (70.4, 66, 74),
+        "specificity": (87.6, 83, 91),
+        "positive_predictive_value": (90.9, None, None),
+        "negative_predictive_value": (62.9, None, None),
+    }
+    for name, (value, low, high) in shares.items():
+        estimate = getattr(point, name)
+        assert round(100 * estimate.value, 1) == value
+        if low is not None:
+            assert (round(100 * estimate.low), round(100 * estimate.high)) == (low, high)
+
+
+def test_auc_is_the_share_of_pairs_in_the_right_order(cohort):
+    fvv_ml, mismatch = cohort
+    lower = fvv_ml[mismatch][:, None] < fvv_ml[~mismatch][None]
+    tied = fvv_ml[mismatch][:, None] == fvv_ml[~mismatch][None]
+    assert auc(fvv_ml, mismatch) == pytest.approx((lower + 0.5 * tied).mean())
+    assert auc(fvv_ml, mismatch) == pytest.approx(roc_auc_score(mismatch, -fvv_ml))
+
+
+def test_auc_ignores_the_unit_and_swapping_the_classes_mirrors_it(cohort):
+    fvv_ml, mismatch = cohort
+    there = delong_interval(fvv_ml, mismatch)
+    in_microlitres = delong_interval(1000 * fvv_ml, mismatch)
+    back = delong_interval(fvv_ml, ~mismatch)
+    assert in_microlitres == there
+    assert (back.value, back.low, back.high) == pytest.approx((1 - there.value, 1 - there.high, 1 - there.low))
+
+
+def test_delong_variance_agrees_with_its_definition(cohort):
+    fvv_ml, mismatch = cohort
+    kernel = (fvv_ml[mismatch][:, None] < fvv_ml[~mismatch][None]) + 0.5 * (
+        fvv_ml[mismatch][:, None] == fvv_ml[~mismatch][None]
+    )
+    m, n = kernel.shape
+    variance = kernel.mean(axis=1).var(ddof=1) / m + kernel.mean(axis=0).var(ddof=1) / n
+    area = kernel.mean()
+    margin = 1.959964 * math.sqrt(variance) / (area * (1 - area))
+    logit = math.log(area / (1 - area))
+    expected = [1 / (1 + math.exp(-(logit + side))) for side in (-margin, 0.0, margin)]
+    estimate = delong_interval(fvv_ml, mismatch)
+    assert [estimate.low, estimate.value, estimate.high] == pytest.approx(expected)
+
+
+def test_delong_interval_covers_the_truth_in_about_95_of_100_cohorts(rng):
+    shift = 1.4
+    truth = stats.norm.cdf(shift / math.sqrt(2))
+    covered = 0
+    for _ in range(600):
+        mismatch = np.arange(70) < 40
+        estimate = delong_interval(rng.normal(np.where(mismatch, 0.0, shift)), mismatch)
+        covered += estimate.low <= truth <= estimate.high
+    assert 0.92 <= covered / 600 <= 0.98
+
+
+def test_perfect_separation_has_an_auc_but_no_interval():
+    estimate = delong_interval(np.array([0.1, 0.2, 3.0, 4.0]), np.array([True, True, False, False]))
+    assert estimate.value == 1.0
+    assert math.isnan(estimate.low)
+    assert math.isnan(estimate.high)
+
+
+def test_one_class_has_no_auc():
+    estimate = delong_interval(np.array([0.1, 0.2]), np.array([True, True]))
+    assert math.isnan(estimate.value)
+
+
+def test_roc_curve_rises_from_nobody_to_everybody_and_its_area_is_the_auc(cohort):
+    fvv_ml, mismatch = cohort
+    false_positive, true_positive, largest = roc_curve(fvv_ml, mismatch)
+    assert (false_positive[0], true_positive[0], largest[0]) == (0.0, 0.0, -np.inf)
+    assert (false_positive[-1], true_positive[-1], largest[-1]) == (1.0, 1.0, fvv_ml.max())
+    assert area_under(false_positive, true_positive) == pytest.approx(auc(fvv_ml, mismatch))
+    place = len(largest) // 2
+    assert true_positive[place] == (fvv_ml[mismatch] <= largest[place]).mean()
+
+
+def test_a_cutoff_counts_what_is_under_it_and_not_what_is_at_it():
+    point = operating_point(np.array([0.0, 0.5, 0.4, 0.5, 2.0]), np.array([True, True, False, False, False]), 0.5)
+    assert point == OperatingPoint(0.5, true_positive=1, false_positive=1, false_negative=1, true_negative=2)
+    assert point.accuracy.value == 0.6
+
+
+def test_no_cutoff_beats_youdens(cohort):
+    fvv_ml, mismatch = cohort
+
+    def index(cutoff_ml: float) -> float:
+        point = operating_point(fvv_ml, mismatch, cutoff_ml)
+        return point.sensitivity.value + point.specificity.value
+
+    best = youden_cutoff(fvv_ml, mismatch)
+    assert index(best) == pytest.approx(max(index(cutoff) for cutoff in np.linspace(-1, 6, 701)))
+    assert best not in fvv_ml
+
+
+@pytest.mark.parametrize("mismatch", [[True, False], [False, True]])
+def test_youden_where_one_side_is_always_best(mismatch):
+    fvv_ml, labels = np.array([1.0, 2.0]), np.array(mismatch)
+    cutoff = youden_cutoff(fvv_ml, labels)
+    point = operating_point(fvv_ml, labels, cutoff)
+    assert point.sensitivity.value + point.specificity.value == (2.0 if mismatch[0] else 1.0)
+
+
+def test_kappa_agrees_with_scikit_learn_and_ignores_order(rng):
+    first, second = rng.integers(0, 3, 200), rng.integers(0, 3, 200)
+    table = np.zeros((3, 3), dtype=int)
+    np.add.at(table, (first, second), 1)
+    assert cohen_kappa(table) == pytest.approx(cohen_kappa_score(first, second))
+    assert cohen_kappa(table.T) == pytest.approx(cohen_kappa(table))
+    assert cohen_kappa(np.diag([5, 7])) == 1.0
+    assert math.isnan(cohen_kappa(np.array([[9, 0], [0, 0]])))
+    assert math.isnan(cohen_kappa(np.zeros((2, 2), dtype=int)))
+
+
+def test_wilson_interval_is_mirrored_and_stays_inside():
+    low, high = wilson_interval(3, 20), wilson_interval(17, 20)
+    assert (low.low, low.high) == pytest.approx((1 - high.high, 1 - high.low))
+    none = wilson_interval(0, 20)
+    assert none.low == 0.0
+    # With no success in n, the upper end is z^2 / (n + z^2).
+    assert none.high == pytest.approx(1.959964**2 / (20 + 1.959964**2))
+    assert math.isnan(wilson_interval(0, 0).value)
+
+
+def mean_of(values: np.ndarray):
+    return lambda indices: {"mean": float(values[indices].mean())}
+
+
+def test_bootstrap_agrees_with_the_standard_error_of_a_mean(rng):
+    values = rng.normal(size=200)
+    estimate = bootstrap_intervals(np.arange(200), mean_of(values), samples=1000, rng=rng)["mean"]
+    error = values.std() / math.sqrt(200)
+    assert estimate.value == pytest.approx(values.mean())
+    assert (estimate.high - estimate.low) / 2 == pytest.approx(1.96 * error, rel=0.15)
+
+
+def test_examining_the_same_persons_again_does_not_narrow_the_bootstrap(rng):
+    values, persons = rng.normal(size=60), np.array([f"p{n}" for n in range(60)])
+    again, persons_again = np.tile(values, 4), np.tile(persons, 4)
+
+    def width(persons: np.ndarray, values: np.ndarray) -> float:
+        estimate = bootstrap_intervals(persons, mean_of(values), samples=800, rng=np.random.default_rng(1))["mean"]
+        return estimate.high - estimate.low
+
+    assert width(persons_again, again) == pytest.approx(width(persons, values))
+    assert width(np.arange(240), again) < 0.7 * width(persons, values)
+
+
+def test_bootstrap_gives_no_interval_to_what_is_mostly_undefined(rng):
+    estimate = bootstrap_intervals(
+        np.arange(4),
+        lambda indices: {"rare": 1.0 if len(set(indices)) == 4 else math.nan},
+        samples=100,
+        rng=rng,
+    )["rare"]
+    assert estimate.value == 1.0
+    assert math.isnan(estimate.low)
+
+
+def test_bland_altman_of_a_constant_shift():
+    first = np.arange(10.0)
+    agreement = bland_altman(first, first + 2.0)
+    assert agreement.n == 10
+    assert (agreement.bias.value, agreement.lower_limit, agreement.upper_limit) == (2.0, 2.0, 2.0)
+
+
+def test_bland_altman_limits_hold_95_percent_of_normal_differences(rng):
+    first = rng.uniform(0, 100, 5000)
+    second = first + rng.normal(1.5, 3.0, 5000)
+    agreement = bland_altman(first, second)
+    assert agreement.bias.low < 1.5 < agreement.bias.high
+    assert (agreement.lower_limit, agreement.upper_limit) == pytest.approx((1.5 - 5.88, 1.5 + 5.88), abs=0.3)
+    back = bland_altman(second, first)
+    assert (back.bias.value, back.lower_limit) == pytest.approx((-agreement.bias.value, -agreement.upper_limit))
+
+
+def test_agreement_of_one_or_no_pair_is_undefined_not_an_error():
+    assert math.isnan(bland_altman(np.array([1.0]), np.array([2.0])).upper_limit)
+    assert bland_altman(np.array([]), np.array([])).n == 0
+    with pytest.raises(FvvError, match="pairs"):
+        bland_altman(np.zeros(3), np.zeros(2))
+
+
+def test_concordance_is_one_only_for_equal_values(rng):
+    first = rng.uniform(0, 50, 300)
+    assert concordance_coefficient(first, first).value == pytest.approx(1.0)
+    shifted = concordance_coefficient(first, first + 5.0).value
+    assert shifted == pytest.approx(2 * first.var() / (2 * first.var() + 25.0))
+    assert concordance_coefficient(first, -first).value < 0
+    assert math.isnan(concordance_coefficient(first, np.full(300, 4.0)).value)
+
+
+def test_concordance_interval_covers_the_truth_in_about_95_of_100_cohorts(rng):
+    truth = 2 * 1.0 / (1.0 + (1.0 + 0.25) + 0.3**2)
+    covered = 0
+    for _ in range(500):
+        first = rng.normal(size=80)
+        estimate = concordance_coefficient(first, first + rng.normal(0.3, 0.5, 80))
+        covered += estimate.low <= truth <= estimate.high
+    assert 0.91 <= covered / 500 <= 0.985
