@@ -116,6 +116,11 @@ def restore_to_native(array: np.ndarray, grid: InPlaneGrid) -> np.ndarray:
     return _undo_orientation(array, grid.orientation)
 
 
+def slice_axis(grid: InPlaneGrid) -> int:
+    """The stored axis along which the network's slices are stacked."""
+    return next(stored for stored, (axis, _) in enumerate(grid.orientation) if axis == 2)
+
+
 def fraction_kept(mask: BoolArray, size: int) -> float:
     """Share of a scaled mask (not yet cropped) that cropping to `size` keeps; 1.0 for an empty mask."""
     whole = int(mask.sum())

@@ -1,0 +1,127 @@
+"""What is written for a patient and for a cohort after prediction."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fvv import __version__
+from fvv.arrays import UInt8Array
+from fvv.data import Case, Channel, Prediction
+from fvv.errors import OutputExistsError
+from fvv.io.atomic import write_bytes, write_text
+from fvv.io.bundle import ModelBundle
+from fvv.io.manifest import write_table
+from fvv.io.nifti import write_rgb, write_volume
+
+RESULT_FILE = "results.json"
+PATIENT_FILES = ("predictions.nii.gz", "heatmap.nii.gz", "synthesis.png", "results.txt", RESULT_FILE)
+COHORT_FILES = ("results.csv", "failures.csv", "report.html", "run.json")
+DISCLAIMER = "For research use only. Not a medical device."
+
+
+def refuse_existing(folder: Path, names: Sequence[str]) -> None:
+    """Refuse to replace results of an earlier run.
+
+    Raises:
+        OutputExistsError: one of the files is there.
+    """
+    for name in names:
+        if (folder / name).exists():
+            raise OutputExistsError("already there", file=folder / name, hint="use --overwrite to replace it")
+
+
+def result_row(prediction: Prediction) -> dict[str, Any]:
+    """One patient as a flat row. None stands for what could not be measured; it is never 0."""
+    per_model = prediction.fvv_per_model_ml
+    return {
+        "Patient": prediction.patient,
+        "BrainMaskVoxels": prediction.brain_voxels,
+        "StrokeBlobVoxels": prediction.stroke_voxels,
+        "FlairVizVoxels": prediction.flair_visible_voxels,
+        "VoxVolume": prediction.voxel_volume_ml,
+        "BrainMaskVolume": prediction.volume_ml(Channel.BRAIN),
+        "StrokeBlobVolume": prediction.volume_ml(Channel.STROKE),
+        "FlairVizVolume": prediction.volume_ml(Channel.FLAIR_VISIBLE),
+        "decision": prediction.decision.state.value,
+        "cutoff_ml": prediction.decision.cutoff_ml,
+        "reasons": "; ".join(finding.code for finding in prediction.decision.reasons),
+        "n_models": prediction.n_models,
+        "FlairVizVolume_min": min(per_model, default=None),
+        "FlairVizVolume_max": max(per_model, default=None),
+        "FlairVizVolume_sd": statistics.stdev(per_model) if len(per_model) > 1 else None,
+        "provider": prediction.provider,
+        "seconds": round(sum(prediction.seconds.values()), 2),
+    }
+
+
+def write_prediction(
+    folder: Path, case: Case, prediction: Prediction, *, heatmap: UInt8Array | None, synthesis_png: bytes
+) -> None:
+    """Write a patient's files; results.json comes last, so its presence means that all are there.
+
+    Args:
+        folder: where to.
+        case: the images, for grid and header.
+        prediction: the answer, masks on the native grid.
+        heatmap: (i, j, k, 3) uint8; None where nothing could be measured, and then no mask is written either.
+        synthesis_png: the picture.
+    """
+    for name in PATIENT_FILES:  # A result replaced by "not assessable" must not leave its old masks behind.
+        (folder / name).unlink(missing_ok=True)
+    affine, like = case.b1000.affine, case.b1000_file
+    if heatmap is not None and prediction.brain is not None and prediction.stroke is not None:
+        n = prediction.n_models
+        votes = np.asarray(prediction.flair_visible_votes)
+        stacked = np.stack([n * prediction.brain, n * prediction.stroke, votes], axis=3).astype(np.uint8)
+        write_volume(folder / "predictions.nii.gz", stacked, affine, like=like)
+        write_rgb(folder / "heatmap.nii.gz", heatmap, affine, like=like)
+    write_bytes(folder / "synthesis.png", synthesis_png)
+    row = result_row(prediction)
+    text = [f"{key}={'n/a' if value is None else value}" for key, value in row.items()]
+    write_text(folder / "results.txt", "\n".join([*text, f"note={DISCLAIMER}", ""]))
+    content = {
+        **row,
+        "reasons": [
+            {"code": finding.code, "message": finding.message, "severity": finding.severity.value}
+            for finding in prediction.decision.reasons
+        ],
+        "FlairVizVolume_per_model": list(prediction.fvv_per_model_ml),
+        "seconds": {step: round(seconds, 3) for step, seconds in prediction.seconds.items()},
+        "units": {"volumes": "mL", "voxels": "of the 256 x 256 working grid"},
+        "software": f"fvv {__version__}",
+        "note": DISCLAIMER,
+    }
+    write_text(folder / RESULT_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def write_results_table(path: Path, predictions: Sequence[Prediction]) -> None:
+    """results.csv: a row a patient; what could not be measured is an empty cell."""
+    rows = [result_row(prediction) for prediction in predictions]
+    write_table(path, rows, columns=None if rows else ("Patient",))
+
+
+def write_run_record(path: Path, bundle: ModelBundle, options: dict[str, Any], seconds: float) -> None:
+    """run.json: what ran, with what, where, for how long."""
+    packages = ("numpy", "scipy", "scikit-image", "nibabel", "onnxruntime", "dipy")
+    record = {
+        "software": f"fvv {__version__}",
+        "packages": {name: version(name) for name in packages},
+        "python": platform.python_version(),
+        "machine": {"system": platform.system(), "processor": platform.machine()},
+        "options": options,
+        "bundle": {
+            "run_name": bundle.manifest.run_name,
+            "profile": bundle.profile.model_dump(mode="json"),
+            "models": {model.file: model.sha256 for model in bundle.models},
+        },
+        "seconds": round(seconds, 1),
+    }
+    write_text(path, json.dumps(record, indent=2) + "\n")
