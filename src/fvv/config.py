@@ -90,6 +90,29 @@ class SimulateConfig(_Settings):
 
     cases: int = Field(24, ge=1)
     seed: int = Field(0, ge=0)
+    only: int | None = Field(None, ge=1)
+    """Make this case alone (from 1): the same bytes as in the whole cohort."""
+    sites: int = Field(3, ge=1, le=3)
+    """Hospitals, each with its own scanner."""
+    stroke_free_share: float = Field(0.12, ge=0, le=1)
+    """Share of persons without a stroke."""
+    follow_up_share: float = Field(0.1, ge=0, lt=1)
+    """Probability that a case is the second examination of the person before it."""
+    onset_range_h: tuple[float, float] = (0.7, 72.0)
+    """Hours from onset to a person's first examination, log-uniform."""
+    visible_ratio: float = Field(1.15, gt=1)
+    """FLAIR over the same voxel's normal FLAIR from which it counts as visible: the signal intensity ratio that
+    MR WITNESS used (Schwamm et al. 2018, doi 10.1002/ana.25235)."""
+    mismatch_fraction: float = Field(0.2, gt=0, lt=1)
+    """The simulated reader sees a mismatch where less than this share of the lesion is visible."""
+    reader_noise: float = Field(0.04, ge=0)
+    """Standard deviation of the reader's error about that share (chosen here)."""
+    minimum_contrast_to_noise: float = Field(2.0, ge=0)
+    """A stroke fainter than this on b1000 is drawn anew: no reader would outline it."""
+    skull_stripped_share: float = Field(0.2, ge=0, le=1)
+    """Share of cases whose b0 and b1000 come without the head around the brain."""
+    write_mask: bool = True
+    """Write mask.nii.gz, the true brain: the network learns the brain from it."""
     workers: int = Field(0, ge=0)
     """Processes; 0: one per core."""
 
@@ -191,10 +214,10 @@ class TrainConfig(_Settings):
 class ConvertConfig(_Settings):
     """From checkpoints to a bundle of ONNX models."""
 
-    check_slabs: int = Field(8, ge=1)
-    """Real slabs on which onnxruntime is compared with PyTorch."""
-    logit_tolerance: float = 1e-3
-    """Largest logit difference accepted."""
+    check_patients: int = Field(2, ge=1)
+    """Patients of each fold's test part on which onnxruntime is compared with PyTorch, whole volumes."""
+    logit_tolerance: float = Field(1e-3, gt=0)
+    """Largest logit difference accepted; float32 rounding gives about 1e-5."""
 
 
 class DecisionConfig(_Settings):

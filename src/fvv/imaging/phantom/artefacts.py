@@ -1,0 +1,141 @@
+"""What a scanner adds to the truth: uneven coils, fields bent by air, too few k-space samples, ghosts and noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft
+
+from fvv.arrays import FloatArray
+from fvv.imaging.phantom.fields import smooth_noise
+from fvv.imaging.phantom.head import AIR_POCKETS
+
+
+@dataclass(frozen=True, slots=True)
+class Distortion:
+    """Susceptibility distortion of an echo-planar image along j.
+
+    Attributes:
+        shift_mm: largest displacement at each of `AIR_POCKETS`, signed by the phase-encoding direction.
+    """
+
+    shift_mm: tuple[float, ...]
+
+    def at(self, points_mm: FloatArray, direction: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Displacement and intensity at atlas positions.
+
+        Args:
+            points_mm: (3, ...) atlas positions before displacement.
+            direction: (3,) change of atlas position per mm along the phase-encoding axis.
+
+        Returns:
+            Displacement in mm along that axis, and the factor 1 + d(displacement)/dj by which signal piles up or
+            thins out (Jezzard and Balaban 1995, doi 10.1002/mrm.1910340111), kept within 0.1 to 3.5.
+        """
+        shift = np.zeros(points_mm.shape[1:], dtype=np.float32)
+        slope = np.zeros_like(shift)
+        for largest, pocket in zip(self.shift_mm, AIR_POCKETS, strict=True):
+            exponent = np.zeros_like(shift)
+            along = np.zeros_like(shift)
+            for axis in range(3):
+                offset = (points_mm[axis] - pocket.centre_mm[axis]) / pocket.width_mm[axis]
+                exponent += offset**2
+                along -= offset / pocket.width_mm[axis] * direction[axis]
+            bump = np.float32(largest) * np.exp(-0.5 * exponent)
+            shift += bump
+            slope += bump * along
+        return shift, np.clip(1.0 + slope, 0.1, 3.5)
+
+
+def draw_distortion(rng: np.random.Generator, field_strength_t: float) -> Distortion:
+    """Shifts up to 4 mm at 1.5 T and 8 mm at 3 T (chosen here; the field offset grows with the field strength)."""
+    sign = 1.0 if rng.random() < 0.5 else -1.0
+    overall = rng.uniform(0.2, 1.0) * 2.7 * field_strength_t
+    return Distortion(tuple((sign * overall * rng.uniform(0.4, 1.0, len(AIR_POCKETS))).tolist()))
+
+
+def receive_bias(
+    rng: np.random.Generator, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+) -> FloatArray:
+    """Coil sensitivity: brighter towards the surface, and smoothly uneven; mean about 1, float32 (i, j, k)."""
+    knots = [max(rng.uniform(60.0, 110.0) / spacing, 1.0) for spacing in spacing_mm]
+    uneven = rng.uniform(0.04, 0.22) * smooth_noise(rng, shape, (knots[0], knots[1], knots[2]))
+    x, y = (
+        (np.arange(n, dtype=np.float32) - n / 2) * spacing / 85.0
+        for n, spacing in zip(shape[:2], spacing_mm[:2], strict=True)
+    )
+    surface = rng.uniform(0.0, 0.35) * (np.minimum(x[:, None] ** 2 + y[None, :] ** 2, 1.6) - 0.5)
+    return np.asarray(np.exp(uneven + surface[:, :, None]), dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """How a slice is measured.
+
+    Attributes:
+        acquired: k-space samples along i, j.
+        matrix: reconstructed voxels along i, j.
+        partial_fourier: measured share of the lines along j, 0.7 to 1.
+        apodisation: 0 leaves k-space as it is (ringing), 1 damps its corners fully.
+        ghost: strength of the half-field-of-view ghost along j.
+        shift_voxels: displacement in reconstructed voxels along i, j (misregistration).
+        noise: deviation of the noise in the real and in the imaginary channel of the reconstructed image.
+    """
+
+    acquired: tuple[int, int]
+    matrix: tuple[int, int]
+    partial_fourier: float = 1.0
+    apodisation: float = 0.0
+    ghost: float = 0.0
+    shift_voxels: tuple[float, float] = (0.0, 0.0)
+    noise: float = 0.0
+
+
+def acquire(truth: FloatArray, acquisition: Acquisition, rng: np.random.Generator) -> FloatArray:
+    """Measure noise-free slices through k-space.
+
+    The magnitude of noisy channels is Rician (Gudbjartsson and Patz 1995, doi 10.1002/mrm.1910340618).
+
+    Args:
+        truth: (x, y, k) on a grid finer than the acquired one, over the same field of view, first voxels coinciding.
+        acquisition: how.
+        rng: noise.
+
+    Returns:
+        float32 (i, j, k) of `acquisition.matrix`.
+    """
+    nx, ny = truth.shape[:2]
+    mx, my = acquisition.matrix
+    kx = np.rint(fft.fftfreq(acquisition.acquired[0]) * acquisition.acquired[0]).astype(int)
+    ky = np.rint(fft.fftfreq(acquisition.acquired[1]) * acquisition.acquired[1]).astype(int)
+    kx, ky = kx[(np.abs(kx) < nx / 2)], ky[(np.abs(ky) < ny / 2)]
+    spectrum = fft.fft2(truth.astype(np.complex64), axes=(0, 1))[np.ix_(kx % nx, ky % ny)]
+    spectrum *= np.float32(mx * my / (nx * ny))
+    spectrum *= _k_space_weights(kx, ky, acquisition)[:, :, None]
+    if acquisition.noise > 0:
+        scale = np.float32(acquisition.noise * mx * my / np.sqrt(len(kx) * len(ky)))
+        noise = rng.standard_normal((2, *spectrum.shape), dtype=np.float32)
+        noise *= scale
+        spectrum.real += noise[0]
+        spectrum.imag += noise[1]
+    padded = np.zeros((mx, my, truth.shape[2]), dtype=np.complex64)
+    padded[np.ix_(kx % mx, ky % my)] = spectrum
+    return np.abs(fft.ifft2(padded, axes=(0, 1), overwrite_x=True)).astype(np.float32)
+
+
+def _k_space_weights(kx: FloatArray, ky: FloatArray, acquisition: Acquisition) -> FloatArray:
+    radius = np.sqrt((kx[:, None] / (len(kx) / 2)) ** 2 + (ky[None, :] / (len(ky) / 2)) ** 2)
+    window = 1.0 - acquisition.apodisation * (1.0 - np.cos(np.pi / 2 * np.minimum(radius, 1.0)) ** 2)
+    measured = ky >= -len(ky) * (acquisition.partial_fourier - 0.5)
+    # Odd and even lines that disagree fold a copy of the head in by half the field of view.
+    lines = np.where(measured, 1.0 + acquisition.ghost * np.where(ky % 2 == 0, 1.0, -1.0), 0.0)
+    shift = np.exp(
+        -2j
+        * np.pi
+        * (
+            kx[:, None] * acquisition.shift_voxels[0] / acquisition.matrix[0]
+            + ky[None, :] * acquisition.shift_voxels[1] / acquisition.matrix[1]
+        )
+    )
+    return (window * lines[None, :] * shift).astype(np.complex64)
