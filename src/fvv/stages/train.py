@@ -1,0 +1,164 @@
+"""Stage 2: from the store of prepared patients to checkpoints, one fold or all."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fvv.config import TrainConfig
+from fvv.data import Failure, Role
+from fvv.errors import FvvError, TrainingError
+from fvv.io.runs import FoldRun
+from fvv.io.store import CaseStore
+
+log = logging.getLogger(__name__)
+
+_SHOWN = {
+    "valid/score": "score",
+    "valid/dice_brain": "brain",
+    "valid/dice_stroke": "stroke",
+    "valid/dice_flair_visible": "FLAIR-visible",
+    "valid/auc": "AUC",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """One fold's training.
+
+    Attributes:
+        fold: which.
+        folder: where the checkpoints lie.
+        checkpoint: the best epoch's; None in debug mode, which keeps nothing.
+        epochs: done.
+        best_epoch: 0-based.
+        scores: validation scores of the best epoch, by the names of metrics.csv.
+        seconds: of this session; 0 where the fold had been finished before.
+        complete: all epochs done; False where the time limit came first.
+        failures: none; a fold that fails raises.
+    """
+
+    fold: int
+    folder: Path
+    checkpoint: Path | None
+    epochs: int
+    best_epoch: int
+    scores: dict[str, float]
+    seconds: float
+    complete: bool
+    failures: tuple[Failure, ...] = ()
+
+    def summary(self) -> str:
+        """One line: scores of the best epoch and where its checkpoint lies."""
+        scores = ", ".join(f"{label} {self.scores[name]:.3f}" for name, label in _SHOWN.items())
+        if self.checkpoint is None:
+            return f"fold {self.fold}: {self.epochs} epoch of two batches ran; nothing was kept"
+        state = "" if self.complete else " (stopped by the time limit; run again with a longer one to go on)"
+        return (
+            f"fold {self.fold}: best of {self.epochs} epochs is {self.best_epoch + 1}, validation Dice and scores: "
+            f"{scores}; {self.seconds:.0f} s; {self.checkpoint}{state}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainAllResult:
+    """Every fold's training.
+
+    Attributes:
+        folds: those that were trained, now or before.
+        failures: folds that could not be, and why.
+    """
+
+    folds: tuple[TrainResult, ...]
+    failures: tuple[Failure, ...]
+
+    def summary(self) -> str:
+        """A table of the folds with mean and standard deviation."""
+        lines = [f"{'fold':<8}{'epoch':>7}" + "".join(f"{label:>15}" for label in _SHOWN.values()) + f"{'seconds':>10}"]
+        lines += [
+            f"{result.fold:<8}{result.best_epoch + 1:>7}"
+            + "".join(f"{result.scores[name]:>15.3f}" for name in _SHOWN)
+            + f"{result.seconds:>10.0f}"
+            for result in self.folds
+        ]
+        if len(self.folds) > 1:
+            columns = [[result.scores[name] for result in self.folds] for name in _SHOWN]
+            lines.append(f"{'mean':<15}" + "".join(f"{np.mean(column):>15.3f}" for column in columns))
+            lines.append(f"{'SD':<15}" + "".join(f"{np.std(column, ddof=1):>15.3f}" for column in columns))
+        lines.append("Dice and scores are those of the validation patients, which chose the epoch.")
+        return "\n".join([*lines, *(f"{failure.patient}: {failure.reason}" for failure in self.failures)])
+
+
+def train_fold(store: Path, output: Path, fold: int, config: TrainConfig) -> TrainResult:
+    """Train one fold; go on where it stopped; leave it alone if it is finished.
+
+    Args:
+        store: folder that `prepare` wrote.
+        output: saved_models; the fold's folder is <output>/<config.name>/fold_<fold>.
+        fold: 0-based.
+        config: settings.
+
+    Raises:
+        StoreError: no store, or no such fold.
+        TrainingError: nobody to train or select on, another run in that folder, or a loss that is no number.
+    """
+    cases = CaseStore.open(store)
+    cases.folds.participants(fold, Role.TRAIN)  # says which folds there are, if this is none
+    if config.debug:
+        with tempfile.TemporaryDirectory(prefix="fvv-debug-") as folder:
+            result = _train(cases, Path(folder), fold, config)
+        return TrainResult(**{**result, "checkpoint": None, "folder": output})
+    return TrainResult(**_train(cases, output, fold, config))
+
+
+def train_all_folds(store: Path, output: Path, config: TrainConfig) -> TrainAllResult:
+    """Train every fold of the split, one after the other; a fold that fails does not stop the rest.
+
+    Args:
+        store: folder that `prepare` wrote.
+        output: saved_models.
+        config: settings.
+
+    Raises:
+        StoreError: no store.
+        TrainingError: not one fold could be trained.
+    """
+    results: list[TrainResult] = []
+    failures: list[Failure] = []
+    for fold in range(CaseStore.open(store).folds.n_folds):
+        try:
+            results.append(train_fold(store, output, fold, config))
+        except FvvError as error:
+            log.error("fold %d: %s", fold, error)  # noqa: TRY400 - a clear sentence; a traceback would hide it
+            failures.append(Failure(f"fold {fold}", str(error)))
+    if not results:
+        raise TrainingError(f"no fold could be trained; the first said: {failures[0].reason}", file=output)
+    return TrainAllResult(tuple(results), tuple(failures))
+
+
+def _train(store: CaseStore, output: Path, fold: int, config: TrainConfig) -> dict[str, Any]:
+    run = FoldRun.open(output, store, fold, config)
+    outcome = run.finished()
+    seconds = 0.0
+    if outcome is None:
+        # Here and not above: only training needs torch, and it takes seconds to load.
+        from fvv.training.fit import fit_fold  # noqa: PLC0415
+
+        fit = fit_fold(store, run, config)
+        seconds = fit.seconds
+        outcome = {
+            "epochs": fit.epochs,
+            "best_epoch": fit.best_epoch,
+            "scores": fit.scores,
+            "complete": fit.complete,
+        }
+        if fit.complete:
+            run.finish(outcome)
+    else:
+        log.info("%s fold %d is finished already", config.name, fold)
+    return {"fold": fold, "folder": run.folder, "checkpoint": run.best, "seconds": seconds, **outcome}

@@ -1,0 +1,144 @@
+"""What a checkpoint says of itself, written by training and read by conversion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from fvv import __version__
+from fvv.config import NetworkConfig, PreprocessingProfile, TrainConfig
+from fvv.data import Channel, hashed_ids
+from fvv.errors import ModelError
+from fvv.io.store import IMAGE_CHANNELS, CaseRecord
+from fvv.training.network import SegmentationNetwork
+from fvv.training.validation import SCORE
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """One fold's network as a checkpoint holds it.
+
+    Attributes:
+        path: the checkpoint.
+        fold: its fold.
+        n_folds: folds of the split.
+        run_name, run_id: the run; the id is the same for all folds of one run and for no other.
+        epoch: 0-based.
+        score: what chose it (see `validation.SCORE`).
+        software: version that trained it.
+        network: settings of the network.
+        profile: preprocessing that its input needs.
+        training_person_ids: hashed ids of the persons that trained or selected it.
+        training_image_ids: hashed fingerprints of their images.
+        weights: of `SegmentationNetwork`.
+    """
+
+    path: Path
+    fold: int
+    n_folds: int
+    run_name: str
+    run_id: str
+    epoch: int
+    score: float
+    software: str
+    network: NetworkConfig
+    profile: PreprocessingProfile
+    training_person_ids: tuple[str, ...]
+    training_image_ids: tuple[str, ...]
+    weights: dict[str, Tensor]
+
+    def build(self) -> SegmentationNetwork:
+        """The network with its weights, in evaluation mode on the CPU.
+
+        Raises:
+            ModelError: the weights do not fit the network.
+        """
+        network = SegmentationNetwork(self.network.model_copy(update={"pretrained": False}))
+        try:
+            network.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise ModelError(
+                f"weights and network differ: {' '.join(str(error).split())[:200]}", file=self.path
+            ) from error
+        return network.eval()
+
+
+def describe_training(
+    config: TrainConfig,
+    profile: PreprocessingProfile,
+    *,
+    fold: int,
+    n_folds: int,
+    run_id: str,
+    records: Sequence[CaseRecord],
+) -> dict[str, Any]:
+    """What every checkpoint of a fold says of itself; plain values only.
+
+    Args:
+        config: settings of the run.
+        profile: of the store.
+        fold, n_folds: which of how many.
+        run_id: the run.
+        records: patients that train or select. A checkpoint chosen on a person is no fairer a judge of that person.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "software": f"fvv {__version__}",
+        "fold": fold,
+        "n_folds": n_folds,
+        "run_name": config.name,
+        "run_id": run_id,
+        "score_name": SCORE,
+        "config": config.model_dump(mode="json"),
+        "profile": profile.model_dump(mode="json"),
+        "input_channels": list(IMAGE_CHANNELS),
+        "output_channels": [channel.label for channel in Channel],
+        "training_person_ids": list(hashed_ids(record.participant.person for record in records)),
+        "training_image_ids": list(hashed_ids(record.image_sha256 for record in records)),
+    }
+
+
+def read_checkpoint(path: Path) -> TrainedModel:
+    """Read a checkpoint of this package; no code in the file is run.
+
+    Raises:
+        ModelError: missing, damaged, not ours or of another schema.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
+        raise ModelError(f"cannot be read: {' '.join(str(error).split())[:200]}", file=path) from error
+    about = content.get("fvv") if isinstance(content, dict) else None
+    if not isinstance(about, dict) or about.get("schema_version") != SCHEMA_VERSION:
+        raise ModelError(f"not a checkpoint of this software's schema {SCHEMA_VERSION}", file=path)
+    try:
+        return TrainedModel(
+            path=path,
+            fold=int(about["fold"]),
+            n_folds=int(about["n_folds"]),
+            run_name=str(about["run_name"]),
+            run_id=str(about["run_id"]),
+            epoch=int(about["epoch"]),
+            score=float(about["scores"][about["score_name"]]),
+            software=str(about["software"]),
+            network=TrainConfig.model_validate(about["config"]).network,
+            profile=PreprocessingProfile.model_validate(about["profile"]),
+            training_person_ids=tuple(about["training_person_ids"]),
+            training_image_ids=tuple(about["training_image_ids"]),
+            weights={
+                name.removeprefix("network."): tensor
+                for name, tensor in content["state_dict"].items()
+                if name.startswith("network.")
+            },
+        )
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        raise ModelError(f"incomplete: {' '.join(str(error).split())[:200]}", file=path) from error

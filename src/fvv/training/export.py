@@ -1,0 +1,122 @@
+"""From a trained network to an ONNX file that keeps the published contract and takes whole volumes too."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from fvv import __version__
+from fvv.arrays import FloatArray
+from fvv.data import Channel
+from fvv.errors import ModelError
+from fvv.io.store import IMAGE_CHANNELS
+from fvv.training.checkpoint import TrainedModel
+from fvv.training.module import mark_volume
+from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork
+
+INPUT_NAME, OUTPUT_NAME = "modelInput", "modelOutput"
+"""The published models' names."""
+OPSET = 17
+"""Read by every onnxruntime since 1.12."""
+METADATA_SCHEMA_VERSION = 1
+
+
+class PublishedContract(nn.Module):
+    """The network as the published models are called: slices come out along the batch axis.
+
+    7 slices give exactly (batch, 3, H, W); a volume padded by 3 slices at each end gives all its slices, slice fastest.
+    """
+
+    def __init__(self, network: SegmentationNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """(batch, 2, slices, H, W) to (batch * (slices - 6), 3, H, W) logits."""
+        return self.network.forward_slices(volume.transpose(1, 2).flatten(0, 1), volume.shape[2])
+
+
+def export_onnx(model: TrainedModel, path: Path) -> None:
+    """Write a model as ONNX with all it must say of itself, and check the file.
+
+    Args:
+        model: from a checkpoint.
+        path: the .onnx file to write.
+
+    Raises:
+        ModelError: the exported file is not valid ONNX.
+    """
+    contract = PublishedContract(model.build()).eval()
+    edge = model.profile.grid_size
+    example = torch.zeros(2, len(IMAGE_CHANNELS), 2 * CONTEXT_SLICES + 3, edge, edge)
+    with warnings.catch_warnings():
+        # The tracing exporter takes half a second and knows dynamic axes; its successor takes eight and more packages.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message="You are using the legacy TorchScript")
+        torch.onnx.export(
+            contract,
+            (example,),
+            str(path),
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_axes={INPUT_NAME: {0: "batch", 2: "slices"}, OUTPUT_NAME: {0: "batch_slices"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    graph = onnx.load(path)
+    _state_output_shape(graph, edge)
+    onnx.helper.set_model_props(graph, metadata(model))
+    try:
+        onnx.checker.check_model(graph, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"the exported model is not valid: {error}", file=path) from error
+    onnx.save(graph, path)
+
+
+def metadata(model: TrainedModel) -> dict[str, str]:
+    """What an ONNX file says of itself; lists and mappings as JSON."""
+    return {
+        "schema_version": str(METADATA_SCHEMA_VERSION),
+        "software": f"fvv {__version__}",
+        "trained_by": model.software,
+        "fold": str(model.fold),
+        "n_folds": str(model.n_folds),
+        "run_name": model.run_name,
+        "run_id": model.run_id,
+        "epoch": str(model.epoch),
+        "score": repr(model.score),
+        "profile": json.dumps(model.profile.model_dump(mode="json"), sort_keys=True),
+        "profile_sha256": model.profile.sha256,
+        "input_channels": json.dumps(IMAGE_CHANNELS),
+        "output_channels": json.dumps([channel.label for channel in Channel]),
+        "training_person_ids": json.dumps(model.training_person_ids),
+        "training_image_ids": json.dumps(model.training_image_ids),
+    }
+
+
+def torch_logits(model: TrainedModel, padded: FloatArray) -> FloatArray:
+    """What the checkpoint's network says in PyTorch, to hold an ONNX file against.
+
+    Args:
+        model: from a checkpoint.
+        padded: (2, slices + 6, H, W) float32, from `imaging.slabs.network_input`.
+
+    Returns:
+        (3, slices, H, W) float32.
+    """
+    with torch.inference_mode():
+        return np.asarray(mark_volume(model.build(), torch.from_numpy(padded)).numpy())
+
+
+def _state_output_shape(graph: onnx.ModelProto, edge: int) -> None:
+    """Name the output's axes: tracing loses the fixed ones behind the dynamic first."""
+    shape = graph.graph.output[0].type.tensor_type.shape
+    shape.Clear()
+    shape.dim.add().dim_param = "batch_slices"
+    for size in (len(Channel), edge, edge):
+        shape.dim.add().dim_value = size

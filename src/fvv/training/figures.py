@@ -1,0 +1,94 @@
+"""Pictures of an epoch's validation: examples, slice classes, kappa against cut-off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fvv.arrays import BoolArray
+from fvv.data import Channel
+from fvv.training.examples import EXAMPLE_CLASSES, Example
+from fvv.training.validation import (
+    PatientValidation,
+    SliceClass,
+    confusion_matrix,
+    kappa_against_cutoff,
+    labelled_volumes,
+)
+
+STROKE_COLOUR, VISIBLE_COLOUR = "#2f7fff", "#e8402a"
+"""The colours of the heatmaps: stroke blue, FLAIR-visible red."""
+_NAMES = {
+    SliceClass.NONE: "none",
+    SliceClass.NOT_VISIBLE: "not visible",
+    SliceClass.MIXED: "mixed",
+    SliceClass.VISIBLE: "visible",
+}
+
+
+def example_figure(examples: Mapping[SliceClass, Example]) -> Figure:
+    """A row for each kind of slice: the image, what the network marks, the truth."""
+    rows = len(EXAMPLE_CLASSES)
+    figure = Figure(figsize=(7.5, 2.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, 3, squeeze=False)
+    for row, kind in enumerate(EXAMPLE_CLASSES):
+        axes[row, 0].set_ylabel(_NAMES[kind])
+        for column, title in enumerate(("b1000", "marked", "truth")):
+            place = axes[row, column]
+            place.set_xticks([])
+            place.set_yticks([])
+            if row == 0:
+                place.set_title(title)
+            example = examples.get(kind)
+            if example is None:
+                place.text(0.5, 0.5, "no such slice", ha="center", va="center", transform=place.transAxes)
+                continue
+            place.imshow(example.b1000.T, cmap="gray", origin="lower", vmin=-1.5, vmax=5.0)
+            if column > 0:
+                masks = example.marked if column == 1 else example.truth
+                _outline(place, masks[Channel.STROKE.value], STROKE_COLOUR)
+                _outline(place, masks[Channel.FLAIR_VISIBLE.value], VISIBLE_COLOUR)
+    figure.suptitle("stroke blue, FLAIR-visible part red", fontsize="small")
+    return figure
+
+
+def confusion_figure(patients: Sequence[PatientValidation]) -> Figure:
+    """Slice classes, true against marked."""
+    counts = confusion_matrix(patients)
+    figure = Figure(figsize=(4.5, 4), layout="constrained")
+    place = figure.subplots()
+    # Rows have very different sizes: colour says the share, the number says the count.
+    place.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        place.text(column, row, str(count), ha="center", va="center")
+    names = [_NAMES[kind] for kind in SliceClass]
+    place.set_xticks(range(len(names)), names)
+    place.set_yticks(range(len(names)), names)
+    place.set_xlabel("marked")
+    place.set_ylabel("truth")
+    place.set_title("slices by FLAIR-visible share of the lesion", fontsize="medium")
+    return figure
+
+
+def kappa_figure(patients: Sequence[PatientValidation]) -> Figure:
+    """Cohen's kappa of "FVV under the cut-off" with the label, against the cut-off."""
+    figure = Figure(figsize=(5, 3.5), layout="constrained")
+    place = figure.subplots()
+    volumes, mismatch = labelled_volumes(patients)
+    if 0 < mismatch.sum() < mismatch.size:
+        cutoffs, kappas = kappa_against_cutoff(volumes, mismatch)
+        place.step(cutoffs, kappas, where="mid", marker="o", markersize=3)
+    else:
+        place.text(0.5, 0.5, "the validation patients\nall have one label", ha="center", transform=place.transAxes)
+    place.set_xscale("symlog", linthresh=0.1)
+    place.set_ylim(-1, 1)
+    place.set_xlabel("FVV cut-off (mL)")
+    place.set_ylabel("Cohen's kappa with the label")
+    return figure
+
+
+def _outline(place: object, mask: BoolArray, colour: str) -> None:
+    if mask.any():
+        place.contour(mask.T.astype(float), levels=[0.5], colors=[colour], linewidths=1.0, origin="lower")  # type: ignore[attr-defined]

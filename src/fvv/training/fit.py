@@ -1,0 +1,213 @@
+"""One fold from its first step to its last: the trainer with everything around it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from fvv.config import TrainConfig
+from fvv.io.runs import BEST, LAST, FoldRun
+from fvv.io.store import CaseStore
+from fvv.training.callbacks import ConsoleProgress, FigureWriter, MetricsTable
+from fvv.training.checkpoint import describe_training
+from fvv.training.dataset import FoldPatients, training_loader, validation_loader
+from fvv.training.module import SegmentationModule
+from fvv.training.validation import SCORE
+
+log = logging.getLogger(__name__)
+
+DEBUG_BATCHES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FoldFit:
+    """How training of one fold ended.
+
+    Attributes:
+        epochs: finished, over all sessions.
+        complete: all epochs were done; False where the time limit came first.
+        best_epoch: 0-based.
+        scores: validation scores of the best epoch.
+        seconds: of this session.
+    """
+
+    epochs: int
+    complete: bool
+    best_epoch: int
+    scores: dict[str, float]
+    seconds: float
+
+
+def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
+    """Train one fold, from its last checkpoint if there is one.
+
+    Args:
+        store: prepared patients.
+        run: the fold's folder and identity.
+        config: settings.
+
+    Raises:
+        TrainingError: no validation patient, or a loss that is no number.
+        StoreError: a patient cannot be read.
+    """
+    started = time.monotonic()
+    patients = FoldPatients.from_store(store, store.folds, run.fold)
+    about = describe_training(
+        config,
+        store.profile,
+        fold=run.fold,
+        n_folds=store.folds.n_folds,
+        run_id=run.run_id,
+        records=[*patients.training_records, *patients.validation_records],
+    )
+    log.info(
+        "%s fold %d: %d patients train, %d select",
+        config.name,
+        run.fold,
+        len(patients.training),
+        len(patients.validation),
+    )
+    module = SegmentationModule(config, patients.validation_records, about)
+    table = MetricsTable(run.folder / "metrics.csv")
+    with _quiet_lightning():
+        trainer = _trainer(run, config, table)
+        trainer.fit(
+            module,
+            training_loader(store, patients, config),
+            validation_loader(store, patients, config),
+            ckpt_path=str(run.folder / LAST) if (run.folder / LAST).exists() else None,
+        )
+        _finish_wandb(trainer)
+    best = max(table.rows, key=lambda row: row[SCORE])
+    return FoldFit(
+        epochs=len(table.rows),
+        complete=len(table.rows) >= (1 if config.debug else config.epochs),
+        best_epoch=int(best["epoch"]),
+        scores={name: value for name, value in best.items() if name.startswith("valid/")},
+        seconds=time.monotonic() - started,
+    )
+
+
+def _trainer(run: FoldRun, config: TrainConfig, table: MetricsTable) -> lightning.Trainer:
+    on_gpu = torch.cuda.is_available()
+    keep: dict[str, Any] = {
+        "dirpath": run.folder,
+        "save_on_train_epoch_end": True,
+        "enable_version_counter": False,
+        "auto_insert_metric_name": False,
+    }
+    loggers = [] if config.debug else _loggers(run, config)
+    callbacks: list[lightning.Callback] = [
+        table,
+        ConsoleProgress(config.name, run.fold),
+        FigureWriter(run.folder / "figures", config.figures_every_epochs),
+        # The best before the last: the last then remembers which the best is.
+        ModelCheckpoint(filename=BEST.removesuffix(".ckpt"), monitor=SCORE, mode="max", save_top_k=1, **keep),
+        ModelCheckpoint(filename=LAST.removesuffix(".ckpt"), save_top_k=1, **keep),
+    ]
+    if loggers:
+        callbacks.append(LearningRateMonitor("epoch"))
+    precision = {"auto": "bf16-mixed" if on_gpu else "32-true", "32": "32-true", "bf16": "bf16-mixed"}[config.precision]
+    return lightning.Trainer(
+        accelerator="gpu" if on_gpu else "cpu",
+        devices=1,
+        precision=precision,  # type: ignore[arg-type]
+        max_epochs=1 if config.debug else config.epochs,
+        limit_train_batches=DEBUG_BATCHES if config.debug else None,
+        limit_val_batches=DEBUG_BATCHES if config.debug else None,
+        max_time=config.max_time,
+        logger=loggers,
+        callbacks=callbacks,
+        # Interpolation has no deterministic gradient on a GPU.
+        deterministic=not on_gpu,
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=run.folder,
+    )
+
+
+def _loggers(run: FoldRun, config: TrainConfig) -> list[Logger]:
+    loggers: list[Logger] = [TensorBoardLogger(run.folder, name="", version="tensorboard")]
+    mode = wandb_mode(config)
+    if mode != "disabled":
+        loggers.append(_wandb_logger(run, config, offline=mode == "offline"))
+    return loggers
+
+
+def wandb_mode(config: TrainConfig) -> str:
+    """The settings' mode, made stricter by WANDB_MODE but never looser; offline where there is no account."""
+    strictness = ("online", "offline", "disabled")
+    asked = os.environ.get("WANDB_MODE", "online")
+    mode = max(config.wandb_mode, asked if asked in strictness else "online", key=strictness.index)
+    if mode == "online":
+        import wandb  # noqa: PLC0415
+
+        if not wandb.login(prompt=False, verify=False):
+            log.warning(
+                "no Weights & Biases account on this machine: the run is written offline (`wandb sync` sends it)"
+            )
+            return "offline"
+    return mode
+
+
+def _wandb_logger(run: FoldRun, config: TrainConfig, *, offline: bool) -> WandbLogger:
+    import wandb  # noqa: PLC0415
+
+    # Metrics, settings and figures only: no host, path, code, command line or console, any of which may hold a name.
+    settings = wandb.Settings(
+        console="off",
+        silent=True,
+        disable_code=True,
+        disable_git=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+    )
+    logger = WandbLogger(
+        name=f"{config.name}/fold_{run.fold}",
+        project=config.wandb_project,
+        group=config.name,
+        id=run.wandb_id,
+        resume="allow",
+        offline=offline,
+        save_dir=run.folder,
+        settings=settings,
+    )
+    logger.experiment.config.update(config.model_dump(mode="json"), allow_val_change=True)
+    return logger
+
+
+def _finish_wandb(trainer: lightning.Trainer) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep the trainer's advice off the console: our own lines say what matters."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

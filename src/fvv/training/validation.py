@@ -1,0 +1,184 @@
+"""What an epoch is judged by: whole validation patients, marked by the rule that prediction uses.
+
+Everything here is NumPy on finished masks; `module.py` runs the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torchmetrics.functional.classification import binary_auroc, binary_cohen_kappa, multiclass_cohen_kappa
+
+from fvv.arrays import BoolArray, FloatArray, IntArray
+from fvv.data import Channel
+from fvv.imaging.fusion import fuse_folds
+
+MINIMUM_SLICE_VOXELS = 20
+"""A slice with less lesion counts as one without (the reference's rule)."""
+NOT_VISIBLE_BELOW, VISIBLE_ABOVE = 0.2, 0.8
+"""FLAIR-visible share of the lesion area that bounds the slice classes; under the first, a patient is a mismatch."""
+SCORE = "valid/score"
+"""What chooses the checkpoint: the mean of stroke Dice and FLAIR-visible Dice, each averaged over patients."""
+
+
+class SliceClass(IntEnum):
+    """What a slice shows."""
+
+    NONE = 0
+    NOT_VISIBLE = 1
+    MIXED = 2
+    VISIBLE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PatientValidation:
+    """How the network did on one validation patient.
+
+    Attributes:
+        loss: mean loss over the volume.
+        dice: brain, stroke, flair_visible, not_visible (the rest of the lesion).
+        accuracy: share of voxels right: brain everywhere, stroke and flair_visible inside the true brain.
+        overlap: stroke voxels common, marked and true, for the pooled Dice.
+        classes: (slices, 2) int, true and predicted `SliceClass`.
+        fvv_ml: predicted FLAIR Visibility Volume.
+        mismatch: the label; None where there is none to compare with.
+    """
+
+    loss: float
+    dice: dict[str, float]
+    accuracy: dict[str, float]
+    overlap: tuple[int, int, int]
+    classes: IntArray
+    fvv_ml: float
+    mismatch: bool | None
+
+
+def final_masks(marked: BoolArray) -> BoolArray:
+    """(3, Z, H, W) bool, logits > 0 of one model, to the masks that prediction would give, on the same axes."""
+    fused = fuse_folds(marked[None])
+    return np.stack([fused.brain, fused.stroke, fused.flair_visible_votes > 0])
+
+
+def judge_patient(
+    masks: BoolArray, truth: BoolArray, *, loss: float, voxel_volume_ml: float, mismatch: bool | None
+) -> PatientValidation:
+    """Compare one patient's final masks with the truth.
+
+    Args:
+        masks: (3, Z, H, W) bool, from `final_masks`.
+        truth: (3, Z, H, W) bool.
+        loss: as computed with the logits.
+        voxel_volume_ml: of one voxel of the working grid.
+        mismatch: the readers' label; without one, less than 20 % of the lesion being FLAIR-visible.
+    """
+    brain, stroke, visible = (channel.value for channel in Channel)
+    inside = truth[brain]
+    true_lesion = int(truth[stroke].sum())
+    if mismatch is None and true_lesion > 0:
+        mismatch = bool(truth[visible].sum() / true_lesion < NOT_VISIBLE_BELOW)
+    dice = {channel.label: dice_coefficient(masks[channel.value], truth[channel.value]) for channel in Channel}
+    dice["not_visible"] = dice_coefficient(masks[stroke] & ~masks[visible], truth[stroke] & ~truth[visible])
+    right = masks == truth
+    accuracy = {
+        channel.label: float(right[channel.value].mean())
+        if channel is Channel.BRAIN
+        else float(right[channel.value][inside].mean() if inside.any() else np.nan)
+        for channel in Channel
+    }
+    return PatientValidation(
+        loss=loss,
+        dice=dice,
+        accuracy=accuracy,
+        overlap=(int((masks[stroke] & truth[stroke]).sum()), int(masks[stroke].sum()), true_lesion),
+        classes=np.stack([slice_classes(truth), slice_classes(masks)], axis=1),
+        fvv_ml=float(masks[visible].sum()) * voxel_volume_ml,
+        mismatch=mismatch,
+    )
+
+
+def dice_coefficient(marked: BoolArray, truth: BoolArray) -> float:
+    """2 |A and B| / (|A| + |B|); 1 where both are empty: nothing to find, and nothing found."""
+    total = int(marked.sum()) + int(truth.sum())
+    return 2.0 * int((marked & truth).sum()) / total if total else 1.0
+
+
+def slice_classes(masks: BoolArray) -> IntArray:
+    """The `SliceClass` of every slice: (3, Z, H, W) bool to (Z,) int."""
+    lesion = masks[Channel.STROKE.value].sum(axis=(1, 2))
+    visible = (masks[Channel.FLAIR_VISIBLE.value] & masks[Channel.STROKE.value]).sum(axis=(1, 2))
+    share = visible / np.maximum(lesion, 1)
+    classes = np.full(lesion.shape, int(SliceClass.MIXED))
+    classes[share < NOT_VISIBLE_BELOW] = SliceClass.NOT_VISIBLE
+    classes[share > VISIBLE_ABOVE] = SliceClass.VISIBLE
+    classes[lesion < MINIMUM_SLICE_VOXELS] = SliceClass.NONE
+    return classes
+
+
+def confusion_matrix(patients: Sequence[PatientValidation]) -> IntArray:
+    """(4, 4) slice counts, rows true and columns predicted `SliceClass`."""
+    counts = np.zeros((len(SliceClass), len(SliceClass)), dtype=np.int64)
+    for patient in patients:
+        np.add.at(counts, (patient.classes[:, 0], patient.classes[:, 1]), 1)
+    return counts
+
+
+def kappa_against_cutoff(fvv_ml: FloatArray, mismatch: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Cohen's kappa between "FVV under the cut-off" and the label, for every cut-off that changes an answer.
+
+    Args:
+        fvv_ml: (n,) predicted volumes.
+        mismatch: (n,) labels.
+
+    Returns:
+        Cut-offs in mL, rising, and the kappa of each.
+    """
+    values = np.unique(fvv_ml)
+    # Half-way between neighbours, and past both ends.
+    cutoffs = np.concatenate([[values[0]], (values[1:] + values[:-1]) / 2.0, [values[-1] + 1e-3]])
+    target = torch.from_numpy(mismatch.astype(np.int64))
+    kappas = [float(binary_cohen_kappa(torch.from_numpy((fvv_ml < cut).astype(np.int64)), target)) for cut in cutoffs]
+    return cutoffs, np.nan_to_num(np.asarray(kappas))
+
+
+def labelled_volumes(patients: Sequence[PatientValidation]) -> tuple[FloatArray, BoolArray]:
+    """FVV in mL and label of the patients that have one."""
+    labelled = [patient for patient in patients if patient.mismatch is not None]
+    volumes = np.array([patient.fvv_ml for patient in labelled])
+    return volumes, np.array([bool(patient.mismatch) for patient in labelled], dtype=bool)
+
+
+def summarise(patients: Sequence[PatientValidation]) -> dict[str, float]:
+    """All scores of an epoch by the name they are logged under; NaN where one cannot be computed."""
+    scores = {"valid/loss": _mean([patient.loss for patient in patients])}
+    for name in patients[0].dice:
+        scores[f"valid/dice_{name}"] = _mean([patient.dice[name] for patient in patients])
+    for name in patients[0].accuracy:
+        scores[f"valid/accuracy_{name}"] = _mean([patient.accuracy[name] for patient in patients])
+    common, marked, true = (sum(patient.overlap[part] for patient in patients) for part in range(3))
+    scores["valid/dice_stroke_pooled"] = 2.0 * common / (marked + true) if marked + true else 1.0
+    scores[SCORE] = (scores["valid/dice_stroke"] + scores["valid/dice_flair_visible"]) / 2.0
+    classes = np.concatenate([patient.classes for patient in patients])
+    scores["valid/slice_kappa"] = float(
+        multiclass_cohen_kappa(
+            torch.from_numpy(classes[:, 1]), torch.from_numpy(classes[:, 0]), num_classes=len(SliceClass)
+        )
+    )
+    volumes, mismatch = labelled_volumes(patients)
+    scores["valid/auc"] = scores["valid/best_kappa"] = scores["valid/best_cutoff_ml"] = float("nan")
+    if 0 < mismatch.sum() < mismatch.size:
+        # Small volumes mean mismatch. Ranks within 0..1, since torchmetrics squashes anything else.
+        rank = torch.from_numpy(1.0 - rankdata(volumes) / volumes.size)
+        scores["valid/auc"] = float(binary_auroc(rank, torch.from_numpy(mismatch.astype(np.int64))))
+        cutoffs, kappas = kappa_against_cutoff(volumes, mismatch)
+        scores["valid/best_kappa"] = float(kappas.max())
+        scores["valid/best_cutoff_ml"] = float(cutoffs[kappas.argmax()])
+    return scores
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
