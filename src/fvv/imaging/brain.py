@@ -75,9 +75,11 @@ def _capped(image: FloatArray) -> FloatArray:
     fills more than 5 % of a field of view, a lesion (250 mL at most, of 6,000 mL or more) less.
     """
     shifted = image - image.min()
+    if not shifted.any():
+        return image
     level = np.percentile(shifted, BRIGHTEST_PERCENTILE)
     if level == 0:  # Skull-stripped in a wide field of view: most voxels are 0.
-        level = np.median(shifted[shifted > 0]) if shifted.any() else 1.0
+        level = np.median(shifted[shifted > 0])
     compressed = np.sqrt(np.minimum(shifted, level))
     foreground = shifted[compressed > threshold_otsu(compressed)]
     return np.asarray(np.minimum(shifted, CAP_OVER_MEDIAN * float(np.median(foreground))) + image.min())

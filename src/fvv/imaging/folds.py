@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -100,5 +99,4 @@ def _ranked(persons: dict[str, SplitInput], rng: np.random.Generator) -> list[st
 def _every_nth(ranked: list[str], share: float, rng: np.random.Generator) -> set[str]:
     """About `share` of the persons, evenly spread over the ranking, at least one and not all."""
     count = min(max(1, round(share * len(ranked))), len(ranked) - 1)
-    edges = np.linspace(0, len(ranked), count + 1)
-    return {ranked[int(rng.uniform(low, high))] for low, high in pairwise(edges)}
+    return {ranked[int(rng.choice(part))] for part in np.array_split(np.arange(len(ranked)), count)}

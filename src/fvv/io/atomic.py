@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fvv.errors import FvvError, OutputExistsError
@@ -42,7 +42,8 @@ def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
 
 
 def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:

@@ -17,21 +17,21 @@ GRID_TOLERANCE_MM = 1e-3
 """Two grids are one when no corner lies farther apart than this."""
 
 
-def read_case(folder: Path, config: PreprocessConfig, *, need_rois: bool) -> Case:
+def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool) -> Case:
     """Read one patient's folder.
 
     Args:
         folder: holds b0, b1000, and for a labelled patient stroke_roi and flairviz_roi (`.nii.gz` or `.nii`);
             a brain mask may be named mask or mask_roi.
         config: which volume of 4D files, whether files on another grid may be resampled.
-        need_rois: a labelled patient; its two ROI files must be there.
+        labelled: read the two ROI files, which must then be there; a new patient's are not looked at.
 
     Raises:
         InputError: a file is missing or unreadable.
         GeometryError: a file lies on another grid than b1000.
     """
     try:
-        return _read(folder, config, need_rois=need_rois)
+        return _read(folder, config, labelled=labelled)
     except FvvError as error:
         raise error.for_patient(folder.name) from error
 
@@ -51,7 +51,7 @@ def image_sha256(case: Case) -> str:
     return digest.hexdigest()
 
 
-def _read(folder: Path, config: PreprocessConfig, *, need_rois: bool) -> Case:
+def _read(folder: Path, config: PreprocessConfig, *, labelled: bool) -> Case:
     if not folder.is_dir():
         raise InputError("no such folder", file=folder)
     b1000_path = _required(folder, "b1000")
@@ -65,19 +65,22 @@ def _read(folder: Path, config: PreprocessConfig, *, need_rois: bool) -> Case:
         b0 = resample_onto(b0, b1000, order=1)
         notes.append("b0 resampled onto b1000's grid")
 
-    rois: dict[str, Volume | None] = {}
+    rois: dict[str, Volume] = {}
     for name, *other_names in (("stroke_roi",), ("flairviz_roi",), ("mask", "mask_roi")):
+        if name != "mask" and not labelled:
+            continue
         path = find_image(folder, name, *other_names)
-        if path is None and need_rois and name != "mask":
+        if path is not None:
+            rois[name] = _read_roi(path, b1000_path, b1000, config, notes)
+        elif name != "mask":
             raise InputError("missing", file=folder / f"{name}.nii.gz", hint="every labelled patient needs this file")
-        rois[name] = None if path is None else _read_roi(path, b1000_path, b1000, config, notes)
     return Case(
         patient=folder.name,
         b0=b0,
         b1000=b1000,
-        stroke_roi=rois["stroke_roi"],
-        flair_visible_roi=rois["flairviz_roi"],
-        mask=rois["mask"],
+        stroke_roi=rois.get("stroke_roi"),
+        flair_visible_roi=rois.get("flairviz_roi"),
+        mask=rois.get("mask"),
         b1000_file=b1000_path,
         notes=tuple(notes),
     )

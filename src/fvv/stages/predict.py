@@ -14,7 +14,7 @@ import numpy as np
 
 from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
 from fvv.config import PredictConfig
-from fvv.data import Case, Failure, Finding, Prediction, Severity
+from fvv.data import Case, Decision, DecisionState, Failure, Finding, Prediction, Severity
 from fvv.errors import FvvError, InputError, MaskError
 from fvv.imaging.decision import decide
 from fvv.imaging.geometry import plan_grid, restore_to_native, slice_axis
@@ -119,7 +119,7 @@ def _predict_one(folder: Path, target: Path, ensemble: OnnxEnsemble, config: Pre
         refuse_existing(target, PATIENT_FILES)
     clock = _Clock()
     with clock.step("read"):
-        case = read_case(folder, config.preprocess, need_rois=False)
+        case = read_case(folder, config.preprocess, labelled=False)
     prediction = predict_case(case, ensemble, config, clock)
     with clock.step("draw"):
         heatmap = None
@@ -162,15 +162,15 @@ def predict_case(case: Case, ensemble: OnnxEnsemble, config: PredictConfig, cloc
     except MaskError as error:
         findings = (Finding("no-brain-mask", error.message, Severity.NOT_ASSESSABLE),)
         decision = decide(None, voxel_volume_ml, findings, config.decision)
-        return Prediction(case.patient, decision, len(ensemble), voxel_volume_ml, provider=ensemble.provider)
+        return _not_assessable(case, decision, ensemble, voxel_volume_ml, clock)
 
     fused = None
     if not any(finding.severity is Severity.NOT_ASSESSABLE for finding in findings):
         with clock.step("network"):
             fused = segment_case(prepared, ensemble)
     decision = decide(fused, voxel_volume_ml, findings, config.decision)
-    if fused is None or decision.state is decision.state.NOT_ASSESSABLE:
-        return Prediction(case.patient, decision, len(ensemble), voxel_volume_ml, provider=ensemble.provider)
+    if fused is None or decision.state is DecisionState.NOT_ASSESSABLE:
+        return _not_assessable(case, decision, ensemble, voxel_volume_ml, clock)
     with clock.step("restore"):
         brain, stroke, votes = (
             restore_to_native(mask, prepared.grid) for mask in (fused.brain, fused.stroke, fused.flair_visible_votes)
@@ -187,6 +187,19 @@ def predict_case(case: Case, ensemble: OnnxEnsemble, config: PredictConfig, cloc
         stroke=stroke,
         flair_visible_votes=votes,
         fvv_per_model_ml=tuple(voxels * voxel_volume_ml for voxels in fused.flair_visible_voxels_per_model),
+        provider=ensemble.provider,
+        seconds=clock.seconds,
+    )
+
+
+def _not_assessable(
+    case: Case, decision: Decision, ensemble: OnnxEnsemble, voxel_volume_ml: float, clock: _Clock
+) -> Prediction:
+    return Prediction(
+        patient=case.patient,
+        decision=decision,
+        n_models=len(ensemble),
+        voxel_volume_ml=voxel_volume_ml,
         provider=ensemble.provider,
         seconds=clock.seconds,
     )

@@ -131,7 +131,7 @@ def _prepare_one(
     source = _source_sha256(folder, config, store.profile, participant)
     if not overwrite and _already_there(store, participant.participant, source):
         return False
-    case = read_case(folder, config, need_rois=True)
+    case = read_case(folder, config, labelled=True)
     if store.profile.mask_method == "command" and case.mask is None:
         case = with_commanded_mask(case, store.profile.mask_command)
     prepared = preprocess_case(case, store.profile)

@@ -84,7 +84,7 @@ def verify(input_path: Path, config: PrepareConfig) -> VerifyResult:
 
 
 def _look(input_path: Path, config: PrepareConfig, participant: Participant) -> _Looked:
-    case = read_case(input_path / participant.participant, config.preprocess, need_rois=True)
+    case = read_case(input_path / participant.participant, config.preprocess, labelled=True)
     has_lesion = case.stroke_roi is not None and bool(case.stroke_roi.array.any())
     return _Looked(image_sha256(case), participant.person, (*case.notes, *_roi_notes(case)), has_lesion)
 

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fvv.config import DecisionConfig
+from fvv.data import DecisionState, Finding, Severity
+from fvv.imaging.decision import decide
+from fvv.imaging.fusion import fuse_folds
+from fvv.imaging.slabs import extract_slabs
+
+SHAPE = (12, 12, 4)
+
+
+def masks_of(*models: tuple[slice, slice, slice]) -> np.ndarray:
+    """Per model: columns that are brain, stroke, FLAIR-visible."""
+    masks = np.zeros((len(models), 3, *SHAPE), dtype=bool)
+    for model, columns in enumerate(models):
+        for channel, column in enumerate(columns):
+            masks[model, channel, column] = True
+    return masks
+
+
+def test_one_model_gives_its_own_masks_cut_to_each_other() -> None:
+    fused = fuse_folds(masks_of((slice(0, 8), slice(6, 10), slice(4, 7))))
+    assert fused.brain.sum() == 8 * 48
+    assert fused.stroke.sum() == 2 * 48  # columns 6, 7: inside the brain
+    assert fused.flair_visible_voxels == 48  # column 6: inside the stroke
+    assert fused.flair_visible_votes.max() == 1
+
+
+def test_half_of_the_models_is_enough() -> None:
+    brain, stroke = slice(0, 12), slice(0, 2)
+    two_of_four = [(brain, stroke, stroke)] * 2 + [(brain, slice(0, 0), slice(0, 0))] * 2
+    assert fuse_folds(masks_of(*two_of_four)).stroke.sum() == 2 * 48
+    one_of_three = [(brain, stroke, stroke)] + [(brain, slice(0, 0), slice(0, 0))] * 2
+    assert fuse_folds(masks_of(*one_of_three)).stroke.sum() == 0
+
+
+def test_fvv_is_the_mean_over_models_inside_the_fused_stroke() -> None:
+    fused = fuse_folds(
+        masks_of(
+            (slice(0, 12), slice(0, 4), slice(0, 4)),
+            (slice(0, 12), slice(0, 4), slice(2, 8)),
+            (slice(0, 12), slice(0, 4), slice(0, 0)),
+        )
+    )
+    assert fused.flair_visible_voxels_per_model == (4 * 48, 2 * 48, 0)
+    assert fused.flair_visible_voxels == 2 * 48
+    assert fused.flair_visible_votes.sum() == 6 * 48
+
+
+def test_each_models_brain_is_its_largest_piece() -> None:
+    masks = masks_of((slice(0, 5), slice(0, 12), slice(0, 0)))
+    masks[0, 0, 8:10] = True  # a smaller piece
+    fused = fuse_folds(masks)
+    assert fused.brain.sum() == 5 * 48
+    assert fused.stroke.sum() == 5 * 48
+
+
+def test_model_order_does_not_matter(rng: np.random.Generator) -> None:
+    masks = rng.random((5, 3, *SHAPE)) > 0.4
+    one, other = fuse_folds(masks), fuse_folds(masks[::-1])
+    np.testing.assert_array_equal(one.stroke, other.stroke)
+    np.testing.assert_array_equal(one.flair_visible_votes, other.flair_visible_votes)
+    assert one.flair_visible_voxels == other.flair_visible_voxels
+
+
+def decide_on(fused_masks: np.ndarray | None, *findings: Finding, minimum_ml: float = 0.0) -> DecisionState:
+    fused = None if fused_masks is None else fuse_folds(fused_masks)
+    return decide(fused, 0.01, findings, DecisionConfig(cutoff_ml=0.5, minimum_lesion_ml=minimum_ml)).state
+
+
+BRAIN = slice(0, 12)
+
+
+def test_the_four_answers() -> None:
+    assert decide_on(masks_of((BRAIN, slice(0, 2), slice(0, 1)))) is DecisionState.MISMATCH_LIKELY  # 0.48 mL
+    assert decide_on(masks_of((BRAIN, slice(0, 2), slice(0, 2)))) is DecisionState.MISMATCH_UNLIKELY  # 0.96 mL
+    assert decide_on(masks_of((BRAIN, slice(0, 0), slice(0, 0)))) is DecisionState.NO_LESION_FOUND
+    assert decide_on(None) is DecisionState.NOT_ASSESSABLE
+
+
+def test_no_brain_found_is_never_an_answer_about_the_lesion() -> None:
+    assert decide_on(masks_of((slice(0, 0), slice(0, 2), slice(0, 2)))) is DecisionState.NOT_ASSESSABLE
+
+
+def test_a_grave_finding_wins_and_a_warning_does_not() -> None:
+    seen = masks_of((BRAIN, slice(0, 2), slice(0, 2)))
+    assert decide_on(seen, Finding("x", "x", Severity.NOT_ASSESSABLE)) is DecisionState.NOT_ASSESSABLE
+    assert decide_on(seen, Finding("x", "x", Severity.WARNING)) is DecisionState.MISMATCH_UNLIKELY
+
+
+def test_a_lesion_under_the_smallest_volume_is_none() -> None:
+    seen = masks_of((BRAIN, slice(0, 2), slice(0, 2)))
+    assert decide_on(seen, minimum_ml=1.0) is DecisionState.NO_LESION_FOUND
+
+
+@pytest.mark.parametrize("context", [1, 3])
+def test_slabs_hold_each_slice_in_its_middle(rng: np.random.Generator, context: int) -> None:
+    padded = rng.random((2, 9 + 2 * context, 4, 4))
+    slabs = extract_slabs(padded, 2, 7, context)
+    assert slabs.shape == (5, 2, 2 * context + 1, 4, 4)
+    for index, k in enumerate(range(2, 7)):
+        np.testing.assert_array_equal(slabs[index, :, context], padded[:, k + context])

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import itertools
+
+import nibabel as nib
+import numpy as np
+import pytest
+from builders import ellipsoid
+
+from fvv.data import Volume
+from fvv.errors import GeometryError
+from fvv.imaging.geometry import (
+    corner_displacement_mm,
+    fraction_kept,
+    pad_or_crop,
+    plan_grid,
+    resample_onto,
+    restore_to_native,
+    slice_axis,
+    to_working_grid,
+)
+
+AXIAL = np.diag([1.0, 1.0, 5.0, 1.0])
+
+
+def volume_of(shape: tuple[int, int, int], affine: np.ndarray = AXIAL) -> Volume:
+    return Volume(np.zeros(shape), affine)
+
+
+@pytest.mark.parametrize(
+    ("nx", "ny", "scale"),
+    [
+        (256, 256, 1.0),
+        (240, 272, 1.0),
+        (239, 260, 256 / 260),  # one side too small: the smaller of the two ratios
+        (192, 192, 256 / 192),
+        (128, 160, 1.6),
+        (320, 260, 256 / 260),  # too large: the larger ratio, so that the crop cuts
+        (200, 300, 256 / 200),  # both: the later rule wins
+        (512, 512, 0.5),
+    ],
+)
+def test_zoom_follows_the_reference_rule(nx: int, ny: int, scale: float) -> None:
+    assert plan_grid(volume_of((nx, ny, 3))).scale == pytest.approx(scale)
+
+
+@pytest.mark.parametrize("shape", [(256, 256, 3), (192, 180, 3), (128, 160, 2), (241, 272, 2), (250, 262, 2)])
+def test_masks_come_back_as_they_went(shape: tuple[int, int, int]) -> None:
+    mask = ellipsoid(shape, (shape[0] / 2, shape[1] / 2, 1), (shape[0] / 4, shape[1] / 3, 5))
+    grid = plan_grid(volume_of(shape))
+    working = to_working_grid(mask, grid)
+    assert working.shape == (256, 256, shape[2])
+    assert working.dtype == bool
+    back = restore_to_native(working, grid)
+    assert back.shape == shape
+    overlap = 2 * (back & mask).sum() / (back.sum() + mask.sum())
+    assert overlap > (0.9999 if grid.scale == 1.0 else 0.99)
+
+
+@pytest.mark.parametrize("shape", [(192, 192, 2), (128, 160, 2), (300, 280, 2)])
+def test_volume_in_ml_survives_the_zoom(shape: tuple[int, int, int]) -> None:
+    mask = ellipsoid(shape, (shape[0] / 2, shape[1] / 2, 0.5), (shape[0] / 5, shape[1] / 5, 5))
+    volume = volume_of(shape)
+    grid = plan_grid(volume)
+    before = mask.sum() * volume.voxel_volume_ml
+    after = to_working_grid(mask, grid).sum() * grid.voxel_volume_ml
+    assert after == pytest.approx(before, rel=0.01)
+    assert np.prod(grid.spacing_mm) / 1000 == pytest.approx(grid.voxel_volume_ml)
+
+
+def test_padding_puts_the_smaller_half_first() -> None:
+    line = np.arange(1, 4, dtype=float)[:, None, None] * np.ones((3, 6, 1))
+    padded = pad_or_crop(line, 6)
+    assert padded[:, 0, 0].tolist() == [0, 1, 2, 3, 0, 0]
+    assert pad_or_crop(padded, 3)[:, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_votes_come_back_rounded_not_truncated() -> None:
+    grid = plan_grid(volume_of((128, 128, 1)))
+    votes = np.full((256, 256, 1), 9, np.uint8)
+    votes[:, 128:] = 10
+    back = restore_to_native(votes, grid)
+    assert back.dtype == np.uint8
+    assert set(np.unique(back)) == {9, 10}
+    assert (back == 10).sum() == 128 * 64
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("flips", list(itertools.product([1, -1], repeat=3)))
+def test_any_storage_order_gives_the_same_working_image(axes: tuple[int, ...], flips: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(3)
+    image = nib.Nifti1Image(rng.random((250, 244, 4)), AXIAL)
+    target = np.array([[axis, flip] for axis, flip in zip(axes, flips, strict=True)])
+    stored = image.as_reoriented(target)
+    volume = Volume(np.asarray(stored.dataobj), stored.affine)
+    grid = plan_grid(volume)
+    working = to_working_grid(volume.array, grid)
+    expected = to_working_grid(np.asarray(image.dataobj), plan_grid(Volume(np.asarray(image.dataobj), AXIAL)))
+    if grid.orientation == ((0, 1), (1, 1), (2, 1)) and flips[0] == -1:
+        expected = pad_or_crop(np.asarray(stored.dataobj), 256)  # left-right is kept as stored
+    np.testing.assert_array_equal(working, expected)
+    np.testing.assert_array_equal(restore_to_native(working, grid), volume.array)
+    assert volume.array.shape[slice_axis(grid)] == 4
+
+
+def test_resampling_onto_the_own_grid_changes_nothing(rng: np.random.Generator) -> None:
+    volume = Volume(rng.random((8, 9, 5)), np.diag([2.0, 2.0, 4.0, 1.0]))
+    np.testing.assert_allclose(resample_onto(volume, volume, order=1).array, volume.array, atol=1e-12)
+
+
+def test_resampling_follows_a_shift_of_one_voxel(rng: np.random.Generator) -> None:
+    volume = Volume(rng.random((8, 9, 5)), np.eye(4))
+    shifted = np.eye(4)
+    shifted[0, 3] = 1.0
+    moved = resample_onto(volume, Volume(volume.array, shifted), order=0)
+    np.testing.assert_allclose(moved.array[:-1], volume.array[1:])
+
+
+def test_corner_displacement_is_a_distance_in_mm() -> None:
+    shifted = AXIAL.copy()
+    shifted[:3, 3] = (3.0, 4.0, 0.0)
+    assert corner_displacement_mm(volume_of((4, 4, 4)), volume_of((4, 4, 4), shifted)) == pytest.approx(5.0)
+
+
+def test_crop_tells_how_much_brain_is_kept() -> None:
+    mask = np.ones((320, 256, 1), dtype=bool)
+    assert fraction_kept(mask, 256) == pytest.approx(0.8)
+    assert fraction_kept(np.zeros((320, 256, 1), dtype=bool), 256) == 1.0
+
+
+def test_singular_affine_is_refused() -> None:
+    with pytest.raises(GeometryError, match="singular"):
+        Volume(np.zeros((2, 2, 2)), np.diag([1.0, 1.0, 0.0, 1.0]))

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from builders import prepared_case, write_onnx
+
+from fvv.config import PROFILES
+from fvv.errors import ModelError
+from fvv.imaging.slabs import network_input
+from fvv.inference.ensemble import OnnxEnsemble
+from fvv.inference.segment import segment_case
+
+PROFILE = PROFILES["robust-v1"]
+
+
+def test_whole_volume_slabs_and_chunks_agree(tmp_path: Path, rng: np.random.Generator) -> None:
+    padded = network_input(prepared_case(rng, slices=9), 3)
+    whole = write_onnx(tmp_path / "whole.onnx", context_weight=0.3)
+    slabs = write_onnx(tmp_path / "slabs.onnx", context_weight=0.3, whole_volume=False)
+    results = [
+        OnnxEnsemble([file], PROFILE, device="cpu", chunk_slices=chunk).logits(padded)
+        for file, chunk in ((whole, 32), (whole, 4), (whole, 1), (slabs, 32))
+    ]
+    assert results[0].shape == (1, 3, 9, 256, 256)
+    for other in results[1:]:
+        np.testing.assert_allclose(other, results[0], atol=1e-4)
+
+
+def test_logits_are_what_the_model_says(tmp_path: Path, rng: np.random.Generator) -> None:
+    case = prepared_case(rng)
+    ensemble = OnnxEnsemble([write_onnx(tmp_path / "m.onnx")], PROFILE, device="cpu")
+    logits = ensemble.logits(network_input(case, 3))[0]
+    b1000, b0 = (np.moveaxis(image.astype(np.float32), 2, 0) for image in (case.b1000, case.b0))
+    np.testing.assert_allclose(logits[0], b1000 + 1.5, atol=1e-5)
+    np.testing.assert_allclose(logits[2], 0.5 * b1000 + b0 - 1.2, atol=1e-5)
+    np.testing.assert_array_equal(ensemble.masks(network_input(case, 3))[0], logits > 0)
+
+
+def test_slices_beyond_the_volume_are_the_minimum_over_both_channels(rng: np.random.Generator) -> None:
+    case = prepared_case(rng)
+    padded = network_input(case, 3)
+    assert (padded[:, :3] == padded.min()).all()
+    assert (padded[:, -3:] == padded.min()).all()
+    np.testing.assert_array_equal(padded[0, 3:-3], np.moveaxis(case.b1000, 2, 0))
+
+
+def test_of_four_channels_the_second_is_left_out(tmp_path: Path, rng: np.random.Generator) -> None:
+    case = prepared_case(rng)
+    three = write_onnx(tmp_path / "three.onnx", whole_volume=False)
+    four = write_onnx(
+        tmp_path / "four.onnx",
+        whole_volume=False,
+        weights=((1.0, 0.0), (9.0, 9.0), (1.0, 0.0), (0.5, 1.0)),
+        biases=(1.5, 9.0, -2.0, -1.2),
+    )
+    masks = [OnnxEnsemble([file], PROFILE, device="cpu").masks(network_input(case, 3)) for file in (three, four)]
+    np.testing.assert_array_equal(*masks)
+
+
+def test_segmenting_with_several_models_fuses_them(tmp_path: Path, rng: np.random.Generator) -> None:
+    files = [write_onnx(tmp_path / f"{n}.onnx", biases=(1.5, -2.0, bias)) for n, bias in enumerate((-1.2, -9e9))]
+    fused = segment_case(prepared_case(rng), OnnxEnsemble(files, PROFILE, device="cpu"))
+    first, second = fused.flair_visible_voxels_per_model
+    assert first > 0
+    assert second == 0
+    assert fused.flair_visible_voxels == first / 2
+
+
+def test_output_that_is_not_finite_is_never_a_mask(tmp_path: Path, rng: np.random.Generator) -> None:
+    file = write_onnx(tmp_path / "m.onnx", biases=(float("nan"), 0.0, 0.0))
+    with pytest.raises(ModelError, match="patient p: the network's output is not finite"):
+        segment_case(prepared_case(rng), OnnxEnsemble([file], PROFILE, device="cpu"))
+
+
+def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_text("no model")
+    with pytest.raises(ModelError, match="not a model onnxruntime can run"):
+        OnnxEnsemble([tmp_path / "m.onnx"], PROFILE)
+
+
+def test_a_model_of_another_shape(tmp_path: Path) -> None:
+    file = write_onnx(tmp_path / "m.onnx", weights=((1.0, 0.0),) * 2, biases=(0.0, 0.0), whole_volume=False)
+    with pytest.raises(ModelError, match="expected one input"):
+        OnnxEnsemble([file], PROFILE)
+
+
+def test_a_gpu_asked_for_must_be_there(tmp_path: Path) -> None:
+    file = write_onnx(tmp_path / "m.onnx")
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has one")
+    with pytest.raises(ModelError, match="a GPU was asked for"):
+        OnnxEnsemble([file], PROFILE, device="cuda")
+    assert OnnxEnsemble([file], PROFILE, device="auto").provider == "CPUExecutionProvider"

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import AFFINE, case_of, head, save, write_patient
+
+from fvv.config import PreprocessConfig
+from fvv.errors import ConfigError, FvvError, GeometryError, InputError, MaskError
+from fvv.io.case import image_sha256, read_case
+from fvv.io.mask_command import with_commanded_mask
+
+CONFIG = PreprocessConfig()
+
+
+def shifted(mm: float) -> np.ndarray:
+    affine = AFFINE.copy()
+    affine[0, 3] = mm
+    return affine
+
+
+def test_a_whole_patient_is_read(tmp_path: Path, rng: np.random.Generator) -> None:
+    written = write_patient(tmp_path / "anna", rng)
+    case = read_case(tmp_path / "anna", CONFIG, labelled=True)
+    assert case.patient == "anna"
+    np.testing.assert_array_equal(case.b1000.array, written["b1000"])
+    assert case.stroke_roi is not None
+    assert case.stroke_roi.array.dtype == bool
+    assert case.notes == ()
+
+
+def test_a_new_patients_rois_are_not_looked_at(tmp_path: Path, rng: np.random.Generator) -> None:
+    write_patient(tmp_path / "p", rng)
+    (tmp_path / "p" / "stroke_roi.nii.gz").write_text("broken")
+    assert read_case(tmp_path / "p", CONFIG, labelled=False).stroke_roi is None
+
+
+@pytest.mark.parametrize("name", ["b0", "b1000", "stroke_roi", "flairviz_roi"])
+def test_a_missing_file_is_named_with_its_patient(tmp_path: Path, rng: np.random.Generator, name: str) -> None:
+    write_patient(tmp_path / "p", rng)
+    (tmp_path / "p" / f"{name}.nii.gz").unlink()
+    with pytest.raises(InputError, match=rf"patient p, .*{name}\.nii\.gz: missing"):
+        read_case(tmp_path / "p", CONFIG, labelled=True)
+
+
+def test_the_other_name_of_the_mask_is_known(tmp_path: Path, rng: np.random.Generator) -> None:
+    write_patient(tmp_path / "p", rng)
+    (tmp_path / "p" / "mask.nii.gz").rename(tmp_path / "p" / "mask_roi.nii.gz")
+    assert read_case(tmp_path / "p", CONFIG, labelled=True).mask is not None
+
+
+def test_b0_on_another_grid(tmp_path: Path, rng: np.random.Generator) -> None:
+    images = write_patient(tmp_path / "p", rng)
+    save(tmp_path / "p" / "b0.nii.gz", images["b0"], shifted(2.0))
+    with pytest.raises(GeometryError, match=r"b0\.nii\.gz: not on the grid of b1000.*2 mm apart.*--resample-b0"):
+        read_case(tmp_path / "p", CONFIG, labelled=True)
+    case = read_case(tmp_path / "p", PreprocessConfig(resample_b0=True), labelled=True)
+    assert case.notes == ("b0 resampled onto b1000's grid",)
+    np.testing.assert_array_equal(case.b0.affine, AFFINE)
+
+
+def test_b0_of_another_shape(tmp_path: Path, rng: np.random.Generator) -> None:
+    images = write_patient(tmp_path / "p", rng)
+    save(tmp_path / "p" / "b0.nii.gz", images["b0"][:-1])
+    with pytest.raises(GeometryError, match=r"shape \(63, 64, 10\) against \(64, 64, 10\)"):
+        read_case(tmp_path / "p", CONFIG, labelled=True)
+
+
+def test_a_thousandth_of_a_millimetre_is_no_difference(tmp_path: Path, rng: np.random.Generator) -> None:
+    images = write_patient(tmp_path / "p", rng)
+    save(tmp_path / "p" / "b0.nii.gz", images["b0"], shifted(0.0005))
+    assert read_case(tmp_path / "p", CONFIG, labelled=True).notes == ()
+
+
+def test_roi_on_another_grid(tmp_path: Path, rng: np.random.Generator) -> None:
+    images = write_patient(tmp_path / "p", rng)
+    fine = np.diag([2.0, 2.0, 10.0, 1.0])
+    fine[:2, 3] = -1.0  # the same field of view in voxels of half the size
+    save(tmp_path / "p" / "stroke_roi.nii.gz", images["stroke_roi"].repeat(2, axis=0).repeat(2, axis=1), fine)
+    with pytest.raises(GeometryError, match="--resample-rois"):
+        read_case(tmp_path / "p", CONFIG, labelled=True)
+    case = read_case(tmp_path / "p", PreprocessConfig(resample_rois=True), labelled=True)
+    assert case.stroke_roi is not None
+    overlap = (case.stroke_roi.array & images["stroke_roi"]).sum() / images["stroke_roi"].sum()
+    assert overlap > 0.9
+
+
+def test_roi_that_is_not_binary_is_cut_at_half_and_noted(tmp_path: Path, rng: np.random.Generator) -> None:
+    images = write_patient(tmp_path / "p", rng)
+    save(tmp_path / "p" / "stroke_roi.nii.gz", images["stroke_roi"] * 255.0)
+    case = read_case(tmp_path / "p", CONFIG, labelled=True)
+    assert case.stroke_roi is not None
+    np.testing.assert_array_equal(case.stroke_roi.array, images["stroke_roi"])
+    assert "not 0/1" in case.notes[0]
+
+
+def test_an_examination_is_known_again_by_its_values(rng: np.random.Generator) -> None:
+    images = head(rng)
+    assert image_sha256(case_of(images, patient="a")) == image_sha256(case_of(images, patient="b"))
+    other = {**images, "b0": images["b0"] + 1}
+    assert image_sha256(case_of(images)) != image_sha256(case_of(other))
+
+
+TOOL = "import sys, nibabel as nib; i = nib.load(sys.argv[1]); nib.save(nib.Nifti1Image((i.get_fdata() > 250) * 1.0, i.affine), sys.argv[2])"
+
+
+def test_an_outside_tool_gives_the_mask(tmp_path: Path, rng: np.random.Generator) -> None:
+    script = tmp_path / "my tool.py"
+    script.write_text(TOOL)
+    images = head(rng)
+    case = with_commanded_mask(case_of(images), f"{sys.executable} '{script}' {{b0}} {{mask}}")
+    assert case.mask is not None
+    np.testing.assert_array_equal(case.mask.array, images["b0"] > 250)
+
+
+@pytest.mark.parametrize(
+    ("template", "error", "match"),
+    [
+        ("tool {b0}", ConfigError, "must contain"),
+        ("tool {b7} {mask}", ConfigError, "cannot fill in"),
+        ("no-such-tool-anywhere {mask}", MaskError, "could not run"),
+        (f"{sys.executable} -c 'raise SystemExit(\"no brain\")' {{mask}}", MaskError, "ended with 1: no brain"),
+        (f"{sys.executable} -c pass {{mask}}", InputError, "no such file"),
+    ],
+)
+def test_a_failing_tool_is_said(rng: np.random.Generator, template: str, error: type[FvvError], match: str) -> None:
+    with pytest.raises(error, match=match):
+        with_commanded_mask(case_of(head(rng)), template)

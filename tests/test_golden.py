@@ -1,0 +1,57 @@
+"""Agreement with the reference pipeline on a real patient (skipped where its outputs are not at hand)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from fvv.config import PROFILES, PredictConfig, PreprocessConfig
+from fvv.imaging.preprocess import preprocess_case
+from fvv.io.case import read_case
+from fvv.io.manifest import read_table
+from fvv.stages.predict import predict
+
+pytestmark = pytest.mark.golden
+
+CASES = (
+    "S01_128x160x8",
+    "S01_192x192x30",
+    "S01_192x192x8",
+    "S01_241x272x8",
+    "S01_250x262x8",
+    "S01_256x256x30",
+    "S01_320x260x8",
+)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_preprocessing_equals_the_reference(golden: Path, name: str) -> None:
+    case = read_case(golden / "cases" / name, PreprocessConfig(), labelled=True)
+    ours = preprocess_case(case, PROFILES["reference-v1"])
+    theirs = np.load(golden / "preprocessed" / f"{name}.npz")
+    for field in ("brain", "stroke", "flair_visible"):
+        np.testing.assert_array_equal(getattr(ours, field), theirs[field])
+    for field, image in (("norm_b0", ours.b0), ("norm_b1000", ours.b1000)):
+        np.testing.assert_allclose(image.astype(np.float32), theirs[field].astype(np.float32), atol=2e-2)
+    assert ours.voxel_volume_ml == pytest.approx(float(theirs["voxel_volume_ml"]), abs=1e-6)
+    assert ours.grid.scale == pytest.approx(float(theirs["scale"]))
+
+
+@pytest.mark.parametrize("name", ["S01_192x192x30", "S01_256x256x30"])
+def test_prediction_equals_the_reference(golden: Path, tmp_path: Path, name: str) -> None:
+    predict(golden / "cases" / name, golden / "models", tmp_path, PredictConfig(device="cpu"))
+    (row,) = read_table(tmp_path / "results.csv")
+    (expected,) = [line for line in read_table(golden / "direct" / "results.csv") if line["Patient"] == name]
+    for field in ("BrainMaskVoxels", "StrokeBlobVoxels", "FlairVizVoxels"):
+        assert float(row[field]) == pytest.approx(float(expected[field]), rel=1e-9)
+    for field in ("BrainMaskVolume", "StrokeBlobVolume", "FlairVizVolume"):
+        assert float(row[field]) == pytest.approx(float(expected[field]), rel=1e-6)
+    ours = np.asarray(nib.load(tmp_path / name / "predictions.nii.gz").dataobj)
+    theirs = np.asarray(nib.load(golden / "direct" / name / "predictions.nii.gz").dataobj)
+    np.testing.assert_array_equal(ours[..., :2], theirs[..., :2])
+    # The reference truncates interpolated votes, we round them: ours are equal or one higher.
+    difference = ours[..., 2].astype(int) - theirs[..., 2]
+    assert set(np.unique(difference)) <= {0, 1}
