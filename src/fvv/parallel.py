@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -95,8 +98,9 @@ def _in_processes(
             remaining = iter(items)
             while True:
                 # Twice as many in flight as workers: results never pile up in memory.
-                while len(waiting) < 2 * workers and (item := next(remaining, None)) is not None:
-                    waiting[pool.submit(_attempt, function, item)] = item
+                with _interrupts_ignored():
+                    while len(waiting) < 2 * workers and (item := next(remaining, None)) is not None:
+                        waiting[pool.submit(_attempt, function, item)] = item
                 if not waiting:
                     return
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
@@ -104,6 +108,19 @@ def _in_processes(
                     yield waiting.pop(future), _result_of(future)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started in here never see Ctrl-C: it is for this one, which lets them finish the item at hand."""
+    if threading.current_thread() is not threading.main_thread():  # Only the main thread may set this.
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _result_of(future: Future[Result | FvvError]) -> Result | FvvError:

@@ -82,12 +82,16 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
     table = MetricsTable(run.folder / "metrics.csv")
     with _quiet_lightning():
         trainer = _trainer(run, config, table)
-        trainer.fit(
-            module,
-            training_loader(store, patients, config),
-            validation_loader(store, patients, config),
-            ckpt_path=str(run.folder / LAST) if (run.folder / LAST).exists() else None,
-        )
+        try:
+            trainer.fit(
+                module,
+                training_loader(store, patients, config),
+                validation_loader(store, patients, config),
+                ckpt_path=str(run.folder / LAST) if (run.folder / LAST).exists() else None,
+            )
+        except SystemExit as stop:
+            # Lightning turns Ctrl-C into a silent exit: let the caller know what it was.
+            raise KeyboardInterrupt from stop
         _finish_wandb(trainer)
     best = max(table.rows, key=lambda row: row[SCORE])
     return FoldFit(
