@@ -1,4 +1,4 @@
-"""Small things to test on, built where they are needed: patients, volumes, prepared cases, ONNX models of a few nodes."""
+"""Small things to test on, built where needed: patients, volumes, prepared cases, ONNX models of a few nodes."""
 
 from __future__ import annotations
 

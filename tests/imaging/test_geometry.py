@@ -5,8 +5,8 @@ import itertools
 import nibabel as nib
 import numpy as np
 import pytest
-from builders import ellipsoid
 
+from builders import ellipsoid
 from fvv.data import Volume
 from fvv.errors import GeometryError
 from fvv.imaging.geometry import (

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from builders import case_of, head
 from scipy import ndimage
 
+from builders import case_of, head
 from fvv.errors import MaskError
 from fvv.imaging.brain import largest_component, otsu_mask, robust_mask
 from fvv.imaging.geometry import plan_grid, scale_slices

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import AFFINE, case_of, head
 
+from builders import AFFINE, case_of, head
 from fvv.config import PROFILES, PreprocessConfig
 from fvv.data import Severity, Volume
 from fvv.errors import ConfigError, MaskError

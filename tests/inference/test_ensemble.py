@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from builders import prepared_case, write_onnx
 
+from builders import prepared_case, write_onnx
 from fvv.config import PROFILES
 from fvv.errors import ModelError
 from fvv.imaging.slabs import network_input

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import AFFINE, case_of, head, save, write_patient
 
+from builders import AFFINE, case_of, head, save, write_patient
 from fvv.config import PreprocessConfig
 from fvv.errors import ConfigError, FvvError, GeometryError, InputError, MaskError
 from fvv.io.case import image_sha256, read_case
@@ -103,7 +103,11 @@ def test_an_examination_is_known_again_by_its_values(rng: np.random.Generator) -
     assert image_sha256(case_of(images)) != image_sha256(case_of(other))
 
 
-TOOL = "import sys, nibabel as nib; i = nib.load(sys.argv[1]); nib.save(nib.Nifti1Image((i.get_fdata() > 250) * 1.0, i.affine), sys.argv[2])"
+TOOL = """
+import sys, nibabel as nib
+image = nib.load(sys.argv[1])
+nib.save(nib.Nifti1Image((image.get_fdata() > 250) * 1.0, image.affine), sys.argv[2])
+"""
 
 
 def test_an_outside_tool_gives_the_mask(tmp_path: Path, rng: np.random.Generator) -> None:

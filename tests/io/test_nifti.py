@@ -6,8 +6,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from builders import AFFINE, save
 
+from builders import AFFINE, save
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.nifti import find_image, read_volume, write_rgb, write_volume
 
@@ -69,7 +69,7 @@ def test_trailing_axis_of_one_is_dropped(tmp_path: Path) -> None:
 
 def test_4d_needs_a_choice(tmp_path: Path) -> None:
     save(tmp_path / "v.nii.gz", np.arange(3) * np.ones((4, 4, 2, 1)))
-    with pytest.raises(InputError, match="4D with 3 volumes.*--b0-index"):
+    with pytest.raises(InputError, match=r"4D with 3 volumes.*--b0-index"):
         read_volume(tmp_path / "v.nii.gz", target_b=0.0)
     assert (read_volume(tmp_path / "v.nii.gz", index=2).array == 2).all()
     with pytest.raises(InputError, match="volume 3 asked for, the file holds 0 to 2"):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import prepared_case, write_onnx
 
+from builders import prepared_case, write_onnx
 from fvv.config import PROFILES
 from fvv.data import Finding, Participant, Severity
 from fvv.errors import ModelError, StoreError
@@ -68,7 +68,7 @@ def test_removed_patients_are_gone(store: CaseStore) -> None:
 def test_a_damaged_patient_is_named(store: CaseStore) -> None:
     (chunk,) = [path for path in store.path.rglob("images/c/*/*/*/*") if path.is_file()]
     chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
-    with pytest.raises(StoreError, match="patient p.*damaged"):
+    with pytest.raises(StoreError, match=r"patient p.*damaged"):
         store.read("p")
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from builders import AFFINE, save, write_onnx, write_patient
 
+from builders import AFFINE, save, write_onnx, write_patient
 from fvv.config import PredictConfig
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.manifest import read_table
@@ -46,7 +46,7 @@ def test_a_folder_of_patients(tmp_path: Path, models: Path, rng: np.random.Gener
     found = np.asarray(image.dataobj)
     stroke = found[..., 1] == 3
     assert 2 * (stroke & lesion["stroke_roi"]).sum() / (stroke.sum() + lesion["stroke_roi"].sum()) > 0.95
-    visible = found[..., 2] >= 2
+    visible = found[..., 2] >= 1
     assert 2 * (visible & lesion["flairviz_roi"]).sum() / (visible.sum() + lesion["flairviz_roi"].sum()) > 0.9
 
     answer = json.loads((tmp_path / "out" / "anna" / "results.json").read_text())
@@ -64,7 +64,7 @@ def test_one_patients_folder_and_results_beside_the_images(
 ) -> None:
     write_patient(tmp_path / "anna", rng)
     predict(tmp_path / "anna", models, None, CONFIG)
-    assert FILES <= {path.name for path in (tmp_path / "anna").iterdir()}
+    assert {path.name for path in (tmp_path / "anna").iterdir()} >= FILES
 
 
 def test_bad_patients_are_listed_and_the_others_go_on(tmp_path: Path, models: Path, rng: np.random.Generator) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import save, write_cohort, write_patient
 
+from builders import save, write_cohort, write_patient
 from fvv.config import PrepareConfig, PreprocessConfig
 from fvv.errors import InputError, StoreError
 from fvv.io.manifest import read_table

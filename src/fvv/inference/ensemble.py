@@ -147,7 +147,7 @@ def _open_session(file: Path, providers: list[str], threads: int) -> ort.Inferen
     options.log_severity_level = 3  # Errors only: warnings of the optimiser say nothing to the user.
     try:
         session = ort.InferenceSession(str(file), options, providers=providers)
-    except Exception as error:  # noqa: BLE001 - onnxruntime raises a dozen private types
+    except Exception as error:  # onnxruntime raises a dozen private types
         raise ModelError(f"not a model onnxruntime can run: {' '.join(str(error).split())[:200]}", file=file) from error
     _check_contract(session, file)
     return session

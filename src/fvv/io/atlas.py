@@ -36,9 +36,9 @@ def load_atlas() -> TissueAtlas:
     )
 
 
-def _read(path: Path) -> nib.spatialimages.SpatialImage:
+def _read(path: Path) -> nib.Nifti1Image:
     if not path.is_file():
         raise FvvError(
             "nilearn is installed but does not carry this map", file=path, hint="pip install 'nilearn>=0.11'"
         )
-    return nib.load(path)
+    return nib.Nifti1Image.load(path)

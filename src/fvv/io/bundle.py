@@ -101,7 +101,8 @@ class ModelBundle:
             ModelError: no models, a file missing or changed since conversion, or a profile this version does not know.
         """
         if not path.is_dir():
-            raise ModelError("no such folder", file=path, hint="run `fvv convert` first, or name a folder of models with -m")
+            hint = "run `fvv convert` first, or name a folder of models with -m"
+            raise ModelError("no such folder", file=path, hint=hint)
         if not (path / BUNDLE_FILE).exists():
             return cls(path, _published(path))
         manifest = _read_manifest(path / BUNDLE_FILE)
