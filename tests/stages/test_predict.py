@@ -55,6 +55,9 @@ def test_a_folder_of_patients(tmp_path: Path, models: Path, rng: np.random.Gener
     assert answer["FlairVizVolume"] == pytest.approx(np.mean(per_model))
     assert answer["provider"] == "CPUExecutionProvider"
     assert set(answer["seconds"]) == {"read", "prepare", "network", "restore", "draw"}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "anna" in page
+    assert "not measured" not in page
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert len(run["bundle"]["models"]) == 3
 

@@ -7,12 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
+from fvv.analysis.report import MOST_PICTURES, prediction_page
 from fvv.config import PredictConfig
 from fvv.data import Case, Decision, DecisionState, Failure, Finding, Prediction, Severity
 from fvv.errors import FvvError, InputError, MaskError
@@ -22,6 +23,7 @@ from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.segment import segment_case
+from fvv.io.atomic import write_text
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import read_case
 from fvv.io.lock import only_writer
@@ -98,23 +100,31 @@ def predict(input_path: Path, models: Path, output: Path | None, config: Predict
         bundle, device=config.device, threads=config.threads, chunk_slices=config.chunk_slices
     )
     log.info("%d models on %s", len(ensemble), ensemble.provider)
-    predictions, failures = [], []
+    predictions: list[Prediction] = []
+    failures: list[Failure] = []
+    pictures: dict[str, bytes] = {}
     with only_writer(root):
         for folder in track(folders, "predict", len(folders)):
             target = folder if output is None else output / folder.name
             try:
-                predictions.append(_predict_one(folder, target, ensemble, config))
+                prediction, picture = _predict_one(folder, target, ensemble, config)
+                # A cohort's masks are on disk by now; only its numbers, and the pictures of a page, stay in memory.
+                predictions.append(replace(prediction, brain=None, stroke=None, flair_visible_votes=None))
+                if len(pictures) < MOST_PICTURES:
+                    pictures[folder.name] = picture
             except FvvError as error:
                 failures.append(failure_of(folder.name, error))
         write_results_table(root / "results.csv", predictions)
         write_failures(root / FAILURES_FILE, failures)
+        page = prediction_page(predictions, failures, pictures, _about_run(bundle, ensemble))
+        write_text(root / "report.html", page)
         options = {"input": input_path.name, **config.model_dump(mode="json")}
         write_run_record(root / "run.json", bundle, options, time.perf_counter() - started)
     return PredictResult(root, tuple(predictions), tuple(failures), ensemble.provider)
 
 
-def _predict_one(folder: Path, target: Path, ensemble: OnnxEnsemble, config: PredictConfig) -> Prediction:
-    """One patient, from files to files."""
+def _predict_one(folder: Path, target: Path, ensemble: OnnxEnsemble, config: PredictConfig) -> tuple[Prediction, bytes]:
+    """One patient, from files to files; gives the answer and its picture."""
     if not config.overwrite:
         refuse_existing(target, PATIENT_FILES)
     clock = _Clock()
@@ -134,7 +144,15 @@ def _predict_one(folder: Path, target: Path, ensemble: OnnxEnsemble, config: Pre
             )
         picture = figure_png(synthesis_figure(case.b1000, prediction))
     write_prediction(target, case, prediction, heatmap=heatmap, synthesis_png=picture)
-    return prediction
+    return prediction, picture
+
+
+def _about_run(bundle: ModelBundle, ensemble: OnnxEnsemble) -> dict[str, str]:
+    return {
+        "Models": f"{len(ensemble)} of run {bundle.manifest.run_name}",
+        "Preprocessing": bundle.profile.name,
+        "Device": ensemble.provider,
+    }
 
 
 def predict_case(case: Case, ensemble: OnnxEnsemble, config: PredictConfig, clock: _Clock | None = None) -> Prediction:
