@@ -57,7 +57,7 @@ def export_onnx(model: TrainedModel, path: Path) -> None:
     example = torch.zeros(2, len(IMAGE_CHANNELS), 2 * CONTEXT_SLICES + 3, edge, edge)
     with warnings.catch_warnings():
         # The tracing exporter takes half a second and knows dynamic axes; its successor takes eight and more packages.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, message="You are using the legacy TorchScript")
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
         torch.onnx.export(
             contract,
             (example,),

@@ -1,0 +1,147 @@
+"""Conversion: the bundle agrees with PyTorch, keeps the published contract and never mixes runs."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+
+from fvv.config import ConvertConfig
+from fvv.data import Role, hashed_ids
+from fvv.errors import ModelError, OutputExistsError
+from fvv.imaging.slabs import network_input
+from fvv.io.bundle import ModelBundle
+from fvv.io.store import CaseStore
+from fvv.stages.convert import DIFFERENCE, SLAB_DIFFERENCE, convert
+from fvv.stages.train import train_all_folds, train_fold
+from fvv.training.checkpoint import read_checkpoint
+from store_builders import PROFILE, TINY, write_store
+
+CONFIG = ConvertConfig(check_patients=1)
+QUICK = TINY.model_copy(update={"epochs": 1})
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A store and a run trained on it."""
+    folder = tmp_path_factory.mktemp("convert")
+    write_store(folder / "store")
+    train_all_folds(folder / "store", folder / "saved_models", QUICK)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def converted(base):
+    return convert(base / "saved_models", base / "store", base / "onnx", CONFIG, name="tiny")
+
+
+def test_onnxruntime_agrees_with_torch_on_real_volumes(converted):
+    for model in converted.models:
+        assert 0 < model.checks[DIFFERENCE] < 1e-4
+        assert model.checks[SLAB_DIFFERENCE] < 1e-4
+        assert model.checks["voxels"] == 3 * 6 * 256 * 256
+    assert "model2.onnx" in converted.summary()
+
+
+def test_the_bundle_opens_and_knows_its_folds_and_persons(converted, base):
+    bundle = ModelBundle.open(converted.bundle)
+    assert bundle.profile == PROFILE
+    assert [model.fold for model in bundle.models] == [0, 1]
+    store = CaseStore.open(base / "store")
+    for fold, model in enumerate(bundle.models):
+        for role, inside in ((Role.TRAIN, True), (Role.VALID, True), (Role.TEST, False)):
+            for patient in store.folds.participants(fold, role):
+                person = hashed_ids([store.folds.person_of(patient)])[0]
+                image = hashed_ids([store.record(patient).image_sha256])[0]
+                assert ({person, image} <= set(model.trained_on)) is inside
+
+
+def test_a_file_says_what_it_is(converted):
+    graph = onnx.load(converted.bundle / "model2.onnx")
+    said = {entry.key: entry.value for entry in graph.metadata_props}
+    assert said["fold"] == "1"
+    assert said["run_name"] == "tiny"
+    assert said["profile_sha256"] == PROFILE.sha256
+    assert json.loads(said["profile"]) == PROFILE.model_dump(mode="json")
+    assert json.loads(said["output_channels"]) == ["brain", "stroke", "flair_visible"]
+    assert len(json.loads(said["training_person_ids"])) == 3
+    assert said["software"].startswith("fvv ")
+
+
+def test_published_contract_and_whole_volume_give_the_same_numbers(converted, base):
+    session = ort.InferenceSession(converted.bundle / "model1.onnx")
+    assert session.get_inputs()[0].name == "modelInput"
+    store = CaseStore.open(base / "store")
+    padded = network_input(store.read(store.participants[1]), 3)
+    slabs = np.stack([padded[:, k : k + 7] for k in range(6)])
+    (by_slab,) = session.run(None, {"modelInput": slabs})
+    (at_once,) = session.run(None, {"modelInput": padded[None]})
+    assert by_slab.shape == at_once.shape == (6, 3, 256, 256)
+    np.testing.assert_allclose(by_slab, at_once, atol=1e-4, rtol=0)
+    network = read_checkpoint(base / "saved_models" / "tiny" / "fold_0" / "best.ckpt").build()
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(slabs))[:, :, 0]
+    np.testing.assert_allclose(by_slab, expected.numpy(), atol=1e-4, rtol=0)
+
+
+def test_a_checkpoint_of_the_users_choice_is_taken(base, tmp_path):
+    last = base / "saved_models" / "tiny" / "fold_1" / "last.ckpt"
+    other_place = tmp_path / "mine.ckpt"
+    other_place.write_bytes(last.read_bytes())
+    result = convert(
+        base / "saved_models", base / "store", tmp_path / "onnx", CONFIG, name="tiny", chosen={1: other_place}
+    )
+    assert [model.fold for model in result.models] == [0, 1]
+
+
+def test_an_older_bundle_is_replaced_and_anything_else_is_not(converted, base, tmp_path):
+    convert(base / "saved_models", base / "store", converted.bundle, CONFIG, name="tiny")
+    assert len(ModelBundle.open(converted.bundle).models) == 2
+    (tmp_path / "thesis.doc").write_text("years of work")
+    with pytest.raises(OutputExistsError, match="other than a bundle"):
+        convert(base / "saved_models", base / "store", tmp_path, CONFIG, name="tiny")
+    assert (tmp_path / "thesis.doc").exists()
+
+
+def test_a_difference_over_the_tolerance_leaves_no_bundle(base, tmp_path):
+    strict = ConvertConfig(check_patients=1, logit_tolerance=1e-12)
+    with pytest.raises(ModelError, match="differ by"):
+        convert(base / "saved_models", base / "store", tmp_path / "onnx", strict, name="tiny")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_fold_is_named(base, tmp_path):
+    with pytest.raises(ModelError, match="no checkpoint for fold 0, 1"):
+        convert(base / "saved_models", base / "store", tmp_path / "onnx", CONFIG, name="another")
+
+
+def test_the_wrong_fold_is_refused(base, tmp_path):
+    first = base / "saved_models" / "tiny" / "fold_0" / "best.ckpt"
+    with pytest.raises(ModelError, match="trained on fold 0 of 2, given for fold 1"):
+        convert(base / "saved_models", base / "store", tmp_path / "onnx", CONFIG, name="tiny", chosen={1: first})
+    with pytest.raises(ModelError, match="folds 0 to 1"):
+        convert(base / "saved_models", base / "store", tmp_path / "onnx", CONFIG, name="tiny", chosen={2: first})
+
+
+def test_runs_are_never_mixed(base, tmp_path):
+    other = train_fold(base / "store", tmp_path / "models", 1, QUICK.model_copy(update={"seed": 5}))
+    with pytest.raises(ModelError, match="one run"):
+        convert(
+            base / "saved_models", base / "store", tmp_path / "onnx", CONFIG, name="tiny", chosen={1: other.checkpoint}
+        )
+
+
+@pytest.mark.parametrize("content", [b"not a checkpoint", b""])
+def test_a_damaged_checkpoint_is_one_clear_error(tmp_path, content):
+    path = tmp_path / "best.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="cannot be read"):
+        read_checkpoint(path)
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    with pytest.raises(ModelError, match="not a checkpoint of this software"):
+        read_checkpoint(tmp_path / "foreign.ckpt")

@@ -1,0 +1,164 @@
+"""Training on a small store: what it leaves behind, that it resumes exactly, that it keeps secrets."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from fvv.config import TrainConfig
+from fvv.errors import StoreError, TrainingError
+from fvv.stages.train import train_all_folds, train_fold
+from fvv.training.callbacks import MetricsTable
+from fvv.training.checkpoint import read_checkpoint
+from fvv.training.fit import wandb_mode
+from store_builders import PROFILE, TINY, write_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("train") / "store"
+    write_store(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(store, tmp_path_factory):
+    output = tmp_path_factory.mktemp("models")
+    return output, train_all_folds(store, output, TINY)
+
+
+def weights_of(folder):
+    return torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_every_fold_leaves_its_files(trained):
+    output, result = trained
+    assert [fold.fold for fold in result.folds] == [0, 1]
+    assert not result.failures
+    for fold in (0, 1):
+        folder = output / "tiny" / f"fold_{fold}"
+        names = {item.name for item in folder.iterdir()}
+        assert {"best.ckpt", "last.ckpt", "metrics.csv", "config.yaml", "run.json", "done.json"} <= names
+        assert {item.name for item in (folder / "figures").iterdir()} == {
+            "examples.png",
+            "slice_classes.png",
+            "kappa.png",
+        }
+        assert list((folder / "tensorboard").glob("events*"))
+        assert yaml.safe_load((folder / "config.yaml").read_text())["train"]["name"] == "tiny"
+    assert "score" in result.summary()
+
+
+def test_metrics_have_a_row_an_epoch_and_every_score(trained):
+    output, _ = trained
+    with (output / "tiny" / "fold_0" / "metrics.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    wanted = {"train/loss", "valid/loss", "valid/dice_brain", "valid/dice_stroke", "valid/dice_flair_visible"}
+    wanted |= {"valid/dice_not_visible", "valid/slice_kappa", "valid/auc", "valid/best_kappa", "valid/accuracy_stroke"}
+    assert wanted <= set(rows[0])
+    assert float(rows[1]["train/loss"]) < float(rows[0]["train/loss"])
+
+
+def test_a_checkpoint_says_what_it_is_without_naming_anyone(trained):
+    output, result = trained
+    model = read_checkpoint(result.folds[1].checkpoint)
+    assert (model.fold, model.n_folds, model.run_name) == (1, 2, "tiny")
+    assert model.profile == PROFILE
+    assert model.score == pytest.approx(result.folds[1].scores["valid/score"])
+    assert model.epoch == result.folds[1].best_epoch
+    assert len(model.training_person_ids) == len(model.training_image_ids) == 3  # two train, one selects
+    assert read_checkpoint(result.folds[0].checkpoint).run_id == model.run_id
+    for path in output.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert b"secret_" not in content, path
+            assert b"person-" not in content, path
+
+
+def test_a_finished_fold_is_left_alone(trained, store):
+    output, result = trained
+    before = (output / "tiny" / "fold_0" / "best.ckpt").stat().st_mtime_ns
+    again = train_all_folds(store, output, TINY)
+    assert (output / "tiny" / "fold_0" / "best.ckpt").stat().st_mtime_ns == before
+    assert [fold.seconds for fold in again.folds] == [0.0, 0.0]
+    np.testing.assert_equal(again.folds[0].scores, result.folds[0].scores)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"epochs": 3}, {"learning_rate": 1e-4}])
+def test_a_run_is_not_continued_with_other_settings(trained, store, change):
+    output, _ = trained
+    with pytest.raises(TrainingError, match="other settings"):
+        train_fold(store, output, 0, TINY.model_copy(update=change))
+
+
+class Killed(Exception):
+    """Stands for a killed process."""
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "onecycle"])
+def test_a_resumed_run_ends_like_an_undisturbed_one(store, tmp_path, monkeypatch, schedule):
+    config = TINY.model_copy(update={"schedule": schedule, "epochs": 3, "figures_every_epochs": 99})
+    whole = train_fold(store, tmp_path / "whole", 0, config)
+
+    def kill(self, trainer, *_):
+        if trainer.current_epoch == 1 and trainer.global_step >= 3:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsTable, "on_train_batch_end", kill)
+        with pytest.raises(Killed):
+            train_fold(store, tmp_path / "torn", 0, config)
+    torn = train_fold(store, tmp_path / "torn", 0, config)
+    assert torn.epochs == whole.epochs == 3
+    np.testing.assert_equal(torn.scores, whole.scores)
+    expected, found = weights_of(whole.folder), weights_of(torn.folder)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_debug_keeps_nothing(store, tmp_path):
+    result = train_fold(store, tmp_path / "models", 0, TINY.model_copy(update={"debug": True}))
+    assert result.checkpoint is None
+    assert not (tmp_path / "models").exists()
+    assert "nothing was kept" in result.summary()
+
+
+def test_a_fold_that_does_not_exist(store, tmp_path):
+    with pytest.raises(StoreError, match="folds 0 to 1"):
+        train_fold(store, tmp_path, 2, TINY)
+
+
+def test_a_failed_fold_does_not_stop_the_others(store, tmp_path, trained):
+    identity = tmp_path / "tiny" / "fold_0" / "run.json"
+    identity.parent.mkdir(parents=True)
+    identity.write_text(json.dumps({"run_id": "of another run"}))
+    result = train_all_folds(store, tmp_path, TINY)
+    assert [fold.fold for fold in result.folds] == [1]
+    assert [failure.patient for failure in result.failures] == ["fold 0"]
+    # Trained in another folder, by itself: the same numbers.
+    np.testing.assert_equal(result.folds[0].scores, trained[1].folds[1].scores)
+
+
+@pytest.mark.parametrize(
+    ("configured", "environment", "expected"),
+    [
+        ("offline", None, "offline"),
+        ("offline", "disabled", "disabled"),
+        ("offline", "online", "offline"),
+        ("disabled", "online", "disabled"),
+        ("online", "offline", "offline"),
+        ("online", None, "offline"),
+    ],
+)
+def test_wandb_is_never_looser_than_asked_and_offline_without_an_account(
+    monkeypatch, tmp_path, configured, environment, expected
+):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    if environment:
+        monkeypatch.setenv("WANDB_MODE", environment)
+    assert wandb_mode(TrainConfig(wandb_mode=configured)) == expected

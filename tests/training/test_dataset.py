@@ -1,0 +1,98 @@
+"""Slabs and volumes as the network gets them, and which slabs an epoch draws."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from fvv.config import TrainConfig
+from fvv.data import FoldPlan, FoldRow, Role
+from fvv.errors import TrainingError
+from fvv.training.dataset import (
+    FoldPatients,
+    SlabDataset,
+    SlabPlace,
+    SlabReader,
+    SlabSampler,
+    VolumeDataset,
+    training_loader,
+)
+from store_builders import write_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("data") / "store", patients=4)
+
+
+def sampler(stroke_share: float = 0.5, seed: int = 0) -> SlabSampler:
+    stroke = [[False] * 20 + [True] * 4, [False] * 30, [True] * 5]
+    return SlabSampler(stroke, slab_slices=8, slabs=60, stroke_share=stroke_share, seed=seed)
+
+
+def test_a_draw_depends_on_seed_and_epoch_alone():
+    first, same, other = sampler(), sampler(), sampler(seed=1)
+    list(first)
+    assert list(first) == list(same)
+    assert list(first) != list(other)
+    same.set_epoch(1)
+    assert list(first) != list(same)
+    first.set_epoch(1)
+    assert list(first) == list(same)
+
+
+def test_patients_are_drawn_equally_often():
+    assert Counter(place.patient for place in sampler()) == {0: 20, 1: 20, 2: 20}
+
+
+def test_slabs_lie_inside_the_volume_where_they_fit():
+    places = list(sampler())
+    assert {place.start for place in places if place.patient == 2} == {0}  # five slices, eight wanted
+    assert all(0 <= place.start <= 16 for place in places if place.patient == 0)
+    assert len({place.start for place in places if place.patient == 1}) > 5
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.0, 20), (0.0, 0)])
+def test_stroke_share_says_how_often_a_slab_is_drawn_around_stroke(share, expected):
+    reach = [place.start + 8 > 20 for place in sampler(share) if place.patient == 0]
+    # Without stroke wanted, a slab may still reach into it by chance.
+    assert sum(reach) == expected or (share == 0.0 and sum(reach) < 10)
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_a_slab_holds_its_context_and_labels_of_its_own_slices(store, preload):
+    reader = SlabReader(store, store.participants, preload=preload, margin=7)
+    images, labels = SlabDataset(reader, 4)[SlabPlace(1, 0)]
+    expected_images, expected_labels = store.read_slab(store.participants[1], -3, 7)
+    assert images.dtype == torch.float16
+    assert torch.equal(images, torch.from_numpy(expected_images))
+    assert torch.equal(labels, torch.from_numpy(expected_labels[:, 3:7]))
+    pad = store.record(store.participants[1]).pad_value
+    assert (images[:, :3] == pad).all()
+    assert not (images[:, 3:] == pad).all()
+
+
+def test_a_volume_is_the_whole_patient_padded_by_three(store):
+    number, images, labels = VolumeDataset(SlabReader(store, store.participants, preload=False, margin=3))[2]
+    case = store.read(store.participants[2])
+    assert number == 2
+    assert images.shape == (2, 12, 256, 256)
+    assert torch.equal(images[0, 3:-3], torch.from_numpy(case.b1000).permute(2, 0, 1))
+    assert torch.equal(images[1, 3:-3], torch.from_numpy(case.b0).permute(2, 0, 1))
+    assert torch.equal(labels[1], torch.from_numpy(case.stroke).permute(2, 0, 1))
+
+
+def test_loader_gives_the_slices_asked_for(store):
+    patients = FoldPatients.from_store(store, store.folds, 0)
+    config = TrainConfig(slices_per_epoch=10, slab_slices=4, batch_slabs=2)
+    batches = list(training_loader(store, patients, config))
+    assert [tuple(labels.shape) for _, labels in batches] == [(2, 3, 4, 256, 256), (1, 3, 4, 256, 256)]
+
+
+def test_a_fold_without_validation_patient_is_refused(store):
+    roles = {0: Role.TEST}
+    rows = tuple(
+        FoldRow(name, name, (roles.get(number, Role.TRAIN),)) for number, name in enumerate(store.participants)
+    )
+    with pytest.raises(TrainingError, match="no validation patient"):
+        FoldPatients.from_store(store, FoldPlan(rows), 0)

@@ -1,0 +1,70 @@
+"""The loss: known answers and where it looks."""
+
+import math
+
+import pytest
+import torch
+
+from fvv.config import LossConfig
+from fvv.data import Channel
+from fvv.training.losses import segmentation_loss, soft_dice_loss
+
+BRAIN, STROKE, VISIBLE = (channel.value for channel in Channel)
+PLAIN = LossConfig(label_smoothing=0.0)
+
+
+def half_brain() -> torch.Tensor:
+    """Labels of one slab: brain in the left half, a lesion in it, part of that visible."""
+    labels = torch.zeros(1, 3, 2, 8, 8, dtype=torch.bool)
+    labels[:, BRAIN, :, :, :4] = True
+    labels[:, STROKE, :, :4, :2] = True
+    labels[:, VISIBLE, :, :2, :2] = True
+    return labels
+
+
+def test_undecided_logits_cost_ln2_everywhere_and_inside_the_brain_half_of_it():
+    terms = segmentation_loss(torch.zeros(1, 3, 2, 8, 8), half_brain(), PLAIN)
+    assert terms.brain.item() == pytest.approx(math.log(2))
+    assert terms.stroke.item() == pytest.approx(math.log(2) / 2)
+    assert terms.total.item() == pytest.approx(math.log(2) * (1 + 0.5 + 100 * 0.5))
+
+
+def test_what_is_marked_outside_the_brain_costs_nothing_but_brain():
+    logits = torch.zeros(1, 3, 2, 8, 8)
+    far = logits.clone()
+    far[:, [STROKE, VISIBLE], :, :, 4:] = 9.0
+    assert segmentation_loss(far, half_brain(), PLAIN).total == segmentation_loss(logits, half_brain(), PLAIN).total
+    far[:, BRAIN, :, :, 4:] = 9.0
+    assert segmentation_loss(far, half_brain(), PLAIN).total > segmentation_loss(logits, half_brain(), PLAIN).total
+
+
+def test_smoothing_puts_the_best_answer_at_half_the_smoothing():
+    labels = half_brain()
+    best = torch.where(labels, 1.0, -1.0) * math.log(0.995 / 0.005)
+    best.requires_grad_()
+    segmentation_loss(best, labels, LossConfig(label_smoothing=0.01)).total.backward()
+    assert best.grad.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(("term", "weight"), [("brain", 2.0), ("stroke", 3.0), ("flair_visible", 7.0)])
+def test_each_weight_scales_its_own_term(term, weight):
+    logits = torch.randn(1, 3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    off = {f"{name}_weight": 0.0 for name in ("brain", "stroke", "flair_visible")}
+    terms = segmentation_loss(logits, half_brain(), LossConfig(**(off | {f"{term}_weight": weight})))
+    assert terms.total.item() == pytest.approx(weight * getattr(terms, term).item())
+
+
+def test_soft_dice_is_zero_for_the_truth_one_for_its_opposite():
+    labels = half_brain().float()
+    inside = labels[:, BRAIN]
+    assert soft_dice_loss((labels * 2 - 1) * 50, labels, inside).item() == pytest.approx(0.0, abs=1e-6)
+    assert soft_dice_loss((1 - labels * 2) * 50, labels, inside).item() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_soft_dice_says_nothing_about_a_channel_that_is_absent():
+    labels = half_brain().float()
+    labels[:, VISIBLE] = 0.0
+    logits = torch.zeros(1, 3, 2, 8, 8, requires_grad=True)
+    soft_dice_loss(logits, labels, labels[:, BRAIN]).backward()
+    assert logits.grad[:, VISIBLE].abs().max() == 0
+    assert logits.grad[:, STROKE].abs().max() > 0

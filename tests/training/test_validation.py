@@ -1,0 +1,126 @@
+"""Validation scores: known answers."""
+
+import numpy as np
+import pytest
+
+from fvv.data import Channel
+from fvv.training.examples import largest_examples
+from fvv.training.validation import (
+    SliceClass,
+    confusion_matrix,
+    dice_coefficient,
+    final_masks,
+    judge_patient,
+    kappa_against_cutoff,
+    slice_classes,
+    summarise,
+)
+
+BRAIN, STROKE, VISIBLE = (channel.value for channel in Channel)
+
+
+def masks(stroke_rows: int = 10, visible_rows: int = 0) -> np.ndarray:
+    """(3, 2, 32, 32): a brain on both slices, a lesion of 10 columns on the first, part of its rows visible."""
+    truth = np.zeros((3, 2, 32, 32), dtype=bool)
+    truth[BRAIN, :, 2:30, 2:30] = True
+    truth[STROKE, 0, 5 : 5 + stroke_rows, 5:15] = True
+    truth[VISIBLE, 0, 5 : 5 + visible_rows, 5:15] = True
+    return truth
+
+
+def judged(marked: np.ndarray, truth: np.ndarray, mismatch: bool | None = None):
+    return judge_patient(marked, truth, loss=1.0, voxel_volume_ml=0.01, mismatch=mismatch)
+
+
+@pytest.mark.parametrize(
+    ("stroke_rows", "visible_rows", "expected"),
+    [
+        (0, 0, SliceClass.NONE),
+        (1, 0, SliceClass.NONE),
+        (2, 0, SliceClass.NOT_VISIBLE),
+        (10, 1, SliceClass.NOT_VISIBLE),
+        (10, 2, SliceClass.MIXED),
+        (10, 8, SliceClass.MIXED),
+        (10, 9, SliceClass.VISIBLE),
+    ],
+)
+def test_slice_classes(stroke_rows, visible_rows, expected):
+    assert slice_classes(masks(stroke_rows, visible_rows)).tolist() == [expected, SliceClass.NONE]
+
+
+def test_dice_of_half_the_truth_and_of_nothing():
+    truth = masks(10)[STROKE]
+    assert dice_coefficient(masks(5)[STROKE], truth) == pytest.approx(2 / 3)
+    assert dice_coefficient(np.zeros_like(truth), truth) == 0.0
+    assert dice_coefficient(np.zeros_like(truth), np.zeros_like(truth)) == 1.0
+
+
+def test_a_perfect_patient():
+    patient = judged(masks(10, 4), masks(10, 4))
+    assert set(patient.dice.values()) == {1.0}
+    assert set(patient.accuracy.values()) == {1.0}
+    assert patient.fvv_ml == pytest.approx(0.4)
+
+
+def test_without_a_label_the_visible_share_decides_and_without_a_lesion_nothing_does():
+    assert judged(masks(), masks(10, 1)).mismatch is True
+    assert judged(masks(), masks(10, 3)).mismatch is False
+    assert judged(masks(), masks(0)).mismatch is None
+    assert judged(masks(), masks(10, 3), mismatch=True).mismatch is True
+
+
+def test_accuracy_of_stroke_is_counted_inside_the_brain():
+    wrong_outside = masks(10)
+    wrong_outside[STROKE, :, :2] = True
+    assert judged(wrong_outside, masks(10)).accuracy["stroke"] == 1.0
+
+
+def test_marks_outside_the_marked_brain_do_not_count():
+    marked = masks(10, 10)
+    marked[BRAIN, :, 20:] = False
+    marked[STROKE, 0, 25:28, 5:15] = True
+    final = final_masks(marked)
+    assert final[STROKE].sum() == 100
+    assert final[VISIBLE].sum() == 100
+
+
+def test_kappa_is_one_between_volumes_that_separate_the_labels():
+    cutoffs, kappas = kappa_against_cutoff(np.array([0.1, 0.2, 3.0, 5.0]), np.array([True, True, False, False]))
+    assert kappas.max() == pytest.approx(1.0)
+    assert 0.2 < cutoffs[kappas.argmax()] < 3.0
+    assert kappas[0] == kappas[-1] == 0.0
+
+
+def test_summary_of_four_patients():
+    patients = [
+        judged(masks(10, 0), masks(10, 0), mismatch=True),
+        judged(masks(10, 2), masks(10, 2), mismatch=False),
+        judged(masks(10, 3), masks(10, 10), mismatch=True),
+        judged(masks(5, 5), masks(10, 10), mismatch=False),
+    ]
+    scores = summarise(patients)
+    # Pairs (mismatch, none): 0 < 2, 0 < 5, 3 > 2, 3 < 5 rows visible.
+    assert scores["valid/auc"] == pytest.approx(3 / 4)
+    assert scores["valid/dice_stroke"] == pytest.approx((3 + 2 / 3) / 4)
+    assert scores["valid/dice_stroke_pooled"] == pytest.approx(2 * 350 / (350 + 400))
+    assert scores["valid/score"] == pytest.approx(
+        (scores["valid/dice_stroke"] + scores["valid/dice_flair_visible"]) / 2
+    )
+    assert confusion_matrix(patients)[SliceClass.VISIBLE].tolist() == [0, 0, 1, 1]
+    assert confusion_matrix(patients).sum() == 8
+
+
+def test_one_label_only_gives_no_auc():
+    scores = summarise([judged(masks(), masks(10), mismatch=True)])
+    assert np.isnan(scores["valid/auc"])
+    assert np.isnan(scores["valid/best_kappa"])
+
+
+def test_examples_keep_the_largest_lesion_of_each_kind():
+    b1000 = np.zeros((2, 32, 32))
+    examples = largest_examples({}, b1000, masks(5), masks(5))
+    examples = largest_examples(examples, b1000 + 1, masks(10), masks(10))
+    examples = largest_examples(examples, b1000 + 2, masks(6), masks(6))
+    assert set(examples) == {SliceClass.NOT_VISIBLE}
+    assert examples[SliceClass.NOT_VISIBLE].area == 100
+    assert examples[SliceClass.NOT_VISIBLE].b1000.max() == 1.0
