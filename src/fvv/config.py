@@ -234,12 +234,17 @@ class EvaluateConfig(_Settings):
 
     decision: DecisionConfig = DecisionConfig()
     bootstrap_samples: int = Field(2000, ge=1)
+    """Draws of persons behind every bootstrap interval."""
     seed: int = Field(0, ge=0)
-    visible_fraction_label: float = 0.2
+    visible_fraction_label: float = Field(0.2, gt=0, le=1)
     """Without readers' labels: mismatch where less than this share of the lesion ROI is FLAIR-visible."""
     heatmaps: bool = True
+    """Write a picture and a colour image of every patient; the report shows the worst and the best."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(0, ge=0)
     """onnxruntime threads; 0: one per core."""
+    chunk_slices: int = Field(32, ge=1)
+    """Slices run through the network at once: bounds memory, changes no number."""
 
 
 class PredictConfig(_Settings):

@@ -17,6 +17,7 @@ from fvv.analysis.metrics import (
     hausdorff_distance_95,
     segmentation_metrics,
     surface_distances_mm,
+    volume_error_ml,
     volume_error_percent,
 )
 from fvv.errors import GeometryError
@@ -58,7 +59,7 @@ def test_a_mask_agrees_with_itself(pair):
     metrics = segmentation_metrics(pair[0], pair[0], SPACING)
     ones = [*Overlap.of_masks(pair[0], pair[0]).ratios(), "lesion_f1"]
     assert {metrics[name] for name in ones} == {1.0}
-    zeros = ["volume_error_ml", "volume_error_percent", "hausdorff_distance_95_mm", "average_surface_distance_mm"]
+    zeros = ["hausdorff_distance_95_mm", "average_surface_distance_mm", "false_positive_ml", "false_negative_ml"]
     assert {metrics[name] for name in zeros} == {0.0}
 
 
@@ -74,14 +75,14 @@ def test_distances_scale_with_the_voxels(pair):
     large = segmentation_metrics(*pair, tuple(2 * edge for edge in SPACING))
     for name in ("hausdorff_distance_95_mm", "average_surface_distance_mm"):
         assert large[name] == pytest.approx(2 * small[name])
-    assert large["volume_error_ml"] == pytest.approx(8 * small["volume_error_ml"])
+    assert large["true_positive_ml"] == pytest.approx(8 * small["true_positive_ml"])
     assert large["dice_coefficient"] == small["dice_coefficient"]
 
 
 def test_empty_space_around_the_masks_changes_only_what_counts_it(pair):
     wide = [np.pad(mask, 3) for mask in pair]
     padded = [np.pad(mask, 4) for mask in pair]
-    counts_background = ("accuracy", "specificity", "balanced_accuracy", "true_negative")
+    counts_background = ("accuracy", "specificity", "balanced_accuracy", "true_negative_ml")
     near, far = (segmentation_metrics(*masks, SPACING) for masks in (wide, padded))
     for name, value in near.items():
         assert (far[name] == pytest.approx(value)) is (name not in counts_background), name
@@ -90,7 +91,9 @@ def test_empty_space_around_the_masks_changes_only_what_counts_it(pair):
 def test_pooling_is_counting_all_voxels_together(pair, rng):
     other = (rng.random(SHAPE) < 0.1, rng.random(SHAPE) < 0.5)
     together = Overlap.of_masks(*(np.concatenate(masks) for masks in zip(pair, other, strict=True)))
-    assert Overlap.of_masks(*pair) + Overlap.of_masks(*other) == together
+    pooled = Overlap.of_masks(*pair) + Overlap.of_masks(*other)
+    assert pooled == together
+    assert pooled.in_ml(0.004).ratios() == pytest.approx(together.ratios())
 
 
 def test_two_boxes_that_overlap_by_half():
@@ -103,8 +106,8 @@ def test_two_boxes_that_overlap_by_half():
     assert metrics["accuracy"] == pytest.approx((n - 64) / n)
     assert metrics["specificity"] == pytest.approx((n - 96) / (n - 64))
     assert metrics["balanced_accuracy"] == pytest.approx((0.5 + metrics["specificity"]) / 2)
-    assert metrics["truth_ml"] == pytest.approx(64 * 0.9 * 1.3 * 5.0 / 1000)
-    assert metrics["volume_error_ml"] == 0.0
+    assert metrics["true_positive_ml"] == pytest.approx(32 * 0.9 * 1.3 * 5.0 / 1000)
+    assert metrics["false_negative_ml"] == metrics["false_positive_ml"] == metrics["true_positive_ml"]
 
 
 @pytest.mark.parametrize(("axis", "distance"), [(0, 3 * 0.9), (1, 3 * 1.3), (2, 3 * 5.0)])
@@ -176,7 +179,7 @@ SOMETHING = box(slice(2, 5), slice(2, 5), slice(2, 5))
 @pytest.mark.parametrize(
     ("truth", "prediction", "emptiness", "defined"),
     [
-        (NOTHING, NOTHING, Emptiness.BOTH, {"volume_error_ml": 0.0}),
+        (NOTHING, NOTHING, Emptiness.BOTH, {"accuracy": 1.0, "specificity": 1.0}),
         (
             SOMETHING,
             NOTHING,
@@ -186,7 +189,6 @@ SOMETHING = box(slice(2, 5), slice(2, 5), slice(2, 5))
                 "intersection_over_union": 0.0,
                 "sensitivity": 0.0,
                 "lesion_f1": 0.0,
-                "volume_error_percent": -100.0,
             },
         ),
         (
@@ -208,7 +210,6 @@ def test_empty_masks_give_zero_where_that_is_the_answer_and_nan_where_there_is_n
         "precision",
         "balanced_accuracy",
         "lesion_f1",
-        "volume_error_percent",
         "hausdorff_distance_95_mm",
         "average_surface_distance_mm",
     }
@@ -220,7 +221,8 @@ def test_empty_masks_give_zero_where_that_is_the_answer_and_nan_where_there_is_n
     assert undefined == may_be_undefined - set(defined) - ({"balanced_accuracy"} if truth.any() else set())
 
 
-def test_percent_error_of_nothing_is_undefined():
+def test_volume_errors_are_positive_where_too_much_was_marked():
+    assert volume_error_ml(2.0, 3.0) == 1.0
     assert math.isnan(volume_error_percent(0.0, 3.0))
     assert volume_error_percent(2.0, 3.0) == 50.0
 

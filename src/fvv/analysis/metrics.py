@@ -28,19 +28,19 @@ class Emptiness(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Voxel counts of two masks against each other; add them up to pool patients.
+    """What two masks share and do not, in voxels or, to add up patients with different voxels, in mL.
 
     Attributes:
-        true_positive: voxels in both.
-        false_positive: voxels in the prediction only.
-        false_negative: voxels in the truth only.
-        true_negative: voxels in neither.
+        true_positive: in both.
+        false_positive: in the prediction only.
+        false_negative: in the truth only.
+        true_negative: in neither.
     """
 
-    true_positive: int
-    false_positive: int
-    false_negative: int
-    true_negative: int
+    true_positive: float
+    false_positive: float
+    false_negative: float
+    true_negative: float
 
     @classmethod
     def of_masks(cls, truth: BoolArray, prediction: BoolArray) -> Overlap:
@@ -66,29 +66,38 @@ class Overlap:
             self.true_negative + other.true_negative,
         )
 
+    def in_ml(self, voxel_volume_ml: float) -> Overlap:
+        """The same in mL: patients pooled by volume count alike whatever the size of their voxels."""
+        return Overlap(
+            self.true_positive * voxel_volume_ml,
+            self.false_positive * voxel_volume_ml,
+            self.false_negative * voxel_volume_ml,
+            self.true_negative * voxel_volume_ml,
+        )
+
     @property
-    def truth_voxels(self) -> int:
-        """Voxels of the truth."""
+    def truth_size(self) -> float:
+        """Size of the truth."""
         return self.true_positive + self.false_negative
 
     @property
-    def prediction_voxels(self) -> int:
-        """Voxels of the prediction."""
+    def prediction_size(self) -> float:
+        """Size of the prediction."""
         return self.true_positive + self.false_positive
 
     @property
     def emptiness(self) -> Emptiness:
         """Which mask is empty."""
-        if self.truth_voxels and self.prediction_voxels:
+        if self.truth_size and self.prediction_size:
             return Emptiness.NEITHER
-        if self.truth_voxels:
+        if self.truth_size:
             return Emptiness.PREDICTION
-        return Emptiness.TRUTH if self.prediction_voxels else Emptiness.BOTH
+        return Emptiness.TRUTH if self.prediction_size else Emptiness.BOTH
 
     @property
     def dice_coefficient(self) -> float:
         """2 TP / (2 TP + FP + FN); NaN when both are empty (Dice 1945, doi 10.2307/1932409)."""
-        return _ratio(2 * self.true_positive, self.truth_voxels + self.prediction_voxels)
+        return _ratio(2 * self.true_positive, self.truth_size + self.prediction_size)
 
     @property
     def intersection_over_union(self) -> float:
@@ -109,7 +118,7 @@ class Overlap:
     @property
     def sensitivity(self) -> float:
         """TP / (TP + FN); NaN when the truth is empty."""
-        return _ratio(self.true_positive, self.truth_voxels)
+        return _ratio(self.true_positive, self.truth_size)
 
     @property
     def specificity(self) -> float:
@@ -119,7 +128,7 @@ class Overlap:
     @property
     def precision(self) -> float:
         """TP / (TP + FP); NaN when the prediction is empty."""
-        return _ratio(self.true_positive, self.prediction_voxels)
+        return _ratio(self.true_positive, self.prediction_size)
 
     def ratios(self) -> dict[str, float]:
         """All of the above by name."""
@@ -251,30 +260,25 @@ def segmentation_metrics(
         spacing_mm: voxel edges along i, j, k.
 
     Returns:
-        The ratios of `OVERLAP_RATIOS`; volumes and their error in mL and %; `hausdorff_distance_95_mm` and
-        `average_surface_distance_mm`; lesion counts and `lesion_f1`; voxel counts. NaN where undefined.
+        The ratios of `OVERLAP_RATIOS`; `hausdorff_distance_95_mm` and `average_surface_distance_mm`; lesion counts and
+        `lesion_f1`; the four parts of the overlap in mL, for pooling. NaN where undefined.
     """
     overlap = Overlap.of_masks(truth, prediction)
     distances = surface_distances_mm(truth, prediction, spacing_mm)
     lesions = count_lesions(truth, prediction)
-    voxel_ml = math.prod(spacing_mm) / 1000.0
-    truth_ml, prediction_ml = overlap.truth_voxels * voxel_ml, overlap.prediction_voxels * voxel_ml
+    pooled = overlap.in_ml(math.prod(spacing_mm) / 1000.0)
     return {
         **overlap.ratios(),
-        "truth_ml": truth_ml,
-        "prediction_ml": prediction_ml,
-        "volume_error_ml": volume_error_ml(truth_ml, prediction_ml),
-        "volume_error_percent": volume_error_percent(truth_ml, prediction_ml),
         "hausdorff_distance_95_mm": _hausdorff_95(distances),
         "average_surface_distance_mm": _average(distances),
         "lesion_f1": lesions.f1,
         "lesions_detected": lesions.detected,
         "lesions_missed": lesions.missed,
         "lesion_false_alarms": lesions.false_alarms,
-        "true_positive": overlap.true_positive,
-        "false_positive": overlap.false_positive,
-        "false_negative": overlap.false_negative,
-        "true_negative": overlap.true_negative,
+        "true_positive_ml": pooled.true_positive,
+        "false_positive_ml": pooled.false_positive,
+        "false_negative_ml": pooled.false_negative,
+        "true_negative_ml": pooled.true_negative,
     }
 
 
@@ -286,7 +290,7 @@ def _average(distances: tuple[FloatArray, FloatArray]) -> float:
     return float(np.concatenate(distances).mean()) if len(distances[0]) else math.nan
 
 
-def _ratio(part: int, whole: int) -> float:
+def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 

@@ -6,13 +6,42 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fvv import __version__
+from fvv.analysis.metrics import Emptiness
+from fvv.analysis.patient import PatientResult, patient_row
 from fvv.data import Channel, DecisionState, Failure, Prediction
 
+if TYPE_CHECKING:
+    # These need scikit-learn, which the page of predictions does without.
+    from fvv.analysis.statistics import Estimate
+    from fvv.analysis.summary import MarkerData
+
+_CHANNEL_NAMES = {"brain": "Brain", "stroke": "Stroke", "flair_visible": "FLAIR-visible"}
+_SHARES = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "positive_predictive_value": "positive predictive value",
+    "negative_predictive_value": "negative predictive value",
+    "accuracy": "accuracy",
+}
+_SPREAD_NAMES = {
+    "dice_coefficient": "Dice",
+    "intersection_over_union": "IoU",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "precision": "precision",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "volume_error_ml": "volume error (mL)",
+    "volume_error_percent": "volume error (%)",
+    "hausdorff_distance_95_mm": "Hausdorff distance, 95th percentile (mm)",
+    "average_surface_distance_mm": "average surface distance (mm)",
+    "lesion_f1": "lesion-wise F1",
+}
 MOST_PICTURES = 40
 """Pictures put into one page of predictions: about 10 MB."""
 
@@ -55,6 +84,62 @@ def prediction_page(
     )
 
 
+def evaluation_page(
+    summary: Mapping[str, Any],
+    patients: Sequence[PatientResult],
+    data: MarkerData,
+    *,
+    plots: Mapping[str, bytes],
+    pictures: Mapping[str, bytes],
+    counts: Mapping[str, int],
+    failures: Sequence[Failure],
+    run: Mapping[str, str],
+    title: str = "Out-of-fold evaluation",
+) -> str:
+    """The page about an evaluation.
+
+    Args:
+        summary: from `summarise_cohort`.
+        patients: the results it was made of.
+        data: labels of the same patients.
+        plots: PNG of each plot by its caption.
+        pictures: PNG of patients by name; those among the worst and best are shown.
+        counts: patients by what became of them; "evaluated" is one of the names.
+        failures: patients that could not be evaluated.
+        run: what readers should know of the run, in order.
+        title: heading.
+
+    Returns:
+        An HTML document.
+    """
+    return _render(
+        "evaluation.html.j2",
+        title=title,
+        summary=summary,
+        channels=_CHANNEL_NAMES,
+        shares=_SHARES,
+        spread=_SPREAD_NAMES,
+        emptiness=[kind.value for kind in Emptiness],
+        rows=[patient_row(patient, mismatch=label) for patient, label in zip(patients, data.labels, strict=True)],
+        plots={caption: png_uri(png) for caption, png in plots.items()},
+        pictures={
+            group: [(name, png_uri(pictures[name])) for name in names if name in pictures]
+            for group, names in extremes(patients).items()
+        },
+        counts=counts,
+        failures=failures,
+        run=run,
+    )
+
+
+def extremes(patients: Sequence[PatientResult], most: int = 3) -> dict[str, list[str]]:
+    """The patients with the lowest and the highest stroke Dice, no one in both; undefined ones are in neither."""
+    dice = {patient.participant: patient.metrics[Channel.STROKE.label]["dice_coefficient"] for patient in patients}
+    ranked = sorted((name for name in dice if not math.isnan(dice[name])), key=lambda name: (dice[name], name))
+    each = min(most, len(ranked) // 2) if len(ranked) > 1 else len(ranked)
+    return {"Lowest stroke Dice": ranked[:each], "Highest stroke Dice": ranked[each:][-each:][::-1] if each else []}
+
+
 def png_uri(png: bytes) -> str:
     """A PNG as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
@@ -88,7 +173,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = _number
+    environment.filters |= {
+        "number": _number,
+        "percent": _percent,
+        "interval": _interval,
+        "interval_percent": _interval_percent,
+        "spread": _spread,
+    }
     environment.tests["missing"] = _missing
     return environment
 
@@ -100,3 +191,27 @@ def _missing(value: float | None) -> bool:
 def _number(value: float | None, decimals: int = 2) -> str:
     """A number for people; nothing where there is none."""
     return "" if value is None or math.isnan(value) else f"{value:.{decimals}f}"
+
+
+def _percent(value: float) -> str:
+    return "" if _missing(value) else f"{100 * value:.1f} %"
+
+
+def _interval(estimate: Estimate, decimals: int) -> str:
+    if _missing(estimate.low):
+        return ""
+    return f"[{estimate.low:.{decimals}f} to {estimate.high:.{decimals}f}]"
+
+
+def _interval_percent(estimate: Estimate) -> str:
+    return "" if _missing(estimate.low) else f"[{100 * estimate.low:.0f} to {100 * estimate.high:.0f} %]"
+
+
+def _spread(row: Mapping[str, float]) -> str:
+    """Median and quartiles, with the decimals their size needs."""
+    if not row["defined"]:
+        return "not defined"
+    values = [row[name] for name in ("median", "lower_quartile", "upper_quartile")]
+    decimals = 3 if max(map(abs, values)) < 2 else 1
+    median, low, high = (f"{value:.{decimals}f}" for value in values)
+    return f"{median} ({low} to {high})"

@@ -1,0 +1,274 @@
+"""Evaluate, end to end on small patients with models of a few nodes."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from builders import BIASES, write_cohort, write_onnx, write_patient
+from fvv.config import EvaluateConfig, PredictConfig, PrepareConfig
+from fvv.data import Role, hashed_ids
+from fvv.errors import ModelError, OutputExistsError
+from fvv.inference.segment import segment_case
+from fvv.io.bundle import BundleManifest, ModelEntry, file_sha256, write_manifest
+from fvv.io.store import CaseStore
+from fvv.stages.evaluate import EvaluateResult, evaluate
+from fvv.stages.predict import predict
+from fvv.stages.prepare import prepare
+
+CONFIG = EvaluateConfig(bootstrap_samples=50, threads=1)
+QUICK = CONFIG.model_copy(update={"heatmaps": False})
+N = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Cohort:
+    """What evaluation needs, and what came out."""
+
+    images: Path
+    store: Path
+    models: Path
+    output: Path
+    result: EvaluateResult
+
+
+def write_bundle(folder: Path, store: Path, **changes: object) -> Path:
+    """A model for each fold; each fold's differs a little, so that a mix-up shows."""
+    cases = CaseStore.open(store)
+    entries = []
+    for fold in range(cases.folds.n_folds):
+        file = write_onnx(folder / f"model{fold + 1}.onnx", biases=(BIASES[0], BIASES[1] + 0.2 * fold, BIASES[2]))
+        trained = [name for role in (Role.TRAIN, Role.VALID) for name in cases.folds.participants(fold, role)]
+        records = [cases.record(name) for name in trained]
+        ids = [record.participant.person for record in records] + [record.image_sha256 for record in records]
+        entries.append(ModelEntry(file=file.name, sha256=file_sha256(file), fold=fold, trained_on=hashed_ids(ids)))
+    manifest = BundleManifest(
+        software="test", run_name="tiny", profile=cases.profile, channels=("brain", "stroke", "flair_visible"),
+        models=tuple(entries),
+    )  # fmt: skip
+    write_manifest(folder, manifest.model_copy(update=changes))
+    return folder
+
+
+def rewrite_models(models: Path, **changes: object) -> None:
+    """Change every entry of a bundle."""
+    manifest = BundleManifest.model_validate_json((models / "bundle.json").read_text())
+    entries = tuple(entry.model_copy(update=changes) for entry in manifest.models)
+    write_manifest(models, manifest.model_copy(update={"models": entries}))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    folder = tmp_path_factory.mktemp("cohort")
+    rng = np.random.default_rng(7)
+    write_cohort(folder / "input", rng, N - 1)
+    write_patient(folder / "input" / "healthy", rng, lesion=False, visible=False)
+    prepare(folder / "input", folder / "store", PrepareConfig(kfolds=2, workers=1))
+    models = write_bundle(folder / "models", folder / "store")
+    result = evaluate(folder / "store", models, folder / "output", CONFIG)
+    return Cohort(folder / "input", folder / "store", models, folder / "output", result)
+
+
+def test_every_patient_is_tested_once_by_the_model_of_its_test_fold(cohort):
+    plan = CaseStore.open(cohort.store).folds
+    assert len(cohort.result.patients) == N
+    assert not cohort.result.failures
+    for patient in cohort.result.patients:
+        assert patient.participant in plan.participants(patient.fold, Role.TEST)
+
+
+def test_tables_summary_and_masks_tell_one_story(cohort):
+    metrics, patients = rows_of(cohort.output / "metrics.csv"), rows_of(cohort.output / "patients.csv")
+    summary = json.loads((cohort.output / "summary.json").read_text())
+    assert len(patients) == N
+    assert list(metrics[0]) == ["participant", "fold", "channel", "metric", "value"]
+    values = {(row["participant"], row["channel"], row["metric"]): row["value"] for row in metrics}
+    assert len(values) == len(metrics)
+    sums = {part: sum(float(values[row["participant"], "stroke", f"{part}_ml"]) for row in patients)
+            for part in ("true_positive", "false_positive", "false_negative")}  # fmt: skip
+    pooled = 2 * sums["true_positive"] / (2 * sums["true_positive"] + sums["false_positive"] + sums["false_negative"])
+    assert summary["headline"]["stroke_dice_pooled"] == pytest.approx(pooled)
+    assert cohort.result.headline["stroke_dice_pooled"] == summary["headline"]["stroke_dice_pooled"]
+    for row in patients:
+        image = nib.load(cohort.output / "masks" / f"{row['participant']}.nii.gz")
+        mask = np.asarray(image.dataobj)
+        original = nib.load(cohort.images / row["participant"] / "b1000.nii.gz")
+        assert mask.shape == (*original.shape, 3)
+        assert mask.dtype == np.uint8
+        assert (image.affine == original.affine).all()
+        drawn = np.asarray(nib.load(cohort.images / row["participant"] / "stroke_roi.nii.gz").dataobj) > 0
+        predicted = mask[..., 1] > 0
+        total = drawn.sum() + predicted.sum()
+        if total:
+            assert float(row["stroke_dice"]) == pytest.approx(2 * (drawn & predicted).sum() / total)
+        else:
+            assert not row["stroke_dice"]
+
+
+def test_what_the_toy_model_finds_is_right(cohort):
+    """The models threshold a clear lesion: they find it, and FVV tells the visible ones apart."""
+    headline = cohort.result.headline
+    assert headline["brain_dice_mean"] > 0.9
+    assert headline["stroke_dice_pooled"] > 0.8
+    assert headline["auc"] == 1.0
+    assert math.isnan(headline["auc_low"])
+    assert "less than 20 %" in cohort.result.label_source
+    marker = json.loads((cohort.output / "summary.json").read_text())["marker"]
+    assert marker["excluded"]["no lesion drawn"] == 1
+    assert marker["mismatch"] + marker["no_mismatch"] == N - 1
+
+
+def test_the_healthy_patient_is_counted_and_not_averaged(cohort):
+    healthy = next(patient for patient in cohort.result.patients if patient.participant == "healthy")
+    assert healthy.decision in {"no lesion found", "mismatch likely"}
+    stroke = json.loads((cohort.output / "summary.json").read_text())["segmentation"]["stroke"]
+    assert sum(stroke["empty_cases"].values()) == N
+    assert stroke["empty_cases"]["both hold voxels"] == N - 1
+
+
+def test_pictures_and_colour_images_are_there(cohort):
+    for patient in cohort.result.patients:
+        assert (cohort.output / "heatmaps" / f"{patient.participant}.png").read_bytes().startswith(b"\x89PNG")
+        colours = nib.load(cohort.output / "heatmaps" / f"{patient.participant}.nii.gz")
+        assert colours.get_data_dtype().names == ("R", "G", "B")
+
+
+def test_the_report_names_every_patient_and_asks_nobody_for_anything(cohort):
+    page = (cohort.output / "report.html").read_text()
+    for patient in cohort.result.patients:
+        assert f">{patient.participant}<" in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "research use only" in page
+
+
+def test_predicting_with_one_folds_model_gives_the_same_masks_to_the_bit(cohort, tmp_path):
+    for patient in cohort.result.patients[:3]:
+        manifest = BundleManifest.model_validate_json((cohort.models / "bundle.json").read_text())
+        entry = next(model for model in manifest.models if model.fold == patient.fold)
+        alone = tmp_path / f"models_{patient.participant}"
+        alone.mkdir()
+        (alone / entry.file).write_bytes((cohort.models / entry.file).read_bytes())
+        write_manifest(alone, manifest.model_copy(update={"models": (entry,)}))
+        answer = predict(cohort.images / patient.participant, alone, tmp_path / "out", PredictConfig(overwrite=True))
+        assert not answer.failures
+        theirs = nib.load(next((tmp_path / "out").rglob("predictions.nii.gz")))
+        ours = nib.load(cohort.output / "masks" / f"{patient.participant}.nii.gz")
+        assert np.array_equal(np.asarray(theirs.dataobj), np.asarray(ours.dataobj))
+        assert answer.predictions[0].fvv_ml == patient.fvv_ml
+        for file in (tmp_path / "out").rglob("predictions.nii.gz"):
+            file.unlink()
+
+
+def test_a_second_run_is_refused_and_with_overwrite_gives_the_same_bytes(cohort, tmp_path):
+    with pytest.raises(OutputExistsError, match="already there"):
+        evaluate(cohort.store, cohort.models, cohort.output, CONFIG)
+    again = tmp_path / "again"
+    shutil.copytree(cohort.output, again)
+    (again / "patients" / "gone.json").write_text("{}")
+    (again / "masks" / "gone.nii.gz").write_bytes(b"")
+    evaluate(cohort.store, cohort.models, again, CONFIG, overwrite=True)
+    assert not list(again.rglob("gone*"))
+    for name in ("metrics.csv", "patients.csv", "summary.json", "report.html"):
+        assert (tmp_path / "again" / name).read_bytes() == (cohort.output / name).read_bytes()
+
+
+def test_a_killed_run_goes_on_where_it_ended(cohort, tmp_path, monkeypatch):
+    done = []
+    original = segment_case
+
+    def count(case, ensemble):
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        done.append(case.patient)
+        return original(case, ensemble)
+
+    monkeypatch.setattr("fvv.stages.evaluate.segment_case", count)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(cohort.store, cohort.models, tmp_path, QUICK)
+    assert not (tmp_path / "summary.json").exists()
+    seen = len(done)
+    done.clear()
+    evaluate(cohort.store, cohort.models, tmp_path, QUICK)
+    assert len(done) == N - seen
+    for name in ("metrics.csv", "patients.csv"):
+        assert (tmp_path / name).read_bytes() == (cohort.output / name).read_bytes()
+
+
+@pytest.mark.parametrize("seen", ["person", "images"])
+def test_a_model_that_was_trained_on_the_person_or_the_images_is_refused(cohort, tmp_path, seen):
+    store = CaseStore.open(cohort.store)
+    record = store.record(store.folds.participants(0, Role.TEST)[0])
+    models = write_bundle(tmp_path / "models", cohort.store)
+    known = record.participant.person if seen == "person" else record.image_sha256
+    rewrite_models(models, trained_on=hashed_ids(["someone else", known]))
+    with pytest.raises(ModelError, match="was trained on this person or on these images") as caught:
+        evaluate(cohort.store, models, tmp_path / "output", CONFIG)
+    assert caught.value.patient == record.participant.participant
+    assert not (tmp_path / "output" / "summary.json").exists()
+
+
+def test_models_that_say_nothing_of_their_training_or_lack_a_fold_are_refused(cohort, tmp_path):
+    models = write_bundle(tmp_path / "models", cohort.store)
+    rewrite_models(models, trained_on=())
+    with pytest.raises(ModelError, match="does not say on whom"):
+        evaluate(cohort.store, models, tmp_path / "output", CONFIG)
+    rewrite_models(models, trained_on=("0" * 16,), fold=0)
+    with pytest.raises(ModelError, match="models for fold 0"):
+        evaluate(cohort.store, models, tmp_path / "output", CONFIG)
+
+
+def test_models_of_another_preprocessing_are_refused(cohort, tmp_path):
+    profile = CaseStore.open(cohort.store).profile.model_copy(update={"clip": 5.0})
+    models = write_bundle(tmp_path / "models", cohort.store, profile=profile)
+    with pytest.raises(ModelError, match="preprocessing profile"):
+        evaluate(cohort.store, models, tmp_path / "output", CONFIG)
+
+
+def test_a_damaged_patient_is_listed_and_the_others_go_on(cohort, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(cohort.store, store)
+    for file in (store / "cases" / "p1.zarr" / "labels").rglob("*"):
+        if file.is_file() and file.name != "zarr.json":
+            file.write_bytes(b"damaged")
+    result = evaluate(store, cohort.models, tmp_path / "output", QUICK)
+    assert [failure.patient for failure in result.failures] == ["p1"]
+    assert len(result.patients) == N - 1
+    assert rows_of(tmp_path / "output" / "failures.csv")[0]["patient"] == "p1"
+    assert "1 failed" in (tmp_path / "output" / "report.html").read_text()
+    assert "1 failed" in result.summary()
+
+
+def test_what_cannot_be_measured_is_counted_and_never_zero(cohort, tmp_path):
+    models = tmp_path / "models"
+    write_bundle(models, cohort.store)
+    manifest = BundleManifest.model_validate_json((models / "bundle.json").read_text())
+    blind = write_onnx(models / "model1.onnx", biases=(-100.0, -100.0, -100.0))
+    entries = (manifest.models[0].model_copy(update={"sha256": file_sha256(blind)}), *manifest.models[1:])
+    write_manifest(models, manifest.model_copy(update={"models": entries}))
+    result = evaluate(cohort.store, models, tmp_path / "output", QUICK)
+    unmeasured = [patient for patient in result.patients if patient.fold == 0]
+    assert unmeasured
+    for patient in unmeasured:
+        assert patient.decision == "not assessable"
+        assert patient.fvv_ml is None
+        assert patient.metrics["brain"]["dice_coefficient"] == 0.0
+        assert not (tmp_path / "output" / "masks" / f"{patient.participant}.nii.gz").exists()
+    rows = {row["participant"]: row for row in rows_of(tmp_path / "output" / "patients.csv")}
+    assert all(rows[patient.participant]["flair_visible_predicted_ml"] == "" for patient in unmeasured)
+    marker = json.loads((tmp_path / "output" / "summary.json").read_text())["marker"]
+    with_lesion = [patient for patient in unmeasured if patient.participant != "healthy"]
+    assert marker["excluded"]["could not be measured"] == len(with_lesion)
