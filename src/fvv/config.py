@@ -302,4 +302,6 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         more = f" and {error.error_count() - 1} more" if error.error_count() > 1 else ""
-        raise ConfigError(f"{where}: {first['msg']}, got {first.get('input')!r}{more}", file=path) from error
+        unknown = first["type"] == "extra_forbidden"
+        what = "no such setting" if unknown else f"{first['msg']}, got {first.get('input')!r}"
+        raise ConfigError(f"{where}: {what}{more}", file=path) from error

@@ -115,7 +115,17 @@ def read_checkpoint(path: Path) -> TrainedModel:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
+    # A file that is no checkpoint stumbles torch's unpickler in many ways.
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        UnpicklingError,
+    ) as error:
         raise ModelError(f"cannot be read: {' '.join(str(error).split())[:200]}", file=path) from error
     about = content.get("fvv") if isinstance(content, dict) else None
     if not isinstance(about, dict) or about.get("schema_version") != SCHEMA_VERSION:
