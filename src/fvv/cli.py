@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(f"{options.verb} needs {error.name} (install it with: pip install 'fvv[{extra}]')")
     print(result.summary())
     for failure in result.failures:
-        print(f"failed: {failure.patient}: {failure.reason}", file=sys.stderr)
+        named = failure.patient in failure.reason
+        print(f"failed: {failure.reason if named else f'{failure.patient}: {failure.reason}'}", file=sys.stderr)
     return EXIT_FAILED if result.failures else EXIT_OK
 
 
@@ -111,6 +112,7 @@ def _simulate_options(verb: argparse.ArgumentParser) -> None:
     """Stage 0: make a synthetic cohort."""
     add_setting(verb, "--cases", key="simulate.cases", meaning="number of examinations")
     add_setting(verb, "--seed", key="simulate.seed", meaning="same seed, same bytes")
+    add_setting(verb, "--only", key="simulate.only", meaning="make this case alone, from 1")
     add_setting(verb, "--workers", key="simulate.workers", meaning="processes; 0: one per core")
     add_path(verb, "-o", "--output", default="input_data", meaning="folder to write")
     add_overwrite(verb)

@@ -78,7 +78,11 @@ def demo(output: Path, config: Config, *, cases: int | None = None, seed: int | 
     cohort, new, store = output / "input_data", output / "new_patients", output / "preprocessed_data"
     checkpoints, models = output / "saved_models", output / "saved_models_ONNX"
     new_patients = config.simulate.model_copy(
-        update={"cases": NEW_PATIENTS, "seed": config.simulate.seed + NEW_PATIENTS_SEED_STEP}
+        update={
+            "cases": NEW_PATIENTS,
+            "seed": config.simulate.seed + NEW_PATIENTS_SEED_STEP,
+            "write_mask": False,  # A new patient comes without a brain mask.
+        }
     )
     run = _Steps()
     run.step("simulate", lambda: simulate(cohort, config.simulate))
