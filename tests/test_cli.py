@@ -1,0 +1,309 @@
+"""The command line: what each option does to what a stage receives, and what comes out for the shell."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fvv.cli import build_parser, main
+from fvv.config import Config, load_config
+from fvv.data import Failure
+from fvv.errors import InputError
+from fvv.options import truth
+
+
+@dataclass(frozen=True)
+class Result:
+    failures: tuple[Failure, ...] = ()
+
+    def summary(self) -> str:
+        return "all is well"
+
+
+class Calls:
+    """Stands in for stage functions: keeps what they were called with, by the names of the real parameters."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, dict[str, Any]] = {}
+        self.answer: Callable[[], Result] = Result
+
+    def stand_in(self, real: Callable[..., Any]) -> Callable[..., Result]:
+        signature = inspect.signature(real)
+
+        def call(*args: Any, **kwargs: Any) -> Result:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            self.seen[real.__name__] = dict(bound.arguments)
+            return self.answer()
+
+        return call
+
+
+STAGES = {
+    "simulate": ["simulate"],
+    "verify": ["verify"],
+    "prepare": ["prepare"],
+    "train": ["train_fold", "train_all_folds"],
+    "convert": ["convert"],
+    "evaluate": ["evaluate"],
+    "predict": ["predict"],
+    "demo": ["demo"],
+}
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    calls = Calls()
+    for module_name, functions in STAGES.items():
+        module = importlib.import_module(f"fvv.stages.{module_name}")
+        for function in functions:
+            monkeypatch.setattr(module, function, calls.stand_in(getattr(module, function)))
+    return calls
+
+
+def test_options_not_given_leave_the_defaults(calls: Calls) -> None:
+    for words in (["prepare"], ["train", "--fold", "0"], ["evaluate"], ["predict"], ["convert"], ["simulate"]):
+        assert main(words) == 0
+    defaults = Config()
+    assert calls.seen["simulate"]["config"] == defaults.simulate
+    assert calls.seen["prepare"]["config"] == defaults.prepare
+    assert calls.seen["train_fold"]["config"] == defaults.train
+    assert calls.seen["convert"]["config"] == defaults.convert
+    assert calls.seen["evaluate"]["config"] == defaults.evaluate
+    assert calls.seen["predict"]["config"] == defaults.predict
+
+
+def test_default_folders_are_those_of_the_pipeline(calls: Calls) -> None:
+    for words in (["simulate"], ["prepare"], ["train", "--all-folds"], ["convert"], ["evaluate"], ["predict"]):
+        main(words)
+    store, checkpoints, models = Path("preprocessed_data"), Path("saved_models"), Path("saved_models_ONNX")
+    assert calls.seen["simulate"]["output"] == Path("input_data")
+    assert (calls.seen["prepare"]["input_path"], calls.seen["prepare"]["output_path"]) == (Path("input_data"), store)
+    assert (calls.seen["train_all_folds"]["store"], calls.seen["train_all_folds"]["output"]) == (store, checkpoints)
+    convert = calls.seen["convert"]
+    assert (convert["checkpoints"], convert["store"], convert["output"]) == (checkpoints, store, models)
+    evaluate = calls.seen["evaluate"]
+    assert (evaluate["store"], evaluate["models"], evaluate["output"]) == (store, models, Path("processed_data"))
+    predict = calls.seen["predict"]
+    assert (predict["input_path"], predict["models"], predict["output"]) == (Path("input_data"), models, None)
+
+
+def test_prepare_options(calls: Calls) -> None:
+    main(["prepare", "-k", "3", "-v", "0.1", "--profile", "reference-v1", "--mask-method", "given", "--resample-rois"])
+    config = calls.seen["prepare"]["config"]
+    assert (config.kfolds, config.valid_proportion, config.profile) == (3, 0.1, "reference-v1")
+    assert config.preprocess.mask_method == "given"
+    assert config.preprocess.resample_rois
+    assert not config.preprocess.resample_b0
+
+
+def test_split_file_is_handed_on(calls: Calls) -> None:
+    main(["prepare", "--folds", "folds.tsv"])
+    assert calls.seen["prepare"]["folds"] == Path("folds.tsv")
+
+
+@pytest.mark.parametrize(
+    ("words", "preload", "debug"),
+    [
+        ([], False, False),
+        (["-ram"], True, False),
+        (["-ram", "True"], True, False),
+        (["-ram", "false", "-d"], False, True),
+        (["-d", "False"], False, False),
+        (["--preload_RAM", "yes", "--debug", "1"], True, True),
+    ],
+)
+def test_switches_take_nothing_or_a_truth_value(words: list[str], preload: bool, debug: bool, calls: Calls) -> None:
+    assert main(["train", "--fold", "2", *words]) == 0
+    config = calls.seen["train_fold"]["config"]
+    assert (config.preload_ram, config.debug) == (preload, debug)
+    assert calls.seen["train_fold"]["fold"] == 2
+
+
+def test_train_name_and_project(calls: Calls) -> None:
+    main(["train", "--all-folds", "-n", "run7", "-w", "mine", "--wandb-mode", "disabled", "--epochs", "3"])
+    config = calls.seen["train_all_folds"]["config"]
+    assert (config.name, config.wandb_project, config.wandb_mode, config.epochs) == ("run7", "mine", "disabled", 3)
+
+
+def test_convert_takes_one_checkpoint_per_fold(calls: Calls, tmp_path: Path) -> None:
+    choices = tmp_path / "chosen.yaml"
+    choices.write_text("0: a.ckpt\n1: b.ckpt\n", encoding="utf-8")
+    main(["convert", "-n", "run7", "--models-file", str(choices), "--model", "1=other.ckpt"])
+    assert calls.seen["convert"]["name"] == "run7"
+    assert calls.seen["convert"]["chosen"] == {0: tmp_path / "a.ckpt", 1: Path("other.ckpt")}
+    main(["convert"])
+    assert not calls.seen["convert"]["chosen"]
+
+
+@pytest.mark.parametrize("words", [["some/dir"], ["-d", "some/dir"], ["--inference_dir", "some/dir"]])
+def test_predict_takes_a_folder_either_way(words: list[str], calls: Calls) -> None:
+    main(["predict", *words])
+    assert calls.seen["predict"]["input_path"] == Path("some/dir")
+
+
+def test_predict_refuses_two_folders(calls: Calls) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", "a", "-d", "b"])
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(("favorite", "device"), [("GPU", "auto"), ("CPU", "cpu"), ("cpu", "cpu")])
+def test_predict_device(favorite: str, device: str, calls: Calls) -> None:
+    main(["predict", "-f", favorite])
+    assert calls.seen["predict"]["config"].device == device
+
+
+def test_predict_options(calls: Calls) -> None:
+    main(["predict", "--cutoff", "0.8", "--b0-index", "0", "--b1000-index", "1", "--overwrite", "-o", "out"])
+    config = calls.seen["predict"]["config"]
+    assert config.decision.cutoff_ml == 0.8
+    assert (config.preprocess.b0_index, config.preprocess.b1000_index) == (0, 1)
+    assert config.overwrite
+    assert calls.seen["predict"]["output"] == Path("out")
+
+
+def test_file_then_set_then_option(calls: Calls, tmp_path: Path) -> None:
+    settings = tmp_path / "mine.yaml"
+    settings.write_text("train: {epochs: 1, name: from_file, seed: 4}\n", encoding="utf-8")
+    words = ["train", "--fold", "0", "-c", str(settings), "--set", "train.epochs=2", "--set", "train.seed=5"]
+    main([*words, "--epochs", "3"])
+    config = calls.seen["train_fold"]["config"]
+    assert (config.name, config.seed, config.epochs) == ("from_file", 5, 3)
+
+
+def test_set_reads_text_numbers_lists_and_null(calls: Calls) -> None:
+    given = ["train.max_time=00:10:00:00", "train.learning_rate=1e-3", "train.name=007"]
+    given += ["train.network.widths=[8, 16, 24, 32]", "train.preload_ram=yes"]
+    main(["train", "--fold", "0", *(word for text in given for word in ("--set", text))])
+    config = calls.seen["train_fold"]["config"]
+    assert (config.max_time, config.learning_rate, config.name) == ("00:10:00:00", 1e-3, "007")
+    assert config.network.widths == (8, 16, 24, 32)
+    assert config.preload_ram
+    main(["train", "--fold", "0", "--set", "train.max_time=null"])
+    assert calls.seen["train_fold"]["config"].max_time is None
+
+
+def test_demo_has_its_own_settings(calls: Calls) -> None:
+    main(["demo", "--cases", "5", "--seed", "9"])
+    demo = calls.seen["demo"]
+    assert (demo["config"].simulate.cases, demo["config"].prepare.kfolds) == (24, 3)
+    assert (demo["cases"], demo["seed"], demo["output"]) == (5, 9, Path("demo_run"))
+
+
+def test_summary_on_stdout_failures_on_stderr(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    calls.answer = lambda: Result((Failure("Patient_3", "b0.nii.gz: not found"),))
+    assert main(["prepare"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "all is well\n"
+    assert said.err == "failed: Patient_3: b0.nii.gz: not found\n"
+
+
+def test_expected_error_is_one_line(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> Result:
+        raise InputError("no such folder", file="input_data", hint="see -i")
+
+    calls.answer = fail
+    assert main(["verify"]) == 1
+    assert capsys.readouterr().err == "error: input_data: no such folder (see -i)\n"
+
+
+def test_interrupt_says_how_to_go_on(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt() -> Result:
+        raise KeyboardInterrupt
+
+    calls.answer = interrupt
+    assert main(["prepare"]) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_missing_extra_names_what_to_install(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> Result:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    calls.answer = fail
+    assert main(["train", "--fold", "0"]) == 1
+    assert "fvv[train]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["prepare", "--set", "prepare.kfold=3"], "prepare.kfold"),
+        (["prepare", "-k", "1"], "prepare.kfolds"),
+        (["prepare", "-c", "nowhere.yaml"], "nowhere.yaml"),
+        (["prepare", "--set", "prepare.seed=often"], "prepare.seed"),
+        (["convert", "--models-file", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_wrong_settings_are_one_line(
+    words: list[str], told: str, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert told in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["paint"],
+        ["train"],
+        ["train", "--fold", "0", "--all-folds"],
+        ["train", "--fold", "0", "-ram", "perhaps"],
+        ["prepare", "-k", "three"],
+        ["prepare", "--set", "novalue"],
+        ["prepare", "--profile", "other"],
+        ["convert", "--model", "best.ckpt"],
+        ["predict", "-f", "TPU"],
+        ["prepare", "--kfold", "3"],
+    ],
+)
+def test_wrong_usage_exits_with_2(words: list[str], calls: Calls) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert not calls.seen
+
+
+@pytest.mark.parametrize("verb", STAGES)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        build_parser().parse_args([verb, "--help"])
+    assert stop.value.code == 0
+    assert "--config" in capsys.readouterr().out
+
+
+def test_verbose_shows_where_an_error_came_from(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> Result:
+        raise InputError("no such folder")
+
+    calls.answer = fail
+    main(["verify", "--verbose"])
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert said.endswith("error: no such folder\n")
+    assert logging.getLogger("fvv").level == logging.DEBUG
+    main(["verify"])
+    assert logging.getLogger("fvv").level == logging.INFO
+
+
+def test_truth_law() -> None:
+    for yes, no in [("True", "False"), ("yes", "no"), ("1", "0"), ("ON", "off"), ("t", "f")]:
+        assert truth(yes) is True
+        assert truth(no) is False
+
+
+def test_demo_settings_load() -> None:
+    path = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
+    assert load_config(path).simulate.cases == 24
