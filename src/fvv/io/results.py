@@ -110,7 +110,7 @@ def write_results_table(path: Path, predictions: Sequence[Prediction]) -> None:
 
 def write_run_record(path: Path, bundle: ModelBundle, options: dict[str, Any], seconds: float) -> None:
     """run.json: what ran, with what, where, for how long."""
-    packages = ("numpy", "scipy", "scikit-image", "nibabel", "onnxruntime", "dipy")
+    packages = ("numpy", "scipy", "scikit-image", "nibabel", "onnxruntime")
     record = {
         "software": f"fvv {__version__}",
         "packages": {name: version(name) for name in packages},

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from dipy.segment.mask import median_otsu as dipy_median_otsu
+from scipy.ndimage import median_filter
+
+from fvv.imaging.brain import median_otsu
+from fvv.imaging.median import median_3x3x3
+
+
+@pytest.mark.parametrize("shape", [(20, 17, 9), (5, 4, 1), (1, 6, 3), (2, 2, 2)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int16])
+def test_equals_the_general_filter(rng: np.random.Generator, shape: tuple[int, int, int], dtype: type) -> None:
+    for volume in (rng.normal(scale=1000, size=shape).astype(dtype), rng.integers(0, 4, shape).astype(dtype)):
+        expected = volume
+        for passes in range(1, 4):
+            expected = median_filter(expected, 3)
+            found = median_3x3x3(volume, passes)
+            np.testing.assert_array_equal(found, expected)
+            assert found.dtype == dtype
+
+
+def test_large_and_negative_values_are_kept_exactly(rng: np.random.Generator) -> None:
+    volume = rng.integers(-(2**40), 2**40, (6, 6, 6)).astype(np.float64)
+    np.testing.assert_array_equal(median_3x3x3(volume), median_filter(volume, 3))
+
+
+def test_the_mask_is_dipys(rng: np.random.Generator) -> None:
+    """Between two blobs of tissue in noise, the thresholded medians are those of dipy's median_otsu to the voxel."""
+    volume = rng.normal(20, 8, (40, 40, 10))
+    volume[8:30, 8:30, 2:8] += 300
+    volume[12:20, 12:20, 3:6] += 500
+    _, expected = dipy_median_otsu(volume, median_radius=1, numpass=4)
+    assert expected.any()
+    np.testing.assert_array_equal(median_otsu(volume), expected)
