@@ -14,7 +14,7 @@ def _loaded_by(code: str) -> set[str]:
     probe = "import contextlib, sys\n"
     probe += f"with contextlib.suppress(SystemExit):\n    {code}\n"
     probe += "print(*sys.modules, file=sys.stderr)"
-    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)  # noqa: S603
+    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     return {name.partition(".")[0] for name in run.stderr.split()}
 
 

@@ -157,7 +157,7 @@ def test_scripts_are_the_six() -> None:
 
 def test_a_script_runs_from_an_empty_folder_and_fails_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPTS / "1-DataPreparation.py"), "-k", "3"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "input_data" in done.stderr
     assert "Traceback" not in done.stderr

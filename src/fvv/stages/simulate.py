@@ -16,6 +16,7 @@ from fvv.imaging.phantom.anatomy import HeadModel, build_head_model
 from fvv.imaging.phantom.case import SIMULATOR_VERSION, simulate_case
 from fvv.imaging.phantom.cohort import plan_visit
 from fvv.io.atlas import load_atlas
+from fvv.io.lock import only_writer
 from fvv.io.manifest import PARTICIPANTS_FILE, failure_of, write_participants
 from fvv.io.simulation import read_simulation, write_simulated_case
 from fvv.parallel import map_items
@@ -67,8 +68,13 @@ def simulate(output: Path, config: SimulateConfig, *, overwrite: bool = False) -
 
     Raises:
         OutputExistsError: a case's folder holds something else.
-        FvvError: the tissue maps are not installed.
+        FvvError: the tissue maps are not installed, or the folder cannot be written.
     """
+    with only_writer(output):
+        return _simulate(output, config, overwrite=overwrite)
+
+
+def _simulate(output: Path, config: SimulateConfig, *, overwrite: bool) -> SimulateResult:
     numbers = range(1, config.cases + 1) if config.only is None else (config.only,)
     names = {plan_visit(number, config).participant: number for number in numbers}
     kept = set() if overwrite else _already_made(output, names, config)
