@@ -36,9 +36,6 @@ def evaluation_plots(
     """
     figures = {}
     marker = summary["marker"]
-    if data.fvv_ml.size:
-        cutoff_ml = marker["cutoff_ml"]
-        figures["Predicted FVV by label. Lines: medians."] = marker_figure(data.fvv_ml, data.mismatch, cutoff_ml)
     if marker["operating_points"]:
         places = {
             name: (point["cutoff_ml"], 1 - point["specificity"].value, point["sensitivity"].value)
@@ -46,6 +43,9 @@ def evaluation_plots(
         }
         caption = "ROC of the predicted FVV for mismatch; interval after DeLong."
         figures[caption] = roc_figure(data.fvv_ml, data.mismatch, marker["auc"], places)
+    if data.fvv_ml.size:
+        cutoff_ml = marker["cutoff_ml"]
+        figures["Predicted FVV by label. Lines: medians."] = marker_figure(data.fvv_ml, data.mismatch, cutoff_ml)
     dice = {
         channel: [patient.metrics[channel.label]["dice_coefficient"] for patient in patients] for channel in Channel
     }
@@ -152,7 +152,7 @@ def dice_figure(dice: Mapping[Channel, Sequence[float]]) -> Figure:
         label += f" (n = {defined.size}" + (f", {left_out} both empty)" if left_out else ")")
         handles.append(Line2D([], [], color=colour, marker="o", markersize=4, label=label))
     axes.set(xlim=(0, 100), ylim=(-0.02, 1.02))
-    axes.legend(handles=handles, loc="lower right", frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", frameon=False, fontsize=9, ncols=2)
     return figure
 
 

@@ -306,7 +306,8 @@ def concordance_coefficient(first: FloatArray, second: FloatArray, level: float 
         return NOT_DEFINED
     spread, shift = float(first.std() * second.std()), float(first.mean() - second.mean())
     whole = float(first.var() + second.var()) + shift**2
-    if whole == 0 or spread == 0:
+    # Values that differ by rounding alone do not vary.
+    if spread <= 1e-12 * max(float((first**2).mean()), float((second**2).mean())):
         return NOT_DEFINED
     covariance = float(((first - first.mean()) * (second - second.mean())).mean())
     ccc, correlation, shift_squared = 2 * covariance / whole, covariance / spread, shift**2 / spread
