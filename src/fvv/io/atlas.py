@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from fvv.arrays import Affine, UInt8Array
 from fvv.errors import FvvError
 from fvv.imaging.phantom.anatomy import TissueAtlas
 
@@ -27,18 +28,21 @@ def load_atlas() -> TissueAtlas:
     if spec is None or not spec.submodule_search_locations:
         raise FvvError("the simulator needs nilearn's tissue maps", hint="pip install 'fvv[simulate]'")
     folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
-    t1 = _read(folder / _FILE.format("t1"))
+    t1, affine = _read(folder / _FILE.format("t1"))
+    white_matter, _ = _read(folder / _FILE.format("wm"))
+    grey_matter, _ = _read(folder / _FILE.format("gm"))
     return TissueAtlas(
-        t1=np.asarray(t1.dataobj, dtype=np.uint8),
-        white_matter=np.asarray(_read(folder / _FILE.format("wm")).dataobj, dtype=np.uint8),
-        grey_matter=np.asarray(_read(folder / _FILE.format("gm")).dataobj, dtype=np.uint8),
-        origin_mm=(float(t1.affine[0, 3]), float(t1.affine[1, 3]), float(t1.affine[2, 3])),
+        t1=t1,
+        white_matter=white_matter,
+        grey_matter=grey_matter,
+        origin_mm=(float(affine[0, 3]), float(affine[1, 3]), float(affine[2, 3])),
     )
 
 
-def _read(path: Path) -> nib.Nifti1Image:
+def _read(path: Path) -> tuple[UInt8Array, Affine]:
     if not path.is_file():
         raise FvvError(
             "nilearn is installed but does not carry this map", file=path, hint="pip install 'nilearn>=0.11'"
         )
-    return nib.Nifti1Image.load(path)
+    image = nib.Nifti1Image.from_filename(path)
+    return np.asarray(image.dataobj, dtype=np.uint8), np.asarray(image.affine, dtype=np.float64)

@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from fvv.config import SimulateConfig
 from fvv.data import Failure
 from fvv.errors import FvvError, OutputExistsError
@@ -99,7 +101,9 @@ def _head_model() -> HeadModel:
 
 
 def _make_case(number: int, *, output: Path, config: SimulateConfig) -> None:
-    case = simulate_case(number, _head_model(), config)
+    # BLAS may add in another order with another number of threads: one thread gives the same bytes everywhere.
+    with threadpool_limits(1):
+        case = simulate_case(number, _head_model(), config)
     folder = output / case.record.participant_id
     write_simulated_case(folder, case, _settings(config), write_mask=config.write_mask, overwrite=True)
 

@@ -89,7 +89,7 @@ def build_head_model(atlas: TissueAtlas) -> HeadModel:
     weight = np.maximum(ndimage.gaussian_filter(brain.astype(np.float32), 3.0, truncate=2.5), 1e-3)
     sharp = np.where(brain, t1 + SHARPENING * (t1 - ndimage.gaussian_filter(t1, 3.0, truncate=2.5) / weight), 0.0)
     parenchyma = np.clip((sharp - T1_OF_CSF) / (T1_OF_GREY - T1_OF_CSF), 0.0, 1.5).astype(np.float32)
-    hull = _closed_hull(on_lattice(brain, atlas.origin_mm) > 0)
+    hull = _closed_hull(on_lattice(brain.astype(np.float32), atlas.origin_mm) > 0)
     distance = _signed_distance_mm(hull)
     ventricles = _ventricles(on_lattice(parenchyma, atlas.origin_mm), distance)
     smooth = ndimage.gaussian_filter(ventricles.astype(np.float32), 1.5)
@@ -178,7 +178,7 @@ def _closed_hull(brain: BoolArray) -> BoolArray:
 def _signed_distance_mm(mask: BoolArray) -> FloatArray:
     outside = ndimage.distance_transform_edt(~mask)
     inside = ndimage.distance_transform_edt(mask)
-    return ((outside - inside) * LATTICE_STEP_MM).astype(np.float32)
+    return np.asarray((outside - inside) * LATTICE_STEP_MM, dtype=np.float32)
 
 
 def _ventricles(parenchyma: FloatArray, hull_distance_mm: FloatArray) -> BoolArray:

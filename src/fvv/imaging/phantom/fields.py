@@ -17,7 +17,7 @@ def apply_separably(array: FloatArray, *matrices: FloatArray) -> FloatArray:
     out = np.asarray(array, dtype=np.float32)
     for axis, matrix in enumerate(matrices):
         out = np.moveaxis(np.tensordot(matrix, out, axes=(1, axis)), 0, axis)
-    return np.ascontiguousarray(out)
+    return np.ascontiguousarray(out, dtype=np.float32)
 
 
 def linear_upsampling(n_fine: int, step: int) -> FloatArray:
@@ -36,7 +36,7 @@ def area_resampling(n_out: int, n_in: int) -> FloatArray:
     ratio = n_in / n_out
     distance = np.abs(np.arange(n_out)[:, None] * ratio - np.arange(n_in)[None, :]) / max(1.0, ratio)
     weights = np.maximum(0.0, 1.0 - distance)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def smooth_noise(
@@ -56,7 +56,7 @@ def smooth_noise(
     lattice = rng.standard_normal([matrix.shape[1] for matrix in matrices], dtype=np.float32)
     # Divide by the deviation that the weights give to white noise, rather than by the sample's: short axes stay random.
     scale = np.prod([np.sqrt((matrix**2).sum(axis=1).mean()) for matrix in matrices])
-    return apply_separably(lattice, *matrices) / np.float32(scale)
+    return np.asarray(apply_separably(lattice, *matrices) / np.float32(scale))
 
 
 def _bspline(n: int, spacing: float, phase: float) -> FloatArray:

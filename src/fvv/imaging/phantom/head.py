@@ -11,7 +11,8 @@ import numpy as np
 from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray
-from fvv.imaging.phantom.lattice import LATTICE_STEP_MM, LatticeMap, lattice_positions
+from fvv.imaging.phantom.fields import smooth_noise
+from fvv.imaging.phantom.lattice import LATTICE_SHAPE, LATTICE_STEP_MM, LatticeMap, lattice_positions
 
 SKULL_MM = (2.0, 8.0)
 """Distance from the brain at which bone begins and ends."""
@@ -29,13 +30,17 @@ class AirPocket:
 
 
 AIR_POCKETS = (
-    AirPocket((0.0, 40.0, -26.0), (12.0, 9.0, 8.0)),  # ethmoid and sphenoid sinus, under the orbitofrontal cortex
-    AirPocket((-12.0, 52.0, -24.0), (9.0, 7.0, 7.0)),
-    AirPocket((12.0, 52.0, -24.0), (9.0, 7.0, 7.0)),
-    AirPocket((-46.0, -16.0, -38.0), (9.0, 8.0, 8.0)),  # external ear canal, under the temporal lobes
-    AirPocket((46.0, -16.0, -38.0), (9.0, 8.0, 8.0)),
-    AirPocket((-48.0, -34.0, -36.0), (8.0, 8.0, 9.0)),  # petrous bone and mastoid cells
-    AirPocket((48.0, -34.0, -36.0), (8.0, 8.0, 9.0)),
+    AirPocket((0.0, 38.0, -26.0), (12.0, 6.0, 7.0)),  # ethmoid and sphenoid sinus, under the orbitofrontal cortex
+    AirPocket((-13.0, 54.0, -24.0), (8.0, 5.0, 6.0)),
+    AirPocket((13.0, 54.0, -24.0), (8.0, 5.0, 6.0)),
+    AirPocket((-28.0, 52.0, -38.0), (12.0, 6.0, 12.0)),  # orbits, between ethmoid and maxillary sinus
+    AirPocket((28.0, 52.0, -38.0), (12.0, 6.0, 12.0)),
+    AirPocket((-46.0, -12.0, -38.0), (8.0, 6.0, 7.0)),  # external ear canal, under the temporal lobes
+    AirPocket((46.0, -12.0, -38.0), (8.0, 6.0, 7.0)),
+    AirPocket((-48.0, -32.0, -36.0), (8.0, 5.5, 8.0)),  # petrous bone and mastoid cells
+    AirPocket((48.0, -32.0, -36.0), (8.0, 5.5, 8.0)),
+    AirPocket((-40.0, 14.0, -40.0), (8.0, 6.0, 6.0)),  # temporal poles
+    AirPocket((40.0, 14.0, -40.0), (8.0, 6.0, 6.0)),
 )
 
 
@@ -75,9 +80,9 @@ def build_surroundings(hull_distance_mm: FloatArray) -> HeadSurroundings:
     sinuses |= _ellipsoid((0, 18, -36), (13, 13, 9)) | _ellipsoid((0, 72, -8), (18, 6, 12))
     mastoids = _ellipsoid((-54, -34, -46), (10, 15, 18)) | _ellipsoid((54, -34, -46), (10, 15, 18))
     throat = _ellipsoid((0, 2, -92), (15, 9, 30))
-    # Turbinates: thin, irregular sheets of wet mucosa between air.
-    folds = x * 0.7 + 1.6 * np.sin(z * 0.21 + 1.0) + 1.2 * np.sin(y * 0.17) + 0.8 * np.sin(y * 0.4 + z * 0.3)
-    turbinates = nasal & (np.sin(folds) > 0.55)
+    # Turbinates: thin, irregular sheets of wet mucosa between air; the same in everyone, deformed with the head.
+    folds = smooth_noise(np.random.default_rng(0), LATTICE_SHAPE, (2.0, 7.0, 6.0))
+    turbinates = nasal & (np.abs(folds) < 0.35)
     inside = (depth > 0) & (hull_distance_mm > 2.5)
     soft = inside & beyond_skull & ~(nasal | sinuses | mastoids | throat | eyes | orbits)
     skin_fat = soft & (depth < 6)

@@ -127,4 +127,4 @@ def _store(image: FloatArray, scale: float, gamma: float) -> Stored:
         # Bend about a bright value that every image has, so that gamma changes contrast and not scale.
         pivot = np.float32(max(np.quantile(scaled, 0.98), 1.0))
         scaled = pivot * (scaled / pivot) ** np.float32(gamma)
-    return np.clip(np.rint(scaled), 0, np.iinfo(np.int16).max).astype(np.int16)
+    return np.asarray(np.clip(np.rint(scaled), 0, np.iinfo(np.int16).max), dtype=np.int16)

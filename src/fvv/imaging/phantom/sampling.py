@@ -66,7 +66,7 @@ class PlacedHead:
         """Put point values on the grid and average through each slice: float32 (x, y, slice)."""
         grid = np.zeros(self.shape, dtype=np.float32)
         grid.reshape(-1)[index] = values
-        return grid.mean(axis=3)
+        return np.asarray(grid.mean(axis=3))
 
 
 def draw_pose(rng: np.random.Generator, person: PersonShape) -> Pose:

@@ -1,0 +1,139 @@
+"""A person laid in a scanner, and the stroke that this scanner shows of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fvv.arrays import BoolArray, FloatArray
+from fvv.config import SimulateConfig
+from fvv.errors import FvvError
+from fvv.imaging.phantom.anatomy import HeadModel, draw_person_shape, tissue_fractions
+from fvv.imaging.phantom.artefacts import draw_distortion, receive_bias
+from fvv.imaging.phantom.cohort import Purpose, Visit, plan_visit, random_stream
+from fvv.imaging.phantom.contrast import (
+    BrainTissue,
+    StrokeAtPoints,
+    apply_stroke,
+    brain_signals,
+    healthy_tissue,
+    with_old_damage,
+)
+from fvv.imaging.phantom.fields import apply_separably, area_resampling, smooth_noise
+from fvv.imaging.phantom.lattice import LATTICE_SHAPE, LATTICE_STEP_MM
+from fvv.imaging.phantom.lesions import draw_appearance, draw_pattern, stroke_depth
+from fvv.imaging.phantom.old_damage import draw_old_damage
+from fvv.imaging.phantom.sampling import PlacedHead, draw_pose, place_head
+from fvv.imaging.phantom.scanner import Protocol, draw_protocol
+from fvv.imaging.phantom.signal import diffusion_weighted, spin_echo
+from fvv.imaging.phantom.tissue import TissueSet, draw_tissues
+
+MAX_ATTEMPTS = 25
+"""Strokes drawn before giving up on one that can be seen; one in five or so is rejected."""
+MINIMUM_VOXELS = 4
+MINIMUM_ML = 0.1
+"""A stroke smaller than either of these on the image is not drawn by a reader."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """A visit's head, laid in its scanner: all but the stroke."""
+
+    visit: Visit
+    protocol: Protocol
+    head: PlacedHead
+    tissue: BrainTissue
+    tissues: TissueSet
+    bias: FloatArray
+    old_damage: tuple[str, ...]
+    atlas_share: float
+    noise: float
+
+
+@dataclass(frozen=True, slots=True)
+class SeenStroke:
+    """A stroke seen by one scanner; images (i, j, k) noise-free on the image grid."""
+
+    pattern: str
+    attempt: int
+    at_points: StrokeAtPoints
+    roi: BoolArray
+    contrast_to_noise: float
+
+
+def lay_down(visit: Visit, model: HeadModel, config: SimulateConfig) -> Patient:
+    """Draw the person (the same at every visit), their old damage, the protocol and how they lie in the scanner."""
+    person_rng = random_stream(config.seed, visit.person, Purpose.PERSON)
+    person = draw_person_shape(person_rng)
+    texture = smooth_noise(person_rng, LATTICE_SHAPE, (6.0 / LATTICE_STEP_MM,) * 3)
+    tissues = draw_tissues(person_rng, visit.site.field_strength_t)
+    damage = draw_old_damage(random_stream(config.seed, visit.person, Purpose.DISEASE), model)
+    scan_rng = random_stream(config.seed, visit.number, Purpose.SCAN)
+    protocol = draw_protocol(scan_rng, visit.site)
+    pose = draw_pose(scan_rng, person)
+    head = place_head(protocol, pose, person, model, draw_distortion(scan_rng, visit.site.field_strength_t))
+    fractions = tissue_fractions(head.brain_mm, head.brain_hull_mm, model, person)
+    tissue = with_old_damage(healthy_tissue(head.brain_mm, fractions, texture), head.brain_mm, damage)
+    nx, ny, n_slices, _ = head.shape
+    spacing = (protocol.fov_mm[0] / nx, protocol.fov_mm[1] / ny, protocol.spacing_mm)
+    return Patient(
+        visit=visit,
+        protocol=protocol,
+        head=head,
+        tissue=tissue,
+        tissues=tissues,
+        bias=receive_bias(scan_rng, (nx, ny, n_slices), spacing),
+        old_damage=tuple(lesion.name for lesion in damage),
+        atlas_share=pose.atlas_share,
+        noise=_white_matter_b1000(tissues, protocol) / protocol.snr,
+    )
+
+
+def find_stroke(patient: Patient, model: HeadModel, config: SimulateConfig) -> SeenStroke:
+    """The person's stroke: the first drawn that their first scan shows well enough."""
+    visit = patient.visit
+    if visit.is_follow_up:
+        first = lay_down(plan_visit(visit.person, config), model, config)
+        return _draw_stroke(patient, model, config, find_stroke(first, model, config).attempt)
+    for attempt in range(MAX_ATTEMPTS):
+        stroke = _draw_stroke(patient, model, config, attempt)
+        voxels = int(stroke.roi.sum())
+        large_enough = voxels >= MINIMUM_VOXELS and voxels * patient.protocol.voxel_volume_ml >= MINIMUM_ML
+        if large_enough and stroke.contrast_to_noise >= config.minimum_contrast_to_noise:
+            return stroke
+    raise FvvError(f"no visible stroke in {MAX_ATTEMPTS} draws", patient=visit.participant, hint="use another seed")
+
+
+def _draw_stroke(patient: Patient, model: HeadModel, config: SimulateConfig, attempt: int) -> SeenStroke:
+    rng = random_stream(config.seed, patient.visit.person, Purpose.STROKE, attempt)
+    pattern = draw_pattern(rng)
+    volume_ml = float(np.exp(rng.uniform(*np.log(pattern.volume_ml))))
+    appearance = draw_appearance(rng)
+    depth = stroke_depth(rng, pattern, volume_ml, model, atlas_share=patient.atlas_share)
+    head, onset_h = patient.head, patient.visit.onset_h or 0.0
+    at_points = apply_stroke(patient.tissue, head.brain_mm, depth, appearance=appearance, onset_h=onset_h, rng=rng)
+    # Readers outline the infarct with the sulci that run through it, not the rim of CSF beyond the brain.
+    roi = on_image_grid(patient, at_points.share * (head.brain_hull_mm < 0)) > 0.5
+    before = brain_signals(at_points.before, patient.tissues, patient.protocol).b1000
+    after = brain_signals(at_points.after, patient.tissues, patient.protocol).b1000
+    excess = np.zeros(at_points.share.shape, dtype=np.float32)
+    excess[at_points.touched] = after - before
+    rise = on_image_grid(patient, excess * head.brain_pile_up, biased=True)[roi]
+    contrast = float(rise.mean() / patient.noise) if roi.any() else 0.0
+    return SeenStroke(pattern.name, attempt, at_points, roi, contrast)
+
+
+def on_image_grid(patient: Patient, values: FloatArray, *, biased: bool = False) -> FloatArray:
+    """Brain-point values as a noise-free image (i, j, k) on the reconstructed grid."""
+    slices = patient.head.slices(patient.head.brain_index, values)
+    if biased:
+        slices *= patient.bias
+    matrices = [area_resampling(n, m) for n, m in zip(patient.protocol.matrix, slices.shape[:2], strict=True)]
+    return apply_separably(slices, *matrices)
+
+
+def _white_matter_b1000(tissues: TissueSet, protocol: Protocol) -> float:
+    white = tissues.white_matter
+    b0 = spin_echo(white.proton_density, white.t1_ms, white.t2_ms, te_ms=protocol.te_ms, tr_ms=protocol.tr_ms)
+    return float(diffusion_weighted(b0, white.adc_mm2_s, b_s_mm2=protocol.b_s_mm2))

@@ -1,0 +1,97 @@
+"""The simulate stage: files, tables, going on, determinism."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("nilearn")
+
+from fvv.config import SimulateConfig
+from fvv.errors import FvvError, OutputExistsError
+from fvv.io.manifest import read_participants
+from fvv.io.nifti import read_volume
+from fvv.stages.simulate import simulate
+
+CONFIG = SimulateConfig(cases=2, seed=21, workers=1)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("simulate") / "input_data"
+    return folder, simulate(folder, CONFIG.model_copy(update={"workers": 2}))
+
+
+def test_layout_and_participants(cohort):
+    folder, result = cohort
+    assert result.made == 2
+    assert not result.failures
+    assert "2 cases made" in result.summary()
+    people = read_participants(folder)
+    assert list(people) == ["sim_0001", "sim_0002"]
+    assert people["sim_0001"].site.startswith("site_")
+    header = (folder / "participants.tsv").read_text().splitlines()[0].split("\t")
+    assert header[:3] == ["participant_id", "patient_id", "site"]
+    assert {"onset_h", "lesion_volume_ml", "flair_visible_ml", "field_strength_t", "dwi_flair_mismatch"} < set(header)
+    for name, case in zip(people, result.cases, strict=True):
+        volumes = {
+            stem: read_volume(folder / name / f"{stem}.nii.gz")
+            for stem in ("b0", "b1000", "flair", "stroke_roi", "flairviz_roi", "mask")
+        }
+        reference = volumes["b0"]
+        for volume in volumes.values():
+            assert volume.array.shape == reference.array.shape
+            np.testing.assert_allclose(volume.affine, reference.affine)
+        measured = volumes["stroke_roi"].array.sum() * reference.voxel_volume_ml
+        assert measured == pytest.approx(case["lesion_volume_ml"], rel=1e-3, abs=1e-6)
+
+
+def test_one_case_alone_has_the_same_bytes(cohort, tmp_path):
+    folder, _ = cohort
+    simulate(tmp_path / "alone", CONFIG.model_copy(update={"only": 2, "cases": 9}))
+    assert digests(tmp_path / "alone" / "sim_0002") == digests(folder / "sim_0002")
+    assert not (tmp_path / "alone" / "sim_0001").exists()
+
+
+def test_a_second_run_keeps_what_is_there_and_makes_what_is_missing(cohort):
+    folder, _ = cohort
+    before = digests(folder)
+    stamp = (folder / "sim_0001" / "b0.nii.gz").stat().st_mtime_ns
+    for path in (folder / "sim_0002").iterdir():
+        path.unlink()
+    (folder / "sim_0002").rmdir()
+    result = simulate(folder, CONFIG)
+    assert (result.made, result.kept) == (1, 1)
+    assert (folder / "sim_0001" / "b0.nii.gz").stat().st_mtime_ns == stamp
+    assert digests(folder) == before
+
+
+def test_another_seed_does_not_overwrite(cohort):
+    folder, _ = cohort
+    with pytest.raises(OutputExistsError, match="sim_0001"):
+        simulate(folder, CONFIG.model_copy(update={"seed": 22}))
+
+
+def test_a_stroke_that_cannot_be_seen_is_a_failure_and_not_a_crash(tmp_path, monkeypatch):
+    monkeypatch.setattr("fvv.imaging.phantom.patient.MAX_ATTEMPTS", 2)
+    config = CONFIG.model_copy(update={"only": 1, "minimum_contrast_to_noise": 1e6, "stroke_free_share": 0.0})
+    result = simulate(tmp_path / "none", config)
+    assert [failure.patient for failure in result.failures] == ["sim_0001"]
+    assert "no visible stroke" in result.failures[0].reason
+
+
+def test_without_nilearn_the_error_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FvvError, match=r"fvv\[simulate\]"):
+        simulate(tmp_path / "x", CONFIG)
