@@ -200,8 +200,9 @@ class TrainConfig(_Settings):
     """Hold all patients of the fold in memory: 14 MB for 30 slices."""
     precision: Literal["auto", "32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU, float32 on a CPU."""
-    max_time: str | None = None
-    """Stop after this much training of a fold, all sessions together, "DD:HH:MM:SS"; the best epoch so far stands."""
+    max_time: str | None = Field(None, pattern=r"^\d+:\d\d:\d\d:\d\d$")
+    """Start no epoch after this much training of a fold, all sessions together, "DD:HH:MM:SS"; the best epoch so far
+    stands."""
     figures_every_epochs: int = Field(1, ge=1)
     """Epochs between two drawings of the validation figures; the last epoch is always drawn."""
     debug: bool = False

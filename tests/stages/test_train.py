@@ -95,7 +95,7 @@ def test_a_run_is_not_continued_with_other_settings(trained, store, change):
         train_fold(store, output, 0, TINY.model_copy(update=change))
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a killed process."""
 
 
@@ -106,17 +106,31 @@ def test_a_resumed_run_ends_like_an_undisturbed_one(store, tmp_path, monkeypatch
 
     def kill(self, trainer, *_):
         if trainer.current_epoch == 1 and trainer.global_step >= 3:
-            raise Killed
+            raise KilledError
 
     with monkeypatch.context() as patch:
         patch.setattr(MetricsTable, "on_train_batch_end", kill)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             train_fold(store, tmp_path / "torn", 0, config)
     torn = train_fold(store, tmp_path / "torn", 0, config)
     assert torn.epochs == whole.epochs == 3
     np.testing.assert_equal(torn.scores, whole.scores)
     expected, found = weights_of(whole.folder), weights_of(torn.folder)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_run_that_met_its_time_limit_goes_on_with_a_longer_one(store, tmp_path):
+    config = TINY.model_copy(update={"epochs": 200, "figures_every_epochs": 999})
+
+    def run(max_time):
+        return train_fold(store, tmp_path, 0, config.model_copy(update={"max_time": max_time}))
+
+    stopped = run("00:00:00:01")
+    assert 1 <= stopped.epochs < 200
+    assert not stopped.complete
+    assert "time limit" in stopped.summary()
+    assert run("00:00:00:01").epochs == stopped.epochs
+    assert run("00:00:00:02").epochs > stopped.epochs
 
 
 def test_debug_keeps_nothing(store, tmp_path):

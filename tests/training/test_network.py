@@ -110,7 +110,7 @@ def test_rgb_stem_is_summed_over_its_inputs_and_shared_among_ours():
 def test_imagenet_weights_of_another_network_are_refused():
     stages, _ = build_encoder(NetworkConfig(encoder="lite0"))
     imagenet = _as_imagenet(stages) | {"_conv_stem.weight": torch.zeros(32, 3, 5, 5)}
-    with pytest.raises(ModelError, match="_conv_stem.weight is"):
+    with pytest.raises(ModelError, match=r"_conv_stem\.weight is"):
         load_imagenet_weights(stages, imagenet)
     with pytest.raises(ModelError, match="expected"):
         load_imagenet_weights(stages, {"_conv_stem.weight": torch.zeros(32, 3, 3, 3)})

@@ -33,7 +33,7 @@ class _BlockGroup:
     channels: int
 
 
-# Up to stride 16; what comes after in EfficientNet-Lite0 costs 2.3 M parameters and marks nothing better (network.md).
+# Up to stride 16: the rest of EfficientNet-Lite0 costs 2.3 M parameters more, and nothing shows yet that it helps.
 LITE0_STAGES: tuple[tuple[_BlockGroup, ...], ...] = (
     (_BlockGroup(1, 3, 1, 1, 16),),
     (_BlockGroup(2, 3, 2, 6, 24),),

@@ -13,10 +13,11 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from fvv.config import TrainConfig
+from fvv.errors import TrainingError
 from fvv.io.runs import BEST, LAST, FoldRun
 from fvv.io.store import CaseStore
 from fvv.training.callbacks import ConsoleProgress, FigureWriter, MetricsTable
@@ -58,7 +59,7 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
         config: settings.
 
     Raises:
-        TrainingError: no validation patient, or a loss that is no number.
+        TrainingError: no validation patient, a loss that is no number, or no time for one epoch.
         StoreError: a patient cannot be read.
     """
     started = time.monotonic()
@@ -93,6 +94,8 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
             # Lightning turns Ctrl-C into a silent exit: let the caller know what it was.
             raise KeyboardInterrupt from stop
         _finish_wandb(trainer)
+    if not table.rows:
+        raise TrainingError("the time limit came before the first epoch", hint="raise train.max_time")
     best = max(table.rows, key=lambda row: row[SCORE])
     return FoldFit(
         epochs=len(table.rows),
@@ -122,6 +125,9 @@ def _trainer(run: FoldRun, config: TrainConfig, table: MetricsTable) -> lightnin
     ]
     if loggers:
         callbacks.append(LearningRateMonitor("epoch"))
+    if config.max_time is not None:
+        # Stops between epochs only: a torn epoch has no validation to choose a checkpoint by.
+        callbacks.insert(0, Timer(config.max_time, interval="epoch", verbose=False))
     precision = {"auto": "bf16-mixed" if on_gpu else "32-true", "32": "32-true", "bf16": "bf16-mixed"}[config.precision]
     return lightning.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
@@ -130,7 +136,6 @@ def _trainer(run: FoldRun, config: TrainConfig, table: MetricsTable) -> lightnin
         max_epochs=1 if config.debug else config.epochs,
         limit_train_batches=DEBUG_BATCHES if config.debug else None,
         limit_val_batches=DEBUG_BATCHES if config.debug else None,
-        max_time=config.max_time,
         logger=loggers,
         callbacks=callbacks,
         # Interpolation has no deterministic gradient on a GPU.

@@ -121,7 +121,8 @@ class SegmentationNetwork(nn.Module):
         deep = skips.pop()
         for merge in self.decoder:
             deep = merge(deep, skips.pop())
-        logits = self.head(deep)
+        # Planar again: interpolating three interleaved channels is slow, and so is the loss on them.
+        logits = self.head(deep).contiguous()
         up = 2.0 * self.reduction
         out: Tensor = functional.interpolate(logits, scale_factor=up, mode="bilinear", align_corners=False)
         return out
