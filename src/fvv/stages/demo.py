@@ -55,9 +55,9 @@ class DemoResult:
         lines = [f"{step:<22}{seconds:8.1f} s" for step, seconds in self.seconds.items()]
         lines += [f"{'all':<22}{sum(self.seconds.values()):8.1f} s", ""]
         lines += [self.summaries["evaluate"], "", self.summaries["predict"], "", "Where to look:"]
-        report = sorted(self.output.glob("processed_data/**/report.html"))
-        pictures = sorted(self.output.glob("predictions/**/synthesis.png"))
-        return "\n".join([*lines, *(f"  {path}" for path in [*report, *pictures])])
+        pages = [self.output / folder / "report.html" for folder in ("processed_data", "predictions")]
+        pictures = sorted(self.output.glob("predictions/*/synthesis.png"))
+        return "\n".join([*lines, *(f"  {path}" for path in [*pages, *pictures] if path.exists())])
 
 
 def demo(output: Path, config: Config, *, cases: int | None = None, seed: int | None = None) -> DemoResult:
@@ -84,37 +84,29 @@ def demo(output: Path, config: Config, *, cases: int | None = None, seed: int | 
             "write_mask": False,  # A new patient comes without a brain mask.
         }
     )
-    run = _Steps()
-    run.step("simulate", lambda: simulate(cohort, config.simulate))
-    run.step("simulate new patients", lambda: simulate(new, new_patients))
-    run.step("verify", lambda: verify(cohort, config.prepare))
-    run.step("prepare", lambda: prepare(cohort, store, config.prepare))
-    run.step("train", lambda: train_all_folds(store, checkpoints, config.train))
-    run.step("convert", lambda: convert(checkpoints, store, models, config.convert, name=config.train.name))
-    run.step("evaluate", lambda: evaluate(store, models, output / "processed_data", config.evaluate, overwrite=True))
-    run.step(
-        "predict",
-        lambda: predict(new, models, output / "predictions", config.predict.model_copy(update={"overwrite": True})),
-    )
-    return DemoResult(output, run.seconds, run.summaries, tuple(run.failures))
-
-
-class _Steps:
-    """Runs one step after the other, says which, and remembers how long each took."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.summaries: dict[str, str] = {}
-        self.failures: list[Failure] = []
-
-    def step(self, name: str, stage: Callable[[], StageResult]) -> None:
-        log.info("== %s", name)
+    predict_settings = config.predict.model_copy(update={"overwrite": True})
+    steps: dict[str, Callable[[], StageResult]] = {
+        "simulate": lambda: simulate(cohort, config.simulate),
+        "simulate new patients": lambda: simulate(new, new_patients),
+        "verify": lambda: verify(cohort, config.prepare),
+        "prepare": lambda: prepare(cohort, store, config.prepare),
+        "train": lambda: train_all_folds(store, checkpoints, config.train),
+        "convert": lambda: convert(checkpoints, store, models, config.convert, name=config.train.name),
+        "evaluate": lambda: evaluate(store, models, output / "processed_data", config.evaluate, overwrite=True),
+        "predict": lambda: predict(new, models, output / "predictions", predict_settings),
+    }
+    seconds: dict[str, float] = {}
+    summaries: dict[str, str] = {}
+    failures: list[Failure] = []
+    for number, (step, run) in enumerate(steps.items(), start=1):
+        log.info("== %d of %d: %s", number, len(steps), step)
         started = time.perf_counter()
-        result = stage()
-        self.seconds[name] = time.perf_counter() - started
-        self.summaries[name] = result.summary()
-        self.failures += [Failure(failure.patient, f"{name}: {failure.reason}") for failure in result.failures]
-        log.info("%s\n== %s took %.1f s", self.summaries[name], name, self.seconds[name])
+        result = run()
+        seconds[step] = time.perf_counter() - started
+        summaries[step] = result.summary()
+        failures += [Failure(failure.patient, f"{step}: {failure.reason}") for failure in result.failures]
+        log.info("== %s took %.1f s\n%s", step, seconds[step], summaries[step])
+    return DemoResult(output, seconds, summaries, tuple(failures))
 
 
 def _with(config: Config, cases: int | None, seed: int | None) -> Config:
