@@ -1,0 +1,99 @@
+"""The demo: order of the stages, what it hands from one to the next, and how it treats a folder of an earlier run."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fvv.config import Config, load_config
+from fvv.data import Failure
+from fvv.errors import ConfigError
+from fvv.stages import demo as module
+from fvv.stages.demo import demo
+
+STAGES = ("simulate", "verify", "prepare", "train_all_folds", "convert", "evaluate", "predict")
+
+
+@dataclass(frozen=True)
+class Result:
+    name: str
+    failures: tuple[Failure, ...] = ()
+
+    def summary(self) -> str:
+        return f"{self.name} said this"
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    calls: list[tuple[str, dict[str, Any]]] = []
+
+    def stand_in(name: str) -> Any:
+        signature = inspect.signature(getattr(module, name))
+
+        def call(*args: Any, **kwargs: Any) -> Result:
+            calls.append((name, dict(signature.bind(*args, **kwargs).arguments)))
+            return Result(name, (Failure("sim_0007", "no brain"),) if name == "prepare" else ())
+
+        return call
+
+    for name in STAGES:
+        monkeypatch.setattr(module, name, stand_in(name))
+    return calls
+
+
+def test_stages_run_in_order_each_on_what_the_one_before_wrote(
+    calls: list[tuple[str, dict[str, Any]]], tmp_path: Path
+) -> None:
+    demo(tmp_path / "run", Config())
+    assert [name for name, _ in calls] == ["simulate", *STAGES]
+    (_, cohort), (_, new), (_, verify), (_, prepare), (_, train), (_, convert), (_, evaluate), (_, predict) = calls
+    assert cohort["output"] == verify["input_path"] == prepare["input_path"]
+    assert prepare["output_path"] == train["store"] == convert["store"] == evaluate["store"]
+    assert train["output"] == convert["checkpoints"]
+    assert convert["output"] == evaluate["models"] == predict["models"]
+    assert convert["name"] == train["config"].name
+    assert new["output"] == predict["input_path"]
+
+
+def test_new_patients_are_others_and_come_without_mask(calls: list[tuple[str, dict[str, Any]]], tmp_path: Path) -> None:
+    demo(tmp_path / "run", Config())
+    cohort, new = calls[0][1]["config"], calls[1][1]["config"]
+    assert cohort.seed != new.seed
+    assert new.cases == 2
+    assert not new.write_mask
+
+
+def test_one_seed_and_number_of_cases_for_all(calls: list[tuple[str, dict[str, Any]]], tmp_path: Path) -> None:
+    demo(tmp_path / "run", Config(), cases=5, seed=9)
+    configs = {name: arguments["config"] for name, arguments in reversed(calls)}
+    assert configs["simulate"].cases == 5
+    assert [configs[name].seed for name in ("simulate", "prepare", "train_all_folds", "evaluate")] == [9] * 4
+
+
+def test_failures_name_their_step_and_the_summary_shows_the_results(
+    calls: list[tuple[str, dict[str, Any]]], tmp_path: Path
+) -> None:
+    report = tmp_path / "run" / "processed_data" / "report.html"
+    report.parent.mkdir(parents=True)
+    report.touch()
+    result = demo(tmp_path / "run", Config())
+    assert result.failures == (Failure("sim_0007", "prepare: no brain"),)
+    assert "evaluate said this" in result.summary()
+    assert str(report) in result.summary()
+    assert len(result.seconds) == 8
+
+
+def test_a_second_run_goes_on_and_other_settings_are_refused(
+    calls: list[tuple[str, dict[str, Any]]], tmp_path: Path
+) -> None:
+    demo(tmp_path / "run", Config(), seed=1)
+    demo(tmp_path / "run", Config(), seed=1)
+    assert load_config(tmp_path / "run" / "demo.yaml").simulate.seed == 1
+    before = len(calls)
+    with pytest.raises(ConfigError, match="other settings"):
+        demo(tmp_path / "run", Config(), seed=2)
+    assert len(calls) == before
