@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import matplotlib.image
 import numpy as np
@@ -113,7 +114,7 @@ def test_synthesis_shows_the_slices_with_stroke_the_volumes_and_the_findings(rng
     answer = prediction(DecisionState.MISMATCH_LIKELY, brain, stroke, findings=(finding,))
     figure = synthesis_figure(Volume(image, np.diag([2.0, 2.0, 5.0, 1.0])), answer)
     said = texts(figure)
-    assert len(figure.axes) == 2
+    assert said.count("slice ") == 2
     for expected in ("mismatch likely", "FVV  0.267 mL", "Stroke  0.400 mL", "only 10 slices", "research use only"):
         assert expected in said
     assert figure_png(figure) == figure_png(figure)
@@ -124,7 +125,7 @@ def test_synthesis_of_a_patient_without_stroke_says_so_and_shows_the_head(rng):
     nothing = np.zeros(SHAPE, dtype=bool)
     figure = synthesis_figure(Volume(image, np.eye(4)), prediction(DecisionState.NO_LESION_FOUND, brain, nothing))
     assert "No stroke was found" in texts(figure)
-    assert len(figure.axes) == 8
+    assert texts(figure).count("slice ") == 8
 
 
 def test_synthesis_of_a_patient_who_cannot_be_assessed_gives_no_volume(rng):
@@ -147,7 +148,7 @@ def test_many_stroke_slices_are_thinned_but_the_largest_stays(rng):
         Volume(rng.uniform(0, 9, shape), np.eye(4)), prediction(DecisionState.MISMATCH_LIKELY, stroke, stroke)
     )
     said = texts(figure)
-    assert len(figure.axes) == 12
+    assert len(re.findall(r"slice \d+", said)) == 12
     assert "12 of 36 slices" in said
     assert "slice 18" in said
 
@@ -172,8 +173,10 @@ def test_the_right_anterior_corner_is_drawn_top_left_however_the_image_is_stored
     centre = world.reshape(-1, 3).mean(axis=0)
     marked = (world[..., 0] > centre[0]) & (world[..., 1] > centre[1])
     image[marked] = 2.0
-    figure = synthesis_figure(Volume(image, affine), prediction(DecisionState.MISMATCH_LIKELY, brain, brain))
-    shown = np.asarray(figure.axes[5].images[0].get_array(), dtype=float)
+    figure = synthesis_figure(
+        Volume(image, affine), prediction(DecisionState.MISMATCH_LIKELY, brain, brain), max_slices=1
+    )
+    shown = np.asarray(figure.axes[0].images[0].get_array(), dtype=float)
     rows, columns = shown.shape[0] // 2, shown.shape[1] // 2
     assert shown[:rows, :columns].mean() > 1.5 * shown[rows:, columns:].mean()
     assert np.isclose(shown[:rows, columns:].mean(), shown[rows:, columns:].mean(), rtol=0.05)
@@ -185,8 +188,8 @@ def test_comparison_has_a_row_for_each_side_even_when_only_one_found_something(r
     drawn = {Channel.BRAIN: brain, Channel.STROKE: stroke, Channel.FLAIR_VISIBLE: nothing}
     found = {Channel.BRAIN: brain, Channel.STROKE: nothing, Channel.FLAIR_VISIBLE: nothing}
     figure = comparison_figure(grey_scale(image, brain), np.eye(4), drawn, found, title="p1")
-    assert len(figure.axes) == 4
-    assert [axes.get_ylabel() for axes in figure.axes] == ["drawn", "", "predicted", ""]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["drawn", "predicted"]
+    assert len(re.findall(r"slice \d+", texts(figure))) == 4
     picture = matplotlib.image.imread(io.BytesIO(figure_png(figure)))
     assert picture.std() > 0.05
 

@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import io
 import textwrap
-from dataclasses import dataclass
 from typing import Any, Literal
 
-import nibabel as nib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 from scipy import ndimage
 
+from fvv.analysis.slices import (
+    STROKE_COLOUR,
+    VISIBLE_COLOUR,
+    SliceDisplay,
+    draw_slices,
+    slices_to_show,
+    tallness,
+    turned_to_ras,
+)
 from fvv.arrays import Affine, BoolArray, FloatArray, IntArray, UInt8Array
 from fvv.data import Channel, DecisionState, Finding, Prediction, Severity, Volume
 
 RESEARCH_USE = "For research use only. Not for clinical decisions."
 
-STROKE_COLOUR = "#009ee8"
-VISIBLE_COLOUR = "#ff7f0e"
-BRAIN_COLOUR = "#d9d9d9"
-"""Blue against orange keeps its contrast in every common form of colour blindness; the brain stays faint."""
 STATE_COLOURS = {
     DecisionState.MISMATCH_LIKELY: "#0b6e4f",
     DecisionState.MISMATCH_UNLIKELY: "#8a4b08",
@@ -115,49 +116,11 @@ def in_plane_outline(mask: BoolArray, slice_axis: int = 2) -> BoolArray:
     return outline
 
 
-def figure_png(figure: Figure, dpi: int = 130) -> bytes:
+def figure_png(figure: Figure, dpi: int = 120) -> bytes:
     """A figure as PNG bytes, the same for the same figure (no date, no version inside)."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
     return stream.getvalue()
-
-
-@dataclass(frozen=True, slots=True)
-class _Display:
-    """Arrays turned to RAS, and the part of the head to show."""
-
-    grey: UInt8Array
-    brain: BoolArray
-    stroke: BoolArray
-    visible: BoolArray
-    """Voxels called FLAIR-visible by at least half of the models."""
-    visible_any: BoolArray
-    spacing_mm: tuple[float, float, float]
-
-    def window(self) -> tuple[slice, slice]:
-        """The part of the plane worth showing: the brain with a margin, or what is bright where there is no brain."""
-        shown = self.brain if self.brain.any() else self.grey > 40
-        window = []
-        for axis in (0, 1):
-            profile = shown.any(axis=2).sum(axis=1 - axis)
-            # Scattered noise is no head.
-            inside = np.flatnonzero(profile > (0 if self.brain.any() else 0.05 * shown.shape[1 - axis]))
-            margin = round(12 / self.spacing_mm[axis])
-            edges = (int(inside[0]) - margin, int(inside[-1]) + margin + 1) if len(inside) else (0, shown.shape[axis])
-            window.append(slice(max(edges[0], 0), edges[1]))
-        return window[0], window[1]
-
-
-def _tallness(display: _Display) -> float:
-    """Height over width of one slice as shown."""
-    height, width = _picture(display.grey, 0, display.window()).shape
-    return float(height * display.spacing_mm[1] / (width * display.spacing_mm[0]))
-
-
-def _picture(array: np.ndarray, k: int, window: tuple[slice, slice]) -> np.ndarray:
-    """Axial slice k as rows from anterior to posterior and columns from the patient's right to left."""
-    picture: np.ndarray = array[window[0], window[1], k][::-1, ::-1].T
-    return picture
 
 
 def synthesis_figure(b1000: Volume, prediction: Prediction, *, max_slices: int = 12) -> Figure:
@@ -170,18 +133,14 @@ def synthesis_figure(b1000: Volume, prediction: Prediction, *, max_slices: int =
     """
     measured = prediction.decision.state is not DecisionState.NOT_ASSESSABLE
     display = _display_of(b1000, prediction if measured else None)
-    shown, caption = _slices_to_show(display.stroke, max_slices, measured=measured)
+    shown, caption = slices_to_show(display.stroke, max_slices, measured=measured)
     columns = min(4, len(shown))
-    rows = -(-len(shown) // columns)
-    width = 10.2
-    slices_height = rows * (width - 0.4) / 4 * _tallness(display)
+    width, slices_width = 10.2, 9.8 * columns / 4
+    slices_height = slices_width * tallness(display, len(shown), columns)
     height = _HEADER_INCHES + slices_height + _FOOTER_INCHES
     figure = Figure(figsize=(width, height), facecolor="white")
-    right = 0.02 + 0.96 * columns / 4
-    bottom, top = _FOOTER_INCHES / height, 1 - _HEADER_INCHES / height
-    grid = GridSpec(rows, columns, figure, left=0.02, right=right, top=top, bottom=bottom, wspace=0.02, hspace=0.02)
-    for place, k in enumerate(shown):
-        _draw_slice(figure.add_subplot(grid[place // columns, place % columns]), display, k, display.window())
+    box = (0.02, _FOOTER_INCHES / height, slices_width / width, slices_height / height)
+    draw_slices(figure.add_axes(box), display, shown, columns, display.window())
     _write_header(figure, prediction, height, measured=measured)
     _write_footer(figure, prediction.n_models, caption, height, measured=measured)
     return figure
@@ -208,27 +167,25 @@ def comparison_figure(
     """
     displays = [_display_from(grey, affine, masks) for masks in (truth, predicted)]
     either = displays[0].stroke | displays[1].stroke
-    shown, caption = _slices_to_show(either, max_slices, measured=True)
+    shown, caption = slices_to_show(either, max_slices, measured=True)
     window = displays[0].window()
-    width = 1.9 * max(len(shown), 4) + 0.3
-    height = 2 * 1.85 * _tallness(displays[0]) + 0.9
+    left, slice_width, margins = 0.3, 1.9, (0.5, 0.35)
+    row_height = slice_width * len(shown) * tallness(displays[0], len(shown), len(shown))
+    width, height = left + slice_width * max(len(shown), 4) + 0.1, 2 * row_height + 0.05 + sum(margins)
     figure = Figure(figsize=(width, height), facecolor="white")
-    right = 0.03 + 0.965 * len(shown) / max(len(shown), 4)
-    bottom, top = 0.35 / height, 1 - 0.55 / height
-    grid = GridSpec(2, len(shown), figure, left=0.03, right=right, top=top, bottom=bottom, wspace=0.02, hspace=0.02)
     for row, (display, name) in enumerate(zip(displays, ("drawn", "predicted"), strict=True)):
-        for column, k in enumerate(shown):
-            axes = figure.add_subplot(grid[row, column])
-            _draw_slice(axes, display, k, window)
-            if column == 0:
-                axes.set_ylabel(name, fontsize=9)
-    _text(figure, 0.03, 1 - 0.08 / height, title, fontsize=9)
-    _text(figure, 0.03, 0.08 / height, caption, fontsize=8, color="#444444", va="bottom")
+        bottom = margins[1] + (1 - row) * (row_height + 0.05)
+        box = (left / width, bottom / height, slice_width * len(shown) / width, row_height / height)
+        axes = figure.add_axes(box)
+        draw_slices(axes, display, shown, len(shown), window)
+        axes.set_ylabel(name, fontsize=9)
+    _text(figure, left / width, 1 - 0.08 / height, title, fontsize=9)
+    _text(figure, left / width, 0.08 / height, caption, fontsize=8, color="#444444", va="bottom")
     figure.legend(handles=_legend_handles(1), loc="lower right", ncols=3, fontsize=8, frameon=False)
     return figure
 
 
-def _display_of(b1000: Volume, prediction: Prediction | None) -> _Display:
+def _display_of(b1000: Volume, prediction: Prediction | None) -> SliceDisplay:
     nothing = np.zeros(b1000.array.shape, dtype=bool)
     brain = stroke = visible = visible_any = nothing
     if prediction is not None:
@@ -237,82 +194,12 @@ def _display_of(b1000: Volume, prediction: Prediction | None) -> _Display:
         if prediction.flair_visible_votes is not None:
             visible_any = prediction.flair_visible_votes > 0
             visible = visible_any & (2 * prediction.flair_visible_votes.astype(int) >= prediction.n_models)
-    return _oriented(grey_scale(b1000.array, brain), b1000.affine, brain, stroke, visible, visible_any)
+    return turned_to_ras(grey_scale(b1000.array, brain), b1000.affine, brain, stroke, visible, visible_any)
 
 
-def _display_from(grey: UInt8Array, affine: Affine, masks: dict[Channel, BoolArray]) -> _Display:
+def _display_from(grey: UInt8Array, affine: Affine, masks: dict[Channel, BoolArray]) -> SliceDisplay:
     visible = masks[Channel.FLAIR_VISIBLE]
-    return _oriented(grey, affine, masks[Channel.BRAIN], masks[Channel.STROKE], visible, visible)
-
-
-def _oriented(grey: UInt8Array, affine: Affine, *masks: BoolArray) -> _Display:
-    """Turn every array so that its axes run to the right, anterior and superior."""
-    orientation = nib.orientations.io_orientation(affine)
-    turned = [nib.orientations.apply_orientation(array, orientation) for array in (grey, *masks)]
-    edges = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    spacing = [0.0, 0.0, 0.0]
-    for stored_axis, (axis, _) in enumerate(orientation):
-        spacing[int(axis)] = float(edges[stored_axis])
-    grey, brain, stroke, visible, visible_any = turned
-    return _Display(grey, brain, stroke, visible, visible_any, (spacing[0], spacing[1], spacing[2]))
-
-
-def _slices_to_show(stroke: BoolArray, most: int, *, measured: bool) -> tuple[list[int], str]:
-    """Slice indices, from foot to head, and the sentence that says how they were chosen."""
-    n_slices = stroke.shape[2]
-    areas = stroke.sum(axis=(0, 1))
-    with_stroke = np.flatnonzero(areas)
-    # The outermost slices hold little brain.
-    inner = np.arange(n_slices // 10, n_slices - n_slices // 10)
-    if not measured:
-        return _evenly(inner, most), "Evenly spaced slices; nothing was measured."
-    if not len(with_stroke):
-        return _evenly(inner, most), "No stroke was found: evenly spaced slices."
-    if len(with_stroke) <= most:
-        return [int(k) for k in with_stroke], f"All {len(with_stroke)} slices with stroke, from foot to head."
-    shown = _evenly(with_stroke, most)
-    largest = int(areas.argmax())
-    if largest not in shown:
-        nearest = min(range(len(shown)), key=lambda place: abs(shown[place] - largest))
-        shown[nearest] = largest
-    return shown, f"{len(shown)} of {len(with_stroke)} slices with stroke, from foot to head."
-
-
-def _evenly(candidates: IntArray, most: int) -> list[int]:
-    places = np.linspace(0, len(candidates) - 1, min(most, len(candidates)))
-    return [int(candidates[place]) for place in np.rint(places).astype(int)]
-
-
-def _draw_slice(axes: Axes, display: _Display, k: int, window: tuple[slice, slice]) -> None:
-    aspect = display.spacing_mm[1] / display.spacing_mm[0]
-    picture = _picture(display.grey, k, window)
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="bilinear")
-    _outline(axes, _picture(display.brain, k, window), BRAIN_COLOUR, 0.5)
-    # Stroke is drawn a little outside its edge and FLAIR-visible a little inside: both show where they share an edge.
-    _outline(axes, _picture(display.stroke, k, window), STROKE_COLOUR, 1.1, level=0.1)
-    if (display.visible_any & ~display.visible)[..., k].any():
-        _outline(axes, _picture(display.visible_any, k, window), VISIBLE_COLOUR, 0.8, level=0.8, style="dotted")
-    _outline(axes, _picture(display.visible, k, window), VISIBLE_COLOUR, 1.0, level=0.8)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_facecolor("black")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    for x, side in ((0.02, "R"), (0.98, "L")):
-        axes.text(
-            x, 0.5, side, transform=axes.transAxes, color="white", fontsize=7, ha="left" if side == "R" else "right"
-        )
-    axes.text(0.02, 0.02, f"slice {k + 1}", transform=axes.transAxes, color="white", fontsize=7)
-
-
-def _outline(
-    axes: Axes, mask: BoolArray, colour: str, width: float, *, level: float = 0.5, style: str = "solid"
-) -> None:
-    if mask.any():
-        # A border of 0 lets a contour close where the mask touches the picture's edge.
-        padded = np.pad(mask.astype(np.float32), 1)
-        x, y = np.arange(-1, mask.shape[1] + 1), np.arange(-1, mask.shape[0] + 1)
-        axes.contour(x, y, padded, levels=[level], colors=[colour], linewidths=[width], linestyles=[style])
+    return turned_to_ras(grey, affine, masks[Channel.BRAIN], masks[Channel.STROKE], visible, visible)
 
 
 def _write_header(figure: Figure, prediction: Prediction, height: float, *, measured: bool) -> None:
