@@ -23,6 +23,15 @@ NUMBERS = (2, 4, 11)
 SMALL = 4
 
 
+@pytest.fixture(scope="module", autouse=True)
+def coarse_grid():
+    """Signal on a 2 mm grid, one point a slice: the laws are the same, and a case takes a fraction of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fvv.imaging.phantom.sampling.FINE_VOXEL_MM", 2.0)
+        patch.setattr("fvv.imaging.phantom.sampling.SUBSLICES", 1)
+        yield
+
+
 @pytest.fixture(scope="module")
 def model():
     return build_head_model(load_atlas())

@@ -30,7 +30,7 @@ from fvv.imaging.phantom.signal import diffusion_weighted, spin_echo
 from fvv.imaging.phantom.tissue import TissueSet, draw_tissues
 
 MAX_ATTEMPTS = 25
-"""Strokes drawn before giving up on one that can be seen; one in five or so is rejected."""
+"""Strokes drawn before giving up on one that can be seen; with the default settings few are rejected."""
 MINIMUM_VOXELS = 4
 MINIMUM_ML = 0.1
 """A stroke smaller than either of these on the image is not drawn by a reader."""

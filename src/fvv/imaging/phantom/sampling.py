@@ -64,9 +64,10 @@ class PlacedHead:
 
     def slices(self, index: NDArray[np.intp], values: FloatArray) -> FloatArray:
         """Put point values on the grid and average through each slice: float32 (x, y, slice)."""
-        grid = np.zeros(self.shape, dtype=np.float32)
-        grid.reshape(-1)[index] = values
-        return np.asarray(grid.mean(axis=3))
+        subslices = self.shape[3]
+        voxels = int(np.prod(self.shape[:3]))
+        sums = np.bincount(index // subslices, weights=values, minlength=voxels)
+        return np.asarray(sums.reshape(self.shape[:3]) / subslices, dtype=np.float32)
 
 
 def draw_pose(rng: np.random.Generator, person: PersonShape) -> Pose:
