@@ -33,8 +33,9 @@ EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130  # argparse itself exits with
 log = logging.getLogger(__name__)
 
 _EXTRA_OF_MODULE = {
-    **dict.fromkeys(("torch", "lightning", "torchmetrics", "tensorboard", "wandb", "onnxscript"), "train"),
-    **dict.fromkeys(("zarr", "onnx", "sklearn", "statsmodels"), "report"),
+    **dict.fromkeys(("torch", "lightning", "torchmetrics", "tensorboard", "wandb"), "train"),
+    **dict.fromkeys(("zarr", "onnx", "onnxscript"), "train"),
+    **dict.fromkeys(("sklearn", "statsmodels"), "report"),
     "nilearn": "simulate",
     **dict.fromkeys(("pydicom", "highdicom"), "dicom"),
 }
