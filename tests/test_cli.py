@@ -230,7 +230,16 @@ def test_missing_extra_names_what_to_install(calls: Calls, capsys: pytest.Captur
 
     calls.answer = fail
     assert main(["train", "--fold", "0"]) == 1
-    assert "fvv[train]" in capsys.readouterr().err
+    assert "'.[train]'" in capsys.readouterr().err
+
+
+def test_a_module_of_ours_that_is_missing_is_a_fault(calls: Calls) -> None:
+    def fail() -> Result:
+        raise ModuleNotFoundError("No module named 'fvv.nowhere'", name="fvv.nowhere")
+
+    calls.answer = fail
+    with pytest.raises(ModuleNotFoundError):
+        main(["train", "--fold", "0"])
 
 
 @pytest.mark.parametrize(

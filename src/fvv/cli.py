@@ -32,13 +32,15 @@ from fvv.stages import StageResult
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130  # argparse itself exits with 2 on wrong usage
 log = logging.getLogger(__name__)
 
-_EXTRA_OF_MODULE = {
-    **dict.fromkeys(("torch", "lightning", "torchmetrics", "tensorboard", "wandb"), "train"),
-    **dict.fromkeys(("zarr", "onnx", "onnxscript"), "train"),
-    **dict.fromkeys(("sklearn", "statsmodels"), "report"),
-    "nilearn": "simulate",
-    **dict.fromkeys(("pydicom", "highdicom"), "dicom"),
+_EXTRA_OF_VERB = {
+    "simulate": "simulate",
+    "prepare": "train",
+    "train": "train",
+    "convert": "train",
+    "evaluate": "report",
+    "demo": "all",
 }
+"""What a verb needs beyond the core installation."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,10 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _failed(f"{where}{error.strerror or error}", verbose=options.verbose)
     except ModuleNotFoundError as error:
-        extra = _EXTRA_OF_MODULE.get((error.name or "").partition(".")[0])
-        if extra is None:
+        extra = _EXTRA_OF_VERB.get(options.verb)
+        if extra is None or (error.name or "fvv").startswith("fvv"):
             raise
-        return _failed(f"{options.verb} needs {error.name} (install it with: pip install 'fvv[{extra}]')")
+        hint = f"pip install '.[{extra}]' in the project's folder"
+        return _failed(f"fvv {options.verb} needs {error.name}, which is not installed ({hint})")
     print(result.summary())
     for failure in result.failures:
         named = failure.patient in failure.reason
