@@ -77,6 +77,7 @@ def test_a_checkpoint_says_what_it_is_without_naming_anyone(trained):
             content = path.read_bytes()
             assert b"secret_" not in content, path
             assert b"person-" not in content, path
+            assert str(output).encode() not in content, path
 
 
 def test_a_finished_fold_is_left_alone(trained, store):
@@ -112,11 +113,13 @@ def test_a_resumed_run_ends_like_an_undisturbed_one(store, tmp_path, monkeypatch
         patch.setattr(MetricsTable, "on_train_batch_end", kill)
         with pytest.raises(KilledError):
             train_fold(store, tmp_path / "torn", 0, config)
-    torn = train_fold(store, tmp_path / "torn", 0, config)
+    (tmp_path / "torn").rename(tmp_path / "moved")
+    torn = train_fold(store, tmp_path / "moved", 0, config)
     assert torn.epochs == whole.epochs == 3
     np.testing.assert_equal(torn.scores, whole.scores)
     expected, found = weights_of(whole.folder), weights_of(torn.folder)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert read_checkpoint(torn.checkpoint).epoch == whole.best_epoch
 
 
 def test_a_run_that_met_its_time_limit_goes_on_with_a_longer_one(store, tmp_path):

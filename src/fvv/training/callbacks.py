@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 from rich.progress import TaskID
 
 from fvv.io.atomic import atomic_write
 from fvv.io.manifest import write_table
+from fvv.io.runs import BEST, LAST
 from fvv.parallel import progress_bar
 from fvv.training.figures import confusion_figure, example_figure, kappa_figure
 from fvv.training.module import SegmentationModule
@@ -37,7 +39,8 @@ class MetricsTable(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the table anew, with this epoch."""
-        values = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        metrics = sorted(trainer.callback_metrics.items())
+        values = {name: float(value) for name, value in metrics if name.startswith(("train/", "valid/"))}
         row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
@@ -54,6 +57,38 @@ class MetricsTable(lightning.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.rows = list(state_dict["rows"])
+
+
+class BestAndLast(Checkpoint):
+    """Keeps the checkpoint of the best epoch and that of the last.
+
+    The best score travels in the checkpoint, paths do not: a run's folder may be moved between two sessions, and a
+    checkpoint that is handed on does not tell where it lay.
+
+    Args:
+        folder: of the fold.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.best = float("-inf")
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save; the trainer calls this after everything else of the epoch is done, and writes atomically."""
+        score = float(trainer.callback_metrics[SCORE])
+        # The best before the last, which then remembers it: killed between the two, a run does this epoch again.
+        if score > self.best:
+            self.best = score
+            trainer.save_checkpoint(self.folder / BEST)
+        trainer.save_checkpoint(self.folder / LAST)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.best = float(state_dict["best"])
 
 
 class ConsoleProgress(lightning.Callback):

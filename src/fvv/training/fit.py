@@ -9,18 +9,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import LearningRateMonitor, Timer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from fvv.config import TrainConfig
 from fvv.errors import TrainingError
-from fvv.io.runs import BEST, LAST, FoldRun
+from fvv.io.runs import LAST, FoldRun
 from fvv.io.store import CaseStore
-from fvv.training.callbacks import ConsoleProgress, FigureWriter, MetricsTable
+from fvv.training.callbacks import BestAndLast, ConsoleProgress, FigureWriter, MetricsTable
 from fvv.training.checkpoint import describe_training
 from fvv.training.dataset import FoldPatients, training_loader, validation_loader
 from fvv.training.module import SegmentationModule
@@ -108,20 +107,12 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
 
 def _trainer(run: FoldRun, config: TrainConfig, table: MetricsTable) -> lightning.Trainer:
     on_gpu = torch.cuda.is_available()
-    keep: dict[str, Any] = {
-        "dirpath": run.folder,
-        "save_on_train_epoch_end": True,
-        "enable_version_counter": False,
-        "auto_insert_metric_name": False,
-    }
     loggers = [] if config.debug else _loggers(run, config)
     callbacks: list[lightning.Callback] = [
         table,
         ConsoleProgress(config.name, run.fold),
         FigureWriter(run.folder / "figures", config.figures_every_epochs),
-        # The best before the last: the last then remembers which the best is.
-        ModelCheckpoint(filename=BEST.removesuffix(".ckpt"), monitor=SCORE, mode="max", save_top_k=1, **keep),
-        ModelCheckpoint(filename=LAST.removesuffix(".ckpt"), save_top_k=1, **keep),
+        BestAndLast(run.folder),
     ]
     if loggers:
         callbacks.append(LearningRateMonitor("epoch"))
