@@ -26,7 +26,9 @@ def load_atlas() -> TissueAtlas:
     # Importing nilearn takes seconds and brings scikit-learn; its files are all that is wanted.
     spec = importlib.util.find_spec("nilearn")
     if spec is None or not spec.submodule_search_locations:
-        raise FvvError("the simulator needs nilearn's tissue maps", hint="pip install '.[simulate]' in the project's folder")
+        raise FvvError(
+            "the simulator needs nilearn's tissue maps", hint="pip install '.[simulate]' in the project's folder"
+        )
     folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
     t1, affine = _read(folder / _FILE.format("t1"))
     white_matter, _ = _read(folder / _FILE.format("wm"))
