@@ -7,11 +7,12 @@ trained on. A folder in the published format has only `model1.onnx` ... `modelN.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fvv.config import PROFILES, PreprocessingProfile
 from fvv.errors import ModelError
@@ -48,6 +49,23 @@ class ModelEntry(_Entry):
     checks: dict[str, float] = {}
 
 
+class Calibration(_Entry):
+    """From FVV to the probability of a mismatch: a logistic curve on log(FVV + pseudo-volume).
+
+    Attributes:
+        intercept, slope: of the curve; FVV in mL, natural logarithm.
+        pseudo_volume_ml: added to FVV, so that 0 mL has a logarithm.
+    """
+
+    intercept: float
+    slope: float
+    pseudo_volume_ml: float = Field(gt=0)
+
+    def mismatch_probability(self, fvv_ml: float) -> float:
+        """P(mismatch) at an FVV."""
+        return 1 / (1 + math.exp(-(self.intercept + self.slope * math.log(fvv_ml + self.pseudo_volume_ml))))
+
+
 class BundleManifest(_Entry):
     """What bundle.json holds."""
 
@@ -58,6 +76,8 @@ class BundleManifest(_Entry):
     channels: tuple[str, ...]
     cutoff_ml: float | None = None
     """The bundle's own cut-off, where one was found; else the caller's."""
+    calibration: Calibration | None = None
+    """Where an evaluation was asked to calibrate P(mismatch)."""
     models: tuple[ModelEntry, ...]
 
 
