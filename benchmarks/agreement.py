@@ -1,0 +1,68 @@
+"""How our numbers compare with the reference pipeline's on a real patient: prints two tables.
+
+Needs the reference outputs in ../shared/golden beside the repository (or a folder given as the first argument).
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from fvv.config import PROFILES, PredictConfig, PreprocessConfig
+from fvv.imaging.preprocess import preprocess_case
+from fvv.io.case import read_case
+from fvv.io.manifest import read_table
+from fvv.stages.predict import predict
+
+
+def main() -> None:
+    golden = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "shared" / "golden"
+    if not golden.is_dir():
+        print("the reference outputs are not here: nothing to compare with")
+        return
+    print("Preprocessing, profile reference-v1: voxels that differ, largest differences")
+    print(f"{'case':<16}{'brain Dice':>11}{'brain':>7}{'stroke':>7}{'visible':>8}{'b0':>9}{'b1000':>9}{'volume':>10}")
+    for folder in sorted((golden / "cases").iterdir()):
+        compare_preprocessing(folder, np.load(golden / "preprocessed" / f"{folder.name}.npz"))
+    print("\nPrediction with golden/models: ours, the reference's, relative difference")
+    with tempfile.TemporaryDirectory() as output:
+        for expected in read_table(golden / "direct" / "results.csv"):
+            compare_prediction(golden, expected, Path(output) / expected["Patient"])
+
+
+def compare_preprocessing(folder: Path, theirs: np.lib.npyio.NpzFile) -> None:
+    case = read_case(folder, PreprocessConfig(), labelled=True)
+    ours = preprocess_case(case, PROFILES["reference-v1"])
+    differing = [int((getattr(ours, name) != theirs[name]).sum()) for name in ("brain", "stroke", "flair_visible")]
+    dice = 2 * (ours.brain & theirs["brain"]).sum() / (ours.brain.sum() + theirs["brain"].sum())
+    images = (("norm_b0", ours.b0), ("norm_b1000", ours.b1000))
+    errors = [float(np.abs(image.astype(float) - theirs[name].astype(float)).max()) for name, image in images]
+    volume = abs(ours.voxel_volume_ml - float(theirs["voxel_volume_ml"]))
+    print(
+        f"{folder.name:<16}{dice:>11.6f}{differing[0]:>7}{differing[1]:>7}{differing[2]:>8}"
+        f"{errors[0]:>9.1g}{errors[1]:>9.1g}{volume:>10.1g}"
+    )
+
+
+def compare_prediction(golden: Path, expected: dict[str, str], output: Path) -> None:
+    name = expected["Patient"]
+    predict(golden / "cases" / name, golden / "models", output, PredictConfig(device="cpu"))
+    (row,) = read_table(output / "results.csv")
+    for field in ("BrainMaskVoxels", "StrokeBlobVoxels", "FlairVizVoxels", "FlairVizVolume"):
+        ours, theirs = float(row[field]), float(expected[field])
+        print(f"{name:<16}{field:<18}{ours:>12.3f}{theirs:>12.3f}{abs(ours / theirs - 1):>10.1e}")
+    masks = [
+        np.asarray(nib.load(folder / "predictions.nii.gz").dataobj)
+        for folder in (output / name, golden / "direct" / name)
+    ]
+    for channel, label in enumerate(("brain", "stroke", "votes")):
+        differing = int((masks[0][..., channel] != masks[1][..., channel]).sum())
+        print(f"{name:<16}{'predictions: ' + label:<22}{differing:>8} voxels differ")
+
+
+if __name__ == "__main__":
+    main()
