@@ -7,7 +7,19 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "lightning", "wandb", "pandas", "matplotlib", "scipy", "skimage", "dipy", "onnxruntime", "nilearn")
+HEAVY = (
+    "torch",
+    "numpy",
+    "lightning",
+    "wandb",
+    "pandas",
+    "matplotlib",
+    "scipy",
+    "skimage",
+    "dipy",
+    "onnxruntime",
+    "nilearn",
+)
 
 
 def _loaded_by(code: str) -> set[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from fvv.data import Failure
+if TYPE_CHECKING:  # fvv.data loads NumPy, which `fvv --help` need not wait for.
+    from fvv.data import Failure
 
 
 class StageResult(Protocol):
