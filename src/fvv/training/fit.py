@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 import lightning
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, Timer
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger
 
 from fvv.config import TrainConfig
 from fvv.errors import TrainingError
@@ -22,6 +21,7 @@ from fvv.io.store import CaseStore
 from fvv.training.callbacks import BestAndLast, ConsoleProgress, FigureWriter, MetricsTable
 from fvv.training.checkpoint import describe_training
 from fvv.training.dataset import FoldPatients, training_loader, validation_loader
+from fvv.training.loggers import open_loggers
 from fvv.training.module import SegmentationModule
 from fvv.training.validation import SCORE
 
@@ -80,8 +80,8 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
     )
     module = SegmentationModule(config, patients.validation_records, about)
     table = MetricsTable(run.folder / "metrics.csv")
-    with _quiet_lightning():
-        trainer = _trainer(run, config, table)
+    with _quiet_lightning(), open_loggers(run, config) as loggers:
+        trainer = _trainer(run, config, table, loggers)
         try:
             trainer.fit(
                 module,
@@ -92,7 +92,6 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
         except SystemExit as stop:
             # Lightning turns Ctrl-C into a silent exit: let the caller know what it was.
             raise KeyboardInterrupt from stop
-        _finish_wandb(trainer)
     if not table.rows:
         raise TrainingError("the time limit came before the first epoch", hint="raise train.max_time")
     best = max(table.rows, key=lambda row: row[SCORE])
@@ -105,9 +104,8 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
     )
 
 
-def _trainer(run: FoldRun, config: TrainConfig, table: MetricsTable) -> lightning.Trainer:
+def _trainer(run: FoldRun, config: TrainConfig, table: MetricsTable, loggers: list[Logger]) -> lightning.Trainer:
     on_gpu = torch.cuda.is_available()
-    loggers = [] if config.debug else _loggers(run, config)
     callbacks: list[lightning.Callback] = [
         table,
         ConsoleProgress(config.name, run.fold),
@@ -138,63 +136,6 @@ def _trainer(run: FoldRun, config: TrainConfig, table: MetricsTable) -> lightnin
         use_distributed_sampler=False,
         default_root_dir=run.folder,
     )
-
-
-def _loggers(run: FoldRun, config: TrainConfig) -> list[Logger]:
-    loggers: list[Logger] = [TensorBoardLogger(run.folder, name="", version="tensorboard")]
-    mode = wandb_mode(config)
-    if mode != "disabled":
-        loggers.append(_wandb_logger(run, config, offline=mode == "offline"))
-    return loggers
-
-
-def wandb_mode(config: TrainConfig) -> str:
-    """The settings' mode, made stricter by WANDB_MODE but never looser; offline where there is no account."""
-    strictness = ("online", "offline", "disabled")
-    asked = os.environ.get("WANDB_MODE", "online")
-    mode = max(config.wandb_mode, asked if asked in strictness else "online", key=strictness.index)
-    if mode == "online":
-        import wandb  # noqa: PLC0415
-
-        if not wandb.login(prompt=False, verify=False):
-            log.warning(
-                "no Weights & Biases account on this machine: the run is written offline (`wandb sync` sends it)"
-            )
-            return "offline"
-    return mode
-
-
-def _wandb_logger(run: FoldRun, config: TrainConfig, *, offline: bool) -> WandbLogger:
-    import wandb  # noqa: PLC0415
-
-    # Metrics, settings and figures only: no host, path, code, command line or console, any of which may hold a name.
-    settings = wandb.Settings(
-        console="off",
-        silent=True,
-        disable_code=True,
-        disable_git=True,
-        x_disable_meta=True,
-        x_disable_stats=True,
-        x_disable_machine_info=True,
-    )
-    logger = WandbLogger(
-        name=f"{config.name}/fold_{run.fold}",
-        project=config.wandb_project,
-        group=config.name,
-        id=run.wandb_id,
-        resume="allow",
-        offline=offline,
-        save_dir=run.folder,
-        settings=settings,
-    )
-    logger.experiment.config.update(config.model_dump(mode="json"), allow_val_change=True)
-    return logger
-
-
-def _finish_wandb(trainer: lightning.Trainer) -> None:
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
 
 
 @contextmanager
