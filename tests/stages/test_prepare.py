@@ -119,7 +119,7 @@ def test_a_given_split_is_obeyed(cohort: Path, tmp_path: Path) -> None:
     result = prepare(cohort, tmp_path / "store", CONFIG, folds=given)
     assert [row.participant for row in result.plan.rows] == ["p0", "p1", "p2"]
     given.write_text(given.read_text().replace("p2\tp2", "p2\tother"))
-    with pytest.raises(StoreError, match="p2 is other here and p2 in the cohort"):
+    with pytest.raises(StoreError, match="p2 is other in the given split and p2 in the cohort"):
         prepare(cohort, tmp_path / "store", CONFIG, folds=given)
 
 
@@ -135,8 +135,14 @@ def test_no_data_and_only_bad_data(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         prepare(tmp_path / "none", tmp_path / "store", CONFIG)
     (tmp_path / "in" / "p").mkdir(parents=True)
-    with pytest.raises(StoreError, match="none of the 1 patients"):
+    with pytest.raises(StoreError, match="1 persons cannot make 3 folds"):
         prepare(tmp_path / "in", tmp_path / "store", CONFIG)
+    for name in ("q", "r"):
+        (tmp_path / "in" / name).mkdir()
+    with pytest.raises(StoreError, match="none of the 3 patients"):
+        prepare(tmp_path / "in", tmp_path / "store", CONFIG)
+    with pytest.raises(StoreError, match="no such file"):
+        prepare(tmp_path / "in", tmp_path / "store", CONFIG, folds=tmp_path / "none.tsv")
 
 
 def test_verify_says_what_prepare_would_meet(cohort: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,11 +43,7 @@ def plan_folds(cases: Sequence[SplitInput], *, kfolds: int, valid_proportion: fl
         StoreError: fewer persons than needed.
     """
     persons = _persons(cases)
-    if len(persons) < max(kfolds, 3):
-        raise StoreError(
-            f"{len(persons)} persons cannot make {kfolds} folds",
-            hint=f"use -k with at most {len(persons)}; each fold needs a person to train, to select and to test",
-        )
+    refuse_too_few(persons, kfolds)
     rng = np.random.default_rng(seed)
     ranked = _ranked(persons, rng)
     test_fold: dict[str, int] = {}
@@ -66,6 +62,19 @@ def plan_folds(cases: Sequence[SplitInput], *, kfolds: int, valid_proportion: fl
                 roles[person].append(Role.VALID if person in validating else Role.TRAIN)
     names = sorted((case.participant.participant, case.participant.person) for case in cases)
     return FoldPlan(tuple(FoldRow(name, person, tuple(roles[person])) for name, person in names))
+
+
+def refuse_too_few(persons: Collection[str], kfolds: int) -> None:
+    """Refuse a number of folds that so few persons cannot fill.
+
+    Raises:
+        StoreError: fewer persons than folds, or than the three that train, select and test.
+    """
+    if len(persons) < max(kfolds, 3):
+        raise StoreError(
+            f"{len(persons)} persons cannot make {kfolds} folds",
+            hint="use a smaller -k; a fold needs one person to train, one to select and one to test: three at least",
+        )
 
 
 def _persons(cases: Sequence[SplitInput]) -> dict[str, SplitInput]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from fvv.config import PROFILES, PrepareConfig, PreprocessConfig, PreprocessingProfile
 from fvv.data import Failure, FoldPlan, FoldRow, Participant, Severity
 from fvv.errors import FvvError, MaskError, StoreError
-from fvv.imaging.folds import SplitInput, plan_folds
+from fvv.imaging.folds import SplitInput, plan_folds, refuse_too_few
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import brain_volume_findings
 from fvv.io.case import case_files, image_sha256, read_case
@@ -80,6 +80,10 @@ def prepare(
         StoreError: the split cannot be made, or the given one does not fit.
     """
     participants = read_participants(input_path)
+    # What can be known to fail is known before hours of work.
+    given = None if folds is None else read_folds(folds)
+    if given is None:
+        refuse_too_few({participant.person for participant in participants.values()}, config.kfolds)
     profile = config.preprocess.applied_to(PROFILES[config.profile])
     split = {"kfolds": config.kfolds, "valid_proportion": config.valid_proportion, "seed": config.seed}
     with only_writer(output_path):
@@ -111,7 +115,7 @@ def prepare(
                 f"none of the {len(participants)} patients could be prepared; the first: {ordered[0].reason}",
                 file=input_path,
             )
-        plan = _split(store, records, config, given=folds, keep=before.get("split") == split)
+        plan = _split(store, records, config, given=given, keep=before.get("split") == split)
         write_folds(output_path / FOLDS_FILE, plan)
     return PrepareResult(
         store=output_path,
@@ -176,10 +180,10 @@ def _same_images_of_two_persons(records: dict[str, CaseRecord]) -> dict[str, Fai
 
 
 def _split(
-    store: CaseStore, records: dict[str, CaseRecord], config: PrepareConfig, *, given: Path | None, keep: bool
+    store: CaseStore, records: dict[str, CaseRecord], config: PrepareConfig, *, given: FoldPlan | None, keep: bool
 ) -> FoldPlan:
     if given is not None:
-        return _obey(read_folds(given), records, given)
+        return _obey(given, records)
     file = store.path / FOLDS_FILE
     if keep and file.exists():
         # Made earlier with the same settings, perhaps edited since: it stays, as long as it fits the patients.
@@ -193,7 +197,7 @@ def _split(
     return plan_folds(inputs, kfolds=config.kfolds, valid_proportion=config.valid_proportion, seed=config.seed)
 
 
-def _obey(plan: FoldPlan, records: dict[str, CaseRecord], file: Path) -> FoldPlan:
+def _obey(plan: FoldPlan, records: dict[str, CaseRecord]) -> FoldPlan:
     """The given split, without the patients that could not be prepared."""
     rows: list[FoldRow] = []
     for row in plan.rows:
@@ -202,7 +206,8 @@ def _obey(plan: FoldPlan, records: dict[str, CaseRecord], file: Path) -> FoldPla
             log.warning("%s is in the given split but was not prepared", row.participant)
         elif record.participant.person != row.person:
             raise StoreError(
-                f"{row.participant} is {row.person} here and {record.participant.person} in the cohort", file=file
+                f"{row.participant} is {row.person} in the given split and {record.participant.person} in the cohort",
+                hint="mend patient_id in the split file or in participants.tsv",
             )
         else:
             rows.append(row)
