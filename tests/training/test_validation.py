@@ -55,6 +55,15 @@ def test_dice_of_half_the_truth_and_of_nothing():
     assert dice_coefficient(np.zeros_like(truth), np.zeros_like(truth)) == 1.0
 
 
+def test_the_score_of_a_patient_without_lesion_falls_slowly_with_what_is_marked():
+    def score(rows):
+        return judged(masks(rows), masks(0)).score
+
+    # 0.5 mL are 50 voxels here; stroke alone is marked, the FLAIR-visible half of the score stays 1.
+    assert [score(rows) for rows in (0, 5, 10)] == pytest.approx([1.0, (0.5 + 1) / 2, (1 / 3 + 1) / 2])
+    assert judged(masks(10, 4), masks(10, 4)).score == 1.0
+
+
 def test_a_perfect_patient():
     patient = judged(masks(10, 4), masks(10, 4))
     assert set(patient.dice.values()) == {1.0}
@@ -103,9 +112,7 @@ def test_summary_of_four_patients():
     assert scores["valid/auc"] == pytest.approx(3 / 4)
     assert scores["valid/dice_stroke"] == pytest.approx((3 + 2 / 3) / 4)
     assert scores["valid/dice_stroke_pooled"] == pytest.approx(2 * 350 / (350 + 400))
-    assert scores["valid/score"] == pytest.approx(
-        (scores["valid/dice_stroke"] + scores["valid/dice_flair_visible"]) / 2
-    )
+    assert scores["valid/score"] == pytest.approx(np.mean([patient.score for patient in patients]))
     assert confusion_matrix(patients)[SliceClass.VISIBLE].tolist() == [0, 0, 1, 1]
     assert confusion_matrix(patients).sum() == 8
 
