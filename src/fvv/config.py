@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fvv.errors import ConfigError
 
 MaskMethod = Literal["otsu", "robust", "given", "command"]
+Precision = Literal["fp32", "int8"]
 
 
 class _Settings(BaseModel):
@@ -154,7 +155,7 @@ class LossConfig(_Settings):
     flair_visible_weight: float = 100.0
     """The reference's weight."""
     dice_weight: float = Field(0.0, ge=0)
-    """Weight of a soft Dice term on the three channels, added to the cross-entropies."""
+    """Weight of the soft Dice of each slab, averaged over the three channels, added to the cross-entropies."""
 
 
 class AugmentConfig(_Settings):
@@ -178,7 +179,7 @@ class AugmentConfig(_Settings):
 class TrainConfig(_Settings):
     """One training run."""
 
-    name: str = "FVV"
+    name: str = Field("FVV", pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")
     wandb_project: str = "FVV"
     wandb_mode: Literal["online", "offline", "disabled"] = "offline"
     """Offline writes a run folder that `wandb sync` can send later; nothing leaves the machine by itself."""
@@ -231,16 +232,28 @@ class DecisionConfig(_Settings):
 
 
 class EvaluateConfig(_Settings):
-    """Out-of-fold test."""
+    """Test out of fold, or of the whole ensemble on external patients."""
 
+    preprocess: PreprocessConfig = PreprocessConfig()
+    """Of external patients; out of fold the store's hold."""
     decision: DecisionConfig = DecisionConfig()
     bootstrap_samples: int = Field(2000, ge=1)
     """Draws of persons behind every bootstrap interval."""
     seed: int = Field(0, ge=0)
     visible_fraction_label: float = Field(0.2, gt=0, le=1)
     """Without readers' labels: mismatch where less than this share of the lesion ROI is FLAIR-visible."""
+    operating_specificity: float = Field(0.9, gt=0, le=1)
+    """Beside the cut-off and Youden's, the cut-off that keeps this specificity is judged."""
+    pseudo_volume_ml: float = Field(0.1, gt=0)
+    """P(mismatch) is a logistic curve on log(FVV + this): a fifth of the cut-off, so that 0 mL has a logarithm and
+    volumes of a few voxels count alike."""
+    calibrate: bool = False
+    """Write the curve of P(mismatch) into the bundle, where `predict` finds it."""
     heatmaps: bool = True
     """Write a picture and a colour image of every patient; the report shows the worst and the best."""
+    viewer_patients: int = Field(24, ge=0)
+    """Patients in the page's scrollable viewer, 0.2 to 0.6 MB each; of more, some from the lowest to the highest stroke
+    Dice are taken."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(0, ge=0)
     """onnxruntime threads; 0: one per core."""

@@ -14,14 +14,12 @@ from torch import Tensor, nn
 from fvv import __version__
 from fvv.arrays import FloatArray
 from fvv.data import Channel
-from fvv.errors import ModelError
 from fvv.io.store import IMAGE_CHANNELS
 from fvv.training.checkpoint import TrainedModel
+from fvv.training.graphs import INPUT_NAME, OUTPUT_NAME, check_and_save, simplify
 from fvv.training.module import mark_volume
-from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork
+from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork, SliceMixing
 
-INPUT_NAME, OUTPUT_NAME = "modelInput", "modelOutput"
-"""The published models' names."""
 OPSET = 17
 """Read by every onnxruntime since 1.12."""
 METADATA_SCHEMA_VERSION = 1
@@ -36,6 +34,9 @@ class PublishedContract(nn.Module):
     def __init__(self, network: SegmentationNetwork) -> None:
         super().__init__()
         self.network = network
+        for mixing in network.mixing:
+            if isinstance(mixing, SliceMixing):
+                _fold_norm(mixing)
 
     def forward(self, volume: Tensor) -> Tensor:
         """(batch, 2, slices, H, W) to (batch * (slices - 6), 3, H, W) logits."""
@@ -68,14 +69,10 @@ def export_onnx(model: TrainedModel, path: Path) -> None:
             opset_version=OPSET,
             dynamo=False,
         )
-    graph = onnx.load(path)
+    graph = simplify(path)
     _state_output_shape(graph, edge)
     onnx.helper.set_model_props(graph, metadata(model))
-    try:
-        onnx.checker.check_model(graph, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ModelError(f"the exported model is not valid: {error}", file=path) from error
-    onnx.save(graph, path)
+    check_and_save(graph, path)
 
 
 def metadata(model: TrainedModel) -> dict[str, str]:
@@ -84,6 +81,7 @@ def metadata(model: TrainedModel) -> dict[str, str]:
         "schema_version": str(METADATA_SCHEMA_VERSION),
         "software": f"fvv {__version__}",
         "trained_by": model.software,
+        "precision": "fp32",
         "fold": str(model.fold),
         "n_folds": str(model.n_folds),
         "run_name": model.run_name,
@@ -111,6 +109,22 @@ def torch_logits(model: TrainedModel, padded: FloatArray) -> FloatArray:
     """
     with torch.inference_mode():
         return np.asarray(mark_volume(model.build(), torch.from_numpy(padded)).numpy())
+
+
+def _fold_norm(mixing: SliceMixing) -> None:
+    """Put a mixing layer's batch norm into its convolution: no exporter sees through the sum between the two."""
+    norm, old = mixing.norm, mixing.weights
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("a batch norm without running statistics cannot be folded")
+    gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    folded = nn.Conv2d(old.in_channels, old.out_channels, 1)
+    with torch.no_grad():
+        folded.weight.copy_(old.weight * gain.repeat(3)[:, None, None, None])
+        # The three parts are summed: the shift goes into one of them, the slice's own.
+        folded.bias.zero_()  # type: ignore[union-attr]
+        folded.bias.chunk(3)[1].copy_(norm.bias - norm.running_mean * gain)  # type: ignore[union-attr]
+    mixing.weights = folded
+    mixing.norm = nn.Identity()  # type: ignore[assignment]
 
 
 def _state_output_shape(graph: onnx.ModelProto, edge: int) -> None:
