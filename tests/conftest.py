@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,3 +24,27 @@ def golden() -> Path:
     if not folder.is_dir():
         pytest.skip("the reference outputs are not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Callable[[int], Any]:
+    """Simulated patients by number (seed 5), each made once a session; signal on a coarse grid, so that it takes a
+    fraction of a second. Those with small matrices: 50, 68, 6, 32, 76, 18, 9, 30, 43 (no lesion), 42, 10, 79, 78, 7.
+    """
+    pytest.importorskip("nilearn")
+    # Not every test needs the simulator: nothing of it is loaded for those that do not.
+    from fvv.config import SimulateConfig  # noqa: PLC0415
+    from fvv.imaging.phantom.anatomy import build_head_model  # noqa: PLC0415
+    from fvv.imaging.phantom.case import simulate_case  # noqa: PLC0415
+    from fvv.io.atlas import load_atlas  # noqa: PLC0415
+
+    model = build_head_model(load_atlas())
+
+    @cache
+    def patient(number: int) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fvv.imaging.phantom.sampling.FINE_VOXEL_MM", 2.0)
+            patch.setattr("fvv.imaging.phantom.sampling.SUBSLICES", 1)
+            return simulate_case(number, model, SimulateConfig(seed=5))
+
+    return patient

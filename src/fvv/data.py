@@ -84,6 +84,7 @@ class Case:
         stroke_roi, flair_visible_roi: bool volumes, None where there is no file (a new patient).
         mask: bool brain mask given by the user, or None.
         b1000_file: where b1000 came from; what is written takes its q-form and s-form from there.
+        b_value: of b1000, s/mm^2, where a file states it.
         notes: what the reader had to say ("flairviz_roi.nii.gz resampled onto b1000").
     """
 
@@ -94,6 +95,7 @@ class Case:
     flair_visible_roi: Volume | None = None
     mask: Volume | None = None
     b1000_file: Path | None = None
+    b_value: float | None = None
     notes: tuple[str, ...] = ()
 
 

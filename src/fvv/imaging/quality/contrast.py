@@ -1,0 +1,118 @@
+"""Is b0 a b0 and b1000 a b1000? Fluid tells: bright on b0, dark on b1000, and by how much is physics."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from fvv.arrays import BoolArray, FloatArray
+from fvv.data import Finding, Severity
+from fvv.imaging.brain import SMALL_MAXIMUM
+from fvv.imaging.quality.view import NativeView, brightest
+
+EXPECTED_B = 1000.0
+"""s/mm^2, what the network was trained on."""
+B_TOLERANCE = 150.0
+B_TOO_FAR = 350.0
+"""s/mm^2 from 1000: contrast of lesion over tissue goes with e^(b ADC); beyond 350 it is another kind of image."""
+FLUID_DARK = 0.15
+"""Share of b0's fluid that must be darker than tissue on b1000. Clean: 0.5 and more; an ADC map: under 0.07."""
+SWAPPED_MARGIN = 0.25
+"""By how much more of "b1000"'s brightest tissue is dark on "b0" than the other way round: 0.45 to 0.95 where the two
+are swapped, under 0 where they are not, up to 0.24 on an ADC map."""
+RING_MM = (4.0, 18.0)
+RING_BRIGHT = 0.9
+"""95th percentile of b1000 around the brain over the brain's median. Diffusion suppresses fat and its background is
+dark (clean: under 0.35); an ADC map is noise there, and on FLAIR the scalp is as bright as brain."""
+FLUID_LOG_DROP = 2.9
+"""ln(b0/b1000) of the purest fluid less that of tissue: b * (3.0 - 0.75)e-3 mm^2/s = 2.25 at b = 1000, whatever the
+gain (clean: 1.8 to 2.7); on FLAIR fluid is nulled and it is mostly over 3."""
+LOW_TISSUE_DROP = 0.5
+"""ln(b0/b1000) of tissue at one gain is b ADC = 0.75 (clean, with the simulator's gains: over 0.8). FLAIR has a scale
+of its own, and most often less than this."""
+FLUID_LOG_DROP_MINOR = 2.0
+"""With so low a tissue drop, a fluid drop over this is enough."""
+PUREST = 0.9
+"""Quantile of ln(b0/b1000) over b0's fluid that stands for fluid without tissue in the voxel."""
+
+
+def contrast_findings(view: NativeView, b_value: float | None) -> list[Finding]:
+    """Same image twice, files swapped, an ADC map or FLAIR in place of b1000, another b-value.
+
+    Args:
+        view: the examination.
+        b_value: of b1000 as the files state it, s/mm^2; None where nothing states it.
+    """
+    found = _b_value_findings(b_value)
+    if np.array_equal(view.b0, view.b1000):
+        return [*found, Finding("same-image", "b0 and b1000 are the same image", Severity.NOT_ASSESSABLE)]
+    b0, b1000 = view.b0[view.core], view.b1000[view.core]
+    dark_on_b1000 = float((b1000[brightest(b0)] < np.median(b1000)).mean())
+    dark_on_b0 = float((b0[brightest(b1000)] < np.median(b0)).mean())
+    ring = _ring_brightness(view)
+    wrong = None
+    if dark_on_b0 > dark_on_b1000 + SWAPPED_MARGIN and ring < RING_BRIGHT:
+        message = "b0 and b1000 look swapped: fluid is bright on b1000 and dark on b0"
+        wrong = Finding("swapped", message, Severity.NOT_ASSESSABLE)
+    elif dark_on_b1000 < FLUID_DARK or dark_on_b0 > dark_on_b1000:
+        wrong = Finding("b1000-is-adc", _ADC, Severity.NOT_ASSESSABLE)
+    elif ring > RING_BRIGHT or _looks_like_flair(view):
+        wrong = Finding("b1000-is-flair", _FLAIR, Severity.NOT_ASSESSABLE)
+    return [*found, wrong] if wrong else found
+
+
+_ADC = "b1000 is no diffusion-weighted image: fluid is bright on it, as on an ADC map or a T2-weighted image"
+_FLAIR = (
+    "b1000 is no diffusion-weighted image at b = 1000: fluid or fat look as on FLAIR, or the b-value is much higher"
+)
+
+
+def _looks_like_flair(view: NativeView) -> bool:
+    b0, b1000 = view.b0[view.core] - view.b0.min(), view.b1000[view.core] - view.b1000.min()
+    tissue, fluid = log_drops(b0, b1000)
+    if fluid > FLUID_LOG_DROP:
+        return True
+    # Images rescaled one by one (to 0-1, or to one maximum) no longer share a gain: their tissue drop says nothing.
+    highest = float(np.ptp(view.b0)), float(np.ptp(view.b1000))
+    one_gain = min(highest) >= SMALL_MAXIMUM and not np.isclose(*highest)
+    return one_gain and tissue < LOW_TISSUE_DROP and fluid > FLUID_LOG_DROP_MINOR
+
+
+def log_drops(b0: FloatArray, b1000: FloatArray) -> tuple[float, float]:
+    """ln(b0/b1000) of tissue, and that of the purest fluid less it.
+
+    Args:
+        b0, b1000: (n,) intensities of the same brain voxels, background at 0. The second number is free of their gains.
+    """
+    both = (b0 > 0) & (b1000 > 0)
+    if not both.any():
+        return 0.0, 0.0
+    drop = np.log(b0[both] / b1000[both])
+    tissue = float(np.median(drop))
+    return tissue, float(np.quantile(drop[brightest(b0[both])], PUREST)) - tissue
+
+
+def _b_value_findings(b_value: float | None) -> list[Finding]:
+    if b_value is None or abs(b_value - EXPECTED_B) <= B_TOLERANCE:
+        return []
+    severity = Severity.NOT_ASSESSABLE if abs(b_value - EXPECTED_B) > B_TOO_FAR else Severity.WARNING
+    return [Finding("b-value", f"b1000 was acquired at b = {b_value:g} s/mm^2, expected about 1000", severity)]
+
+
+def _ring_brightness(view: NativeView) -> float:
+    """How bright b1000 is around the brain, as a share of the brain; 0 where there is nothing around it."""
+    ring = _ring(view)
+    floor = float(view.b1000.min())
+    tissue = float(np.median(view.b1000[view.core])) - floor
+    if not ring.any() or tissue <= 0:
+        return 0.0
+    return float(np.quantile(view.b1000[ring], 0.95) - floor) / tissue
+
+
+def _ring(view: NativeView) -> BoolArray:
+    """Voxels beside the brain, in plane and in the slices that hold much of it."""
+    ring = np.zeros_like(view.brain)
+    for k in view.inner_slices():
+        distance = ndimage.distance_transform_edt(~view.brain[..., k], sampling=view.spacing_mm[:2])
+        ring[..., k] = (distance > RING_MM[0]) & (distance < RING_MM[1])
+    return ring

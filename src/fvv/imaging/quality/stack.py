@@ -1,0 +1,108 @@
+"""The slices: are they axial, all there, close enough, and at one place?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fvv.arrays import FloatArray
+from fvv.data import Finding, Severity
+from fvv.imaging.quality.view import NativeView
+
+FEWEST_SLICES = 7
+"""Fewer slices than the network looks at."""
+TOO_FEW_SLICES = 3
+"""A slice with neighbours on both sides is the least that can be called a stack."""
+THICK_OVER_THIN = 1.5
+"""The thickest voxel edge over the slice spacing: the images were not acquired axially."""
+LARGE_GAP_MM = 10.0
+"""Clinical diffusion has 3 to 6.5 mm from slice to slice; beyond 10 mm lesions fall between the slices."""
+USELESS_GAP_MM = 15.0
+CUT_SLICE_SHARE = 0.6
+"""Brain in the first or last slice over that in the largest: the stack ends inside the brain (clean: under 0.42)."""
+MOTION_MM = 1.5
+"""Median over slices of how far a slice's centre lies from the middle of its neighbours' (clean: under 0.75 mm)."""
+DROPOUT = 0.7
+"""A slice's median b1000 over that of its neighbours (clean: over 0.93)."""
+
+
+def stack_findings(view: NativeView) -> list[Finding]:
+    """Number, spacing and direction of the slices, missing ones, motion, signal drop-out."""
+    found = _number_findings(view) + _spacing_findings(view) + _blank_findings(view) + _end_findings(view)
+    inner = view.inner_slices()
+    if len(inner) >= 5 and np.array_equal(np.diff(inner), np.ones(len(inner) - 1)):
+        found += _motion_findings(view, inner) + _dropout_findings(view, inner)
+    return found
+
+
+def _number_findings(view: NativeView) -> list[Finding]:
+    n = view.brain.shape[2]
+    if n >= FEWEST_SLICES:
+        return []
+    severity = Severity.NOT_ASSESSABLE if n < TOO_FEW_SLICES else Severity.WARNING
+    return [Finding("few-slices", f"only {n} slices; the network looks at {FEWEST_SLICES}", severity)]
+
+
+def _spacing_findings(view: NativeView) -> list[Finding]:
+    dx, dy, dz = view.spacing_mm
+    if max(dx, dy) > THICK_OVER_THIN * dz:
+        message = f"not axial: voxels are thickest in plane ({dx:.1f} x {dy:.1f} mm, slices every {dz:.1f} mm)"
+        return [Finding("slice-axis", message, Severity.NOT_ASSESSABLE)]
+    if dz <= LARGE_GAP_MM:
+        return []
+    severity = Severity.NOT_ASSESSABLE if dz > USELESS_GAP_MM else Severity.WARNING
+    return [Finding("slice-gap", f"slices lie {dz:.1f} mm apart: lesions between them are not seen", severity)]
+
+
+def _blank_findings(view: NativeView) -> list[Finding]:
+    """Slices without an image between slices that hold brain."""
+    with_brain = np.flatnonzero(view.slice_areas())
+    between = range(int(with_brain[0]), int(with_brain[-1]) + 1)
+    blank = [k + 1 for k in between if any(np.ptp(image[..., k]) == 0 for image in (view.b0, view.b1000))]
+    if not blank:
+        return []
+    message = f"slices without an image inside the brain: {', '.join(map(str, blank))}"
+    return [Finding("missing-slices", message, Severity.NOT_ASSESSABLE)]
+
+
+def _end_findings(view: NativeView) -> list[Finding]:
+    areas = view.slice_areas()
+    found = []
+    for end, area in (("bottom", areas[0]), ("top", areas[-1])):
+        if area > CUT_SLICE_SHARE * areas.max():
+            message = f"the slices end inside the brain: the {end} one holds {area / areas.max():.0%} of the largest"
+            found.append(Finding("brain-cut-by-slices", message, Severity.WARNING))
+    return found
+
+
+def _motion_findings(view: NativeView, inner: list[int]) -> list[Finding]:
+    typical = max(_typical_jump_mm(image, view, inner) for image in (view.b0, view.b1000))
+    if typical <= MOTION_MM:
+        return []
+    message = f"motion between slices: neighbours are displaced by {typical:.1f} mm (median)"
+    return [Finding("motion", message, Severity.WARNING)]
+
+
+def _typical_jump_mm(image: FloatArray, view: NativeView, inner: list[int]) -> float:
+    """How far a slice's head lies from the middle of its neighbours', median over slices.
+
+    The head's centre is that of its intensities, cut off at the tissue's so that no lesion pulls it. The brain mask
+    would not do: its median filter joins neighbouring slices.
+    """
+    tissue = float(np.median(image[view.core]) - image.min())
+    head = np.clip(image[..., inner] - image.min(), 0.3 * tissue, tissue) - 0.3 * tissue
+    weight = np.maximum(head.sum(axis=(0, 1)), 1e-12)
+    along_i = (head.sum(axis=1) * np.arange(head.shape[0])[:, None]).sum(axis=0) * view.spacing_mm[0] / weight
+    along_j = (head.sum(axis=0) * np.arange(head.shape[1])[:, None]).sum(axis=0) * view.spacing_mm[1] / weight
+    jumps = [np.abs(centre[1:-1] - (centre[:-2] + centre[2:]) / 2) for centre in (along_i, along_j)]
+    return float(np.median(np.maximum(*jumps)))
+
+
+def _dropout_findings(view: NativeView, inner: list[int]) -> list[Finding]:
+    floor = float(view.b1000.min())
+    level = np.array([np.median(view.b1000[..., k][view.brain[..., k]]) - floor for k in inner])
+    relative = level[1:-1] / np.maximum((level[:-2] + level[2:]) / 2, 1e-12)
+    dark = [inner[place + 1] + 1 for place in np.flatnonzero(relative < DROPOUT)]
+    if not dark:
+        return []
+    message = f"b1000 loses signal in slices {', '.join(map(str, dark))}: motion, or a failed excitation"
+    return [Finding("signal-dropout", message, Severity.WARNING)]

@@ -1,0 +1,251 @@
+"""Every fault that quality control is there for, put into a simulated patient; and clean patients, who have none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fvv.config import PROFILES, PreprocessConfig
+from fvv.data import Case, Severity, Volume
+from fvv.errors import MaskError
+from fvv.imaging.preprocess import preprocess_case
+from fvv.imaging.quality import assess_quality
+from fvv.imaging.quality.signal import without_gaps
+from fvv.imaging.quality.usual import unusual_findings, usual_features, usual_range
+from fvv.io.case import read_case
+
+BOUNDS = (400.0, 2500.0)
+# A coarser working grid: the checks look at native voxels, and it takes a quarter of the time.
+ROBUST = PROFILES["robust-v1"].model_copy(update={"grid_size": 128})
+REFERENCE = PROFILES["reference-v1"].model_copy(update={"grid_size": 128})
+NUMBER = 6
+CLEAN = (50, 68, 6, 32, 76, 18, 9, 30, 43, 42, 10, 79, 78, 7, 51, 24, 20, 23, 55, 15)
+"""The 20 patients of the first 80 with the fewest voxels, from all three sites."""
+
+Simulated = Callable[[int], Any]
+Codes = dict[str, Severity]
+
+
+def case_of(simulated: Simulated, number: int = NUMBER) -> Case:
+    made = simulated(number)
+    return Case("p", Volume(made.b0.astype(float), made.affine), Volume(made.b1000.astype(float), made.affine))
+
+
+def codes(case: Case, profile: Any = ROBUST) -> Codes:
+    whole, not_finite = without_gaps(case)
+    prepared = preprocess_case(whole, profile)
+    findings = assess_quality(whole, prepared, brain_volume_bounds_ml=BOUNDS, not_finite=not_finite)
+    return {finding.code: finding.severity for finding in findings}
+
+
+def changed(case: Case, change: Callable[[np.ndarray], np.ndarray], *names: str) -> Case:
+    """The case with an array function applied to b0, b1000 or, by default, both."""
+    new = {}
+    for name in names or ("b0", "b1000"):
+        volume = getattr(case, name)
+        new[name] = Volume(change(volume.array.copy()), volume.affine)
+    return replace(case, **new)
+
+
+@pytest.mark.parametrize("number", CLEAN)
+def test_clean_patients_are_assessable(simulated: Simulated, number: int) -> None:
+    found = codes(case_of(simulated, number))
+    assert Severity.NOT_ASSESSABLE not in found.values(), found
+    assert len(found) <= 1
+
+
+@pytest.mark.golden
+def test_the_real_patient_is_clean(golden: Any) -> None:
+    case = read_case(golden / "cases" / "S01_256x256x30", PreprocessConfig(), labelled=False)
+    assert codes(case) == {}
+    assert codes(case, REFERENCE) == {}
+
+
+@pytest.mark.parametrize("number", [NUMBER, 7, 9, 43])
+class TestWrongContrast:
+    def test_swapped(self, simulated: Simulated, number: int) -> None:
+        case = case_of(simulated, number)
+        assert codes(replace(case, b0=case.b1000, b1000=case.b0))["swapped"] is Severity.NOT_ASSESSABLE
+
+    def test_adc_map_in_place_of_b1000(self, simulated: Simulated, number: int) -> None:
+        case = case_of(simulated, number)
+        with np.errstate(all="ignore"):
+            adc = np.log(case.b0.array / case.b1000.array) * 1000
+        adc = np.clip(np.nan_to_num(adc, nan=0.0, posinf=0.0, neginf=0.0), 0, 4000)
+        assert codes(replace(case, b1000=Volume(adc, case.b0.affine)))["b1000-is-adc"] is Severity.NOT_ASSESSABLE
+
+    def test_flair_in_place_of_b1000(self, simulated: Simulated, number: int) -> None:
+        case = case_of(simulated, number)
+        flair = Volume(simulated(number).flair.astype(float), case.b0.affine)
+        assert codes(replace(case, b1000=flair))["b1000-is-flair"] is Severity.NOT_ASSESSABLE
+
+
+def test_flair_with_bright_scalp(simulated: Simulated) -> None:
+    made, case = simulated(18), case_of(simulated, 18)
+    flair = made.flair.astype(float)
+    scalp = (case.b0.array > 0.1 * np.median(case.b0.array[made.brain])) & ~made.brain
+    flair[scalp] = 1.2 * np.median(flair[made.brain])
+    assert "b1000-is-flair" in codes(replace(case, b1000=Volume(flair, made.affine)))
+
+
+def test_the_same_image_twice(simulated: Simulated) -> None:
+    case = case_of(simulated)
+    assert codes(replace(case, b1000=case.b0))["same-image"] is Severity.NOT_ASSESSABLE
+
+
+@pytest.mark.parametrize(
+    ("b_value", "expected"),
+    [(None, None), (1000, None), (900, None), (800, Severity.WARNING), (2000, Severity.NOT_ASSESSABLE)],
+)
+def test_b_value(simulated: Simulated, b_value: float | None, expected: Severity | None) -> None:
+    assert codes(replace(case_of(simulated), b_value=b_value)).get("b-value") is expected
+
+
+def test_few_grey_levels(simulated: Simulated) -> None:
+    coarse = changed(case_of(simulated), lambda image: np.round(image / image.max() * 24), "b1000")
+    assert codes(coarse)["intensity-range"] is Severity.NOT_ASSESSABLE
+
+
+def test_saturated(simulated: Simulated) -> None:
+    made = simulated(NUMBER)
+    top = np.quantile(made.b0[made.brain], 0.95)
+    assert codes(changed(case_of(simulated), lambda image: np.minimum(image, top), "b0"))["intensity-range"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_not_finite_inside_the_brain(simulated: Simulated, bad: float) -> None:
+    lesion = np.argwhere(simulated(NUMBER).brain)[::200]
+
+    def spoil(image: np.ndarray) -> np.ndarray:
+        image[tuple(lesion.T)] = bad
+        return image
+
+    assert codes(changed(case_of(simulated), spoil, "b1000"))["not-finite"] is Severity.NOT_ASSESSABLE
+
+
+def test_not_finite_background_is_only_warned_about(simulated: Simulated) -> None:
+    case, corner = case_of(simulated), np.s_[:5, :5]
+
+    def spoil(image: np.ndarray) -> np.ndarray:
+        image[corner] = np.nan
+        return image
+
+    assert codes(changed(case, spoil)) == {"not-finite": Severity.WARNING}
+
+
+def test_nothing_finite_at_all(simulated: Simulated) -> None:
+    with pytest.raises(MaskError, match="no finite number"):
+        without_gaps(changed(case_of(simulated), lambda image: np.full_like(image, np.nan), "b0"))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.45, 0.55), (0.0, 1.0)])
+def test_brain_volume(simulated: Simulated, low: float, high: float) -> None:
+    """A mask of a tenth of the slice, and one of the whole field of view."""
+    case = case_of(simulated, 9)
+    n = case.b0.array.shape[0]
+    mask = np.zeros(case.b0.array.shape, dtype=bool)
+    mask[int(low * n) : int(high * n)] = True
+    mask &= simulated(9).brain if low else True
+    found = codes(replace(case, mask=Volume(mask, case.b0.affine)))
+    assert found["brain-volume"] is Severity.NOT_ASSESSABLE
+
+
+def test_mask_collapsed_on_the_lesion(simulated: Simulated) -> None:
+    made = simulated(NUMBER)
+    bright = changed(case_of(simulated), lambda image: np.where(made.stroke, 10 * image, image), "b1000")
+    assert codes(bright, REFERENCE)["mask-on-lesion"] is Severity.NOT_ASSESSABLE
+    assert "mask-on-lesion" not in codes(bright, ROBUST)
+
+
+def test_brain_cut_by_the_working_grid(simulated: Simulated) -> None:
+    beside = changed(case_of(simulated), lambda image: np.pad(image, ((0, 96), (0, 0), (0, 0))))
+    assert codes(beside)["brain-cut"] is Severity.WARNING
+
+
+def test_brain_cut_by_the_field_of_view(simulated: Simulated) -> None:
+    where = np.flatnonzero(simulated(NUMBER).brain.any(axis=(1, 2)))
+    cut = changed(case_of(simulated), lambda image: image[where[0] + 15 :])
+    assert codes(cut)["brain-at-edge"] is Severity.WARNING
+
+
+@pytest.mark.parametrize(("n", "expected"), [(5, Severity.WARNING), (2, Severity.NOT_ASSESSABLE)])
+def test_few_slices(simulated: Simulated, n: int, expected: Severity) -> None:
+    assert codes(changed(case_of(simulated), lambda image: image[:, :, 12 : 12 + n]))["few-slices"] is expected
+
+
+def test_stack_that_ends_inside_the_brain(simulated: Simulated) -> None:
+    found = codes(changed(case_of(simulated), lambda image: image[:, :, 8:16]))
+    assert found["brain-cut-by-slices"] is Severity.WARNING
+
+
+@pytest.mark.parametrize("value", [0.0, 300.0])
+def test_missing_slices(simulated: Simulated, value: float) -> None:
+    def lose(image: np.ndarray) -> np.ndarray:
+        image[:, :, 13:15] = value
+        return image
+
+    # A user's mask spans them; ours, being of one piece, may end below.
+    case = changed(case_of(simulated), lose, "b1000")
+    case = replace(case, mask=Volume(simulated(NUMBER).brain, case.b0.affine))
+    assert codes(case)["missing-slices"] is Severity.NOT_ASSESSABLE
+
+
+@pytest.mark.parametrize(("every", "expected"), [(2, Severity.WARNING), (4, Severity.NOT_ASSESSABLE)])
+def test_large_gaps(simulated: Simulated, every: int, expected: Severity) -> None:
+    case = case_of(simulated)
+    affine = case.b0.affine @ np.diag([1.0, 1.0, every, 1.0])
+    thinned = replace(
+        case, b0=Volume(case.b0.array[..., ::every], affine), b1000=Volume(case.b1000.array[..., ::every], affine)
+    )
+    assert codes(thinned)["slice-gap"] is expected
+
+
+def test_slices_along_another_axis(simulated: Simulated) -> None:
+    """The header calls the axial slices coronal."""
+    case = case_of(simulated)
+    affine = np.diag([*case.b0.spacing_mm, 1.0])[[0, 2, 1, 3]]
+    wrong = replace(case, b0=Volume(case.b0.array, affine), b1000=Volume(case.b1000.array, affine))
+    assert codes(wrong)["slice-axis"] is Severity.NOT_ASSESSABLE
+
+
+def test_motion_between_slices(simulated: Simulated) -> None:
+    voxels = round(5 / case_of(simulated).b0.spacing_mm[0])
+
+    def move(image: np.ndarray) -> np.ndarray:
+        image[:, :, ::2] = np.roll(image[:, :, ::2], voxels, axis=0)
+        return image
+
+    assert codes(changed(case_of(simulated), move))["motion"] is Severity.WARNING
+
+
+def test_signal_dropout(simulated: Simulated) -> None:
+    def darken(image: np.ndarray) -> np.ndarray:
+        image[:, :, 14] *= 0.5
+        return image
+
+    assert codes(changed(case_of(simulated), darken, "b1000"))["signal-dropout"] is Severity.WARNING
+
+
+def test_noise(simulated: Simulated, rng: np.random.Generator) -> None:
+    tissue = np.median(simulated(NUMBER).b1000[simulated(NUMBER).brain])
+
+    def spoil(image: np.ndarray) -> np.ndarray:
+        return np.abs(image + rng.normal(0, 0.25 * tissue, image.shape))
+
+    assert codes(changed(case_of(simulated), spoil, "b1000"))["noise"] is Severity.WARNING
+
+
+def test_unlike_the_training_cohort(simulated: Simulated) -> None:
+    cohort = [preprocess_case(case_of(simulated, number), ROBUST) for number in (9, 18, 50)]
+    known = usual_range(usual_features(prepared) for prepared in cohort)
+    for prepared in cohort:
+        assert unusual_findings(prepared, known) == []
+        assert unusual_findings(prepared, {}) == []
+    odd = replace(cohort[0], b0=cohort[0].b0 * 2)
+    (finding, *_) = unusual_findings(odd, known)
+    assert (finding.code, finding.severity) == ("unlike-training", Severity.WARNING)
+    assert "on b0" in finding.message
