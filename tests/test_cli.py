@@ -155,7 +155,7 @@ def test_predict_refuses_two_folders(calls: Calls) -> None:
     assert stop.value.code == 2
 
 
-@pytest.mark.parametrize(("favorite", "device"), [("GPU", "auto"), ("CPU", "cpu"), ("cpu", "cpu")])
+@pytest.mark.parametrize(("favorite", "device"), [("GPU", "gpu"), ("CPU", "cpu"), ("cpu", "cpu")])
 def test_predict_device(favorite: str, device: str, calls: Calls) -> None:
     main(["predict", "-f", favorite])
     assert calls.seen["predict"]["config"].device == device

@@ -199,7 +199,9 @@ def _convert_options(verb: argparse.ArgumentParser) -> None:
         help="checkpoint to take for a fold, in place of its best by validation score; may be repeated",
     )
     add_path(verb, "--models-file", meaning="YAML file of such choices, fold: checkpoint")
-    add_path(verb, "-i", "--input", default="saved_models", meaning="folder of checkpoints")
+    add_path(verb, "-i", "--input", default="saved_models", meaning="folder of checkpoints, or one checkpoint")
+    add_setting(verb, "--int8", key="convert.int8", meaning="write each model in 8 bits too, with its loss")
+    add_setting(verb, "--fused", key="convert.fused", meaning="write all folds as one graph too")
     add_path(verb, "--store", default="preprocessed_data", meaning="store that gives the slabs to check on")
     add_path(verb, "-o", "--output", default="saved_models_ONNX", meaning="folder for the models")
 
@@ -215,6 +217,19 @@ def _convert(options: argparse.Namespace, config: Config) -> StageResult:
     )
 
 
+def _doctor_options(verb: argparse.ArgumentParser) -> None:
+    """Check that the models say here what they said where they were converted, and how fast."""
+    add_path(verb, "-m", "--models", default="saved_models_ONNX", meaning="folder of ONNX models")
+    add_setting(verb, "--device", key="doctor.device", meaning="where to compute: auto, gpu, cpu, cuda ...")
+    add_setting(verb, "--threads", key="doctor.threads", meaning="0: one per core")
+
+
+def _doctor(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.stages.doctor import doctor  # noqa: PLC0415
+
+    return doctor(options.models, config.doctor)
+
+
 def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     """Stage 4: test every patient with the model of the fold that never saw them."""
     add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store of prepared patients")
@@ -223,6 +238,7 @@ def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     add_setting(
         verb, "--cutoff", key="evaluate.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely"
     )
+    add_setting(verb, "--precision", key="evaluate.precision", meaning="weights of the models")
     add_overwrite(verb)
 
 
@@ -244,7 +260,7 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
         "--favorite",
         type=str.upper,
         choices=sorted(_DEVICES),
-        help="where to compute; GPU falls back to the CPU where there is none (default: GPU)",
+        help="where to compute; GPU falls back to the CPU, with a warning (default: a GPU where there is one)",
     )
     add_setting(verb, "--cutoff", key="predict.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
     add_preparation_settings(verb, "predict")
@@ -252,11 +268,15 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
     add_setting(
         verb, "--b1000-index", key="predict.preprocess.b1000_index", meaning="volume of a 4D b1000 file, from 0"
     )
+    add_setting(verb, "--device", key="predict.device", meaning="where to compute, by name: auto, gpu, cpu, cuda ...")
     add_setting(verb, "--threads", key="predict.threads", meaning="0: one per core")
+    add_setting(verb, "--precision", key="predict.precision", meaning="weights of the models")
+    add_setting(verb, "--folds", key="predict.folds", meaning="fuse only the first so many models; 0: all")
+    add_setting(verb, "--fast", key="predict.fast", meaning="at most 3 models, in 8 bits where there are such")
     add_setting(verb, "--overwrite", key="predict.overwrite", meaning="replace results that are already there")
 
 
-_DEVICES = {"GPU": "auto", "CPU": "cpu"}
+_DEVICES = {"GPU": "gpu", "CPU": "cpu"}
 
 
 def _predict(options: argparse.Namespace, config: Config) -> StageResult:
@@ -287,6 +307,7 @@ _VERBS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[.
     "prepare": (_prepare_options, _prepare),
     "train": (_train_options, _train),
     "convert": (_convert_options, _convert),
+    "doctor": (_doctor_options, _doctor),
     "evaluate": (_evaluate_options, _evaluate),
     "predict": (_predict_options, _predict),
     "demo": (_demo_options, _demo),

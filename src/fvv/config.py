@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -220,6 +221,24 @@ class ConvertConfig(_Settings):
     """Patients of each fold's test part on which onnxruntime is compared with PyTorch, whole volumes."""
     logit_tolerance: float = Field(1e-3, gt=0)
     """Largest logit difference accepted; float32 rounding gives about 1e-5."""
+    int8: bool = False
+    """Write each model in 8 bits too: about half the time, for a loss that is measured."""
+    calibration_patients: int = Field(8, ge=1)
+    """Training patients of the fold whose activations set the 8-bit scales."""
+    int8_check_patients: int = Field(6, ge=1)
+    """Patients of the fold's test part on which INT8 is compared with float32, whole volumes."""
+    minimum_int8_dice: float = Field(0.98, ge=0, le=1)
+    """Lowest Dice accepted between the strokes that INT8 and float32 mark, those patients' voxels together."""
+    fused: bool = False
+    """Write all folds as one graph too, which `predict` then prefers: one file to open."""
+
+
+class DoctorConfig(_Settings):
+    """A bundle's check on the machine that is to use it."""
+
+    device: str = "auto"
+    threads: int = Field(0, ge=0)
+    """onnxruntime threads; 0: one per core."""
 
 
 class DecisionConfig(_Settings):
@@ -254,9 +273,12 @@ class EvaluateConfig(_Settings):
     viewer_patients: int = Field(24, ge=0)
     """Patients in the page's scrollable viewer, 0.2 to 0.6 MB each; of more, some from the lowest to the highest stroke
     Dice are taken."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"
+    """As in predict."""
     threads: int = Field(0, ge=0)
     """onnxruntime threads; 0: one per core."""
+    precision: Precision = "fp32"
+    """int8: test the bundle's 8-bit models."""
     chunk_slices: int = Field(32, ge=1)
     """Slices run through the network at once: bounds memory, changes no number."""
 
@@ -266,11 +288,18 @@ class PredictConfig(_Settings):
 
     preprocess: PreprocessConfig = PreprocessConfig()
     decision: DecisionConfig = DecisionConfig()
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"
+    """auto: CUDA where onnxruntime offers it, else the CPU; gpu: the same, with a warning; any other name (cpu, cuda,
+    tensorrt, openvino, coreml ...) must be there."""
     threads: int = Field(0, ge=0)
+    """onnxruntime threads; 0: one per core."""
+    precision: Precision = "fp32"
+    """int8: the bundle's 8-bit models."""
+    folds: int = Field(0, ge=0)
+    """Fuse only the first so many models; 0: all."""
+    fast: bool = False
+    """At most 3 models, in 8 bits where the bundle has them."""
     overwrite: bool = False
-    chunk_slices: int = Field(32, ge=1)
-    """Slices run through the network at once: bounds memory, changes no number."""
 
 
 class Config(_Settings):
@@ -280,6 +309,7 @@ class Config(_Settings):
     prepare: PrepareConfig = PrepareConfig()
     train: TrainConfig = TrainConfig()
     convert: ConvertConfig = ConvertConfig()
+    doctor: DoctorConfig = DoctorConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     predict: PredictConfig = PredictConfig()
 
@@ -298,7 +328,7 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
     if path is not None:
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
             raise ConfigError(f"cannot read settings: {' '.join(str(error).split())}", file=path) from error
         if not isinstance(content, dict):
             raise ConfigError("expected a mapping of sections", file=path, hint="see configs/default.yaml")
@@ -317,5 +347,6 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
         where = ".".join(str(part) for part in first["loc"])
         more = f" and {error.error_count() - 1} more" if error.error_count() > 1 else ""
         unknown = first["type"] == "extra_forbidden"
-        what = "no such setting" if unknown else f"{first['msg']}, got {first.get('input')!r}"
+        # reprlib: a few lines of YAML can stand for a value of gigabytes.
+        what = "no such setting" if unknown else f"{first['msg']}, got {reprlib.repr(first.get('input'))[:100]}"
         raise ConfigError(f"{where}: {what}{more}", file=path) from error

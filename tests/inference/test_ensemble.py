@@ -3,15 +3,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from builders import prepared_case, write_onnx
-from fvv.config import PROFILES
+from fvv.config import PROFILES, PredictConfig
 from fvv.errors import ModelError
 from fvv.imaging.slabs import network_input
-from fvv.inference.ensemble import OnnxEnsemble
+from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
+from fvv.inference.providers import confirm_provider
 from fvv.inference.segment import segment_case
+from fvv.io.bundle import BundleManifest, ModelBundle, ModelEntry, QuantisedModel, file_sha256, write_manifest
+from fvv.training.graphs import fuse
 
 PROFILE = PROFILES["robust-v1"]
 
@@ -87,10 +91,87 @@ def test_a_model_of_another_shape(tmp_path: Path) -> None:
         OnnxEnsemble([file], PROFILE)
 
 
-def test_a_gpu_asked_for_must_be_there(tmp_path: Path) -> None:
+def test_a_device_asked_for_by_name_must_be_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = write_onnx(tmp_path / "m.onnx")
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this machine has one")
-    with pytest.raises(ModelError, match="a GPU was asked for"):
+    with pytest.raises(ModelError, match=r"'cuda' was asked for; this onnxruntime offers .*cpu"):
         OnnxEnsemble([file], PROFILE, device="cuda")
     assert OnnxEnsemble([file], PROFILE, device="auto").provider == "CPUExecutionProvider"
+    assert not caplog.records
+    assert OnnxEnsemble([file], PROFILE, device="gpu").provider == "CPUExecutionProvider"
+    assert "running on the CPU" in caplog.text
+
+
+def test_a_provider_that_could_not_start_is_an_error_only_where_it_was_named(caplog: pytest.LogCaptureFixture) -> None:
+    wanted = [("CUDAExecutionProvider", {}), ("CPUExecutionProvider", {})]
+    with pytest.raises(ModelError, match="could not start"):
+        confirm_provider("cuda", wanted, "CPUExecutionProvider")
+    confirm_provider("auto", wanted, "CPUExecutionProvider")
+    assert "CUDAExecutionProvider could not start; running on CPUExecutionProvider" in caplog.text
+
+
+def bundle_of(folder: Path, said: list[dict[str, str]], *, int8: bool = False) -> ModelBundle:
+    """A bundle of folds 0, 1 ... whose files say the given things of themselves."""
+    entries = []
+    for fold, metadata in enumerate(said):
+        file = write_onnx(folder / f"model{fold + 1}.onnx", biases=(1.5, -2.0, -1.2 - fold))
+        model = onnx.load(file)
+        onnx.helper.set_model_props(model, metadata)
+        onnx.save(model, file)
+        sha256 = file_sha256(file)
+        small = QuantisedModel(file=file.name, sha256=sha256, calibrated_on=(), checks={}) if int8 else None
+        entries.append(ModelEntry(file=file.name, sha256=sha256, fold=fold, run_id="r", int8=small))
+    manifest = BundleManifest(software="x", run_name="r", profile=PROFILE, channels=(), models=tuple(entries))
+    write_manifest(folder, manifest)
+    return ModelBundle.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("said", "match"),
+    [
+        ({"fold": "1"}, "the file says fold 1, the bundle says 0"),
+        ({"fold": "0", "run_id": "q"}, "says run_id q"),
+        ({"profile_sha256": "0" * 64}, "says profile_sha256"),
+    ],
+)
+def test_a_file_that_is_another_model_than_the_bundle_says(tmp_path: Path, said: dict[str, str], match: str) -> None:
+    bundle = bundle_of(tmp_path, [said])
+    with pytest.raises(ModelError, match=match):
+        OnnxEnsemble.from_bundle(bundle, device="cpu")
+
+
+def test_a_file_that_is_what_the_bundle_says(tmp_path: Path) -> None:
+    bundle = bundle_of(tmp_path, [{"fold": "0", "run_id": "r", "profile_sha256": PROFILE.sha256}, {}])
+    assert len(OnnxEnsemble.from_bundle(bundle, device="cpu")) == 2
+
+
+def test_a_budget_opens_a_part_of_the_ensemble(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    bundle = bundle_of(tmp_path, [{}] * 4, int8=True)
+    assert len(open_ensemble(bundle, PredictConfig(device="cpu"))) == 4
+    assert "4 of 4 models in fp32 on CPU" in caplog.text
+    assert len(open_ensemble(bundle, PredictConfig(device="cpu", folds=2))) == 2
+    assert "not measured" in caplog.text
+    assert len(open_ensemble(bundle, PredictConfig(device="cpu", fast=True))) == 3
+    assert "3 of 4 models in int8" in caplog.text
+    with pytest.raises(ModelError, match="5 folds asked for, the bundle has 4"):
+        open_ensemble(bundle, PredictConfig(device="cpu", folds=5))
+
+
+def test_int8_where_there_is_none(tmp_path: Path) -> None:
+    bundle = bundle_of(tmp_path, [{}])
+    with pytest.raises(ModelError, match=r"model1\.onnx has no int8 form.*convert again with --int8"):
+        open_ensemble(bundle, PredictConfig(device="cpu", precision="int8"))
+    assert len(open_ensemble(bundle, PredictConfig(device="cpu", fast=True))) == 1
+
+
+def test_several_models_in_one_graph(tmp_path: Path, rng: np.random.Generator) -> None:
+    files = [write_onnx(tmp_path / f"{n}.onnx", biases=(1.5, -2.0, -float(n)), context_weight=0.1) for n in range(3)]
+    fuse(files, tmp_path / "fused.onnx")
+    padded = network_input(prepared_case(rng, slices=5), 3)
+    one_by_one = OnnxEnsemble(files, PROFILE, device="cpu", chunk_slices=2)
+    fused = OnnxEnsemble([tmp_path / "fused.onnx"], PROFILE, device="cpu", chunk_slices=2)
+    assert len(fused) == len(one_by_one) == 3
+    np.testing.assert_allclose(fused.logits(padded), one_by_one.logits(padded), atol=1e-5)
+    np.testing.assert_array_equal(fused.masks(padded), one_by_one.masks(padded))

@@ -10,7 +10,7 @@ from builders import prepared_case, write_onnx
 from fvv.config import PROFILES
 from fvv.data import Finding, Participant, Severity
 from fvv.errors import ModelError, StoreError
-from fvv.io.bundle import BundleManifest, ModelBundle, ModelEntry, file_sha256, write_manifest
+from fvv.io.bundle import BundleFile, BundleManifest, ModelBundle, ModelEntry, file_sha256, write_manifest
 from fvv.io.store import CaseStore
 
 PROFILE = PROFILES["robust-v1"]
@@ -123,12 +123,23 @@ def test_one_changed_byte_is_refused(bundle: Path) -> None:
         (("model1.onnx", "../model1.onnx"), "outside the bundle"),
         (("model1.onnx", "model9.onnx"), "missing from the bundle"),
         (('"run_name"', '"run_nam"'), "run_nam"),
+        (('"fold": 1', '"fold": 0'), r"folds \[0, 0\]"),
     ],
 )
 def test_a_bundle_that_does_not_fit_is_refused(bundle: Path, change: tuple[str, str], match: str) -> None:
     file = bundle / "bundle.json"
     file.write_text(file.read_text().replace(*change))
     with pytest.raises(ModelError, match=match):
+        ModelBundle.open(bundle)
+
+
+def test_every_file_the_bundle_names_is_checked(bundle: Path) -> None:
+    (bundle / "golden.npz").write_bytes(b"1")
+    golden = BundleFile(file="golden.npz", sha256=file_sha256(bundle / "golden.npz"))
+    write_manifest(bundle, ModelBundle.open(bundle).manifest.model_copy(update={"golden": golden}))
+    ModelBundle.open(bundle)
+    (bundle / "golden.npz").write_bytes(b"2")
+    with pytest.raises(ModelError, match=r"golden\.npz: changed since it was converted"):
         ModelBundle.open(bundle)
 
 

@@ -1,6 +1,7 @@
 """Conversion: the bundle agrees with PyTorch, keeps the published contract and never mixes runs."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -8,13 +9,16 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from fvv.config import ConvertConfig
+from fvv.config import ConvertConfig, DoctorConfig
 from fvv.data import Role, hashed_ids
 from fvv.errors import ModelError, OutputExistsError
 from fvv.imaging.slabs import network_input
+from fvv.inference.ensemble import OnnxEnsemble
+from fvv.inference.proof import compare_forms
 from fvv.io.bundle import ModelBundle
 from fvv.io.store import CaseStore
 from fvv.stages.convert import DIFFERENCE, SLAB_DIFFERENCE, convert
+from fvv.stages.doctor import doctor
 from fvv.stages.train import train_all_folds, train_fold
 from fvv.training.checkpoint import read_checkpoint
 from store_builders import PROFILE, TINY, write_store
@@ -84,6 +88,46 @@ def test_published_contract_and_whole_volume_give_the_same_numbers(converted, ba
     with torch.inference_mode():
         expected = network(torch.from_numpy(slabs))[:, :, 0]
     np.testing.assert_allclose(by_slab, expected.numpy(), atol=1e-4, rtol=0)
+
+
+def test_one_checkpoint_makes_a_bundle_of_one_model(base, tmp_path):
+    checkpoint = base / "saved_models" / "tiny" / "fold_1" / "best.ckpt"
+    result = convert(checkpoint, base / "store", tmp_path / "onnx", CONFIG, name="another")
+    assert [(model.file, model.fold) for model in result.models] == [("model2.onnx", 1)]
+    assert len(OnnxEnsemble.from_bundle(ModelBundle.open(tmp_path / "onnx"), device="cpu")) == 1
+    with pytest.raises(ModelError, match="others chosen beside it"):
+        convert(checkpoint, base / "store", tmp_path / "onnx", CONFIG, name="another", chosen={0: checkpoint})
+
+
+def test_every_form_of_a_model_is_compared_and_recorded(base, tmp_path):
+    config = CONFIG.model_copy(update={"int8": True, "fused": True, "calibration_patients": 2, "minimum_int8_dice": 0})
+    result = convert(base / "saved_models", base / "store", tmp_path / "onnx", config, name="tiny")
+    bundle = ModelBundle.open(tmp_path / "onnx")
+    store = CaseStore.open(base / "store")
+    for model in bundle.models:
+        assert 0 < model.int8.checks[DIFFERENCE] < 1
+        assert model.int8.checks["sign_flips"] < 0.01 * model.int8.checks["voxels"]
+        assert model.int8.file in result.summary()
+        trained = store.folds.participants(model.fold, Role.TRAIN)
+        images = set(hashed_ids(store.record(patient).image_sha256 for patient in trained))
+        assert set(model.int8.calibrated_on) <= images
+    assert set(bundle.manifest.fused) == {"fp32", "int8"}
+    padded = network_input(store.read(store.participants[1]), 3)
+    fused = OnnxEnsemble.from_bundle(bundle, device="cpu")
+    alone = OnnxEnsemble.from_bundle(bundle, bundle.models[1:], device="cpu")
+    np.testing.assert_allclose(fused.logits(padded)[1], alone.logits(padded)[0], atol=1e-4)
+    assert doctor(tmp_path / "onnx", DoctorConfig(device="cpu")).failures == ()
+
+
+def test_int8_that_marks_other_strokes_leaves_no_bundle(base, tmp_path, monkeypatch):
+    def apart(*forms, **options):
+        return replace(compare_forms(*forms, **options), stroke_dice=0.5)
+
+    monkeypatch.setattr("fvv.stages.convert.compare_forms", apart)
+    config = CONFIG.model_copy(update={"int8": True})
+    with pytest.raises(ModelError, match=r"INT8 and float32 agree with Dice 0\.5"):
+        convert(base / "saved_models", base / "store", tmp_path / "onnx", config, name="tiny")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_checkpoint_of_the_users_choice_is_taken(base, tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fvv.config import PROFILES, PreprocessingProfile
+from fvv.config import PROFILES, Precision, PreprocessingProfile
 from fvv.errors import ModelError
 from fvv.io.atomic import write_text
 
@@ -27,7 +27,26 @@ class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ModelEntry(_Entry):
+class BundleFile(_Entry):
+    """A file of the bundle and its hash."""
+
+    file: str
+    sha256: str
+
+
+class QuantisedModel(BundleFile):
+    """The INT8 form of a model.
+
+    Attributes:
+        calibrated_on: hashed images that showed the range of its activations; training images of its fold.
+        checks: how it compared with float32 on patients it was not calibrated on.
+    """
+
+    calibrated_on: tuple[str, ...]
+    checks: dict[str, float]
+
+
+class ModelEntry(BundleFile):
     """One model of a bundle.
 
     Attributes:
@@ -37,16 +56,37 @@ class ModelEntry(_Entry):
         run_id, epoch, score: where the weights come from.
         trained_on: hashed persons and images it was trained or selected on (`fvv.data.hashed_ids`).
         checks: how onnxruntime compared with PyTorch.
+        int8: the same model in 8 bits, where conversion was asked for it.
     """
 
-    file: str
-    sha256: str
     fold: int | None = None
     run_id: str = ""
     epoch: int | None = None
     score: float | None = None
     trained_on: tuple[str, ...] = ()
     checks: dict[str, float] = {}
+    int8: QuantisedModel | None = None
+
+
+class Budget(_Entry):
+    """What a part of the ensemble, or 8 bits, costs; measured on patients that no model has seen.
+
+    Attributes:
+        folds: models fused.
+        precision: of the weights.
+        patients: how many were measured.
+        stroke_dice, flair_visible_dice: mean over patients, against what was drawn.
+        fvv_error_ml: mean absolute difference from the drawn FVV.
+        decisions_changed: patients whose decision is another than the whole ensemble's in float32.
+    """
+
+    folds: int
+    precision: Precision
+    patients: int
+    stroke_dice: float
+    flair_visible_dice: float
+    fvv_error_ml: float
+    decisions_changed: int
 
 
 class Calibration(_Entry):
@@ -77,8 +117,17 @@ class BundleManifest(_Entry):
     cutoff_ml: float | None = None
     """The bundle's own cut-off, where one was found; else the caller's."""
     calibration: Calibration | None = None
-    """Where an evaluation was asked to calibrate P(mismatch)."""
+    """From FVV to the probability of a mismatch, fitted out of fold; None: no probability is given."""
+    intensity_range: dict[str, tuple[float, float]] = {}
+    """Lowest and highest value in the training cohort of each feature of `fvv.imaging.quality.usual`; a new patient
+    far outside is warned about. Empty: unknown."""
     models: tuple[ModelEntry, ...]
+    golden: BundleFile | None = None
+    """A small input and what each model made of it where it was converted (see `fvv doctor`)."""
+    fused: dict[Precision, BundleFile] = {}
+    """All models in one graph, where conversion was asked for it."""
+    budgets: tuple[Budget, ...] = ()
+    """What `--folds`, `--fast` and INT8 cost, where it was measured."""
 
 
 class ModelBundle:
@@ -98,9 +147,46 @@ class ModelBundle:
         """The models, in file order."""
         return self.manifest.models
 
-    def file(self, model: ModelEntry) -> Path:
-        """Path of a model's ONNX file."""
-        return self.path / model.file
+    def file(self, model: ModelEntry, precision: Precision = "fp32") -> Path:
+        """Path of a model's ONNX file.
+
+        Raises:
+            ModelError: the bundle holds no such form of it.
+        """
+        if precision == "fp32":
+            return self.path / model.file
+        if model.int8 is None:
+            raise ModelError(
+                f"{model.file} has no {precision} form",
+                file=self.path,
+                hint="convert again with --int8, or use --precision fp32",
+            )
+        return self.path / model.int8.file
+
+    def fused(self, precision: Precision) -> Path | None:
+        """Path of the graph that holds all models; None where there is none."""
+        entry = self.manifest.fused.get(precision)
+        return None if entry is None else self.path / entry.file
+
+    def part(self, folds: int) -> tuple[ModelEntry, ...]:
+        """The first models of the bundle; 0: all.
+
+        Raises:
+            ModelError: more are asked for than there are.
+        """
+        if folds > len(self.models):
+            raise ModelError(f"{folds} folds asked for, the bundle has {len(self.models)}", file=self.path)
+        return self.models[:folds] if folds else self.models
+
+    def cost_of(self, folds: int, precision: Precision) -> str:
+        """What is known of the cost of a part of the ensemble, as a sentence."""
+        for budget in self.manifest.budgets:
+            if (budget.folds, budget.precision) == (folds, precision):
+                return (
+                    f"measured on {budget.patients} patients: stroke Dice {budget.stroke_dice:.3f}, FVV error "
+                    f"{budget.fvv_error_ml:.2f} mL, {budget.decisions_changed} decisions unlike the whole ensemble's"
+                )
+        return "what this costs in accuracy was not measured for these models"
 
     def model_of_fold(self, fold: int) -> ModelEntry:
         """The model trained on a fold.
@@ -126,8 +212,8 @@ class ModelBundle:
         if not (path / BUNDLE_FILE).exists():
             return cls(path, _published(path))
         manifest = _read_manifest(path / BUNDLE_FILE)
-        for model in manifest.models:
-            _check_file(path, model)
+        for entry in _files(manifest):
+            _check_file(path, entry)
         return cls(path, manifest)
 
 
@@ -161,16 +247,25 @@ def _read_manifest(file: Path) -> BundleManifest:
         )
     if not manifest.models:
         raise ModelError("the bundle names no model", file=file)
+    folds = [model.fold for model in manifest.models]
+    if len(set(folds)) != len(folds):
+        raise ModelError(f"expected one model per fold, the bundle has folds {folds}", file=file)
     return manifest
 
 
-def _check_file(folder: Path, model: ModelEntry) -> None:
-    path = folder / model.file
-    if Path(model.file).name != model.file:
-        raise ModelError(f"model file {model.file!r} lies outside the bundle", file=folder)
+def _files(manifest: BundleManifest) -> list[BundleFile]:
+    files: list[BundleFile] = [*manifest.models, *manifest.fused.values()]
+    files += [model.int8 for model in manifest.models if model.int8 is not None]
+    return [*files, manifest.golden] if manifest.golden is not None else files
+
+
+def _check_file(folder: Path, entry: BundleFile) -> None:
+    path = folder / entry.file
+    if Path(entry.file).name != entry.file:
+        raise ModelError(f"model file {entry.file!r} lies outside the bundle", file=folder)
     if not path.is_file():
         raise ModelError("missing from the bundle", file=path)
-    if file_sha256(path) != model.sha256:
+    if file_sha256(path) != entry.sha256:
         raise ModelError("changed since it was converted: its hash differs from bundle.json", file=path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +12,26 @@ import numpy as np
 
 from fvv import __version__
 from fvv.arrays import FloatArray
-from fvv.config import ConvertConfig
-from fvv.data import Channel, Failure, FoldPlan, PreparedCase, Role
+from fvv.config import ConvertConfig, DecisionConfig, Precision
+from fvv.data import Channel, Failure, PreparedCase, Role, hashed_ids
 from fvv.errors import ModelError, OutputExistsError
-from fvv.imaging.fusion import fuse_folds
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
+from fvv.inference.golden import golden_input, golden_output
+from fvv.inference.proof import Proof, compare_forms
 from fvv.io.atomic import atomic_write
-from fvv.io.bundle import BUNDLE_FILE, BundleManifest, ModelEntry, file_sha256, write_manifest
+from fvv.io.bundle import (
+    BUNDLE_FILE,
+    BundleFile,
+    BundleManifest,
+    ModelBundle,
+    ModelEntry,
+    QuantisedModel,
+    file_sha256,
+    write_manifest,
+)
+from fvv.io.golden import GOLDEN_FILE, write_golden
+from fvv.io.lock import only_writer
 from fvv.io.runs import BEST, fold_folder
 from fvv.io.store import CaseStore
 from fvv.parallel import track
@@ -31,9 +43,8 @@ log = logging.getLogger(__name__)
 
 DIFFERENCE = "largest_logit_difference"
 SLAB_DIFFERENCE = "largest_slab_difference"
-FLIPS = "sign_flips"
-VOXELS = "voxels"
-FVV_DIFFERENCE = "largest_fvv_difference_ml"
+CALIBRATION_SLICES = 8
+"""Slices of a calibration patient, around the one with most stroke."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +53,37 @@ class ConvertResult:
 
     Attributes:
         bundle: the folder.
-        models: an entry for each fold, with what the comparison with PyTorch gave.
+        models: an entry for each fold, with what the comparisons gave.
+        changed: lines on patients whose decision another form of a model changed.
         failures: none; conversion is whole or not at all.
     """
 
     bundle: Path
     models: tuple[ModelEntry, ...]
+    changed: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
 
     def summary(self) -> str:
-        """A table of the models and how onnxruntime compares with PyTorch on real volumes."""
+        """A table of the models and how each form compares with the one before it, on real volumes."""
         lines = [
-            f"{'model':<14}{'fold':>5}{'epoch':>7}{'score':>8}{'max |d logit|':>15}{'slab vs volume':>16}"
-            f"{'sign flips':>20}{'max |d FVV| mL':>16}"
+            f"{'model':<18}{'fold':>5}{'epoch':>7}{'score':>8}{'against':>9}{'patients':>10}{'max |d logit|':>15}"
+            f"{'slab vs volume':>16}{'sign flips':>20}{'stroke Dice':>13}{'max |d FVV| mL':>16}{'decisions':>11}"
         ]
         for model in self.models:
-            checks = model.checks
-            flips = f"{checks[FLIPS]:.0f} of {checks[VOXELS]:.3g}"
-            lines.append(
-                f"{model.file:<14}{model.fold:>5}{(model.epoch or 0) + 1:>7}{model.score:>8.3f}"
-                f"{checks[DIFFERENCE]:>15.1e}{checks[SLAB_DIFFERENCE]:>16.1e}{flips:>20}"
-                f"{checks[FVV_DIFFERENCE]:>16.2g}"
-            )
-        return "\n".join([*lines, f"bundle: {self.bundle}"])
+            about = f"{model.fold:>5}{(model.epoch or 0) + 1:>7}{model.score:>8.3f}"
+            lines.append(f"{model.file:<18}{about}{'PyTorch':>9}{_row(model.checks)}")
+            if model.int8 is not None:
+                lines.append(f"{model.int8.file:<18}{about}{'fp32':>9}{_row(model.int8.checks)}")
+        return "\n".join([*lines, *self.changed, f"bundle: {self.bundle}"])
+
+
+def _row(checks: Mapping[str, float]) -> str:
+    slab = f"{checks[SLAB_DIFFERENCE]:.1e}" if SLAB_DIFFERENCE in checks else ""
+    flips = f"{checks['sign_flips']:.0f} of {checks['voxels']:.3g}"
+    return (
+        f"{checks['patients']:>10.0f}{checks[DIFFERENCE]:>15.1e}{slab:>16}{flips:>20}{checks['stroke_dice']:>13.4f}"
+        f"{checks['largest_fvv_difference_ml']:>16.2g}{checks['decisions_changed']:>11.0f}"
+    )
 
 
 def convert(
@@ -79,7 +98,7 @@ def convert(
     """Convert one checkpoint per fold; the bundle is written whole, or not at all.
 
     Args:
-        checkpoints: saved_models, as `train` wrote it.
+        checkpoints: saved_models, as `train` wrote it; or one checkpoint, for a bundle of that model alone.
         store: prepared patients, to compare onnxruntime with PyTorch on.
         output: folder of the bundle; an older bundle there is replaced.
         config: how much is compared, and what difference is accepted.
@@ -92,45 +111,58 @@ def convert(
         OutputExistsError: the output folder holds something other than a bundle.
     """
     cases = CaseStore.open(store)
-    models = _read_models(checkpoints, cases, name, dict(chosen or {}))
+    paths = _checkpoint_paths(checkpoints, cases.folds.n_folds, name, dict(chosen or {}))
+    models = _read_models(paths, cases)
     if output.exists() and not (output / BUNDLE_FILE).exists() and any(output.iterdir()):
         raise OutputExistsError("holds something other than a bundle", file=output, hint="name another folder with -o")
-    with atomic_write(output) as folder:
+    with only_writer(output, replaced=True), atomic_write(output) as folder:
         folder.mkdir(parents=True)
-        entries = tuple(
-            _convert_model(model, cases, folder, config) for model in track(models, "Converting", len(models))
-        )
+        converted = [_convert_model(model, cases, folder, config) for model in track(models, "convert", len(models))]
         manifest = BundleManifest(
             software=f"fvv {__version__}",
             run_name=models[0].run_name,
             profile=cases.profile,
             channels=tuple(channel.label for channel in Channel),
-            models=entries,
+            models=tuple(entry for entry, _ in converted),
         )
-        write_manifest(folder, manifest)
-    return ConvertResult(output, entries)
+        bundle = ModelBundle(folder, manifest)
+        precisions: tuple[Precision, ...] = ("fp32", "int8") if config.int8 else ("fp32",)
+        golden = _write_golden(bundle, precisions)
+        fused = {precision: _fuse(bundle, precision) for precision in precisions} if config.fused else {}
+        write_manifest(folder, manifest.model_copy(update={"golden": golden, "fused": fused}))
+    return ConvertResult(output, manifest.models, tuple(line for _, lines in converted for line in lines))
 
 
-def _read_models(checkpoints: Path, store: CaseStore, name: str, chosen: dict[int, Path]) -> tuple[TrainedModel, ...]:
-    """One checkpoint per fold, all of one run and made for this store."""
-    # Here and not above: torch takes seconds to load, and importing this module must not.
-    from fvv.training.checkpoint import read_checkpoint  # noqa: PLC0415
-
-    folds = range(store.folds.n_folds)
-    if unknown := sorted(set(chosen) - set(folds)):
-        raise ModelError(f"checkpoint given for fold {unknown[0]}; the split has folds 0 to {len(folds) - 1}")
-    paths = {fold: chosen.get(fold, fold_folder(checkpoints, name, fold) / BEST) for fold in folds}
+def _checkpoint_paths(checkpoints: Path, n_folds: int, name: str, chosen: dict[int, Path]) -> list[Path]:
+    """One checkpoint for every fold, or the one that was named alone."""
+    if checkpoints.is_file():
+        if chosen:
+            raise ModelError("one checkpoint was named, and others chosen beside it", file=checkpoints)
+        return [checkpoints]
+    if unknown := sorted(set(chosen) - set(range(n_folds))):
+        raise ModelError(f"checkpoint given for fold {unknown[0]}; the split has folds 0 to {n_folds - 1}")
+    paths = {fold: chosen.get(fold, fold_folder(checkpoints, name, fold) / BEST) for fold in range(n_folds)}
     if missing := [fold for fold, path in paths.items() if not path.is_file()]:
         raise ModelError(
             f"no checkpoint for fold {', '.join(map(str, missing))}",
             file=paths[missing[0]],
             hint="train every fold first (`fvv train --all-folds`), or name the run with --name",
         )
-    models = tuple(read_checkpoint(path) for path in paths.values())
-    for fold, model in zip(folds, models, strict=True):
-        if (model.fold, model.n_folds) != (fold, len(folds)):
+    return list(paths.values())
+
+
+def _read_models(paths: Sequence[Path], store: CaseStore) -> tuple[TrainedModel, ...]:
+    """The checkpoints: each of the fold it stands for, all of one run and made for this store."""
+    # Here and not above: torch takes seconds to load, and importing this module must not.
+    from fvv.training.checkpoint import read_checkpoint  # noqa: PLC0415
+
+    n_folds = store.folds.n_folds
+    models = tuple(read_checkpoint(path) for path in paths)
+    for number, model in enumerate(models):
+        fold = model.fold if len(models) == 1 else number
+        if (model.fold, model.n_folds) != (fold, n_folds):
             raise ModelError(
-                f"trained on fold {model.fold} of {model.n_folds}, given for fold {fold} of {len(folds)}",
+                f"trained on fold {model.fold} of {model.n_folds}, given for fold {fold} of {n_folds}",
                 file=model.path,
             )
         if (model.run_name, model.run_id, model.network) != (models[0].run_name, models[0].run_id, models[0].network):
@@ -148,19 +180,26 @@ def _read_models(checkpoints: Path, store: CaseStore, name: str, chosen: dict[in
     return models
 
 
-def _convert_model(model: TrainedModel, store: CaseStore, folder: Path, config: ConvertConfig) -> ModelEntry:
+def _convert_model(
+    model: TrainedModel, store: CaseStore, folder: Path, config: ConvertConfig
+) -> tuple[ModelEntry, list[str]]:
+    """Export one fold in each form asked for, and prove it; gives the entry and lines on changed decisions."""
     from fvv.training.export import export_onnx  # noqa: PLC0415
 
     file = folder / f"model{model.fold + 1}.onnx"
     export_onnx(model, file)
-    checks = _compare(model, file, store, config)
-    if not checks[DIFFERENCE] <= config.logit_tolerance or not checks[SLAB_DIFFERENCE] <= config.logit_tolerance:
+    opened = OnnxEnsemble([file], model.profile, device="cpu")
+    proof, slab_difference = _compare_with_torch(model, opened, store, config)
+    if not proof.largest_logit_difference <= config.logit_tolerance or not slab_difference <= config.logit_tolerance:
         raise ModelError(
-            f"fold {model.fold}: logits of onnxruntime and PyTorch differ by {checks[DIFFERENCE]:.2g}, of slabs and "
-            f"volumes by {checks[SLAB_DIFFERENCE]:.2g}; accepted is {config.logit_tolerance:.2g}",
+            f"fold {model.fold}: logits of onnxruntime and PyTorch differ by {proof.largest_logit_difference:.2g}, of "
+            f"slabs and volumes by {slab_difference:.2g}; accepted is {config.logit_tolerance:.2g}",
             file=model.path,
         )
-    return ModelEntry(
+    if proof.changed:
+        raise ModelError(f"fold {model.fold}: {_changes(proof, file)[0]}", file=model.path)
+    int8, lines = _quantise_model(model, file, opened, store, config) if config.int8 else (None, [])
+    entry = ModelEntry(
         file=file.name,
         sha256=file_sha256(file),
         fold=model.fold,
@@ -168,37 +207,101 @@ def _convert_model(model: TrainedModel, store: CaseStore, folder: Path, config: 
         epoch=model.epoch,
         score=model.score,
         trained_on=tuple(sorted({*model.training_person_ids, *model.training_image_ids})),
-        checks=checks,
+        checks={**proof.numbers(), SLAB_DIFFERENCE: slab_difference},
+        int8=int8,
     )
+    return entry, lines
 
 
-def _compare(model: TrainedModel, file: Path, store: CaseStore, config: ConvertConfig) -> dict[str, float]:
-    """Run both on patients that the fold never saw in training: whole volumes, and one slab of each."""
+def _quantise_model(
+    model: TrainedModel, file: Path, fp32: OnnxEnsemble, store: CaseStore, config: ConvertConfig
+) -> tuple[QuantisedModel, list[str]]:
+    """Make the INT8 form from training patients of the fold; hold it against float32 on patients of its test part."""
+    from fvv.training.graphs import quantise  # noqa: PLC0415
+
+    target = file.with_name(f"{file.stem}.int8.onnx")
+    patients = _most_lesion_first(store, model.fold, Role.TRAIN)[: config.calibration_patients]
+    context = model.profile.context_slices
+    quantise(file, target, (_around_the_stroke(store.read(patient), context) for patient in patients))
+    int8 = OnnxEnsemble([target], model.profile, device="cpu")
+    proof = compare_forms(
+        lambda padded: fp32.logits(padded)[0],
+        lambda padded: int8.logits(padded)[0],
+        _test_cases(store, model.fold, config.int8_check_patients),
+        context=context,
+        decision=DecisionConfig(),
+    )
+    if not proof.stroke_dice >= config.minimum_int8_dice:
+        raise ModelError(
+            f"fold {model.fold}: strokes of INT8 and float32 agree with Dice {proof.stroke_dice:.3f}, accepted is "
+            f"{config.minimum_int8_dice:g}",
+            file=model.path,
+            hint="convert without --int8, or calibrate on more patients (--set convert.calibration_patients=...)",
+        )
+    calibrated_on = hashed_ids(store.record(patient).image_sha256 for patient in patients)
+    entry = QuantisedModel(
+        file=target.name, sha256=file_sha256(target), calibrated_on=calibrated_on, checks=proof.numbers()
+    )
+    return entry, _changes(proof, target)
+
+
+def _compare_with_torch(
+    model: TrainedModel, opened: OnnxEnsemble, store: CaseStore, config: ConvertConfig
+) -> tuple[Proof, float]:
+    """Volumes against PyTorch on patients that the fold never saw in training, and one slab against its volume."""
     from fvv.training.export import torch_logits  # noqa: PLC0415
 
     context = model.profile.context_slices
-    ensemble = OnnxEnsemble([file], model.profile, device="cpu")
-    checks = dict.fromkeys((DIFFERENCE, SLAB_DIFFERENCE, FLIPS, VOXELS, FVV_DIFFERENCE), 0.0)
-    patients = _most_lesion_first(store, store.folds, model.fold)[: config.check_patients]
-    for case in (store.read(patient) for patient in patients):
-        padded = network_input(case, context)
-        expected, found = torch_logits(model, padded), ensemble.logits(padded)[0]
-        centre = case.n_slices // 2
-        slab = ensemble.logits(padded[:, centre : centre + 2 * context + 1])[0, :, 0]
-        fvv = [_fvv_ml(logits, case) for logits in (expected, found)]
-        # np.fmax would hide a NaN; max of a NaN and a number depends on their order.
-        checks[DIFFERENCE] = float(np.maximum(checks[DIFFERENCE], np.abs(expected - found).max()))
-        checks[SLAB_DIFFERENCE] = float(np.maximum(checks[SLAB_DIFFERENCE], np.abs(found[:, centre] - slab).max()))
-        checks[FLIPS] += float(((expected > 0) != (found > 0)).sum())
-        checks[VOXELS] += float(expected.size)
-        checks[FVV_DIFFERENCE] = max(checks[FVV_DIFFERENCE], abs(fvv[0] - fvv[1]))
-    return {"patients": float(len(patients)), **checks}
+    proof = compare_forms(
+        lambda padded: torch_logits(model, padded),
+        lambda padded: opened.logits(padded)[0],
+        _test_cases(store, model.fold, config.check_patients),
+        context=context,
+        decision=DecisionConfig(),
+    )
+    (case,) = _test_cases(store, model.fold, 1)
+    padded, centre = network_input(case, context), case.n_slices // 2
+    whole = opened.logits(padded)[0, :, centre]
+    slab = opened.logits(padded[:, centre : centre + 2 * context + 1])[0, :, 0]
+    return proof, float(np.abs(whole - slab).max())
 
 
-def _most_lesion_first(store: CaseStore, plan: FoldPlan, fold: int) -> list[str]:
-    """The fold's test patients; a comparison without lesion would prove little."""
-    return sorted(plan.participants(fold, Role.TEST), key=lambda patient: -store.record(patient).stroke_ml)
+def _fuse(bundle: ModelBundle, precision: Precision) -> BundleFile:
+    from fvv.training.graphs import fuse  # noqa: PLC0415
+
+    target = bundle.path / ("ensemble.onnx" if precision == "fp32" else f"ensemble.{precision}.onnx")
+    fuse([bundle.file(model, precision) for model in bundle.models], target)
+    return BundleFile(file=target.name, sha256=file_sha256(target))
 
 
-def _fvv_ml(logits: FloatArray, case: PreparedCase) -> float:
-    return float(fuse_folds((logits > 0)[None]).flair_visible_voxels) * case.voxel_volume_ml
+def _write_golden(bundle: ModelBundle, precisions: Sequence[Precision]) -> BundleFile:
+    images = golden_input(bundle.profile)
+    outputs = {
+        precision: golden_output(OnnxEnsemble.from_bundle(bundle, precision=precision, device="cpu"), images)
+        for precision in precisions
+    }
+    write_golden(bundle.path / GOLDEN_FILE, images, outputs)
+    return BundleFile(file=GOLDEN_FILE, sha256=file_sha256(bundle.path / GOLDEN_FILE))
+
+
+def _changes(proof: Proof, file: Path) -> list[str]:
+    return [
+        f"{file.name} changes the decision of {patient}: {before.value} becomes {after.value}"
+        for patient, before, after in proof.changed
+    ]
+
+
+def _test_cases(store: CaseStore, fold: int, n: int) -> Iterator[PreparedCase]:
+    return (store.read(patient) for patient in _most_lesion_first(store, fold, Role.TEST)[:n])
+
+
+def _most_lesion_first(store: CaseStore, fold: int, role: Role) -> list[str]:
+    """The fold's patients in a role; a comparison without lesion would prove little."""
+    return sorted(store.folds.participants(fold, role), key=lambda patient: -store.record(patient).stroke_ml)
+
+
+def _around_the_stroke(case: PreparedCase, context: int) -> FloatArray:
+    """Network input for the slices around the one with most stroke: (2, slices + 2 * context, 256, 256)."""
+    per_slice = np.zeros(case.n_slices) if case.stroke is None else case.stroke.sum(axis=(0, 1))
+    first = int(np.clip(per_slice.argmax() - CALIBRATION_SLICES // 2, 0, max(case.n_slices - CALIBRATION_SLICES, 0)))
+    return network_input(case, context)[:, first : first + CALIBRATION_SLICES + 2 * context]

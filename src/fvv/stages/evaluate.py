@@ -161,7 +161,8 @@ def _refuse_seen(model: ModelEntry, bundle: ModelBundle, record: CaseRecord, per
 
 def _source_sha256(model: ModelEntry, record: CaseRecord, fold: int, config: EvaluateConfig) -> str:
     """Hash of everything one patient's result depends on."""
-    settings = [__version__, model.sha256, record.source_sha256, fold, config.decision.model_dump(), config.heatmaps]
+    weights = [model.sha256, config.precision]
+    settings = [__version__, weights, record.source_sha256, fold, config.decision.model_dump(), config.heatmaps]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -188,6 +189,7 @@ def _open(bundle: ModelBundle, fold: int, config: EvaluateConfig) -> OnnxEnsembl
     return OnnxEnsemble.from_bundle(
         bundle,
         [bundle.model_of_fold(fold)],
+        precision=config.precision,
         device=config.device,
         threads=config.threads,
         chunk_slices=config.chunk_slices,

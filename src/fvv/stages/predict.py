@@ -21,7 +21,7 @@ from fvv.imaging.decision import decide
 from fvv.imaging.geometry import plan_grid, restore_to_native, slice_axis
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality
-from fvv.inference.ensemble import OnnxEnsemble
+from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
 from fvv.inference.segment import segment_case
 from fvv.io.atomic import write_text
 from fvv.io.bundle import ModelBundle
@@ -96,10 +96,7 @@ def predict(input_path: Path, models: Path, output: Path | None, config: Predict
     root = output or input_path
     if not config.overwrite:
         refuse_existing(root, COHORT_FILES)
-    ensemble = OnnxEnsemble.from_bundle(
-        bundle, device=config.device, threads=config.threads, chunk_slices=config.chunk_slices
-    )
-    log.info("%d models on %s", len(ensemble), ensemble.provider)
+    ensemble = open_ensemble(bundle, config)
     predictions: list[Prediction] = []
     failures: list[Failure] = []
     pictures: dict[str, bytes] = {}

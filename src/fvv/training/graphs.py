@@ -126,7 +126,7 @@ def _float_nodes(model: onnx.ModelProto) -> list[str]:
 
 
 def _measure_shapes_before_dequantising(model: onnx.ModelProto) -> None:
-    """Let Shape nodes look at the 8-bit tensor: else whole volumes are dequantised to learn how many slices they have."""
+    """Let Shape nodes look at the 8-bit tensor: else volumes are dequantised to learn their number of slices."""
     dequantised = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     for node in model.graph.node:
         if node.op_type == "Shape" and node.input[0] in dequantised:

@@ -1,0 +1,262 @@
+"""Speed and memory of prediction on this machine, side by side with a network of the reference's cost.
+
+    python benchmarks/inference.py [--threads 2] [--quick]
+
+One process, one run, everything interleaved, so that a slow minute of the machine hits all rows alike. The patient is
+drawn; the networks have the real architecture, with weights set by hand so that they mark the brain and what is bright
+in it. Processor time stands beside wall time: on a busy machine only the first can be trusted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing
+import resource
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import nibabel as nib
+import numpy as np
+import psutil
+import torch
+from slab_network import export
+
+from fvv import __version__
+from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
+from fvv.config import PROFILES, NetworkConfig, PredictConfig
+from fvv.data import Channel
+from fvv.imaging.fusion import fuse_folds
+from fvv.imaging.geometry import restore_to_native
+from fvv.imaging.preprocess import preprocess_case
+from fvv.imaging.slabs import network_input
+from fvv.inference.ensemble import OnnxEnsemble
+from fvv.io.bundle import BundleManifest, ModelBundle, ModelEntry, QuantisedModel, file_sha256, write_manifest
+from fvv.io.case import read_case
+from fvv.io.results import write_prediction
+from fvv.stages.predict import predict, predict_case
+from fvv.training.checkpoint import TrainedModel
+from fvv.training.export import export_onnx
+from fvv.training.graphs import fuse, quantise
+from fvv.training.network import SegmentationNetwork
+
+FOLDS, SLICES = 10, 30
+BASELINE_SLICES = 4
+"""The baseline takes about 0.2 s a slice: a few are enough, and are scaled up."""
+PROFILE = PROFILES["robust-v1"]
+Result = TypeVar("Result")
+
+
+@dataclass
+class Row:
+    """Wall and processor seconds of every repetition, and the peak of resident memory while it ran (MB)."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    peak_mb: float = 0.0
+
+    def run(self, work: Callable[[], Result]) -> Result:
+        process, done = psutil.Process(), threading.Event()
+
+        def watch() -> None:
+            while not done.is_set():
+                self.peak_mb = max(self.peak_mb, process.memory_info().rss / 2**20)
+                done.wait(0.005)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = work()
+        self.wall.append(time.perf_counter() - wall)
+        self.cpu.append(time.process_time() - cpu)
+        done.set()
+        watcher.join()
+        return result
+
+
+def write_patient(folder: Path, slices: int, seed: int = 0) -> None:
+    """A drawn head, 256 x 256 voxels of 0.9 mm, brain 1.2 L, with ventricles, a lesion and noise; 15 cm tall."""
+    rng = np.random.default_rng(seed)
+    x, y, z = np.ogrid[-1:1:256j, -1:1:256j, -1 : 1 : slices * 1j]
+    brain = (x / 0.6) ** 2 + (y / 0.72) ** 2 + (z / 0.95) ** 2 <= 1
+    ventricles = (np.abs(x) / 0.12) ** 2 + (y / 0.25) ** 2 + (z / 0.3) ** 2 <= 1
+    lesion = ((x - 0.3) / 0.14) ** 2 + (y / 0.18) ** 2 + (z / 0.3) ** 2 <= 1
+    b0 = 20 + 480 * brain + 900 * ventricles + 150 * (lesion & (y > 0))
+    b1000 = 15 + 205 * brain - 130 * ventricles + 260 * lesion
+    folder.mkdir(parents=True)
+    affine = np.diag([0.9, 0.9, 150 / slices, 1.0])
+    for name, image in (("b0", b0), ("b1000", b1000)):
+        noisy = np.abs(image * (1 + 0.04 * np.sin(9 * x) * np.cos(8 * y)) + rng.normal(0, 9, image.shape))
+        nib.save(nib.Nifti1Image(noisy.astype(np.int16), affine), folder / f"{name}.nii.gz")
+
+
+def write_bundle(folder: Path, patient: Path) -> ModelBundle:
+    """Ten folds of the default network, in fp32, INT8 and fused."""
+    folder.mkdir()
+    padded = network_input(preprocess_case(read_case(patient, PredictConfig().preprocess, labelled=False), PROFILE), 3)
+    middle = padded.shape[1] // 2
+    entries = []
+    for fold in range(FOLDS):
+        file, small = folder / f"model{fold + 1}.onnx", folder / f"model{fold + 1}.int8.onnx"
+        export_onnx(hand_set_model(fold), file)
+        quantise(file, small, [padded[:, middle - 7 : middle + 7]])
+        int8 = QuantisedModel(file=small.name, sha256=file_sha256(small), calibrated_on=(), checks={})
+        entries.append(ModelEntry(file=file.name, sha256=file_sha256(file), fold=fold, run_id="benchmark", int8=int8))
+    fuse([folder / entry.file for entry in entries], folder / "fused.onnx")
+    manifest = BundleManifest(
+        software=f"fvv {__version__}", run_name="benchmark", profile=PROFILE, channels=(), models=tuple(entries)
+    )
+    write_manifest(folder, manifest)
+    return ModelBundle.open(folder)
+
+
+def hand_set_model(fold: int):
+    """The default network with random weights but for two channels that carry b1000 and b0 from input to logits."""
+    torch.manual_seed(fold)
+    network = SegmentationNetwork(NetworkConfig())
+    merge, carried = network.decoder[-1], slice(0, 2)
+    with torch.no_grad():
+        stem, norm = network.stages[0][0], network.stages[0][1]
+        stem.weight[carried] = 0
+        stem.weight[range(2), range(2), 1, 1] = 1
+        norm.bias[carried] = 3  # ReLU would lose what is below the mean.
+        for layer, middle in ((merge.skip[0], 0), (merge.refine[1], 1), (merge.refine[2], 0)):
+            layer.weight[carried] = 0
+            inputs = [0, 0] if layer.groups > 1 else [0, 1]
+            layer.weight[[0, 1], inputs, middle, middle] = 1
+        merge.deep[1].weight[carried] = 0
+        network.head.weight.mul_(0.01)
+        rules = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.5, 1.0]])  # of b1000 + 3 and b0 + 3
+        network.head.weight[:, carried, 0, 0] = rules
+        network.head.bias[:] = torch.tensor([-2.5, -5.2, -6.0 - 0.02 * fold])
+    return TrainedModel(
+        path=Path("benchmark"), fold=fold, n_folds=FOLDS, run_name="benchmark", run_id="benchmark", epoch=0, score=0.0,
+        software="", network=NetworkConfig(), profile=PROFILE, training_person_ids=(), training_image_ids=(),
+        weights=network.state_dict(),
+    )  # fmt: skip
+
+
+def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, repeats: int) -> None:
+    """One patient, step by step, against the baseline."""
+    parameters, gflop = export(work / "baseline.onnx")
+    config = PredictConfig(device="cpu", threads=threads)
+    opened = {
+        "fp32": OnnxEnsemble.from_bundle(bundle, device="cpu", threads=threads),
+        "INT8": OnnxEnsemble.from_bundle(bundle, precision="int8", device="cpu", threads=threads),
+        "fp32, one fused graph": OnnxEnsemble([bundle.path / "fused.onnx"], PROFILE, device="cpu", threads=threads),
+    }
+    baseline = OnnxEnsemble([work / "baseline.onnx"], PROFILE, device="cpu", threads=threads)
+    output = work / "all"
+    rows: dict[str, Row] = {}
+
+    def run(name: str, task: Callable[[], Result]) -> Result:
+        return rows.setdefault(name, Row()).run(task)
+
+    def one_round() -> tuple[dict[str, np.ndarray], str]:
+        case = run("read", partial(read_case, patient, config.preprocess, labelled=False))
+        run("preparation, reference-v1", partial(preprocess_case, case, PROFILES["reference-v1"]))
+        prepared = run("preparation, robust-v1", partial(preprocess_case, case, PROFILE))
+        padded = network_input(prepared, 3)
+        masks = {name: run(f"network, {name}", partial(opened[name].masks, padded)) for name in opened}
+        run("baseline", partial(baseline.masks, padded[:, : BASELINE_SLICES + 6]))
+        fused = run("fusion", partial(fuse_folds, np.moveaxis(masks["fp32"], 2, 4)))
+        for mask in (fused.brain, fused.stroke):
+            run("back to the native grid, a mask", partial(restore_to_native, mask, prepared.grid))
+        prediction = predict_case(case, opened["fp32"], config)
+        arrays = case.b1000.array, prediction.brain, prediction.stroke, prediction.flair_visible_votes
+        heatmap = run("colour image", partial(heatmap_rgb, *arrays, FOLDS))
+        png = run("picture", lambda: figure_png(synthesis_figure(case.b1000, prediction)))
+        run("writing", lambda: write_prediction(work / "one", case, prediction, heatmap=heatmap, synthesis_png=png))
+        for precision in ("int8", "fp32"):
+            settings = config.model_copy(update={"overwrite": True, "precision": precision})
+            result = run(f"all, files to files, {precision}", partial(predict, patient, bundle.path, output, settings))
+        return masks, result.summary().splitlines()[0]
+
+    one_round()  # Warms caches and memory up.
+    rows.clear()
+    for _ in range(repeats):
+        masks, answer = one_round()
+    print(f"\n{FOLDS} folds, {SLICES} slices, {threads} threads, best of {repeats}; {answer}")
+    print(f"{'step':<34}{'wall s':>9}{'CPU s':>9}{'peak MB':>10}")
+    for name, row in rows.items():
+        if name != "baseline":
+            print(f"{name:<34}{min(row.wall):>9.2f}{min(row.cpu):>9.2f}{row.peak_mb:>10.0f}")
+
+    print(f"\nnetwork against a slab network of {parameters:.1f} M parameters and {gflop:.1f} GFLOP a slice")
+    print(f"{'network':<34}{'wall s':>9}{'CPU s':>9}{'ms/slice':>10}{'x faster':>10}{'by CPU':>8}")
+    scale = FOLDS * SLICES / BASELINE_SLICES
+    slow = min(rows["baseline"].wall) * scale, min(rows["baseline"].cpu) * scale
+    for name, wall, cpu in [
+        ("slabs, scaled up", *slow),
+        *((name, min(rows[f"network, {name}"].wall), min(rows[f"network, {name}"].cpu)) for name in opened),
+    ]:
+        per_slice = 1000 * wall / FOLDS / SLICES
+        print(f"{name:<34}{wall:>9.2f}{cpu:>9.2f}{per_slice:>10.1f}{slow[0] / wall:>10.1f}{slow[1] / cpu:>8.1f}")
+    for channel in Channel:
+        both = [mask[:, channel.value] for mask in (masks["fp32"], masks["INT8"])]
+        print(
+            f"{channel.label}: Dice of INT8 against fp32 {2 * (both[0] & both[1]).sum() / sum(map(np.sum, both)):.4f}"
+        )
+
+
+def measure_alone(patient: Path, models: Path, output: Path, threads: int, send: Any) -> None:
+    """Peak resident memory (MB) and seconds of one patient in a process of its own."""
+    logging.disable()
+    wall = time.perf_counter()
+    predict(patient, models, output, PredictConfig(device="cpu", threads=threads))
+    send.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter() - wall))
+
+
+def memory_table(bundle: ModelBundle, work: Path, threads: int) -> None:
+    print(f"\n{'slices':<10}{'peak MB':>9}{'against 30':>12}{'wall s':>9}   (a process each, files to files)")
+    first = 0.0
+    for slices in (30, 120, 180):
+        patient = work / f"slices_{slices}"
+        write_patient(patient, slices)
+        receive, send = multiprocessing.Pipe()
+        arguments = (patient, bundle.path, work / f"out_{slices}", threads, send)
+        process = multiprocessing.get_context("spawn").Process(target=measure_alone, args=arguments)
+        process.start()
+        peak, wall = receive.recv()
+        process.join()
+        first = first or peak
+        print(f"{slices:<10}{peak:>9.0f}{peak / first:>12.2f}{wall:>9.1f}")
+
+
+def cohort_table(bundle: ModelBundle, work: Path, threads: int, patients: int) -> None:
+    config = PredictConfig(device="cpu", threads=threads)
+    for number in range(patients):
+        write_patient(work / "cohort" / f"p{number:02}", SLICES, seed=number)
+    one, all_of_them = Row(), Row()
+    one.run(lambda: predict(work / "cohort" / "p00", bundle.path, work / "cohort_one", config))
+    all_of_them.run(lambda: predict(work / "cohort", bundle.path, work / "cohort_all", config))
+    print(f"\n{'patients in one call':<24}{'wall s':>9}{'CPU s':>9}{'peak MB':>10}")
+    for name, row in (("1", one), (str(patients), all_of_them)):
+        print(f"{name:<24}{row.wall[0]:>9.1f}{row.cpu[0]:>9.1f}{row.peak_mb:>10.0f}")
+    print(f"ratio {all_of_them.wall[0] / one.wall[0]:.1f} by wall, {all_of_them.cpu[0] / one.cpu[0]:.1f} by CPU")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="one repetition, four patients")
+    options = parser.parse_args()
+    load = psutil.getloadavg()[0]
+    print(f"{psutil.cpu_count()} cores, load before the run {load:.1f}{'' if load < 1 else ' (the machine is busy)'}")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        write_patient(work / "patient", SLICES)
+        bundle = write_bundle(work / "models", work / "patient")
+        steps_table(bundle, work / "patient", work, options.threads, repeats=1 if options.quick else 3)
+        memory_table(bundle, work, options.threads)
+        cohort_table(bundle, work, options.threads, patients=4 if options.quick else 20)
+
+
+if __name__ == "__main__":
+    main()
