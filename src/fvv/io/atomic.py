@@ -58,10 +58,30 @@ def write_bytes(path: Path, content: bytes, *, overwrite: bool = True) -> None:
         temporary.write_bytes(content)
 
 
+def clear_remains(folder: Path, name: str = "*") -> None:
+    """Remove what killed runs left half-written in a folder; put back what they had moved aside and not replaced.
+
+    Args:
+        folder: that no other process writes in.
+        name: of the target, or a pattern.
+    """
+    for remains in sorted(folder.glob(f".partial-????????-{name}")):
+        if remains.is_dir() and not remains.is_symlink():
+            shutil.rmtree(remains, ignore_errors=True)
+        else:
+            remains.unlink(missing_ok=True)
+    for aside in sorted(folder.glob(f".replaced-????????-{name}")):
+        target = aside.with_name(aside.name.removeprefix(".replaced-")[9:])
+        if target.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(target)
+
+
 def _replace_folder(temporary: Path, path: Path) -> None:
     # A folder cannot be renamed onto a full one: move the old one aside first.
     if path.exists():
-        aside = path.with_name(f".partial-{secrets.token_hex(4)}-old-{path.name}")
+        aside = path.with_name(f".replaced-{secrets.token_hex(4)}-{path.name}")
         path.rename(aside)
         temporary.rename(path)
         shutil.rmtree(aside, ignore_errors=True)
