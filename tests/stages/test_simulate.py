@@ -93,5 +93,5 @@ def test_a_stroke_that_cannot_be_seen_is_a_failure_and_not_a_crash(tmp_path, mon
 
 def test_without_nilearn_the_error_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(FvvError, match=r"fvv\[simulate\]"):
+    with pytest.raises(FvvError, match=r"\.\[simulate\]"):
         simulate(tmp_path / "x", CONFIG)
