@@ -239,12 +239,16 @@ def _evaluate_options(verb: argparse.ArgumentParser) -> None:
         verb, "--cutoff", key="evaluate.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely"
     )
     add_setting(verb, "--precision", key="evaluate.precision", meaning="weights of the models")
+    add_path(verb, "--budgets", meaning="labelled patients never seen: note what --folds and INT8 cost in the models")
     add_overwrite(verb)
 
 
 def _evaluate(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.stages.budgets import measure_budgets  # noqa: PLC0415
     from fvv.stages.evaluate import evaluate  # noqa: PLC0415
 
+    if options.budgets is not None:
+        return measure_budgets(options.budgets, options.models, config.evaluate)
     return evaluate(options.input, options.models, options.output, config.evaluate, overwrite=options.overwrite)
 
 

@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from fvv.arrays import BoolArray
+from fvv.arrays import BoolArray, UInt8Array
 from fvv.data import Channel, FusedSegmentation
 from fvv.imaging.brain import largest_component
 
 
-def fuse_folds(masks: BoolArray) -> FusedSegmentation:
-    """Fuse what n models marked (logit > 0).
+def fuse_folds(masks: Iterable[BoolArray]) -> FusedSegmentation:
+    """Fuse what n models marked (logit > 0), one model in memory at a time.
 
     Brain: each model's largest component, then the voxels that at least half of the models call brain. Stroke: what at
     least half call stroke, within that brain. FLAIR-visible voxels: the mean over models of those inside that stroke.
 
     Args:
-        masks: (n, 3, i, j, k) bool, channels in `Channel` order.
+        masks: of each model (3, i, j, k) bool, channels in `Channel` order; at least one.
     """
-    n = masks.shape[0]
-    brain_votes = sum(largest_component(mask).astype(np.uint8) for mask in masks[:, Channel.BRAIN.value])
+    shape: tuple[int, ...] = ()
+    brain_votes = stroke_votes = np.zeros((), dtype=np.uint8)
+    packed: list[UInt8Array] = []  # One bit a voxel: the stroke they are cut to is known only after the last model.
+    for mask in masks:
+        shape = mask.shape[1:]
+        brain_votes = brain_votes + largest_component(mask[Channel.BRAIN.value])
+        stroke_votes = stroke_votes + mask[Channel.STROKE.value]
+        packed.append(np.packbits(mask[Channel.FLAIR_VISIBLE.value]))
+    n = len(packed)
     brain = np.asarray(brain_votes >= n / 2)
-    stroke = (masks[:, Channel.STROKE.value].sum(axis=0) >= n / 2) & brain
-    visible = masks[:, Channel.FLAIR_VISIBLE.value] & stroke
-    per_model = tuple(int(mask.sum()) for mask in visible)
+    stroke = np.asarray(stroke_votes >= n / 2) & brain
+    visible_votes = np.zeros(shape, dtype=np.uint8)
+    per_model = []
+    for bits in packed:
+        visible = np.unpackbits(bits, count=stroke.size).view(bool).reshape(shape) & stroke
+        visible_votes += visible
+        per_model.append(int(visible.sum()))
     return FusedSegmentation(
         n_models=n,
         brain=brain,
         stroke=stroke,
-        flair_visible_votes=visible.sum(axis=0, dtype=np.uint8),
+        flair_visible_votes=visible_votes,
         flair_visible_voxels=sum(per_model) / n,
-        flair_visible_voxels_per_model=per_model,
+        flair_visible_voxels_per_model=tuple(per_model),
     )

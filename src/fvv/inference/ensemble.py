@@ -91,52 +91,57 @@ class OnnxEnsemble:
     def __len__(self) -> int:
         return sum(model.n_models for model in self._models)
 
-    def masks(self, padded: FloatArray) -> BoolArray:
-        """What every model marks (logit > 0).
+    def each_mask(self, padded: FloatArray) -> Iterator[BoolArray]:
+        """What one model after another marks (logit > 0).
 
         Args:
             padded: (2, slices + 2 * context, 256, 256) float32, channels (b1000, b0).
 
-        Returns:
-            (n, 3, slices, 256, 256) bool, in `Channel` order.
+        Yields:
+            (3, slices, 256, 256) bool, in `Channel` order.
 
         Raises:
             ModelError: a model gave something that is not finite: no mask may be made of it.
         """
-        result = np.empty((len(self), len(Channel), self._n_slices(padded), *padded.shape[2:]), dtype=bool)
-        for number, first, logits in self._logits(padded):
-            # A sum is finite only where all its terms are: one pass, no array of truth values.
-            if not np.isfinite(logits.sum()):
-                raise ModelError("the network's output is not finite", hint="the model or the images are damaged")
-            np.greater(np.moveaxis(logits, 0, 1), 0, out=result[number, :, first : first + len(logits)])
-        return result
+        for model in self._models:
+            marked = np.empty(self._output_shape(model, padded), dtype=bool)
+            for number, first, logits in self._logits(model, padded):
+                # A sum is finite only where all its terms are: one pass, no array of truth values.
+                if not np.isfinite(logits.sum()):
+                    raise ModelError("the network's output is not finite", hint="the model or the images are damaged")
+                np.greater(np.moveaxis(logits, 0, 1), 0, out=marked[number, :, first : first + len(logits)])
+            yield from marked
+
+    def masks(self, padded: FloatArray) -> BoolArray:
+        """What every model marks, see `each_mask`: (n, 3, slices, 256, 256) bool."""
+        return np.stack(list(self.each_mask(padded)))
 
     def logits(self, padded: FloatArray) -> FloatArray:
         """Logits of every model: (n, 3, slices, 256, 256) float32."""
-        shape = (len(self), len(Channel), self._n_slices(padded), *padded.shape[2:])
-        result = np.empty(shape, dtype=np.float32)
-        for number, first, logits in self._logits(padded):
-            result[number, :, first : first + len(logits)] = np.moveaxis(logits, 0, 1)
-        return result
-
-    def _n_slices(self, padded: FloatArray) -> int:
-        return int(padded.shape[1]) - 2 * self.profile.context_slices
-
-    def _logits(self, padded: FloatArray) -> Iterator[tuple[int, int, FloatArray]]:
-        """Model, first slice and (slices, 3, 256, 256) logits of one chunk after another."""
-        context, n_slices = self.profile.context_slices, self._n_slices(padded)
-        before = 0
+        results = []
         for model in self._models:
-            step = self.chunk_slices if model.whole_volume else SLAB_BATCH
-            for first in range(0, n_slices, step):
-                last = min(first + step, n_slices)
-                if model.whole_volume:
-                    batch = padded[None, :, first : last + 2 * context]
-                else:
-                    batch = extract_slabs(padded, first, last, context)
-                for number, logits in enumerate(model.run(batch), start=before):
-                    yield number, first, logits
-            before += model.n_models
+            result = np.empty(self._output_shape(model, padded), dtype=np.float32)
+            for number, first, logits in self._logits(model, padded):
+                result[number, :, first : first + len(logits)] = np.moveaxis(logits, 0, 1)
+            results.append(result)
+        return np.concatenate(results)
+
+    def _output_shape(self, model: OnnxModel, padded: FloatArray) -> tuple[int, ...]:
+        return model.n_models, len(Channel), padded.shape[1] - 2 * self.profile.context_slices, *padded.shape[2:]
+
+    def _logits(self, model: OnnxModel, padded: FloatArray) -> Iterator[tuple[int, int, FloatArray]]:
+        """Model within its graph, first slice and (slices, 3, 256, 256) logits of one chunk after another."""
+        context = self.profile.context_slices
+        n_slices = padded.shape[1] - 2 * context
+        step = self.chunk_slices if model.whole_volume else SLAB_BATCH
+        for first in range(0, n_slices, step):
+            last = min(first + step, n_slices)
+            if model.whole_volume:
+                batch = padded[None, :, first : last + 2 * context]
+            else:
+                batch = extract_slabs(padded, first, last, context)
+            for number, logits in enumerate(model.run(batch)):
+                yield number, first, logits
 
 
 def open_ensemble(bundle: ModelBundle, config: PredictConfig) -> OnnxEnsemble:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fvv.arrays import BoolArray
 from fvv.data import FusedSegmentation, PreparedCase
 from fvv.errors import FvvError
 from fvv.imaging.fusion import fuse_folds
@@ -22,7 +23,32 @@ def segment_case(case: PreparedCase, ensemble: OnnxEnsemble) -> FusedSegmentatio
         ModelError: a model's output is not finite.
     """
     try:
+        masks = ensemble.each_mask(network_input(case, ensemble.profile.context_slices))
+        return fuse_folds(np.moveaxis(mask, 1, 3) for mask in masks)  # (3, k, i, j) -> (3, i, j, k)
+    except FvvError as error:
+        raise error.for_patient(case.patient) from error
+
+
+def segment_together_and_alone(
+    case: PreparedCase, ensemble: OnnxEnsemble
+) -> tuple[FusedSegmentation, tuple[FusedSegmentation, ...]]:
+    """`segment_case`, and beside it what each model says when it is asked alone.
+
+    Args:
+        case: prepared with the ensemble's profile.
+        ensemble: the models.
+
+    Raises:
+        ModelError: a model's output is not finite.
+    """
+    masks = _masks(case, ensemble)
+    return fuse_folds(masks), tuple(fuse_folds(masks[n : n + 1]) for n in range(len(ensemble)))
+
+
+def _masks(case: PreparedCase, ensemble: OnnxEnsemble) -> BoolArray:
+    """(n, 3, i, j, k) bool: what every model marks."""
+    try:
         masks = ensemble.masks(network_input(case, ensemble.profile.context_slices))
     except FvvError as error:
         raise error.for_patient(case.patient) from error
-    return fuse_folds(np.moveaxis(masks, 2, 4))  # (n, 3, k, i, j) -> (n, 3, i, j, k)
+    return np.moveaxis(masks, 2, 4)  # (n, 3, k, i, j) -> (n, 3, i, j, k)

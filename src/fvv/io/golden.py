@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,8 @@ def write_golden(path: Path, images: FloatArray, outputs: Mapping[str, FloatArra
         images: (2, slices, 256, 256) input.
         outputs: for each precision, (n, 3, slices, i, j) logits.
     """
-    np.savez_compressed(path, **{_INPUT: images}, **outputs)
+    arrays: dict[str, Any] = {_INPUT: images, **outputs}
+    np.savez_compressed(path, **arrays)
 
 
 def read_golden(path: Path) -> tuple[FloatArray, dict[str, FloatArray]]:

@@ -276,7 +276,7 @@ def _fuse(bundle: ModelBundle, precision: Precision) -> BundleFile:
 
 def _write_golden(bundle: ModelBundle, precisions: Sequence[Precision]) -> BundleFile:
     images = golden_input(bundle.profile)
-    outputs = {
+    outputs: dict[str, FloatArray] = {
         precision: golden_output(OnnxEnsemble.from_bundle(bundle, precision=precision, device="cpu"), images)
         for precision in precisions
     }

@@ -1,18 +1,35 @@
-"""A network of the reference pipeline's cost, for comparison only: it is never trained and marks nothing.
+"""The networks of `inference.py`: ours with weights set by hand, and one of the reference's cost. Neither is trained.
 
-A 3D EfficientNet-b0 encoder over the slab of 7 slices (Tan & Le 2019, arXiv 1905.11946) and a 2D DeepLabV3+ decoder
-(Chen et al. 2018, doi 10.1007/978-3-030-01234-2_49) on the slab's mean: 5.6 M parameters and 8.8 GFLOP a slice are the
-reference's published-format models; `count` says what this one has.
+    python benchmarks/make_models.py FOLDER PATIENT
+
+The baseline marks nothing: a 3D EfficientNet-b0 encoder over the slab of 7 slices (Tan & Le 2019, arXiv 1905.11946) and
+a 2D DeepLabV3+ decoder (Chen et al. 2018, doi 10.1007/978-3-030-01234-2_49) on the slab's mean. The reference's has
+5.6 M parameters and 8.8 GFLOP a slice; `count` says what this one has.
 """
 
 from __future__ import annotations
 
+import sys
+import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fvv import __version__
+from fvv.config import PROFILES, NetworkConfig, PreprocessConfig
+from fvv.imaging.preprocess import preprocess_case
+from fvv.imaging.slabs import network_input
+from fvv.io.bundle import BundleManifest, ModelEntry, QuantisedModel, file_sha256, write_manifest
+from fvv.io.case import read_case
+from fvv.training.checkpoint import TrainedModel
+from fvv.training.export import export_onnx
+from fvv.training.graphs import fuse, quantise
+from fvv.training.network import SegmentationNetwork
+
+FOLDS = 10
+PROFILE = PROFILES["robust-v1"]
 # expansion, kernel, stride in plane, dilation, channels, repeats; the last two stages are dilated to stay at stride 16.
 STAGES = (
     (1, 3, 1, 1, 16, 1),
@@ -133,3 +150,61 @@ def export(path: Path) -> tuple[float, float]:
         dynamic_axes={"modelInput": {0: "batch"}, "modelOutput": {0: "batch"}}, dynamo=False,
     )  # fmt: skip
     return count(network, example)
+
+
+def write_bundle(folder: Path, patient: Path) -> None:
+    """Ten folds of the default network, in fp32, INT8 and fused."""
+    folder.mkdir()
+    padded = network_input(preprocess_case(read_case(patient, PreprocessConfig(), labelled=False), PROFILE), 3)
+    middle = padded.shape[1] // 2
+    entries = []
+    for fold in range(FOLDS):
+        file, small = folder / f"model{fold + 1}.onnx", folder / f"model{fold + 1}.int8.onnx"
+        export_onnx(hand_set_model(fold), file)
+        quantise(file, small, [padded[:, middle - 7 : middle + 7]])
+        int8 = QuantisedModel(file=small.name, sha256=file_sha256(small), calibrated_on=(), checks={})
+        entries.append(ModelEntry(file=file.name, sha256=file_sha256(file), fold=fold, run_id="benchmark", int8=int8))
+    fuse([folder / entry.file for entry in entries], folder / "fused.onnx")
+    manifest = BundleManifest(
+        software=f"fvv {__version__}", run_name="benchmark", profile=PROFILE, channels=(), models=tuple(entries)
+    )
+    write_manifest(folder, manifest)
+
+
+def hand_set_model(fold: int) -> TrainedModel:
+    """The default network with random weights but for two channels that carry b1000 and b0 from input to logits."""
+    torch.manual_seed(fold)
+    network = SegmentationNetwork(NetworkConfig())
+    merge, carried = network.decoder[-1], slice(0, 2)
+    with torch.no_grad():
+        stem, norm = network.stages[0][0], network.stages[0][1]
+        stem.weight[carried] = 0
+        stem.weight[range(2), range(2), 1, 1] = 1
+        norm.bias[carried] = 3  # ReLU would lose what is below the mean.
+        for layer, middle in ((merge.skip[0], 0), (merge.refine[1], 1), (merge.refine[2], 0)):
+            layer.weight[carried] = 0
+            inputs = [0, 0] if layer.groups > 1 else [0, 1]
+            layer.weight[[0, 1], inputs, middle, middle] = 1
+        merge.deep[1].weight[carried] = 0
+        network.head.weight.mul_(0.01)
+        rules = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.5, 1.0]])  # of b1000 + 3 and b0 + 3
+        network.head.weight[:, carried, 0, 0] = rules
+        network.head.bias[:] = torch.tensor([-2.5, -5.2, -6.0 - 0.02 * fold])
+    return TrainedModel(
+        path=Path("benchmark"), fold=fold, n_folds=FOLDS, run_name="benchmark", run_id="benchmark", epoch=0, score=0.0,
+        software="", network=NetworkConfig(), profile=PROFILE, training_person_ids=(), training_image_ids=(),
+        weights=network.state_dict(),
+    )  # fmt: skip
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    folder, patient = map(Path, sys.argv[1:])
+    write_bundle(folder, patient)
+    parameters, gflop = export(folder / "baseline.onnx")
+    about = f"a slab network of {parameters:.1f} M parameters and {gflop:.1f} GFLOP a slice"
+    (folder / "baseline.txt").write_text(about)
+
+
+if __name__ == "__main__":
+    main()

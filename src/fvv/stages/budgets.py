@@ -1,0 +1,175 @@
+"""What a part of the ensemble, or 8 bits, costs in accuracy: measured once, kept in the bundle, said at prediction.
+
+Out of fold this cannot be measured: a patient of one fold's test part trained all the other folds' models. It takes
+labelled patients that no model has seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fvv.analysis.metrics import dice_coefficient
+from fvv.arrays import BoolArray
+from fvv.config import EvaluateConfig, Precision, PreprocessConfig
+from fvv.data import DecisionState, Failure, FusedSegmentation, Participant, PreparedCase, hashed_ids
+from fvv.errors import FvvError, InputError, ModelError
+from fvv.imaging.decision import decide
+from fvv.imaging.fusion import fuse_folds
+from fvv.imaging.preprocess import preprocess_case
+from fvv.imaging.slabs import network_input
+from fvv.inference.ensemble import FAST_FOLDS, OnnxEnsemble
+from fvv.io.bundle import Budget, ModelBundle, write_manifest
+from fvv.io.case import image_sha256, read_case
+from fvv.io.manifest import failure_of, read_participants
+from fvv.parallel import track
+
+FOLDS_MEASURED = (1, FAST_FOLDS, 5)
+"""Parts of the ensemble that are measured beside the whole."""
+_Choice = tuple[int, Precision]
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetResult:
+    """What the parts of the ensemble cost.
+
+    Attributes:
+        bundle: the folder; its bundle.json holds the same now.
+        budgets: a row for each part, the whole in float32 first.
+        failures: patients that could not be measured.
+    """
+
+    bundle: Path
+    budgets: tuple[Budget, ...]
+    failures: tuple[Failure, ...]
+
+    def summary(self) -> str:
+        """A table of the parts."""
+        lines = [
+            f"{'models':>7}{'precision':>11}{'patients':>10}{'stroke Dice':>13}{'visible Dice':>14}"
+            f"{'FVV error mL':>14}{'decisions changed':>19}"
+        ]
+        lines += [
+            f"{row.folds:>7}{row.precision:>11}{row.patients:>10}{row.stroke_dice:>13.3f}"
+            f"{row.flair_visible_dice:>14.3f}{row.fvv_error_ml:>14.2f}{row.decisions_changed:>19}"
+            for row in self.budgets
+        ]
+        return "\n".join([*lines, f"kept in {self.bundle}"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """One patient as one part of the ensemble sees it, against what was drawn."""
+
+    stroke_dice: float
+    flair_visible_dice: float
+    fvv_error_ml: float
+    state: DecisionState
+
+
+def measure_budgets(patients: Path, models: Path, config: EvaluateConfig) -> BudgetResult:
+    """Measure every part of the ensemble that may be asked for, and write what was found into the bundle.
+
+    Args:
+        patients: labelled patients that no model has seen, a folder each, as for `prepare`.
+        models: the bundle.
+        config: cut-off, device.
+
+    Raises:
+        ModelError: a model has seen one of the patients, or does not say whom it has seen.
+        InputError: no patient could be measured.
+    """
+    bundle = ModelBundle.open(models)
+    seen = {identity for model in bundle.models for identity in model.trained_on}
+    if not all(model.trained_on for model in bundle.models):
+        raise ModelError("a model does not say on whom it was trained", file=models)
+    ensembles = {
+        precision: OnnxEnsemble.from_bundle(
+            bundle, precision=precision, device=config.device, threads=config.threads, chunk_slices=config.chunk_slices
+        )
+        for precision in _precisions(bundle)
+    }
+    answers: list[dict[_Choice, _Answer]] = []
+    failures = []
+    participants = read_participants(patients)
+    for name, participant in track(participants.items(), "measure", len(participants)):
+        try:
+            case = _read(patients / name, participant, bundle, seen)
+            answers.append(_answers(case, ensembles, config))
+        except ModelError:
+            raise
+        except FvvError as error:
+            failures.append(failure_of(name, error))
+    if not answers:
+        raise InputError("no patient could be measured", file=patients)
+    budgets = tuple(_budget(choice, answers, whole=(len(bundle.models), "fp32")) for choice in answers[0])
+    write_manifest(models, bundle.manifest.model_copy(update={"budgets": budgets}))
+    return BudgetResult(models, budgets, tuple(failures))
+
+
+def _precisions(bundle: ModelBundle) -> tuple[Precision, ...]:
+    return ("fp32", "int8") if all(model.int8 for model in bundle.models) else ("fp32",)
+
+
+def _read(folder: Path, participant: Participant, bundle: ModelBundle, seen: set[str]) -> PreparedCase:
+    case = read_case(folder, PreprocessConfig(), labelled=True)
+    if seen & set(hashed_ids([participant.person, image_sha256(case)])):
+        raise ModelError(
+            "a model was trained on this person or on these images",
+            patient=case.patient,
+            file=bundle.path,
+            hint="leave this patient out: only patients never seen say what is lost",
+        )
+    return preprocess_case(case, bundle.profile)
+
+
+def _answers(
+    case: PreparedCase, ensembles: dict[Precision, OnnxEnsemble], config: EvaluateConfig
+) -> dict[_Choice, _Answer]:
+    """What each part of the ensemble says: every model runs once."""
+    answers: dict[_Choice, _Answer] = {}
+    for precision, ensemble in ensembles.items():
+        masks = np.moveaxis(ensemble.masks(network_input(case, ensemble.profile.context_slices)), 2, 4)
+        whole = len(ensemble)
+        for folds in (whole, *(n for n in FOLDS_MEASURED if n < whole)):
+            answers[folds, precision] = _judge(case, fuse_folds(masks[:folds]), config)
+    return answers
+
+
+def _judge(case: PreparedCase, fused: FusedSegmentation, config: EvaluateConfig) -> _Answer:
+    if case.stroke is None or case.flair_visible is None:
+        raise InputError("no ROI was drawn", patient=case.patient)
+    drawn_voxels = int(case.flair_visible.sum())
+    return _Answer(
+        stroke_dice=dice_coefficient(case.stroke, fused.stroke),
+        flair_visible_dice=dice_coefficient(case.flair_visible, _half_of(fused)),
+        fvv_error_ml=abs(fused.flair_visible_voxels - drawn_voxels) * case.voxel_volume_ml,
+        state=decide(fused, case.voxel_volume_ml, case.findings, config.decision).state,
+    )
+
+
+def _half_of(fused: FusedSegmentation) -> BoolArray:
+    """FLAIR-visible to at least half of the models, and to one."""
+    votes = fused.flair_visible_votes
+    return np.asarray((votes > 0) & (votes >= fused.n_models / 2))
+
+
+def _budget(choice: _Choice, answers: list[dict[_Choice, _Answer]], *, whole: _Choice) -> Budget:
+    rows = [answer[choice] for answer in answers]
+    return Budget(
+        folds=choice[0],
+        precision=choice[1],
+        patients=len(rows),
+        stroke_dice=_mean([row.stroke_dice for row in rows]),
+        flair_visible_dice=_mean([row.flair_visible_dice for row in rows]),
+        fvv_error_ml=_mean([row.fvv_error_ml for row in rows]),
+        decisions_changed=sum(answer[choice].state is not answer[whole].state for answer in answers),
+    )
+
+
+def _mean(values: list[float]) -> float:
+    """Of those that are defined: Dice is not where neither mask holds a voxel. 1 where none is, nothing being wrong."""
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else 1.0
