@@ -61,6 +61,11 @@ class Volume:
             raise GeometryError("expected a finite 4 x 4 affine")
         if abs(np.linalg.det(self.affine[:3, :3])) < 1e-9:
             raise GeometryError("the affine is singular: the voxels have no volume")
+        if abs(np.linalg.det(self.affine[:3, :3])) < 0.99 * np.prod(self.spacing_mm):
+            # Volumes and distances are products of voxel edges, which is only true of bricks.
+            raise GeometryError(
+                "the affine is sheared: the voxels have no right angles", hint="resample the image onto an upright grid"
+            )
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

@@ -6,6 +6,8 @@ the file. Writing is atomic, and the same array gives the same bytes.
 
 from __future__ import annotations
 
+import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,11 @@ from fvv.errors import FvvError, InputError
 from fvv.io.atomic import atomic_write
 
 SUFFIXES = (".nii.gz", ".nii")
-MAX_GZIP_RATIO = 1100
-"""Deflate cannot shrink by more than 1032 (zlib's technical notes): a header that claims more lies about the size."""
+MAX_EDGE = 1024
+MAX_VOXELS = 512 * 512 * 256
+"""Of one volume: no head examination comes near, and a few copies in float64 fit into any machine's memory."""
+MAX_BYTES = 2**32
+"""Of a 4D file: 500 volumes of 256 x 256 x 60."""
 B0_TOLERANCE = 50.0
 """s/mm^2: a volume under this counts as b0 (scanners write 0, 5 or 50)."""
 B1000_TOLERANCE = 150.0
@@ -42,7 +47,7 @@ def find_image(folder: Path, *stems: str) -> Path | None:
     return found[0] if found else None
 
 
-def read_volume(path: Path, *, index: int | None = None, target_b: float | None = None) -> Volume:
+def read_volume(path: Path, *, index: int | None = None, target_b: float | None = None, finite: bool = True) -> Volume:
     """Read a 3D image as float64.
 
     Args:
@@ -50,20 +55,15 @@ def read_volume(path: Path, *, index: int | None = None, target_b: float | None 
         index: which volume of a 4D file, 0-based.
         target_b: b-value wanted from a 4D file that has a `.bval` file beside it, s/mm^2: 0 takes the mean of the
             volumes near 0, anything else the geometric mean of the volumes near it.
+        finite: refuse an image with NaN or infinite voxels.
 
     Raises:
         InputError: missing, unreadable, truncated, of a type that is no image, with non-finite values, or 4D with more
             than one volume and no way to choose.
     """
-    array, affine = _read_array(path)
-    if array.ndim == 4:
-        array = _pick_volume(path, array, index, target_b)
-    if array.ndim != 3:
-        raise InputError(f"expected a 3D image, got shape {array.shape}", file=path)
-    if 0 in array.shape:
-        raise InputError(f"the image is empty: shape {array.shape}", file=path)
+    array, affine = _read_array(path, index, target_b)
     bad = int(array.size - np.isfinite(array).sum())
-    if bad:
+    if bad and finite:
         raise InputError(f"{bad} voxels are not finite (NaN or infinite)", file=path, hint="repair the image first")
     try:
         return Volume(array, affine)
@@ -100,17 +100,18 @@ def write_rgb(path: Path, rgb: np.ndarray, affine: Affine, *, like: Path | None 
     write_volume(path, packed, affine, like=like, overwrite=overwrite)
 
 
-def _read_array(path: Path) -> tuple[FloatArray, Affine]:
+def _read_array(path: Path, index: int | None, target_b: float | None) -> tuple[FloatArray, Affine]:
     if not path.exists():
         raise InputError("no such file", file=path)
     if not path.is_file():
-        raise InputError("expected a file, found a folder", file=path)
+        raise InputError("expected a file, found a folder or a device", file=path)
     try:
         image: Any = nib.load(path)
-        _refuse_impossible_size(path, image)
-        if image.get_data_dtype().fields or image.get_data_dtype().kind not in "iuf":
-            raise InputError(f"expected numbers, found data type {image.get_data_dtype()}", file=path)
-        array = np.asarray(image.dataobj, dtype=np.float64)
+        if not isinstance(image, nib.Nifti1Image):  # A pair's data would lie in another file.
+            raise InputError("not a readable NIfTI image: of another kind", file=path)
+        _refuse_sizeless_voxels(path, image)
+        _refuse_lies(path, image)
+        array = np.asarray(_pick_volume(path, image, index, target_b), dtype=np.float64)
         affine = np.array(image.affine, dtype=np.float64)
     except InputError:
         raise
@@ -118,27 +119,78 @@ def _read_array(path: Path) -> tuple[FloatArray, Affine]:
         raise InputError(f"not a readable NIfTI image: {_one_line(error)}", file=path) from error
     except (OSError, EOFError, zlib.error, ValueError, OverflowError, MemoryError) as error:
         raise InputError(f"cannot be read, it may be damaged or cut short: {_one_line(error)}", file=path) from error
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
     return array, affine
 
 
-def _refuse_impossible_size(path: Path, image: Any) -> None:
-    # Before any memory is taken: a few bytes can claim terabytes.
-    declared = int(np.prod([int(n) for n in image.shape], dtype=object)) * image.get_data_dtype().itemsize
-    ratio = MAX_GZIP_RATIO if path.suffix == ".gz" else 1
-    if declared > path.stat().st_size * ratio:
+def _refuse_sizeless_voxels(path: Path, image: Any) -> None:
+    """Refuse a voxel size that is not positive where the affine comes of it: nibabel would take 1 mm in its place."""
+    with nib.openers.ImageOpener(path) as stream:
+        header = type(image.header).from_fileobj(stream, check=False)
+    if header["sform_code"] <= 0 and not (header["pixdim"][1:4] > 0).all():
+        raise InputError(f"voxel size {header['pixdim'][1:4].tolist()} mm: it must be positive", file=path)
+
+
+def _refuse_lies(path: Path, image: Any) -> None:
+    """Refuse a header that says other than the file holds, before any memory is taken.
+
+    A compressed file is read to its end for this: only there is its checksum, where nibabel never comes, and without it
+    a flipped bit is a wrong number.
+    """
+    kind, shape = image.get_data_dtype(), [int(n) for n in image.shape]
+    if kind.fields or kind.kind not in "iuf":
+        raise InputError(f"expected numbers, found data type {kind}", file=path)
+    if min(shape, default=0) < 1:
+        raise InputError(f"the image is empty: shape {image.shape}", file=path)
+    declared = math.prod(shape) * kind.itemsize
+    if max(shape[:3]) > MAX_EDGE or math.prod(shape[:3]) > MAX_VOXELS or declared > MAX_BYTES:
         raise InputError(
-            f"the header claims {declared} bytes (shape {image.shape}), more than the file can hold", file=path
+            f"the header claims {declared} bytes (shape {image.shape}): over the largest image read here", file=path
         )
+    end = int(image.dataobj.offset) + declared
+    one_slice = math.prod(shape[:2]) * kind.itemsize
+    held = _bytes_held(path, enough=end + one_slice)
+    if held < end:
+        raise InputError(f"the header claims {declared} bytes (shape {image.shape}), the file holds less", file=path)
+    if held >= end + one_slice:
+        raise InputError(f"holds more than the header claims (shape {image.shape}): one of them is wrong", file=path)
 
 
-def _pick_volume(path: Path, array: FloatArray, index: int | None, target_b: float | None) -> FloatArray:
-    n = array.shape[3]
+def _bytes_held(path: Path, enough: int) -> int:
+    """Bytes in a file, after decompression; counting stops once there are enough."""
+    if path.suffix != ".gz":
+        return path.stat().st_size
+    held = 0
+    with gzip.open(path) as stream:
+        while held < enough and (block := stream.read(2**20)):
+            held += len(block)
+    return held
+
+
+def _pick_volume(path: Path, image: Any, index: int | None, target_b: float | None) -> np.ndarray:
+    """The one 3D image meant; of a 4D file no more than one volume at a time is in memory."""
+    shape = image.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) not in {3, 4}:
+        raise InputError(f"expected a 3D image, got shape {image.shape}", file=path)
+    trailing = (0,) * (image.ndim - len(shape))
+    if len(shape) == 3:
+        return np.asarray(image.dataobj, dtype=np.float64)[(..., *trailing)]
+    n = shape[3]
     if index is not None:
         if not 0 <= index < n:
             raise InputError(f"volume {index} asked for, the file holds 0 to {n - 1}", file=path)
-        return array[..., index]
+        return np.asarray(image.dataobj[(..., index, *trailing)])
+    near = _volumes_near(path, n, target_b)
+    volumes = (np.asarray(image.dataobj[(..., int(k), *trailing)], dtype=np.float64) for k in near)
+    if target_b == 0:
+        return sum(volumes, np.zeros(shape[:3])) / len(near)
+    logarithms = (np.log(np.maximum(volume, 1e-6)) for volume in volumes)
+    return np.asarray(np.exp(sum(logarithms, np.zeros(shape[:3])) / len(near)))
+
+
+def _volumes_near(path: Path, n: int, target_b: float | None) -> np.ndarray:
+    """Indices of the volumes whose b-value, in the .bval file, is the one wanted."""
     bvals = read_bvals(path)
     if target_b is None or bvals is None:
         raise InputError(
@@ -148,15 +200,12 @@ def _pick_volume(path: Path, array: FloatArray, index: int | None, target_b: flo
         )
     if len(bvals) != n:
         raise InputError(f"{n} volumes but {len(bvals)} b-values in the .bval file", file=path)
-    near = np.abs(bvals - target_b) <= (B0_TOLERANCE if target_b == 0 else B1000_TOLERANCE)
-    if not near.any():
+    near = np.flatnonzero(np.abs(bvals - target_b) <= (B0_TOLERANCE if target_b == 0 else B1000_TOLERANCE))
+    if not len(near):
         raise InputError(
             f"no volume near b = {target_b:g} s/mm^2; b-values are {sorted(set(bvals.tolist()))}", file=path
         )
-    chosen = array[..., near]
-    if target_b == 0:
-        return np.asarray(chosen.mean(axis=3))
-    return np.asarray(np.exp(np.log(np.maximum(chosen, 1e-6)).mean(axis=3)))
+    return near
 
 
 def read_bvals(image_path: Path) -> FloatArray | None:
@@ -169,6 +218,16 @@ def read_bvals(image_path: Path) -> FloatArray | None:
         return np.array([float(word) for word in path.read_text(encoding="ascii").split()])
     except ValueError as error:
         raise InputError(f"expected numbers: {_one_line(error)}", file=path) from error
+
+
+def read_b_value(image_path: Path, *, index: int | None = None, target_b: float = 1000.0) -> float | None:
+    """Mean b-value, s/mm^2, of the volumes that `read_volume` takes; None where no `.bval` file tells."""
+    bvals = read_bvals(image_path)
+    if bvals is None or not len(bvals):
+        return None
+    if len(bvals) > 1:
+        bvals = bvals[np.abs(bvals - target_b) <= B1000_TOLERANCE] if index is None else bvals[index : index + 1]
+    return float(bvals.mean()) if len(bvals) else None
 
 
 def _copy_forms(image: nib.Nifti1Image, like: Path) -> None:
