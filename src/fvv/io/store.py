@@ -7,11 +7,13 @@
       cases/<patient>.zarr/   images (channel, slice, i, j) float16; labels (channel, slice, i, j) bool; attributes
 
 Zarr v3, one shard a patient and array with one chunk a slice, so that a slab is read without the rest of the patient
-and 3,600 patients stay a few files each. Everything about a patient is in its own attributes.
+and 3,600 patients stay a few files each. Everything about a patient is in its own attributes. Chunks and attributes
+carry checksums: what was damaged on disk is refused, never read as another number.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -21,7 +23,8 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
+from pydantic import ValidationError
+from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.errors import BaseZarrError
 
 from fvv import __version__
@@ -35,6 +38,9 @@ from fvv.io.manifest import FOLDS_FILE, read_folds
 SCHEMA_VERSION = 1
 IMAGE_CHANNELS = ("b1000", "b0")
 """Order of the network's input channels."""
+_CHECKSUM = "attributes_sha256"
+_SHARD = "c/0/0/0/0"
+"""The one file that holds an array's voxels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,12 @@ class CaseStore:
                 file=path,
                 hint="run `fvv prepare` again",
             )
-        return cls(path, PreprocessingProfile.model_validate(content["profile"]))
+        try:
+            return cls(path, PreprocessingProfile.model_validate(content.get("profile")))
+        except ValidationError as error:
+            raise StoreError(
+                "store.json names no preprocessing profile", file=path, hint="run `fvv prepare` again"
+            ) from error
 
     @classmethod
     def create(cls, path: Path, profile: PreprocessingProfile, split: dict[str, Any]) -> CaseStore:
@@ -167,15 +178,18 @@ class CaseStore:
             "image_sha256": image_sha256,
             "source_sha256": source_sha256,
         }
+        attributes = json.loads(json.dumps(attributes))
+        attributes[_CHECKSUM] = _checksum(attributes)
         with atomic_write(self._case_path(case.patient)) as temporary:
-            group = zarr.create_group(store=temporary, attributes=json.loads(json.dumps(attributes)))
+            group = zarr.create_group(store=temporary, attributes=attributes)
             for name, array in (("images", images), ("labels", labels)):
                 group.create_array(
                     name,
                     data=array,
                     chunks=(array.shape[0], 1, *array.shape[2:]),
                     shards=array.shape,
-                    compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
+                    # Without the checksum a flipped bit would be another brightness, silently.
+                    compressors=(BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"), Crc32cCodec()),
                     dimension_names=("channel", "slice", "i", "j"),
                 )
 
@@ -183,6 +197,10 @@ class CaseStore:
         """What is known of a patient without reading its images."""
         stored: dict[str, Any] = dict(self._group(patient).attrs)
         try:
+            if stored.pop(_CHECKSUM, None) not in {None, _checksum(stored)}:  # None: written before there was one
+                raise ValueError("its description has changed since it was written")
+            if stored["participant"]["participant"] != patient:
+                raise ValueError(f"it is {stored['participant']['participant']}, under another name")
             grid = stored["grid"]
             return CaseRecord(
                 participant=Participant(**stored["participant"]),
@@ -207,7 +225,7 @@ class CaseStore:
     def read(self, patient: str) -> PreparedCase:
         """One whole patient."""
         record = self.record(patient)
-        images, labels = self._arrays(patient, 0, record.n_slices)
+        images, labels = self._arrays(patient, record, 0, record.n_slices)
         b1000, b0 = (_from_slices(channel) for channel in images)
         brain, stroke, flair_visible = (_from_slices(channel) for channel in labels)
         return PreparedCase(patient, b0, b1000, brain, record.grid, stroke, flair_visible, record.findings)
@@ -225,7 +243,7 @@ class CaseStore:
         """
         record = self.record(patient)
         first, last = max(start, 0), min(stop, record.n_slices)
-        images, labels = self._arrays(patient, first, last)
+        images, labels = self._arrays(patient, record, first, last)
         pads = ((0, 0), (first - start, stop - last), (0, 0), (0, 0))
         return np.pad(images, pads, constant_values=record.pad_value), np.pad(labels, pads)
 
@@ -244,15 +262,22 @@ class CaseStore:
     def _group(self, patient: str) -> zarr.Group:
         try:
             return zarr.open_group(self._case_path(patient), mode="r")
-        except (OSError, ValueError, KeyError, TypeError, BaseZarrError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, BaseZarrError) as error:
             if not self._case_path(patient).exists():
                 raise StoreError("not in the store", patient=patient, file=self.path) from error
             raise self._damaged(patient, error) from error
 
-    def _arrays(self, patient: str, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
+    def _arrays(self, patient: str, record: CaseRecord, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
         group = self._group(patient)
         try:
             arrays = dict(group.arrays())
+            for name, channels in (("images", len(IMAGE_CHANNELS)), ("labels", len(Channel))):
+                size = record.grid.size
+                if arrays[name].shape != (channels, record.n_slices, size, size):
+                    raise ValueError(f"{name} has shape {arrays[name].shape}")
+                shard = self._case_path(patient) / name / _SHARD
+                if not shard.is_file() or not shard.stat().st_size:  # Zarr would read it as zeros.
+                    raise ValueError(f"{name} has lost its voxels")
             return np.asarray(arrays["images"][:, start:stop]), np.asarray(arrays["labels"][:, start:stop])
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, BaseZarrError) as error:
             raise self._damaged(patient, error) from error
@@ -277,11 +302,16 @@ def read_store_json(path: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"cannot be read: {error}", file=file) from error
     if not isinstance(content, dict):
         raise StoreError("expected a JSON object", file=file)
     return content
+
+
+def _checksum(attributes: dict[str, Any]) -> str:
+    """SHA-256 of a patient's attributes: numbers that nothing else would miss."""
+    return hashlib.sha256(json.dumps(attributes, sort_keys=True).encode()).hexdigest()
 
 
 def _to_slices(array: np.ndarray) -> np.ndarray:
