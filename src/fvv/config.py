@@ -76,7 +76,12 @@ class PreprocessConfig(_Settings):
     hold CSF and for small heads."""
 
     def applied_to(self, profile: PreprocessingProfile) -> PreprocessingProfile:
-        """The profile with the user's choice of mask in it."""
+        """The profile with the user's choice of mask in it.
+
+        Raises:
+            ConfigError: masks come from an outside tool, and the user has not typed its command: a program that only a
+                file names is not run.
+        """
         changes: dict[str, Any] = {}
         if self.mask_command:
             changes = {"mask_method": "command", "mask_command": self.mask_command}
@@ -84,6 +89,11 @@ class PreprocessConfig(_Settings):
             raise ConfigError("mask method 'command' needs a command", hint="give --mask-command 'tool {b0} {mask}'")
         elif self.mask_method is not None:
             changes = {"mask_method": self.mask_method}
+        elif profile.mask_method == "command":
+            raise ConfigError(
+                f"the models expect masks of an outside tool, {profile.mask_command!r}",
+                hint="type it yourself with --mask-command, or choose another --mask-method",
+            )
         return profile.model_copy(update=changes)
 
 

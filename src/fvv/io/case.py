@@ -34,6 +34,9 @@ def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool) -> Case
         return _read(folder, config, labelled=labelled)
     except FvvError as error:
         raise error.for_patient(folder.name) from error
+    except OSError as error:  # A folder or file that may not be looked into is this patient's trouble alone.
+        message = f"cannot be read: {error.strerror or error}"
+        raise InputError(message, patient=folder.name, file=error.filename or folder) from error
 
 
 def case_files(folder: Path) -> list[Path]:

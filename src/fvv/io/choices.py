@@ -21,7 +21,7 @@ def read_chosen_checkpoints(path: Path) -> dict[int, Path]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the checkpoints chosen: {' '.join(str(error).split())}", file=path) from error
     if not isinstance(content, dict) or not content:
         raise ConfigError("expected lines 'fold: checkpoint'", file=path, hint="as 0: FVV/fold_0/best.ckpt")

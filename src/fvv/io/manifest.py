@@ -32,6 +32,10 @@ def list_patients(folder: Path) -> tuple[str, ...]:
         raise InputError(f"cannot be read: {error.strerror}", file=folder) from error
     if not names:
         raise InputError("holds no patient folder", file=folder, hint="expected <patient>/b0.nii.gz and so on")
+    for name in names:
+        if not name.isprintable():  # Line ends and escape codes in tables and on terminals; bytes that are no text.
+            message = f"a folder is named {name!a}"
+            raise InputError(message, file=folder, hint="rename it with letters that can be shown")
     return tuple(names)
 
 
@@ -128,7 +132,10 @@ def read_table(path: Path, *, required: Sequence[str] = ()) -> list[dict[str, st
         rows = list(reader)
     except csv.Error as error:
         raise InputError(f"not a table: {error}", file=path) from error
-    missing = [name for name in required if name not in (reader.fieldnames or [])]
+    columns = [name.strip() for name in reader.fieldnames or []]
+    if len(set(columns)) != len(columns):
+        raise InputError(f"has a column twice: {columns}", file=path)
+    missing = [name for name in required if name not in columns]
     if missing:
         raise InputError(f"lacks column {', '.join(missing)}; it has {reader.fieldnames}", file=path)
     for number, row in enumerate(rows, start=2):

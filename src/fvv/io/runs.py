@@ -121,7 +121,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TrainingError(
             f"cannot be read: {error}", file=path, hint="delete the fold's folder to train anew"
         ) from error

@@ -55,7 +55,7 @@ def read_simulation(folder: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot be read: {error}", file=path, hint="delete the folder or use --overwrite") from error
     if not isinstance(content, dict) or not {"settings", "case"} <= content.keys():
         raise InputError("expected settings and case", file=path, hint="delete the folder or use --overwrite")

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from fvv.config import PROFILES, PrepareConfig, PreprocessConfig, PreprocessingProfile
 from fvv.data import Failure, FoldPlan, FoldRow, Participant, Severity
-from fvv.errors import FvvError, MaskError, StoreError
+from fvv.errors import FvvError, InputError, MaskError, StoreError
 from fvv.imaging.folds import SplitInput, plan_folds, refuse_too_few
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import brain_volume_findings
+from fvv.io.bundle import file_sha256
 from fvv.io.case import case_files, image_sha256, read_case
 from fvv.io.lock import only_writer
 from fvv.io.manifest import (
@@ -28,6 +29,7 @@ from fvv.io.manifest import (
     write_folds,
 )
 from fvv.io.mask_command import with_commanded_mask
+from fvv.io.nifti import MAX_BYTES
 from fvv.io.store import SCHEMA_VERSION, CaseRecord, CaseStore, read_store_json
 from fvv.parallel import map_items
 
@@ -152,9 +154,14 @@ def _source_sha256(
     digest = hashlib.sha256()
     settings = [SCHEMA_VERSION, config.model_dump(mode="json"), profile.sha256, participant.person, participant.site]
     digest.update(json.dumps([*settings, participant.dwi_flair_mismatch], sort_keys=True).encode())
-    for path in case_files(folder):
-        digest.update(path.name.encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    try:
+        for path in case_files(folder):
+            if path.stat().st_size > MAX_BYTES:
+                raise InputError("larger than any image read here", file=path)
+            digest.update(path.name.encode())
+            digest.update(bytes.fromhex(file_sha256(path)))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=error.filename or folder) from error
     return digest.hexdigest()
 
 
