@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -68,12 +69,13 @@ def refuse_too_few(persons: Collection[str], kfolds: int) -> None:
     """Refuse a number of folds that so few persons cannot fill.
 
     Raises:
-        StoreError: fewer persons than folds, or than the three that train, select and test.
+        StoreError: fewer persons than folds, or fewer than two beside those of the largest test fold.
     """
-    if len(persons) < max(kfolds, 3):
+    largest = math.ceil(len(persons) / kfolds)
+    if len(persons) < kfolds or len(persons) - largest < 2:
         raise StoreError(
             f"{len(persons)} persons cannot make {kfolds} folds",
-            hint="use a smaller -k; a fold needs one person to train, one to select and one to test: three at least",
+            hint="use another -k: beside the persons it tests, a fold needs one to train and one to select",
         )
 
 
