@@ -106,13 +106,18 @@ def _in_processes(
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield waiting.pop(future), _result_of(future)
+        except BaseException:
+            # Nobody waits for what is half done: all writes are atomic, and the next run does it again.
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Processes started in here never see Ctrl-C: it is for this one, which lets them finish the item at hand."""
+    """Processes started in here never see Ctrl-C: it is for this one, which ends them."""
     if threading.current_thread() is not threading.main_thread():  # Only the main thread may set this.
         yield
         return

@@ -1,0 +1,40 @@
+"""Work over several processes: results, failures, and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from fvv.errors import FvvError
+from fvv.parallel import map_items
+from parallel_work import sleep, square
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_item_gives_its_result_or_its_error(workers: int) -> None:
+    found = dict(map_items(square, [1, 2, 3], workers=workers, description="test"))
+    assert (found[1], found[3]) == (1, 9)
+    assert isinstance(found[2], FvvError)
+    assert found[2].patient == "two"
+
+
+def test_ctrl_c_does_not_wait_for_work_under_way() -> None:
+    pressed = []
+
+    def press() -> None:
+        pressed.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    done = map_items(sleep, [0.0, 0.0, 600.0, 600.0], workers=2, description="test")
+    next(done)
+    next(done)
+    timer = threading.Timer(0.5, press)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        next(done)
+    timer.cancel()
+    assert time.monotonic() - pressed[0] < 2
