@@ -13,7 +13,8 @@ import numpy as np
 from fvv.config import TrainConfig
 from fvv.data import Failure, Role
 from fvv.errors import FvvError, TrainingError
-from fvv.io.runs import FoldRun
+from fvv.io.lock import only_writer
+from fvv.io.runs import FoldRun, fold_folder
 from fvv.io.store import CaseStore
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,11 @@ def train_all_folds(store: Path, output: Path, config: TrainConfig) -> TrainAllR
 
 
 def _train(store: CaseStore, output: Path, fold: int, config: TrainConfig) -> dict[str, Any]:
+    with only_writer(fold_folder(output, config.name, fold)):
+        return _train_alone(store, output, fold, config)
+
+
+def _train_alone(store: CaseStore, output: Path, fold: int, config: TrainConfig) -> dict[str, Any]:
     run = FoldRun.open(output, store, fold, config)
     outcome = run.finished()
     seconds = 0.0

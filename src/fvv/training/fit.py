@@ -19,7 +19,7 @@ from fvv.errors import TrainingError
 from fvv.io.runs import LAST, FoldRun
 from fvv.io.store import CaseStore
 from fvv.training.callbacks import BestAndLast, ConsoleProgress, FigureWriter, MetricsTable
-from fvv.training.checkpoint import describe_training
+from fvv.training.checkpoint import describe_training, read_checkpoint
 from fvv.training.dataset import FoldPatients, training_loader, validation_loader
 from fvv.training.loggers import open_loggers
 from fvv.training.module import SegmentationModule
@@ -78,6 +78,9 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
         len(patients.training),
         len(patients.validation),
     )
+    last = run.folder / LAST
+    if last.exists():
+        read_checkpoint(last)  # A damaged one is named in a sentence of ours; one that would run code is not read.
     module = SegmentationModule(config, patients.validation_records, about)
     table = MetricsTable(run.folder / "metrics.csv")
     with _quiet_lightning(), open_loggers(run, config) as loggers:
@@ -87,7 +90,8 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
                 module,
                 training_loader(store, patients, config),
                 validation_loader(store, patients, config),
-                ckpt_path=str(run.folder / LAST) if (run.folder / LAST).exists() else None,
+                ckpt_path=str(last) if last.exists() else None,
+                weights_only=True,
             )
         except SystemExit as stop:
             # Lightning turns Ctrl-C into a silent exit: let the caller know what it was.
