@@ -99,7 +99,7 @@ def _share_memory() -> None:
 
 def _check_contract(session: ort.InferenceSession, file: Path) -> None:
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    shape = inputs[0].shape
+    shape = inputs[0].shape if inputs else []
     fits = len(inputs) == 1 and len(shape) == 5 and shape[1] == 2
     fits = fits and (not isinstance(shape[2], int) or shape[2] == _SLAB_SLICES)
     channels = {output.shape[1] if len(output.shape) == 4 else None for output in outputs}
