@@ -10,6 +10,7 @@ in it. Processor time stands beside wall time: on a busy machine only the first 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import multiprocessing
 import resource
@@ -28,7 +29,6 @@ import nibabel as nib
 import numpy as np
 import psutil
 
-from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
 from fvv.config import PROFILES, PredictConfig
 from fvv.data import Channel
 from fvv.imaging.fusion import fuse_folds
@@ -38,8 +38,7 @@ from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import read_case
-from fvv.io.results import write_prediction
-from fvv.stages.predict import predict, predict_case
+from fvv.stages.predict import predict
 
 FOLDS, SLICES = 10, 30
 BASELINE_SLICES = 4
@@ -67,11 +66,13 @@ class Row:
         watcher = threading.Thread(target=watch)
         watcher.start()
         wall, cpu = time.perf_counter(), time.process_time()
-        result = work()
-        self.wall.append(time.perf_counter() - wall)
-        self.cpu.append(time.process_time() - cpu)
-        done.set()
-        watcher.join()
+        try:
+            result = work()
+        finally:
+            self.wall.append(time.perf_counter() - wall)
+            self.cpu.append(time.process_time() - cpu)
+            done.set()
+            watcher.join()
         return result
 
 
@@ -116,21 +117,17 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
         fused = run("fusion", partial(fuse_folds, np.moveaxis(masks["fp32"], 2, 4)))
         for mask in (fused.brain, fused.stroke):
             run("back to the native grid, a mask", partial(restore_to_native, mask, prepared.grid))
-        prediction = predict_case(case, opened["fp32"], config)
-        arrays = case.b1000.array, prediction.brain, prediction.stroke, prediction.flair_visible_votes
-        heatmap = run("colour image", partial(heatmap_rgb, *arrays, FOLDS))
-        png = run("picture", lambda: figure_png(synthesis_figure(case.b1000, prediction)))
-        run("writing", lambda: write_prediction(work / "one", case, prediction, heatmap=heatmap, synthesis_png=png))
         for precision in ("int8", "fp32"):
             settings = config.model_copy(update={"overwrite": True, "precision": precision})
             result = run(f"all, files to files, {precision}", partial(predict, patient, bundle.path, output, settings))
-        return masks, result.summary().splitlines()[0]
+        of_which = json.loads(next(output.rglob("results.json")).read_text())["seconds"]
+        return masks, f"{result.summary().splitlines()[0]}; of fp32's wall: {of_which}"
 
     one_round()  # Warms caches and memory up.
     rows.clear()
     for _ in range(repeats):
         masks, answer = one_round()
-    print(f"\n{FOLDS} folds, {SLICES} slices, {threads} threads, best of {repeats}; {answer}")
+    print(f"\n{FOLDS} folds, {SLICES} slices, {threads} threads, best of {repeats}\n{answer}")
     print(f"{'step':<34}{'wall s':>9}{'CPU s':>9}{'peak MB':>10}")
     for name, row in rows.items():
         if name != "baseline":

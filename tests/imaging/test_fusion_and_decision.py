@@ -50,6 +50,13 @@ def test_fvv_is_the_mean_over_models_inside_the_fused_stroke() -> None:
     assert fused.flair_visible_votes.sum() == 6 * 48
 
 
+def test_models_may_come_one_at_a_time() -> None:
+    masks = masks_of((slice(0, 8), slice(6, 10), slice(4, 7)), (slice(0, 9), slice(5, 9), slice(5, 9)))
+    at_once, one_by_one = fuse_folds(masks), fuse_folds(mask for mask in masks)
+    np.testing.assert_array_equal(at_once.flair_visible_votes, one_by_one.flair_visible_votes)
+    assert at_once.flair_visible_voxels_per_model == one_by_one.flair_visible_voxels_per_model == (2 * 48, 4 * 48)
+
+
 def test_each_models_brain_is_its_largest_piece() -> None:
     masks = masks_of((slice(0, 5), slice(0, 12), slice(0, 0)))
     masks[0, 0, 8:10] = True  # a smaller piece
