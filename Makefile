@@ -1,5 +1,6 @@
 # make demo   every stage on a small synthetic cohort, into demo_run/
 # make test   the test suite
+# make browser  what the browser test of the report needs: Playwright; Chromium is looked for
 # Both make their own environment in .venv first; only Python >= 3.11 has to be there.
 
 VENV := .venv
@@ -11,7 +12,7 @@ PYTHON := $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& command -v "$$candidate" && break; done)
 
-.PHONY: help setup demo test check bench reference clean
+.PHONY: help setup demo test browser check bench reference clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -33,6 +34,11 @@ demo: $(READY)
 # One thread per worker: the workers already fill the cores.
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+# Playwright drives the system's Chromium: nothing else is fetched. Without both, the browser test is skipped.
+browser: $(READY)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	@command -v chromium chromium-browser google-chrome >/dev/null || echo "no Chromium found: apt-get install chromium"
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 from fvv import __version__
 from fvv.config import Config, load_config
@@ -233,6 +234,7 @@ def _doctor(options: argparse.Namespace, config: Config) -> StageResult:
 def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     """Stage 4: test every patient with the model of the fold that never saw them."""
     add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store of prepared patients")
+    add_path(verb, "--external", meaning="in place of the store: labelled patients never seen, for the whole ensemble")
     add_path(verb, "-m", "--models", default="saved_models_ONNX", meaning="folder of ONNX models")
     add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")
     add_setting(
@@ -240,16 +242,39 @@ def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     )
     add_setting(verb, "--precision", key="evaluate.precision", meaning="weights of the models")
     add_path(verb, "--budgets", meaning="labelled patients never seen: note what --folds and INT8 cost in the models")
+    add_setting(verb, "--calibrate", key="evaluate.calibrate", meaning="write the curve of P(mismatch) into the models")
     add_overwrite(verb)
 
 
 def _evaluate(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.stages.budgets import measure_budgets  # noqa: PLC0415
     from fvv.stages.evaluate import evaluate  # noqa: PLC0415
+    from fvv.stages.evaluate_external import evaluate_external  # noqa: PLC0415
 
     if options.budgets is not None:
         return measure_budgets(options.budgets, options.models, config.evaluate)
+    if options.external is not None:
+        return evaluate_external(
+            options.external, options.models, options.output, config.evaluate, overwrite=options.overwrite
+        )
     return evaluate(options.input, options.models, options.output, config.evaluate, overwrite=options.overwrite)
+
+
+def _report_options(verb: argparse.ArgumentParser) -> None:
+    """Stage 4 again: rebuild tables, figures and the page of a finished evaluation; no new inference."""
+    add_path(verb, "-i", "--input", default="processed_data", meaning="folder of the evaluation")
+    add_path(verb, "--compare", meaning="evaluation of another model on the same patients, to compare with")
+    add_setting(
+        verb, "--cutoff", key="evaluate.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely"
+    )
+
+
+def _report(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.stages.report import report  # noqa: PLC0415
+
+    if options.config is not None:
+        return report(options.input, config.evaluate, compare=options.compare)
+    return report(options.input, changes=_overrides(options), compare=options.compare)
 
 
 def _predict_options(verb: argparse.ArgumentParser) -> None:
@@ -313,14 +338,19 @@ _VERBS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[.
     "convert": (_convert_options, _convert),
     "doctor": (_doctor_options, _doctor),
     "evaluate": (_evaluate_options, _evaluate),
+    "report": (_report_options, _report),
     "predict": (_predict_options, _predict),
     "demo": (_demo_options, _demo),
 }
 
 
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """Single settings that were given, by dotted name."""
+    return dict(options.set) | {key: value for key, value in vars(options).items() if "." in key}
+
+
 def _settings(options: argparse.Namespace) -> Config:
-    overrides = dict(options.set)
-    overrides.update({key: value for key, value in vars(options).items() if "." in key})
+    overrides = _overrides(options)
     if options.config is None and options.verb == "demo":
         with as_file(files("fvv") / "configs" / "demo.yaml") as path:
             return load_config(path, overrides)

@@ -310,6 +310,8 @@ class PredictConfig(_Settings):
     fast: bool = False
     """At most 3 models, in 8 bits where the bundle has them."""
     overwrite: bool = False
+    chunk_slices: int = Field(32, ge=1)
+    """Slices run through the network at once: bounds memory, changes no number."""
 
 
 class Config(_Settings):

@@ -13,17 +13,17 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 from fvv.analysis.statistics import (
     OperatingPoint,
     auc,
-    bland_altman,
+    average_precision,
     bootstrap_intervals,
     cohen_kappa,
-    concordance_coefficient,
+    cutoff_at_specificity,
     delong_interval,
     operating_point,
+    precision_recall_curve,
     roc_curve,
     wilson_interval,
     youden_cutoff,
 )
-from fvv.errors import FvvError
 
 
 @pytest.fixture
@@ -200,44 +200,28 @@ def test_bootstrap_gives_no_interval_to_what_is_mostly_undefined(rng):
     assert math.isnan(estimate.low)
 
 
-def test_bland_altman_of_a_constant_shift():
-    first = np.arange(10.0)
-    agreement = bland_altman(first, first + 2.0)
-    assert agreement.n == 10
-    assert (agreement.bias.value, agreement.lower_limit, agreement.upper_limit) == (2.0, 2.0, 2.0)
+@pytest.mark.parametrize("wanted", [0.5, 0.8, 0.9, 1.0])
+def test_no_cutoff_that_keeps_the_specificity_is_more_sensitive(cohort, wanted):
+    fvv_ml, mismatch = cohort
+    chosen = operating_point(fvv_ml, mismatch, cutoff_at_specificity(fvv_ml, mismatch, wanted))
+    assert chosen.specificity.value >= wanted
+    others = [operating_point(fvv_ml, mismatch, cutoff) for cutoff in np.linspace(-1, 6, 701)]
+    keeping = [point.sensitivity.value for point in others if point.specificity.value >= wanted]
+    assert chosen.sensitivity.value == max(keeping)
 
 
-def test_bland_altman_limits_hold_95_percent_of_normal_differences(rng):
-    first = rng.uniform(0, 100, 5000)
-    second = first + rng.normal(1.5, 3.0, 5000)
-    agreement = bland_altman(first, second)
-    assert agreement.bias.low < 1.5 < agreement.bias.high
-    assert (agreement.lower_limit, agreement.upper_limit) == pytest.approx((1.5 - 5.88, 1.5 + 5.88), abs=0.3)
-    back = bland_altman(second, first)
-    assert (back.bias.value, back.lower_limit) == pytest.approx((-agreement.bias.value, -agreement.upper_limit))
+def test_a_specificity_met_exactly_is_met():
+    """Nine of ten others are over the cut-off: the tenth must not be lost to rounding."""
+    fvv_ml = np.concatenate([np.array([0.1, 0.2, 5.0]), np.array([0.3]), np.arange(1.0, 10.0)])
+    mismatch = np.arange(13) < 3
+    point = operating_point(fvv_ml, mismatch, cutoff_at_specificity(fvv_ml, mismatch, 0.9))
+    assert (point.specificity.value, point.false_positive) == (0.9, 1)
 
 
-def test_agreement_of_one_or_no_pair_is_undefined_not_an_error():
-    assert math.isnan(bland_altman(np.array([1.0]), np.array([2.0])).upper_limit)
-    assert bland_altman(np.array([]), np.array([])).n == 0
-    with pytest.raises(FvvError, match="pairs"):
-        bland_altman(np.zeros(3), np.zeros(2))
-
-
-def test_concordance_is_one_only_for_equal_values(rng):
-    first = rng.uniform(0, 50, 300)
-    assert concordance_coefficient(first, first).value == pytest.approx(1.0)
-    shifted = concordance_coefficient(first, first + 5.0).value
-    assert shifted == pytest.approx(2 * first.var() / (2 * first.var() + 25.0))
-    assert concordance_coefficient(first, -first).value < 0
-    assert math.isnan(concordance_coefficient(first, np.full(300, 4.0)).value)
-
-
-def test_concordance_interval_covers_the_truth_in_about_95_of_100_cohorts(rng):
-    truth = 2 * 1.0 / (1.0 + (1.0 + 0.25) + 0.3**2)
-    covered = 0
-    for _ in range(500):
-        first = rng.normal(size=80)
-        estimate = concordance_coefficient(first, first + rng.normal(0.3, 0.5, 80))
-        covered += estimate.low <= truth <= estimate.high
-    assert 0.91 <= covered / 500 <= 0.985
+def test_average_precision_is_the_area_under_the_steps_and_chance_gives_the_prevalence(cohort, rng):
+    fvv_ml, mismatch = cohort
+    precision, recall = precision_recall_curve(fvv_ml, mismatch)
+    assert average_precision(fvv_ml, mismatch) == pytest.approx(-(np.diff(recall) * precision[:-1]).sum())
+    assert average_precision(np.zeros(80), mismatch) == pytest.approx(mismatch.mean())
+    assert average_precision(np.where(mismatch, 0.0, 1.0), mismatch) == 1.0
+    assert math.isnan(average_precision(fvv_ml, np.ones(80, dtype=bool)))

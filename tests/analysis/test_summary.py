@@ -7,71 +7,20 @@ import json
 import math
 import re
 
-import numpy as np
 import pytest
 
-from fvv.analysis.patient import PatientResult, jsonable, metric_rows, patient_row
+from cohorts import cohort, patient
+from fvv.analysis.marker import marker_data
+from fvv.analysis.patient import PatientResult, SingleModelResult, jsonable, metric_rows, patient_row
 from fvv.analysis.plots import evaluation_plots
 from fvv.analysis.report import evaluation_page, extremes, prediction_page
-from fvv.analysis.summary import headline, marker_data, summarise_cohort
-from fvv.data import Channel, Decision, DecisionState, Failure, Finding, Participant, Prediction, Severity
-
-SHAPE = (16, 16, 6)
-SPACING = (2.0, 2.0, 5.0)
-VOXEL_ML = 0.02
-
-
-def line(n: int) -> np.ndarray:
-    """A mask of n voxels."""
-    mask = np.zeros(SHAPE, dtype=bool)
-    mask.ravel()[100 : 100 + n] = True
-    return mask
-
-
-def patient(
-    name: str,
-    *,
-    lesion: int = 100,
-    visible: int = 0,
-    found: int = 100,
-    found_visible: int = 0,
-    reader: bool | None = None,
-    measured: bool = True,
-    person: str | None = None,
-    site: str = "",
-    fold: int = 0,
-) -> PatientResult:
-    """A patient whose masks hold so many voxels."""
-    truth = dict(zip(Channel, (line(1000), line(lesion), line(visible)), strict=True))
-    predicted = dict(zip(Channel, (line(900), line(found), line(found_visible)), strict=True))
-    state = DecisionState.MISMATCH_LIKELY if measured else DecisionState.NOT_ASSESSABLE
-    return PatientResult.compare(
-        Participant(name, person or name, site, reader),
-        fold,
-        Decision(state, 0.5, (Finding("code", "message", Severity.NOTE),)),
-        truth=truth,
-        predicted=predicted,
-        spacing_mm=SPACING,
-        true_ml={channel.label: float(mask.sum()) * VOXEL_ML for channel, mask in truth.items()},
-        predicted_ml={channel.label: float(mask.sum()) * VOXEL_ML for channel, mask in predicted.items()},
-    )
-
-
-def cohort() -> list[PatientResult]:
-    """Ten mismatches and ten others that the FVV tells apart but for two; one healthy, one not measured."""
-    patients = [
-        patient(f"mismatch{n}", visible=5, found_visible=2 * n, site="A" if n % 2 else "B", fold=n % 2)
-        for n in range(10)
-    ]
-    patients += [
-        patient(f"other{n}", visible=60, found_visible=15 + 8 * n, found=80, site="A" if n % 2 else "B", fold=n % 2)
-        for n in range(10)
-    ]
-    return [*patients, patient("healthy", lesion=0, found=0), patient("unmeasured", visible=50, measured=False)]
+from fvv.analysis.summary import headline, summarise_cohort
+from fvv.config import DecisionConfig, EvaluateConfig
+from fvv.data import Channel, Decision, DecisionState, Failure, Prediction
 
 
 def summary_of(patients: list[PatientResult]) -> dict:
-    return summarise_cohort(patients, marker_data(patients, 0.2), 0.5, samples=60, seed=0)
+    return summarise_cohort(patients, marker_data(patients, 0.2), EvaluateConfig(bootstrap_samples=60))
 
 
 def test_a_result_survives_json(rng):
@@ -181,6 +130,9 @@ def page(patients: list[PatientResult], **changes: object) -> str:
         "counts": {"evaluated": len(patients)},
         "failures": [],
         "run": {"models": "m"},
+        "kind": "out-of-fold",
+        "viewer": {},
+        "methods": ["How it was done."],
     }
     return evaluation_page(summary, patients, data, **{**values, **changes})
 
@@ -210,11 +162,12 @@ def test_numbers_that_do_not_exist_are_empty_on_the_page():
 
 def test_every_plot_is_drawn_and_the_marker_only_with_two_classes():
     patients = cohort()
-    captions = list(evaluation_plots(patients, marker_data(patients, 0.2), summary_of(patients)))
-    assert len(captions) == 5
+    plots = evaluation_plots(patients, marker_data(patients, 0.2), summary_of(patients))
+    names = "roc precision_recall fvv_by_label reliability decision_curve dice bland_altman_flair_visible"
+    assert [plot.name for plot in plots] == [*names.split(), "bland_altman_stroke"]
     one_class = [patient("a"), patient("b", person="a")]
-    captions = list(evaluation_plots(one_class, marker_data(one_class, 0.2), summary_of(one_class)))
-    assert not any("ROC" in caption for caption in captions)
+    plots = evaluation_plots(one_class, marker_data(one_class, 0.2), summary_of(one_class))
+    assert not {"roc", "precision_recall", "reliability", "decision_curve"} & {plot.name for plot in plots}
 
 
 @pytest.mark.parametrize(("n", "each"), [(0, (0, 0)), (1, (1, 0)), (2, (1, 1)), (5, (2, 2)), (9, (3, 3))])
@@ -239,3 +192,66 @@ def test_the_page_of_predictions_never_prints_a_volume_that_was_not_measured():
     assert rows["lost"].count('<td data-value=""></td>') == 5
     assert "0.200" in rows["seen"]
     assert "no b0" in rows["broken"]
+
+
+def test_another_cutoff_makes_the_answer_anew_and_touches_nothing_else():
+    one = patient("a", visible=50, found_visible=50)  # An FVV of 1 mL.
+    for cutoff, state, code in (
+        (0.5, "mismatch unlikely", "fvv-over-cutoff"),
+        (2.0, "mismatch likely", "fvv-under-cutoff"),
+    ):
+        again = one.decided_with(DecisionConfig(cutoff_ml=cutoff))
+        assert (again.decision, again.reasons[0]) == (state, code)
+        same = dataclasses.replace(again, decision=one.decision, reasons=one.reasons)
+        assert jsonable(same) == jsonable(one)
+    assert one.decided_with(DecisionConfig(minimum_lesion_ml=500)).decision == "no lesion found"
+    unmeasured = patient("b", measured=False)
+    assert unmeasured.decided_with(DecisionConfig(cutoff_ml=9)) is unmeasured
+
+
+def test_every_stratum_holds_everybody_once():
+    patients = cohort()
+    strata = summary_of(patients)["strata"]
+    for kind in ("lesion volume", "FLAIR-visible share", "site", "fold"):
+        rows = [row for row in strata if row["stratum"] == kind]
+        assert sum(row["patients"] for row in rows) == len(patients)
+        assert sum(row["mismatch"] for row in rows) == 10
+    assert next(row for row in strata if row["value"] == "no lesion")["patients"] == 1
+
+
+def test_lesions_are_counted_by_size_as_found_or_missed():
+    patients = [patient("a", lesion=40, found=40), patient("b", lesion=100, found=0), patient("c", lesion=300, found=1)]
+    rows = summary_of(patients)["lesions_by_size"]["stroke"]
+    counts = {row["size"]: (row["drawn"], row["found"], row["missed"]) for row in rows}
+    assert counts["under 1 mL"] == (1, 1, 0)
+    assert counts["1 to 5 mL"] == (1, 0, 1)
+    assert counts["5 to 20 mL"] == (1, 1, 0)
+    assert counts["70 mL or more"] == (0, 0, 0)
+    assert math.isnan(rows[-1]["share_found"].value)
+
+
+def test_an_ensemble_is_compared_with_its_models_alone():
+    patients = [
+        dataclasses.replace(
+            one,
+            fold=None,
+            single_models=tuple(
+                SingleModelResult(one.fvv_ml + shift, dict.fromkeys(one.metrics, 0.5)) for shift in (0.0, 0.8)
+            ),
+        )
+        for one in cohort()
+        if one.fvv_ml is not None
+    ]
+    summary = summary_of(patients)
+    gain = summary["single_models"]
+    assert gain["models"] == 2
+    dice = gain["numbers"]["stroke_dice_mean"]
+    assert (dice["single"], dice["lowest"], dice["highest"]) == (0.5, 0.5, 0.5)
+    assert dice["difference"].value == pytest.approx(dice["ensemble"] - 0.5)
+    # A shift of every volume changes no rank, but the answers at the cut-off.
+    assert gain["numbers"]["auc"]["difference"].value == pytest.approx(0.0)
+    assert gain["numbers"]["kappa"]["lowest"] < gain["numbers"]["kappa"]["highest"]
+    assert gain["youden_cutoff_single_ml"] == pytest.approx(gain["youden_cutoff_ml"] + 0.4)
+    assert summary["marker"]["calibration"]["held_out_by"] == "person"
+    assert "against its 2 models alone" in page(patients, kind="external")
+    assert summary_of(cohort())["single_models"] is None

@@ -13,14 +13,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from builders import BIASES, write_cohort, write_onnx, write_patient
+from builders import write_cohort, write_onnx, write_patient
+from bundles import write_bundle
+from fvv.analysis.publish import EvaluateResult
 from fvv.config import EvaluateConfig, PredictConfig, PrepareConfig
 from fvv.data import Role, hashed_ids
 from fvv.errors import ModelError, OutputExistsError
 from fvv.inference.segment import segment_case
-from fvv.io.bundle import BundleManifest, ModelEntry, file_sha256, write_manifest
+from fvv.io.bundle import BundleManifest, file_sha256, write_manifest
 from fvv.io.store import CaseStore
-from fvv.stages.evaluate import EvaluateResult, evaluate
+from fvv.stages.evaluate import evaluate
 from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare
 
@@ -38,24 +40,6 @@ class Cohort:
     models: Path
     output: Path
     result: EvaluateResult
-
-
-def write_bundle(folder: Path, store: Path, **changes: object) -> Path:
-    """A model for each fold; each fold's differs a little, so that a mix-up shows."""
-    cases = CaseStore.open(store)
-    entries = []
-    for fold in range(cases.folds.n_folds):
-        file = write_onnx(folder / f"model{fold + 1}.onnx", biases=(BIASES[0], BIASES[1] + 0.2 * fold, BIASES[2]))
-        trained = [name for role in (Role.TRAIN, Role.VALID) for name in cases.folds.participants(fold, role)]
-        records = [cases.record(name) for name in trained]
-        ids = [record.participant.person for record in records] + [record.image_sha256 for record in records]
-        entries.append(ModelEntry(file=file.name, sha256=file_sha256(file), fold=fold, trained_on=hashed_ids(ids)))
-    manifest = BundleManifest(
-        software="test", run_name="tiny", profile=cases.profile, channels=("brain", "stroke", "flair_visible"),
-        models=tuple(entries),
-    )  # fmt: skip
-    write_manifest(folder, manifest.model_copy(update=changes))
-    return folder
 
 
 def rewrite_models(models: Path, **changes: object) -> None:
@@ -227,7 +211,7 @@ def test_models_that_say_nothing_of_their_training_or_lack_a_fold_are_refused(co
     with pytest.raises(ModelError, match="does not say on whom"):
         evaluate(cohort.store, models, tmp_path / "output", CONFIG)
     rewrite_models(models, trained_on=("0" * 16,), fold=0)
-    with pytest.raises(ModelError, match="models for fold 0"):
+    with pytest.raises(ModelError, match="one model per fold"):
         evaluate(cohort.store, models, tmp_path / "output", CONFIG)
 
 

@@ -12,8 +12,9 @@ from enum import Enum
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import KDTree
 
-from fvv.arrays import BoolArray, FloatArray
+from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.errors import GeometryError
 
 
@@ -204,11 +205,21 @@ def surface_distances_mm(
     _same_shape(truth, prediction)
     if not truth.any() or not prediction.any():
         return np.empty(0), np.empty(0)
-    # Nothing outside the common box can be nearer than what is inside it.
-    box = ndimage.find_objects((truth | prediction).astype(np.uint8))[0]
-    surfaces = [mask[box] & ~ndimage.binary_erosion(mask[box]) for mask in (truth, prediction)]
-    to_truth, to_prediction = (ndimage.distance_transform_edt(~surface, sampling=spacing_mm) for surface in surfaces)
-    return to_prediction[surfaces[0]], to_truth[surfaces[1]]
+    points = [_surface(mask) * np.array(spacing_mm) for mask in (truth, prediction)]
+    trees = [KDTree(one) for one in points]
+    return trees[1].query(points[0])[0], trees[0].query(points[1])[0]
+
+
+def _surface(mask: BoolArray) -> IntArray:
+    """(n, 3) indices of the surface voxels."""
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    padded = np.pad(mask[box], 1)
+    inner = padded.copy()
+    for axis in range(3):
+        for step in (-1, 1):  # The border of the padding is empty, so nothing comes in from the other side.
+            inner &= np.roll(padded, step, axis)
+    places: IntArray = np.argwhere((padded & ~inner)[1:-1, 1:-1, 1:-1]) + [part.start for part in box]
+    return places
 
 
 def hausdorff_distance_95(truth: BoolArray, prediction: BoolArray, spacing_mm: tuple[float, float, float]) -> float:
@@ -240,13 +251,28 @@ def count_lesions(truth: BoolArray, prediction: BoolArray) -> LesionCounts:
         truth: (i, j, k) bool; lesions are its components over 26 neighbours.
         prediction: (i, j, k) bool, likewise.
     """
+    found = lesion_sizes(truth, prediction, 1.0)
+    detected = sum(touched for _, touched in found)
+    false_alarms = sum(not touched for _, touched in lesion_sizes(prediction, truth, 1.0))
+    return LesionCounts(detected, len(found) - detected, false_alarms)
+
+
+def lesion_sizes(truth: BoolArray, prediction: BoolArray, voxel_volume_ml: float) -> list[tuple[float, bool]]:
+    """Volume (mL) of every true lesion, and whether the prediction touches it; the smallest first.
+
+    Args:
+        truth: (i, j, k) bool; lesions are its components over 26 neighbours.
+        prediction: (i, j, k) bool.
+        voxel_volume_ml: of one voxel.
+    """
     _same_shape(truth, prediction)
-    all_neighbours = np.ones((3, 3, 3), dtype=bool)
-    drawn, n_drawn = ndimage.label(truth, structure=all_neighbours)
-    predicted, n_predicted = ndimage.label(prediction, structure=all_neighbours)
-    both = truth & prediction
-    detected = len(np.unique(drawn[both]))
-    return LesionCounts(detected, n_drawn - detected, n_predicted - len(np.unique(predicted[both])))
+    if not truth.any():
+        return []
+    box = ndimage.find_objects(truth.astype(np.uint8))[0]
+    lesions, n_lesions = ndimage.label(truth[box], structure=np.ones((3, 3, 3), dtype=bool))
+    sizes = np.bincount(lesions.ravel(), minlength=n_lesions + 1)[1:] * voxel_volume_ml
+    touched = np.isin(np.arange(1, n_lesions + 1), lesions[prediction[box]])
+    return sorted((float(size), bool(found)) for size, found in zip(sizes, touched, strict=True))
 
 
 def segmentation_metrics(

@@ -4,47 +4,66 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from fvv.analysis.metrics import segmentation_metrics, volume_error_ml, volume_error_percent
+from fvv.analysis.metrics import lesion_sizes, segmentation_metrics, volume_error_ml, volume_error_percent
 from fvv.arrays import BoolArray
+from fvv.config import DecisionConfig
 from fvv.data import Channel, Decision, DecisionState, Participant
+from fvv.imaging.decision import answer
+
+
+@dataclass(frozen=True, slots=True)
+class SingleModelResult:
+    """What one model of an ensemble says alone about a patient.
+
+    Attributes:
+        fvv_ml: its FVV.
+        dice: of each channel by its label; NaN where both masks are empty.
+    """
+
+    fvv_ml: float
+    dice: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class PatientResult:
-    """How one patient was predicted by the model that never saw that person.
+    """How one patient was predicted by a model, or models, that never saw that person.
 
     Attributes:
         participant: folder name.
         person: the person examined.
         site: hospital or scanner, "" where unknown.
-        fold: the fold whose model predicted.
+        fold: the fold whose model predicted; None: the whole ensemble did.
         reader_mismatch: the readers' label, None where there is none.
         decision: one of the four answers.
         reasons: codes of the findings behind it.
         true_ml: drawn volume of each channel by its label.
         predicted_ml: predicted volume of each channel; all None where nothing could be measured.
         metrics: of each channel by its label, see `segmentation_metrics`; NaN where undefined.
+        lesions: of stroke and FLAIR-visible, every drawn lesion: its volume in mL, and whether it was found.
+        single_models: what each model of an ensemble says alone; empty for one model.
     """
 
     participant: str
     person: str
     site: str
-    fold: int
+    fold: int | None
     reader_mismatch: bool | None
     decision: str
     reasons: tuple[str, ...]
     true_ml: dict[str, float]
     predicted_ml: dict[str, float | None]
     metrics: dict[str, dict[str, float]]
+    lesions: dict[str, tuple[tuple[float, bool], ...]]
+    single_models: tuple[SingleModelResult, ...] = ()
 
     @classmethod
     def compare(
         cls,
         participant: Participant,
-        fold: int,
+        fold: int | None,
         decision: Decision,
         *,
         truth: Mapping[Channel, BoolArray],
@@ -52,18 +71,20 @@ class PatientResult:
         spacing_mm: tuple[float, float, float],
         true_ml: dict[str, float],
         predicted_ml: dict[str, float],
+        single_models: tuple[SingleModelResult, ...] = (),
     ) -> Self:
         """Measure a prediction against what was drawn.
 
         Args:
             participant: who.
-            fold: whose model.
+            fold: whose model; None: the ensemble.
             decision: the answer given; where it is not assessable, no predicted volume is kept.
             truth: (i, j, k) bool mask of each channel on the native grid.
             predicted: the same, predicted.
             spacing_mm: voxel edges of that grid.
             true_ml: drawn volumes as prepared.
             predicted_ml: predicted volumes as reported to users.
+            single_models: what each model of an ensemble says alone.
         """
         measured = decision.state is not DecisionState.NOT_ASSESSABLE
         metrics = {}
@@ -88,6 +109,11 @@ class PatientResult:
             true_ml=true_ml,
             predicted_ml={name: volume if measured else None for name, volume in predicted_ml.items()},
             metrics=metrics,
+            lesions={
+                channel.label: tuple(lesion_sizes(truth[channel], predicted[channel], math.prod(spacing_mm) / 1000.0))
+                for channel in (Channel.STROKE, Channel.FLAIR_VISIBLE)
+            },
+            single_models=single_models,
         )
 
     @classmethod
@@ -97,7 +123,36 @@ class PatientResult:
             channel: {name: math.nan if value is None else value for name, value in values.items()}
             for channel, values in content["metrics"].items()
         }
-        return cls(**{**content, "reasons": tuple(content["reasons"]), "metrics": metrics})
+        lesions = {
+            channel: tuple((float(volume), bool(found)) for volume, found in sizes)
+            for channel, sizes in content["lesions"].items()
+        }
+        single_models = tuple(
+            SingleModelResult(
+                one["fvv_ml"], {name: math.nan if dice is None else dice for name, dice in one["dice"].items()}
+            )
+            for one in content["single_models"]
+        )
+        values = {
+            "reasons": tuple(content["reasons"]),
+            "metrics": metrics,
+            "lesions": lesions,
+            "single_models": single_models,
+        }
+        return cls(**{**content, **values})
+
+    def decided_with(self, config: DecisionConfig) -> Self:
+        """The same measurement under another cut-off: the answer is made anew, nothing is measured again."""
+        stroke_ml, fvv_ml = self.predicted_ml[Channel.STROKE.label], self.fvv_ml
+        if stroke_ml is None or fvv_ml is None:
+            return self
+        state, code = answer(stroke_ml, fvv_ml, config)
+        if self.reasons[:1] == (code,):
+            return self
+        # The answer's own code comes first and may be followed by a word on its models; what quality control found
+        # stays.
+        found = (reason for reason in self.reasons[1:] if reason != "models-disagree")
+        return replace(self, decision=state.value, reasons=(code, *found))
 
     @property
     def fvv_ml(self) -> float | None:

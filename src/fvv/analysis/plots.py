@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from fvv.analysis.agreement import Agreement
+from fvv.analysis.calibration import ReliabilityBin
+from fvv.analysis.marker import MarkerData
 from fvv.analysis.patient import PatientResult
-from fvv.analysis.statistics import Agreement, Estimate, roc_curve
-from fvv.analysis.summary import MarkerData, measured_volumes
+from fvv.analysis.statistics import Estimate, precision_recall_curve, roc_curve, wilson_interval
+from fvv.analysis.summary import measured_volumes
 from fvv.arrays import BoolArray, FloatArray
 from fvv.data import Channel
 
@@ -24,38 +28,65 @@ _LINEAR_UP_TO_ML = 0.1
 """Volumes are shown on a logarithmic axis that is linear under this, so that 0 mL has a place."""
 
 
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A figure, the name of its file and the sentence that says what it shows."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+
 def evaluation_plots(
     patients: Sequence[PatientResult], data: MarkerData, summary: Mapping[str, Any]
-) -> dict[str, Figure]:
-    """Every plot of the report, by a caption that says what it shows.
+) -> tuple[Plot, ...]:
+    """Every plot of the report.
 
     Args:
         patients: the results.
         data: of the same patients.
         summary: of the same patients, from `summarise_cohort`.
     """
-    figures = {}
-    marker = summary["marker"]
-    if marker["operating_points"]:
-        places = {
-            name: (point["cutoff_ml"], 1 - point["specificity"].value, point["sensitivity"].value)
-            for name, point in marker["operating_points"].items()
-        }
-        caption = "ROC of the predicted FVV for mismatch; interval after DeLong."
-        figures[caption] = roc_figure(data.fvv_ml, data.mismatch, marker["auc"], places)
-    if data.fvv_ml.size:
-        cutoff_ml = marker["cutoff_ml"]
-        figures["Predicted FVV by label. Lines: medians."] = marker_figure(data.fvv_ml, data.mismatch, cutoff_ml)
+    plots = _marker_plots(data, summary["marker"])
     dice = {
         channel: [patient.metrics[channel.label]["dice_coefficient"] for patient in patients] for channel in Channel
     }
-    figures["Dice of every patient, sorted within each channel."] = dice_figure(dice)
+    plots.append(Plot("dice", "Dice of every patient, sorted within each channel.", dice_figure(dice)))
     for channel, name in ((Channel.FLAIR_VISIBLE, "FVV"), (Channel.STROKE, "stroke volume")):
         drawn, predicted = measured_volumes(patients, channel)
         if drawn.size > 1:
             caption = f"Bland-Altman of the {name}: bias and 95 % limits of agreement."
-            figures[caption] = bland_altman_figure(drawn, predicted, summary["volumes"][channel.label])
-    return figures
+            figure = bland_altman_figure(drawn, predicted, summary["volumes"][channel.label])
+            plots.append(Plot(f"bland_altman_{channel.label}", caption, figure))
+    return tuple(plots)
+
+
+def _marker_plots(data: MarkerData, marker: Mapping[str, Any]) -> list[Plot]:
+    plots = []
+    points = marker["operating_points"]
+    if points:
+        roc_places = {
+            name: (point["cutoff_ml"], 1 - point["specificity"].value, point["sensitivity"].value)
+            for name, point in points.items()
+        }
+        recall_places = {
+            name: (point["cutoff_ml"], point["sensitivity"].value, point["positive_predictive_value"].value)
+            for name, point in points.items()
+        }
+        figure = roc_figure(data.fvv_ml, data.mismatch, marker["auc"], roc_places)
+        plots.append(Plot("roc", "ROC of the predicted FVV for mismatch; interval after DeLong.", figure))
+        figure = precision_recall_figure(data.fvv_ml, data.mismatch, marker["average_precision"], recall_places)
+        caption = "Precision (positive predictive value) against recall (sensitivity). Dashed: the share of mismatches."
+        plots.append(Plot("precision_recall", caption, figure))
+    if data.fvv_ml.size:
+        figure = marker_figure(data.fvv_ml, data.mismatch, marker["cutoff_ml"])
+        plots.append(Plot("fvv_by_label", "Predicted FVV by label. Lines: medians.", figure))
+    if marker["calibration"] is not None:
+        caption = "Reliability of P(mismatch), held out; bars: Wilson's 95 % interval of the observed share."
+        plots.append(Plot("reliability", caption, reliability_figure(marker["calibration"])))
+        caption = "Decision curve: net benefit of treating by P(mismatch), by the cut-off, everybody, nobody."
+        plots.append(Plot("decision_curve", caption, decision_curve_figure(marker["decision_curve"])))
+    return plots
 
 
 def roc_figure(
@@ -74,10 +105,74 @@ def roc_figure(
     interval = f" [{auc.low:.2f} to {auc.high:.2f}]" if np.isfinite(auc.low) else ""
     axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle="dashed")
     axes.plot(false_positive_rate, true_positive_rate, color=INK, linewidth=1.6, label=f"AUC {auc.value:.2f}{interval}")
-    for (name, (cutoff_ml, x, y)), marker in zip(points.items(), "os^", strict=False):
-        axes.plot(x, y, marker, color=OTHER_COLOUR, markersize=7, label=f"{name}: FVV < {cutoff_ml:.3g} mL")
+    _mark_points(axes, points)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.legend(loc="lower right", frameon=False, fontsize=9)
+    return figure
+
+
+def precision_recall_figure(
+    fvv_ml: FloatArray, mismatch: BoolArray, area: Estimate, points: Mapping[str, tuple[float, float, float]]
+) -> Figure:
+    """Precision-recall curve with operating points.
+
+    Args:
+        fvv_ml: (n,) volumes, mL.
+        mismatch: (n,) bool labels, both classes present.
+        area: average precision and its interval.
+        points: operating points to mark, by name: cut-off (mL), recall, precision.
+    """
+    figure, axes = _figure("recall (sensitivity)", "precision (PPV)")
+    precision, recall = precision_recall_curve(fvv_ml, mismatch)
+    interval = f" [{area.low:.2f} to {area.high:.2f}]" if np.isfinite(area.low) else ""
+    axes.axhline(float(mismatch.mean()), color=SOFT, linewidth=0.8, linestyle="dashed")
+    label = f"average precision {area.value:.2f}{interval}"
+    axes.step(recall, precision, where="post", color=INK, linewidth=1.6, label=label)
+    _mark_points(axes, points)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    axes.legend(loc="lower left", frameon=False, fontsize=9)
+    return figure
+
+
+def reliability_figure(calibration: Mapping[str, Any]) -> Figure:
+    """Observed share of mismatches against predicted probability.
+
+    Args:
+        calibration: of `summarise_marker`.
+    """
+    figure, axes = _figure("predicted P(mismatch)", "observed share of mismatches")
+    bins: Sequence[ReliabilityBin] = calibration["reliability"]
+    axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle="dashed")
+    shares = [wilson_interval(round(one.observed * one.n), one.n) for one in bins]
+    predicted, observed = [one.predicted for one in bins], [share.value for share in shares]
+    bars = [[share.value - share.low for share in shares], [share.high - share.value for share in shares]]
+    axes.errorbar(predicted, observed, yerr=np.abs(bars), fmt="none", ecolor=SOFT, elinewidth=1)
+    axes.plot(predicted, observed, "o-", color=INK, markersize=5, linewidth=1)
+    brier: Estimate = calibration["brier"]
+    note = f"Brier {brier.value:.3f}  (prevalence alone: {calibration['brier_of_prevalence']:.3f})"
+    axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top", fontsize=9)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.08), aspect="equal")
+    return figure
+
+
+def decision_curve_figure(curve: Mapping[str, Sequence[float]]) -> Figure:
+    """Net benefit against threshold probability.
+
+    Args:
+        curve: from `decision_curve`.
+    """
+    figure, axes = _figure("threshold probability", "net benefit")
+    styles: tuple[tuple[str, str, str, str], ...] = (
+        ("calibrated", "by P(mismatch)", INK, "solid"),
+        ("cutoff", "by the cut-off", OTHER_COLOUR, "solid"),
+        ("all", "everybody", SOFT, "dashed"),
+    )
+    for key, label, colour, style in styles:
+        axes.plot(curve["threshold"], curve[key], color=colour, linestyle=style, linewidth=1.5, label=label)
+    axes.axhline(0, color=SOFT, linewidth=1, linestyle="dotted", label="nobody")
+    top = max(*curve["calibrated"], *curve["cutoff"], 0.05)
+    axes.set(xlim=(0, 1), ylim=(-0.3 * top, 1.3 * top))
+    axes.legend(loc="upper right", frameon=False, fontsize=9, ncols=2)
     return figure
 
 
@@ -165,6 +260,11 @@ def _figure(x: str, y: str) -> tuple[Figure, Axes]:
     axes.grid(color="#e8ecf0", linewidth=0.7)
     axes.set_axisbelow(True)
     return figure, axes
+
+
+def _mark_points(axes: Axes, points: Mapping[str, tuple[float, float, float]]) -> None:
+    for (name, (cutoff_ml, x, y)), marker in zip(points.items(), "os^", strict=False):
+        axes.plot(x, y, marker, color=OTHER_COLOUR, markersize=7, label=f"{name}: FVV < {cutoff_ml:.3g} mL")
 
 
 def _volume_axis(axes: Axes, volumes_ml: FloatArray) -> None:

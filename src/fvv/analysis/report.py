@@ -13,14 +13,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fvv import __version__
 from fvv.analysis.metrics import Emptiness
 from fvv.analysis.patient import PatientResult, patient_row
+from fvv.analysis.viewer import library, library_licence
 from fvv.data import Channel, DecisionState, Failure, Prediction
 
 if TYPE_CHECKING:
     # These need scikit-learn, which the page of predictions does without.
+    from fvv.analysis.marker import MarkerData
     from fvv.analysis.statistics import Estimate
-    from fvv.analysis.summary import MarkerData
 
 _CHANNEL_NAMES = {"brain": "Brain", "stroke": "Stroke", "flair_visible": "FLAIR-visible"}
+_TITLES = {"out-of-fold": "Out-of-fold evaluation", "external": "Evaluation of the ensemble on external patients"}
 _SHARES = {
     "sensitivity": "sensitivity",
     "specificity": "specificity",
@@ -42,6 +44,14 @@ _SPREAD_NAMES = {
     "average_surface_distance_mm": "average surface distance (mm)",
     "lesion_f1": "lesion-wise F1",
 }
+_SHOWN_IN_VIEWER = (
+    "decision",
+    "flair_visible_predicted_ml",
+    "flair_visible_true_ml",
+    "stroke_predicted_ml",
+    "stroke_true_ml",
+    "stroke_dice",
+)
 MOST_PICTURES = 40
 """Pictures put into one page of predictions: about 10 MB."""
 
@@ -89,12 +99,15 @@ def evaluation_page(
     patients: Sequence[PatientResult],
     data: MarkerData,
     *,
+    kind: str,
     plots: Mapping[str, bytes],
     pictures: Mapping[str, bytes],
+    viewer: Mapping[str, Mapping[str, bytes]],
     counts: Mapping[str, int],
     failures: Sequence[Failure],
     run: Mapping[str, str],
-    title: str = "Out-of-fold evaluation",
+    methods: Sequence[str],
+    comparison: Mapping[str, Any] | None = None,
 ) -> str:
     """The page about an evaluation.
 
@@ -102,34 +115,59 @@ def evaluation_page(
         summary: from `summarise_cohort`.
         patients: the results it was made of.
         data: labels of the same patients.
+        kind: of evaluation, "out-of-fold" or "external".
         plots: PNG of each plot by its caption.
         pictures: PNG of patients by name; those among the worst and best are shown.
+        viewer: of each patient in the scrollable viewer, the gzipped NIfTI files `b1000`, `drawn`, `predicted`.
         counts: patients by what became of them; "evaluated" is one of the names.
         failures: patients that could not be evaluated.
         run: what readers should know of the run, in order.
-        title: heading.
+        methods: paragraphs of the methods section.
+        comparison: from `compare_models`, with "other" naming the other models; None where none was asked for.
 
     Returns:
         An HTML document.
     """
+    rows = [patient_row(patient, mismatch=label) for patient, label in zip(patients, data.labels, strict=True)]
     return _render(
         "evaluation.html.j2",
-        title=title,
+        title=_TITLES[kind],
+        kind=kind,
         summary=summary,
         channels=_CHANNEL_NAMES,
         shares=_SHARES,
         spread=_SPREAD_NAMES,
-        emptiness=[kind.value for kind in Emptiness],
-        rows=[patient_row(patient, mismatch=label) for patient, label in zip(patients, data.labels, strict=True)],
+        emptiness=[emptiness.value for emptiness in Emptiness],
+        rows=rows,
         plots={caption: png_uri(png) for caption, png in plots.items()},
         pictures={
             group: [(name, png_uri(pictures[name])) for name in names if name in pictures]
             for group, names in extremes(patients).items()
         },
+        viewer=_viewer(viewer, {row["participant"]: row for row in rows}),
         counts=counts,
         failures=failures,
         run=run,
+        methods=methods,
+        comparison=comparison,
     )
+
+
+def _viewer(images: Mapping[str, Mapping[str, bytes]], rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What the viewer's script needs; None without a patient."""
+    if not images:
+        return None
+    return {
+        "library": library(),
+        "licence": library_licence(),
+        "patients": {
+            name: {
+                "about": {key: rows[name][key] for key in _SHOWN_IN_VIEWER},
+                **{kind: base64.b64encode(file).decode("ascii") for kind, file in files.items()},
+            }
+            for name, files in images.items()
+        },
+    }
 
 
 def extremes(patients: Sequence[PatientResult], most: int = 3) -> dict[str, list[str]]:
@@ -175,6 +213,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "number": _number,
+        "signed": _signed,
         "percent": _percent,
         "interval": _interval,
         "interval_percent": _interval_percent,
@@ -191,6 +230,10 @@ def _missing(value: float | None) -> bool:
 def _number(value: float | None, decimals: int = 2) -> str:
     """A number for people; nothing where there is none."""
     return "" if value is None or math.isnan(value) else f"{value:.{decimals}f}"
+
+
+def _signed(value: float, decimals: int) -> str:
+    return "" if _missing(value) else f"{value:+.{decimals}f}"
 
 
 def _percent(value: float) -> str:

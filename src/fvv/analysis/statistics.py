@@ -1,4 +1,4 @@
-"""How well a volume tells mismatch from no mismatch, and how well two volumes agree, each with its interval.
+"""How well a volume tells mismatch from no mismatch, each number with its interval.
 
 The marker is the FVV and a *low* one means mismatch, the positive class. All intervals are at 95 % unless said.
 """
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+from sklearn.metrics import average_precision_score
+from sklearn.metrics import precision_recall_curve as sklearn_precision_recall_curve
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from fvv.arrays import BoolArray, FloatArray, IntArray
-from fvv.errors import FvvError
 
 LEVEL = 0.95
 
@@ -83,25 +84,6 @@ class OperatingPoint:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Two ways of measuring one thing: Bland and Altman (doi 10.1016/S0140-6736(86)90837-8).
-
-    Attributes:
-        n: pairs.
-        bias: mean of second minus first, with its t interval.
-        lower_limit: bias - 1.96 SD of the differences.
-        upper_limit: bias + 1.96 SD.
-        concordance: Lin's coefficient (doi 10.2307/2532051) with his interval on Fisher's z scale.
-    """
-
-    n: int
-    bias: Estimate
-    lower_limit: float
-    upper_limit: float
-    concordance: Estimate
-
-
 def wilson_interval(successes: int, trials: int, level: float = LEVEL) -> Estimate:
     """A proportion with Wilson's score interval (doi 10.1080/01621459.1927.10502953); not defined for no trials."""
     if trials == 0:
@@ -167,11 +149,52 @@ def youden_cutoff(fvv_ml: FloatArray, mismatch: BoolArray) -> float:
         mismatch: (n,) bool labels, both classes present.
     """
     false_positive_rate, true_positive_rate, largest = roc_curve(fvv_ml, mismatch)
-    best = int((true_positive_rate - false_positive_rate).argmax())
-    if not np.isfinite(largest[best]):
+    return _cutoff_above(float(largest[(true_positive_rate - false_positive_rate).argmax()]), fvv_ml)
+
+
+def cutoff_at_specificity(fvv_ml: FloatArray, mismatch: BoolArray, specificity: float) -> float:
+    """The highest cut-off, so the most sensitive one, that keeps at least this specificity, mL.
+
+    Half-way between two neighbouring volumes, and optimistic, as Youden's.
+
+    Args:
+        fvv_ml: (n,) volumes, mL.
+        mismatch: (n,) bool labels, both classes present.
+        specificity: 0 to 1.
+    """
+    false_positive_rate, _, largest = roc_curve(fvv_ml, mismatch)
+    # Rates are counts over counts: a rounding error must not forbid the one that meets it exactly.
+    allowed = np.flatnonzero(false_positive_rate <= 1 - specificity + 1e-12)
+    return _cutoff_above(float(largest[allowed[-1]]), fvv_ml)
+
+
+def _cutoff_above(largest_ml: float, fvv_ml: FloatArray) -> float:
+    """A cut-off that calls mismatch exactly what is at most this volume."""
+    if not np.isfinite(largest_ml):
         return float(fvv_ml.min())
-    higher = fvv_ml[fvv_ml > largest[best]]
-    return float((largest[best] + higher.min()) / 2) if higher.size else float(np.nextafter(largest[best], np.inf))
+    higher = fvv_ml[fvv_ml > largest_ml]
+    return float((largest_ml + higher.min()) / 2) if higher.size else float(np.nextafter(largest_ml, np.inf))
+
+
+def precision_recall_curve(fvv_ml: FloatArray, mismatch: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Precision (positive predictive value) against recall (sensitivity) over all cut-offs.
+
+    Args:
+        fvv_ml: (n,) volumes, mL.
+        mismatch: (n,) bool labels, both classes present.
+
+    Returns:
+        Precisions and recalls, recall falling.
+    """
+    precision, recall, _ = sklearn_precision_recall_curve(mismatch, -fvv_ml)
+    return precision, recall
+
+
+def average_precision(fvv_ml: FloatArray, mismatch: BoolArray) -> float:
+    """Area under the precision-recall curve, a step function; NaN with one class only. Chance gives the prevalence."""
+    if not 0 < mismatch.sum() < mismatch.size:
+        return math.nan
+    return float(average_precision_score(mismatch, -fvv_ml))
 
 
 def auc(fvv_ml: FloatArray, mismatch: BoolArray) -> float:
@@ -200,8 +223,10 @@ def delong_interval(fvv_ml: FloatArray, mismatch: BoolArray, level: float = LEVE
         error (the variance is then 0, which is no certainty) or a class has one patient.
     """
     area = auc(fvv_ml, mismatch)
-    variance = _delong_variance(fvv_ml, mismatch)
-    if not 0 < area < 1 or not variance > 0:
+    if not 0 < area < 1:
+        return Estimate(area, math.nan, math.nan)
+    variance = delong_variance(*placements(fvv_ml, mismatch))
+    if not variance > 0:
         return Estimate(area, math.nan, math.nan)
     centre = math.log(area / (1 - area))
     margin = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(variance) / (area * (1 - area))
@@ -209,16 +234,29 @@ def delong_interval(fvv_ml: FloatArray, mismatch: BoolArray, level: float = LEVE
     return Estimate(area, low, high)
 
 
-def _delong_variance(fvv_ml: FloatArray, mismatch: BoolArray) -> float:
+def placements(fvv_ml: FloatArray, mismatch: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Of each patient: the share of the other class that it is on the right side of, ties half.
+
+    Args:
+        fvv_ml: (n,) volumes, mL; low means mismatch.
+        mismatch: (n,) bool labels, both classes present.
+
+    Returns:
+        Those of the mismatches and of the others. The mean of either is the AUC; their variances make DeLong's.
+    """
     positive, negative = -fvv_ml[mismatch], -fvv_ml[~mismatch]
     m, n = positive.size, negative.size
-    if min(m, n) < 2:
-        return math.nan
     ranks = stats.rankdata(np.concatenate([positive, negative]))
-    # Of each patient: the share of the other class that it is on the right side of.
     of_positive = (ranks[:m] - stats.rankdata(positive)) / n
     of_negative = 1 - (ranks[m:] - stats.rankdata(negative)) / m
-    return float(of_positive.var(ddof=1) / m + of_negative.var(ddof=1) / n)
+    return of_positive, of_negative
+
+
+def delong_variance(of_positive: FloatArray, of_negative: FloatArray) -> float:
+    """Variance of an AUC from its placements, or of a difference of AUCs from theirs; NaN with one in a class."""
+    if min(of_positive.size, of_negative.size) < 2:
+        return math.nan
+    return float(of_positive.var(ddof=1) / of_positive.size + of_negative.var(ddof=1) / of_negative.size)
 
 
 def bootstrap_intervals(
@@ -261,63 +299,3 @@ def _percentile_interval(value: float, draws: FloatArray, level: float) -> Estim
         return Estimate(value, math.nan, math.nan)
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(value, float(low), float(high))
-
-
-def bland_altman(first: FloatArray, second: FloatArray, level: float = LEVEL) -> Agreement:
-    """Agreement of two measurements of the same patients.
-
-    Args:
-        first: (n,) reference, say the drawn volume.
-        second: (n,) the other, in the same unit.
-        level: of confidence.
-
-    Raises:
-        FvvError: the two differ in length.
-    """
-    if first.shape != second.shape:
-        raise FvvError(f"expected pairs of measurements, got {first.size} and {second.size}")
-    n = first.size
-    difference = second - first
-    bias = float(difference.mean()) if n else math.nan
-    deviation = float(difference.std(ddof=1)) if n > 1 else math.nan
-    margin = float(stats.t.ppf((1 + level) / 2, n - 1)) * deviation / math.sqrt(n) if n > 1 else math.nan
-    return Agreement(
-        n=n,
-        bias=Estimate(bias, bias - margin, bias + margin),
-        lower_limit=bias - 1.96 * deviation,
-        upper_limit=bias + 1.96 * deviation,
-        concordance=concordance_coefficient(first, second, level),
-    )
-
-
-def concordance_coefficient(first: FloatArray, second: FloatArray, level: float = LEVEL) -> Estimate:
-    """Lin's concordance correlation coefficient (doi 10.2307/2532051), interval on Fisher's z scale.
-
-    Args:
-        first: (n,) measurements.
-        second: (n,) measurements of the same patients.
-        level: of confidence.
-
-    Returns:
-        Not defined where neither varies or there are fewer than three pairs; no interval at perfect correlation.
-    """
-    n = first.size
-    if n < 3:
-        return NOT_DEFINED
-    spread, shift = float(first.std() * second.std()), float(first.mean() - second.mean())
-    whole = float(first.var() + second.var()) + shift**2
-    # Values that differ by rounding alone do not vary.
-    if spread <= 1e-12 * max(float((first**2).mean()), float((second**2).mean())):
-        return NOT_DEFINED
-    covariance = float(((first - first.mean()) * (second - second.mean())).mean())
-    ccc, correlation, shift_squared = 2 * covariance / whole, covariance / spread, shift**2 / spread
-    if abs(ccc) >= 1 or abs(correlation) >= 1 - 1e-12 or ccc == 0:
-        return Estimate(ccc, math.nan, math.nan)
-    # Variance of Fisher's z of the coefficient: Lin 1989, with the correction in Biometrics 2000;56:324-325.
-    variance = (
-        (1 - correlation**2) * ccc**2 / ((1 - ccc**2) * correlation**2)
-        + 2 * ccc**3 * (1 - ccc) * shift_squared / (correlation * (1 - ccc**2) ** 2)
-        - ccc**4 * shift_squared**2 / (2 * correlation**2 * (1 - ccc**2) ** 2)
-    ) / (n - 2)
-    margin = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(max(variance, 0.0))
-    return Estimate(ccc, math.tanh(math.atanh(ccc) - margin), math.tanh(math.atanh(ccc) + margin))

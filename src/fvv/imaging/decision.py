@@ -30,12 +30,19 @@ def decide(
         return Decision(DecisionState.NOT_ASSESSABLE, config.cutoff_ml, tuple(found))
     stroke_ml = int(fused.stroke.sum()) * voxel_volume_ml
     fvv_ml = fused.flair_visible_voxels * voxel_volume_ml
-    if stroke_ml <= config.minimum_lesion_ml:
-        state, code, why = DecisionState.NO_LESION_FOUND, "no-lesion", f"stroke volume {stroke_ml:.2f} mL"
-    elif fvv_ml < config.cutoff_ml:
-        state, code = DecisionState.MISMATCH_LIKELY, "fvv-under-cutoff"
-        why = f"FVV {fvv_ml:.2f} mL is under {config.cutoff_ml:g} mL"
+    state, code = answer(stroke_ml, fvv_ml, config)
+    if state is DecisionState.NO_LESION_FOUND:
+        why = f"stroke volume {stroke_ml:.2f} mL"
     else:
-        state, code = DecisionState.MISMATCH_UNLIKELY, "fvv-over-cutoff"
-        why = f"FVV {fvv_ml:.2f} mL is not under {config.cutoff_ml:g} mL"
+        side = "under" if state is DecisionState.MISMATCH_LIKELY else "not under"
+        why = f"FVV {fvv_ml:.2f} mL is {side} {config.cutoff_ml:g} mL"
     return Decision(state, config.cutoff_ml, (Finding(code, why, Severity.NOTE), *found))
+
+
+def answer(stroke_ml: float, fvv_ml: float, config: DecisionConfig) -> tuple[DecisionState, str]:
+    """The answer to two measured volumes, and its reason code."""
+    if stroke_ml <= config.minimum_lesion_ml:
+        return DecisionState.NO_LESION_FOUND, "no-lesion"
+    if fvv_ml < config.cutoff_ml:
+        return DecisionState.MISMATCH_LIKELY, "fvv-under-cutoff"
+    return DecisionState.MISMATCH_UNLIKELY, "fvv-over-cutoff"

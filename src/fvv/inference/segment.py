@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from fvv.arrays import BoolArray
@@ -22,11 +24,7 @@ def segment_case(case: PreparedCase, ensemble: OnnxEnsemble) -> FusedSegmentatio
     Raises:
         ModelError: a model's output is not finite.
     """
-    try:
-        masks = ensemble.each_mask(network_input(case, ensemble.profile.context_slices))
-        return fuse_folds(np.moveaxis(mask, 1, 3) for mask in masks)  # (3, k, i, j) -> (3, i, j, k)
-    except FvvError as error:
-        raise error.for_patient(case.patient) from error
+    return fuse_folds(_each_mask(case, ensemble))
 
 
 def segment_together_and_alone(
@@ -41,14 +39,14 @@ def segment_together_and_alone(
     Raises:
         ModelError: a model's output is not finite.
     """
-    masks = _masks(case, ensemble)
-    return fuse_folds(masks), tuple(fuse_folds(masks[n : n + 1]) for n in range(len(ensemble)))
+    masks = list(_each_mask(case, ensemble))
+    return fuse_folds(masks), tuple(fuse_folds([mask]) for mask in masks)
 
 
-def _masks(case: PreparedCase, ensemble: OnnxEnsemble) -> BoolArray:
-    """(n, 3, i, j, k) bool: what every model marks."""
+def _each_mask(case: PreparedCase, ensemble: OnnxEnsemble) -> Iterator[BoolArray]:
+    """(3, i, j, k) bool of one model after another."""
     try:
-        masks = ensemble.masks(network_input(case, ensemble.profile.context_slices))
+        for mask in ensemble.each_mask(network_input(case, ensemble.profile.context_slices)):
+            yield np.moveaxis(mask, 1, 3)  # (3, k, i, j) -> (3, i, j, k)
     except FvvError as error:
         raise error.for_patient(case.patient) from error
-    return np.moveaxis(masks, 2, 4)  # (n, 3, k, i, j) -> (n, 3, i, j, k)

@@ -9,71 +9,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from fvv import __version__
-from fvv.analysis.figures import comparison_figure, figure_png, format_ml, grey_scale, paint_heatmap
-from fvv.analysis.patient import PatientResult, jsonable, metric_rows, patient_row
-from fvv.analysis.plots import evaluation_plots
-from fvv.analysis.report import evaluation_page, extremes
-from fvv.analysis.summary import headline, marker_data, summarise_cohort
-from fvv.arrays import BoolArray, UInt8Array
+from fvv.analysis.measure import measure_case
+from fvv.analysis.paper import OUT_OF_FOLD, software_versions
+from fvv.analysis.patient import PatientResult, jsonable
+from fvv.analysis.publish import EvaluateResult, Evaluation, calibrated, publish
 from fvv.config import EvaluateConfig
-from fvv.data import Channel, DecisionState, Failure, FusedSegmentation, PreparedCase, Role, Volume, hashed_ids
+from fvv.data import Failure, Role, hashed_ids
 from fvv.errors import FvvError, ModelError, StoreError
 from fvv.imaging.decision import decide
-from fvv.imaging.geometry import restore_to_native, slice_axis
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.segment import segment_case
 from fvv.io.bundle import ModelBundle, ModelEntry
-from fvv.io.evaluation import EvaluationFolder
+from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
 from fvv.io.lock import only_writer
 from fvv.io.manifest import FAILURES_FILE, failure_of, read_table
 from fvv.io.store import CaseRecord, CaseStore
 from fvv.parallel import track
 
 log = logging.getLogger(__name__)
-
-SCHEMA_VERSION = 1
-"""Of summary.json."""
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluateResult:
-    """What the evaluation found.
-
-    Attributes:
-        output: the folder with tables, pictures and report.html.
-        patients: how each patient was predicted.
-        headline: the few numbers people ask for first; NaN where undefined.
-        label_source: where the mismatch label comes from.
-        failures: patients that could not be evaluated.
-    """
-
-    output: Path
-    patients: tuple[PatientResult, ...]
-    headline: dict[str, float]
-    label_source: str
-    failures: tuple[Failure, ...]
-
-    def summary(self) -> str:
-        """The headline numbers and where the rest is."""
-        numbers = {name: "n/a" if np.isnan(value) else f"{value:.3f}" for name, value in self.headline.items()}
-        unmeasured = sum(patient.fvv_ml is None for patient in self.patients)
-        lines = [
-            f"{len(self.patients)} patients tested out of fold, "
-            f"{unmeasured} not assessable, {len(self.failures)} failed",
-            *(
-                f"{channel.label.replace('_', '-'):<14}Dice pooled {numbers[f'{channel.label}_dice_pooled']}, "
-                f"mean {numbers[f'{channel.label}_dice_mean']}"
-                for channel in Channel
-            ),
-            f"{'marker':<14}AUC {numbers['auc']} [{numbers['auc_low']} to {numbers['auc_high']}], "
-            f"kappa {numbers['kappa']}, sensitivity {numbers['sensitivity']}, specificity {numbers['specificity']}",
-            f"label: {self.label_source}",
-            f"report: {self.output / 'report.html'} (for research use only)",
-        ]
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +75,10 @@ def evaluate(
                 failures.append(outcome)
             else:
                 patients.append(outcome)
-        patients.sort(key=lambda patient: patient.participant)
-        failures.sort(key=lambda failure: failure.patient)
         if not patients:
             raise StoreError(f"no patient could be evaluated; the first: {failures[0].reason}", file=store)
-        return _finish(folder, cases, bundle, config, patients=patients, failures=failures)
+        result = publish(folder, _measured(cases, bundle, patients, failures), config)
+    return calibrated(result, bundle) if config.calibrate else result
 
 
 def _plan(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) -> tuple[list[_Task], list[Failure]]:
@@ -161,8 +114,16 @@ def _refuse_seen(model: ModelEntry, bundle: ModelBundle, record: CaseRecord, per
 
 def _source_sha256(model: ModelEntry, record: CaseRecord, fold: int, config: EvaluateConfig) -> str:
     """Hash of everything one patient's result depends on."""
-    weights = [model.sha256, config.precision]
-    settings = [__version__, weights, record.source_sha256, fold, config.decision.model_dump(), config.heatmaps]
+    settings = [
+        __version__,
+        SCHEMA_VERSION,
+        model.sha256,
+        config.precision,
+        record.source_sha256,
+        fold,
+        config.decision.model_dump(),
+        config.heatmaps,
+    ]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -203,146 +164,35 @@ def _evaluate_one(
     case = store.read(task.participant)
     fused = segment_case(case, ensemble)
     decision = decide(fused, case.voxel_volume_ml, case.findings, config.decision)
-    drawn = _drawn_masks(case)
-    truth = {channel: restore_to_native(mask, case.grid) for channel, mask in drawn.items()}
-    prediction = _native_prediction(fused, case)
-    result = PatientResult.compare(
-        task.record.participant,
-        task.fold,
-        decision,
-        truth=truth,
-        predicted=prediction,
-        spacing_mm=Volume(truth[Channel.BRAIN], case.grid.native_affine).spacing_mm,
-        true_ml=_volumes_ml(case, *(mask.sum() for mask in drawn.values())),
-        predicted_ml=_volumes_ml(case, fused.brain.sum(), fused.stroke.sum(), fused.flair_visible_voxels),
-    )
-    heatmap = picture = None
-    measured = decision.state is not DecisionState.NOT_ASSESSABLE
-    if config.heatmaps:
-        grey = restore_to_native(grey_scale(case.b1000, case.brain), case.grid)
-        picture = _picture(case, grey, truth, prediction, result)
-        if measured:
-            heatmap = _heatmap(case, grey, prediction)
-    masks = np.stack([prediction[channel] for channel in Channel], axis=3).astype(np.uint8) if measured else None
-    folder.write_patient(
-        task.participant,
-        task.source_sha256,
-        jsonable(result),
-        case.grid.native_affine,
-        masks=masks,
-        heatmap=heatmap,
-        picture_png=picture,
-    )
+    result, files = measure_case(case, task.record.participant, task.fold, fused, decision, pictures=config.heatmaps)
+    folder.write_patient(task.participant, task.source_sha256, jsonable(result), files)
     return result
 
 
-def _drawn_masks(case: PreparedCase) -> dict[Channel, BoolArray]:
-    """What was drawn, on the working grid."""
-    if case.stroke is None or case.flair_visible is None:
-        raise StoreError("no ROI is stored: only labelled patients can be evaluated", patient=case.patient)
-    return {Channel.BRAIN: case.brain, Channel.STROKE: case.stroke, Channel.FLAIR_VISIBLE: case.flair_visible}
-
-
-def _native_prediction(fused: FusedSegmentation, case: PreparedCase) -> dict[Channel, BoolArray]:
-    """What one model marked, on the native grid, exactly as `predict` writes it."""
-    votes = restore_to_native(fused.flair_visible_votes, case.grid)
-    return {
-        Channel.BRAIN: restore_to_native(fused.brain, case.grid),
-        Channel.STROKE: restore_to_native(fused.stroke, case.grid),
-        Channel.FLAIR_VISIBLE: votes > 0,
-    }
-
-
-def _volumes_ml(case: PreparedCase, *voxels: float) -> dict[str, float]:
-    """Volumes of the channels in their order, from voxels of the working grid."""
-    return {channel.label: float(n) * case.voxel_volume_ml for channel, n in zip(Channel, voxels, strict=True)}
-
-
-def _heatmap(case: PreparedCase, grey: UInt8Array, prediction: dict[Channel, BoolArray]) -> UInt8Array:
-    brain, stroke, visible = (prediction[channel] for channel in Channel)
-    return paint_heatmap(grey, brain, stroke, visible.astype(np.uint8), 1, slice_axis=slice_axis(case.grid))
-
-
-def _picture(
-    case: PreparedCase,
-    grey: UInt8Array,
-    truth: dict[Channel, BoolArray],
-    prediction: dict[Channel, BoolArray],
-    result: PatientResult,
-) -> bytes:
-    visible = Channel.FLAIR_VISIBLE.label
-    dice = result.metrics[Channel.STROKE.label]["dice_coefficient"]
-    title = (
-        f"{case.patient}   fold {result.fold}   {result.decision}\n"
-        f"FVV {format_ml(result.fvv_ml)} (drawn {format_ml(result.true_ml[visible])})   "
-        f"stroke Dice {'not defined' if np.isnan(dice) else f'{dice:.2f}'}"
-    )
-    return figure_png(comparison_figure(grey, case.grid.native_affine, truth, prediction, title=title))
-
-
-def _finish(
-    folder: EvaluationFolder,
-    store: CaseStore,
-    bundle: ModelBundle,
-    config: EvaluateConfig,
-    *,
-    patients: list[PatientResult],
-    failures: list[Failure],
-) -> EvaluateResult:
-    """From the patients' results to the cohort's tables, summary and page."""
-    data = marker_data(patients, config.visible_fraction_label)
-    summary = summarise_cohort(
-        patients, data, config.decision.cutoff_ml, samples=config.bootstrap_samples, seed=config.seed
-    )
-    numbers = headline(summary)
+def _measured(
+    store: CaseStore, bundle: ModelBundle, patients: list[PatientResult], failures: list[Failure]
+) -> Evaluation:
+    """The cohort as it was measured."""
     tested = {patient.participant for patient in patients} | {failure.patient for failure in failures}
+    failures_file = store.path / FAILURES_FILE
     counts = {
         "evaluated": len(patients),
         "not assessable": sum(patient.fvv_ml is None for patient in patients),
         "failed": len(failures),
         "in the store but in no test fold": len(set(store.participants) - tested),
-        "could not be prepared": len(read_table(store.path / FAILURES_FILE)) if _has_failures(store) else 0,
+        "could not be prepared": len(read_table(failures_file)) if failures_file.exists() else 0,
     }
     if counts["in the store but in no test fold"]:
         log.warning("%d patients are test patients of no fold", counts["in the store but in no test fold"])
-    run = {
-        "models": f"{bundle.manifest.run_name}, one for each of {store.folds.n_folds} folds",
-        "preprocessing": store.profile.name,
-        "software": f"fvv {__version__}",
-        "settings": json.dumps(config.model_dump(mode="json")),
-    }
-    shown = [name for names in extremes(patients).values() for name in names]
-    pictures = {name: png for name in shown if (png := folder.read_picture(name)) is not None}
-    page = evaluation_page(
-        summary,
-        patients,
-        data,
-        plots={name: figure_png(figure) for name, figure in evaluation_plots(patients, data, summary).items()},
-        pictures=pictures,
+    return Evaluation(
+        kind=OUT_OF_FOLD,
+        patients=tuple(sorted(patients, key=lambda patient: patient.participant)),
+        failures=tuple(sorted(failures, key=lambda failure: failure.patient)),
         counts=counts,
-        failures=failures,
-        run=run,
+        run={
+            "models": f"{bundle.manifest.run_name}, one for each of {store.folds.n_folds} folds",
+            "preprocessing": store.profile.name,
+            "software": software_versions(),
+        },
+        models_sha256={model.file: model.sha256 for model in bundle.models},
     )
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "headline": numbers,
-        "counts": counts,
-        **summary,
-        "run": {**run, "settings": config.model_dump(mode="json"), "models_sha256": _model_hashes(bundle)},
-    }
-    folder.finish(
-        jsonable(content),
-        page,
-        metrics=metric_rows(patients),
-        patients=[patient_row(patient, mismatch=label) for patient, label in zip(patients, data.labels, strict=True)],
-        failures=failures,
-    )
-    return EvaluateResult(folder.path, tuple(patients), numbers, data.label_source, tuple(failures))
-
-
-def _has_failures(store: CaseStore) -> bool:
-    return (store.path / FAILURES_FILE).exists()
-
-
-def _model_hashes(bundle: ModelBundle) -> dict[str, str]:
-    return {model.file: model.sha256 for model in bundle.models}

@@ -1,0 +1,239 @@
+"""From the patients' results to everything that is said of the cohort, on disk: tables, figures, text and the page."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from fvv.analysis.comparison import compare_models
+from fvv.analysis.figures import figure_png
+from fvv.analysis.marker import marker_data
+from fvv.analysis.paper import OUT_OF_FOLD, methods_paragraphs, paper_tables
+from fvv.analysis.patient import PatientResult, jsonable, metric_rows, patient_row
+from fvv.analysis.plots import evaluation_plots
+from fvv.analysis.report import evaluation_page, extremes
+from fvv.analysis.summary import headline, summarise_cohort
+from fvv.analysis.viewer import patients_to_view
+from fvv.config import EvaluateConfig
+from fvv.data import Channel, Failure
+from fvv.errors import ModelError
+from fvv.io.bundle import BUNDLE_FILE, Calibration, ModelBundle, write_manifest
+from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was measured, before anything is said of it.
+
+    Attributes:
+        kind: `paper.OUT_OF_FOLD` or `paper.EXTERNAL`.
+        patients: results, by name.
+        failures: patients that could not be evaluated, by name.
+        counts: patients by what became of them.
+        run: what readers should know of the run, in order.
+        models_sha256: hash of every model file.
+        settings: those the report was last made with; empty before the first.
+    """
+
+    kind: str
+    patients: tuple[PatientResult, ...]
+    failures: tuple[Failure, ...]
+    counts: dict[str, int]
+    run: dict[str, str]
+    models_sha256: dict[str, str]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_files(cls, folder: EvaluationFolder) -> Evaluation:
+        """A finished evaluation, as it was measured.
+
+        Raises:
+            InputError: none there, or of another version.
+        """
+        summary, results, failures = folder.read_finished()
+        return cls(
+            kind=summary["kind"],
+            patients=tuple(PatientResult.from_json(result) for result in results),
+            failures=failures,
+            counts=summary["counts"],
+            run=summary["run"],
+            models_sha256=summary["models_sha256"],
+            settings=summary["settings"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateResult:
+    """What an evaluation found.
+
+    Attributes:
+        output: the folder with tables, pictures and report.html.
+        kind: `paper.OUT_OF_FOLD` or `paper.EXTERNAL`.
+        patients: how each patient was predicted.
+        headline: the few numbers people ask for first; NaN where undefined.
+        label_source: where the mismatch label comes from.
+        failures: patients that could not be evaluated.
+        calibration: the curve of P(mismatch), None where it could not be fitted.
+        notes: lines that the reader should see beside the numbers.
+    """
+
+    output: Path
+    kind: str
+    patients: tuple[PatientResult, ...]
+    headline: dict[str, float]
+    label_source: str
+    failures: tuple[Failure, ...]
+    calibration: Calibration | None
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """The headline numbers and where the rest is."""
+        numbers = {name: "n/a" if math.isnan(value) else f"{value:.3f}" for name, value in self.headline.items()}
+        unmeasured = sum(patient.fvv_ml is None for patient in self.patients)
+        how = "out of fold" if self.kind == OUT_OF_FOLD else "with the whole ensemble"
+        lines = [
+            f"{len(self.patients)} patients tested {how}, {unmeasured} not assessable, {len(self.failures)} failed",
+            *(
+                f"{channel.label.replace('_', '-'):<14}Dice pooled {numbers[f'{channel.label}_dice_pooled']}, "
+                f"mean {numbers[f'{channel.label}_dice_mean']}"
+                for channel in Channel
+            ),
+            f"{'marker':<14}AUC {numbers['auc']} [{numbers['auc_low']} to {numbers['auc_high']}], "
+            f"kappa {numbers['kappa']}, sensitivity {numbers['sensitivity']}, specificity {numbers['specificity']}",
+            f"label: {self.label_source}",
+            *self.notes,
+            f"report: {self.output / 'report.html'} (for research use only)",
+        ]
+        return "\n".join(lines)
+
+
+def publish(
+    folder: EvaluationFolder, measured: Evaluation, config: EvaluateConfig, other: Evaluation | None = None
+) -> EvaluateResult:
+    """Compute everything said of the cohort and write it.
+
+    Args:
+        folder: of the evaluation.
+        measured: what was measured.
+        config: cut-off, label, bootstrap; answers are made anew with its cut-off.
+        other: another model's evaluation of the same patients, to compare with.
+    """
+    patients = tuple(patient.decided_with(config.decision) for patient in measured.patients)
+    data = marker_data(patients, config.visible_fraction_label)
+    summary = summarise_cohort(patients, data, config)
+    comparison = _comparison(other, patients, config)
+    plots = evaluation_plots(patients, data, summary)
+    methods = methods_paragraphs(measured.kind, data.label_source, config)
+    shown = [name for names in extremes(patients).values() for name in names]
+    viewed = patients_to_view(patients, config.viewer_patients)
+    page = evaluation_page(
+        summary,
+        patients,
+        data,
+        kind=measured.kind,
+        plots={plot.caption: figure_png(plot.figure) for plot in plots},
+        pictures={name: png for name in shown if (png := folder.read_picture(name)) is not None},
+        viewer={name: images for name in viewed if (images := folder.read_viewer(name)) is not None},
+        counts=measured.counts,
+        failures=measured.failures,
+        run={**measured.run, "settings": json.dumps(config.model_dump(mode="json"))},
+        methods=methods,
+        comparison=comparison,
+    )
+    numbers = headline(summary)
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": measured.kind,
+        "headline": numbers,
+        "counts": measured.counts,
+        **summary,
+        "comparison": comparison,
+        "run": measured.run,
+        "settings": config.model_dump(mode="json"),
+        "models_sha256": measured.models_sha256,
+    }
+    tables = paper_tables(summary)
+    figures = {
+        f"figures/{plot.name}.{suffix}": _vector(plot.figure, suffix) for plot in plots for suffix in ("pdf", "svg")
+    }
+    texts = {
+        "tables.md": "\n".join(table.markdown() for table in tables),
+        "tables.tex": "\n".join(table.latex() for table in tables),
+        "methods.md": "\n\n".join(methods) + "\n",
+    }
+    folder.finish(
+        jsonable(content),
+        page,
+        metrics=metric_rows(patients),
+        patients=[patient_row(patient, mismatch=label) for patient, label in zip(patients, data.labels, strict=True)],
+        failures=measured.failures,
+        more={**figures, **{name: text.encode() for name, text in texts.items()}},
+    )
+    fitted = summary["marker"]["calibration"]
+    return EvaluateResult(
+        output=folder.path,
+        kind=measured.kind,
+        patients=patients,
+        headline=numbers,
+        label_source=data.label_source,
+        failures=measured.failures,
+        calibration=None if fitted is None else Calibration(**fitted["curve"]),
+        notes=() if comparison is None else (_in_words(comparison),),
+    )
+
+
+def calibrated(result: EvaluateResult, bundle: ModelBundle) -> EvaluateResult:
+    """Write the curve of P(mismatch) into the bundle, for `predict`.
+
+    Raises:
+        ModelError: no curve could be fitted, or the folder is in the published format, which has no place for one.
+    """
+    if result.calibration is None:
+        raise ModelError("P(mismatch) cannot be calibrated: both classes are needed", file=bundle.path)
+    if not (bundle.path / BUNDLE_FILE).exists():
+        raise ModelError("the published format has no place for a calibration", file=bundle.path)
+    write_manifest(bundle.path, bundle.manifest.model_copy(update={"calibration": result.calibration}))
+    note = f"calibration of P(mismatch) written to {bundle.path / BUNDLE_FILE}"
+    return replace(result, notes=(*result.notes, note))
+
+
+def _comparison(
+    other: Evaluation | None, patients: Sequence[PatientResult], config: EvaluateConfig
+) -> dict[str, Any] | None:
+    if other is None:
+        return None
+    numbers = compare_models(
+        other.patients,
+        patients,
+        cutoff_ml=config.decision.cutoff_ml,
+        visible_fraction=config.visible_fraction_label,
+        samples=config.bootstrap_samples,
+        seed=config.seed,
+    )
+    return {"other": other.run.get("models", ""), "other_kind": other.kind, **numbers}
+
+
+def _in_words(comparison: dict[str, Any]) -> str:
+    change, test = comparison["auc_difference"], comparison["mcnemar"]
+    return (
+        f"against the other evaluation ({comparison['patients']} patients in both): AUC {change.value:+.3f} "
+        f"[{change.low:+.3f} to {change.high:+.3f}], p = {comparison['auc_p_value']:.3g}; answers right in this one "
+        f"only {test['only_second_right']}, in the other only {test['only_first_right']}, p = {test['p_value']:.3g}"
+    )
+
+
+def _vector(figure: Figure, suffix: str) -> bytes:
+    """A figure as PDF or SVG, the same bytes for the same figure."""
+    stream = io.BytesIO()
+    no_date = {"Date": None} if suffix == "svg" else {"CreationDate": None}
+    with rc_context({"svg.hashsalt": "fvv"}):
+        figure.savefig(stream, format=suffix, metadata=no_date)
+    return stream.getvalue()

@@ -1,0 +1,125 @@
+"""Numbers of parts of the cohort: by lesion volume, FLAIR-visible share, site and fold."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from fvv.analysis import statistics
+from fvv.analysis.metrics import LesionCounts, Overlap
+from fvv.analysis.patient import PatientResult
+from fvv.arrays import BoolArray, FloatArray
+from fvv.data import Channel
+
+VOLUME_EDGES_ML = (1.0, 5.0, 20.0, 70.0)
+"""Bounds of the groups of lesion volume; 70 mL is the usual bound of a large core."""
+VISIBLE_EDGES = (0.2, 0.8)
+"""Bounds of the groups of visible share, as of the slice classes in training."""
+
+
+def summarise_strata(
+    patients: Sequence[PatientResult],
+    labelled: Sequence[int],
+    fvv_ml: FloatArray,
+    mismatch: BoolArray,
+    cutoff_ml: float,
+) -> list[dict[str, Any]]:
+    """Size, Dice, lesions found and the marker of every stratum; a kind with one stratum only is left out.
+
+    Args:
+        patients: all of them.
+        labelled: indices of those on whom the marker is judged.
+        fvv_ml: (n,) predicted FVV of these, mL.
+        mismatch: (n,) their labels.
+        cutoff_ml: FVV under which a mismatch is predicted.
+    """
+    volume_names = _names(VOLUME_EDGES_ML, "{:g}", " mL")
+    visible_names = _names([100 * edge for edge in VISIBLE_EDGES], "{:g}", " %")
+    of_patient = {
+        "lesion volume": [
+            "no lesion" if volume == 0 else volume_names[bisect_right(VOLUME_EDGES_ML, volume)]
+            for volume in (patient.true_ml[Channel.STROKE.label] for patient in patients)
+        ],
+        "FLAIR-visible share": [
+            "no lesion" if math.isnan(share) else visible_names[bisect_right(VISIBLE_EDGES, share)]
+            for share in (patient.true_visible_fraction for patient in patients)
+        ],
+        "site": [patient.site or "unknown" for patient in patients],
+        "fold": ["ensemble" if patient.fold is None else str(patient.fold) for patient in patients],
+    }
+    orders = {"lesion volume": ["no lesion", *volume_names], "FLAIR-visible share": ["no lesion", *visible_names]}
+    rows = []
+    for kind, values in of_patient.items():
+        present = set(values)
+        if len(present) < 2:
+            continue
+        ordered = orders.get(kind) or sorted(present, key=lambda text: (len(text), text))
+        for value in (name for name in ordered if name in present):
+            chosen = [patient for patient, mine in zip(patients, values, strict=True) if mine == value]
+            inside = np.array([values[index] == value for index in labelled], dtype=bool)
+            numbers = _numbers(chosen, fvv_ml[inside], mismatch[inside], cutoff_ml)
+            rows.append({"stratum": kind, "value": value, **numbers})
+    return rows
+
+
+def _numbers(
+    chosen: Sequence[PatientResult], fvv_ml: FloatArray, mismatch: BoolArray, cutoff_ml: float
+) -> dict[str, Any]:
+    point = statistics.operating_point(fvv_ml, mismatch, cutoff_ml)
+    pooled = {channel: pooled_overlap(chosen, channel) for channel in Channel}
+    return {
+        "patients": len(chosen),
+        **{f"{channel.label}_dice_pooled": pooled[channel].dice_coefficient for channel in Channel},
+        "stroke_lesion_f1": pooled_lesions(chosen, Channel.STROKE).f1,
+        "mismatch": int(mismatch.sum()),
+        "no_mismatch": int((~mismatch).sum()),
+        "auc": statistics.delong_interval(fvv_ml, mismatch),
+        "sensitivity": point.sensitivity,
+        "specificity": point.specificity,
+    }
+
+
+def lesions_by_size(patients: Iterable[PatientResult], channel: Channel) -> list[dict[str, Any]]:
+    """Drawn lesions found and missed, by their volume, with Wilson's interval of the share that was found."""
+    names = _names(VOLUME_EDGES_ML, "{:g}", " mL")
+    found, drawn = [0] * len(names), [0] * len(names)
+    for patient in patients:
+        for volume, touched in patient.lesions[channel.label]:
+            place = bisect_right(VOLUME_EDGES_ML, volume)
+            drawn[place] += 1
+            found[place] += touched
+    return [
+        {
+            "size": name,
+            "drawn": drawn[place],
+            "found": found[place],
+            "missed": drawn[place] - found[place],
+            "share_found": statistics.wilson_interval(found[place], drawn[place]),
+        }
+        for place, name in enumerate(names)
+    ]
+
+
+def pooled_overlap(patients: Iterable[PatientResult], channel: Channel) -> Overlap:
+    """Overlap of all patients together, mL."""
+    parts = ("true_positive_ml", "false_positive_ml", "false_negative_ml", "true_negative_ml")
+    overlaps = (Overlap(*(patient.metrics[channel.label][part] for part in parts)) for patient in patients)
+    return sum(overlaps, Overlap(0, 0, 0, 0))
+
+
+def pooled_lesions(patients: Iterable[PatientResult], channel: Channel) -> LesionCounts:
+    """Lesions of all patients together."""
+    parts = ("lesions_detected", "lesions_missed", "lesion_false_alarms")
+    counts = (LesionCounts(*(int(patient.metrics[channel.label][part]) for part in parts)) for patient in patients)
+    return sum(counts, LesionCounts(0, 0, 0))
+
+
+def _names(edges: Sequence[float], number: str, unit: str) -> list[str]:
+    texts = [number.format(edge) for edge in edges]
+    between = [f"{low} to {high}{unit}" for low, high in pairwise(texts)]
+    return [f"under {texts[0]}{unit}", *between, f"{texts[-1]}{unit} or more"]

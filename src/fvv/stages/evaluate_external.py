@@ -1,0 +1,196 @@
+"""Stage 4 on other patients: test the whole ensemble on labelled patients that none of its models ever saw."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fvv import __version__
+from fvv.analysis.measure import measure_case
+from fvv.analysis.paper import EXTERNAL, software_versions
+from fvv.analysis.patient import PatientResult, jsonable
+from fvv.analysis.publish import EvaluateResult, Evaluation, calibrated, publish
+from fvv.config import EvaluateConfig, PreprocessingProfile
+from fvv.data import Case, Failure, FusedSegmentation, Participant, PreparedCase, Severity, hashed_ids
+from fvv.errors import FvvError, InputError, ModelError
+from fvv.imaging.decision import decide
+from fvv.imaging.preprocess import preprocess_case
+from fvv.imaging.quality import assess_quality
+from fvv.imaging.quality.signal import without_gaps
+from fvv.inference.ensemble import OnnxEnsemble
+from fvv.inference.segment import segment_together_and_alone
+from fvv.io.bundle import ModelBundle
+from fvv.io.case import case_files, image_sha256, read_case
+from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
+from fvv.io.lock import only_writer
+from fvv.io.manifest import failure_of, read_participants
+from fvv.io.mask_command import with_commanded_mask
+from fvv.parallel import track
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One patient to test, and the hash of all that the result depends on."""
+
+    participant: Participant
+    folder: Path
+    source_sha256: str
+
+
+def evaluate_external(
+    external: Path, models: Path, output: Path, config: EvaluateConfig, *, overwrite: bool = False
+) -> EvaluateResult:
+    """Predict labelled patients as `predict` does and measure the result. A killed run goes on where it ended.
+
+    Args:
+        external: labelled patients, a folder each, as for `prepare`.
+        models: bundle; all of its models are applied together.
+        output: folder for tables, masks, pictures and report.html.
+        config: masks, cut-off, label, bootstrap.
+        overwrite: replace a finished evaluation.
+
+    Raises:
+        ModelError: a model was trained on one of these persons or images, or does not say on whom it was trained.
+        InputError: no patient there, or none could be evaluated.
+        OutputExistsError: a finished evaluation is there, and overwriting was not asked for.
+    """
+    bundle = ModelBundle.open(models)
+    tasks, failures = _plan(external, bundle, config)
+    profile = config.preprocess.applied_to(bundle.profile)
+    folder = EvaluationFolder(output)
+    with only_writer(output):
+        folder.begin([task.participant.participant for task in tasks], overwrite=overwrite)
+        ensemble: OnnxEnsemble | None = None
+        patients: list[PatientResult] = []
+        for task in track(tasks, "evaluate", len(tasks)):
+            name = task.participant.participant
+            known = folder.read_patient(name, task.source_sha256)
+            if known is not None:
+                patients.append(PatientResult.from_json(known))
+                continue
+            ensemble = ensemble or _open(bundle, config)
+            try:
+                patients.append(_evaluate_one(task, bundle, ensemble, folder, config))
+            except FvvError as error:
+                failures.append(failure_of(name, error))
+        if not patients:
+            raise InputError(f"no patient could be evaluated; the first: {failures[0].reason}", file=external)
+        result = publish(folder, _measured(bundle, profile, patients, failures), config)
+    return calibrated(result, bundle) if config.calibrate else result
+
+
+def _plan(external: Path, bundle: ModelBundle, config: EvaluateConfig) -> tuple[list[_Task], list[Failure]]:
+    """Who is tested; every image is looked at before any is predicted, so that a refusal comes at once."""
+    for model in bundle.models:
+        if not model.trained_on:
+            raise ModelError("the model does not say on whom it was trained", file=bundle.file(model))
+    trained_on = {identity for model in bundle.models for identity in model.trained_on}
+    participants = read_participants(external)
+    tasks, failures = [], []
+    for name, participant in track(participants.items(), "check", len(participants)):
+        folder = external / name
+        try:
+            case = read_case(folder, config.preprocess, labelled=True)
+        except FvvError as error:
+            failures.append(failure_of(name, error))
+            continue
+        _refuse_seen(case, participant, trained_on, bundle)
+        tasks.append(_Task(participant, folder, _source_sha256(folder, participant, bundle, config)))
+    return tasks, failures
+
+
+def _refuse_seen(case: Case, participant: Participant, trained_on: set[str], bundle: ModelBundle) -> None:
+    """The images are known again under any name; a person under the same id, whatever the images."""
+    for identity, what, hint in (
+        (image_sha256(case), "these images", "leave this patient out"),
+        (participant.person, "this person", "leave this patient out; another person needs another patient_id"),
+    ):
+        if set(hashed_ids([identity])) & trained_on:
+            raise ModelError(
+                f"the ensemble was trained on {what}: testing it here would measure memory, not skill",
+                patient=case.patient,
+                file=bundle.path,
+                hint=hint,
+            )
+
+
+def _source_sha256(folder: Path, participant: Participant, bundle: ModelBundle, config: EvaluateConfig) -> str:
+    """Hash of everything one patient's result depends on."""
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in case_files(folder)}
+    who = [participant.person, participant.site, participant.dwi_flair_mismatch]
+    settings = [config.preprocess.model_dump(mode="json"), config.decision.model_dump(), config.heatmaps]
+    models = [bundle.profile.sha256, config.precision, *(model.sha256 for model in bundle.models)]
+    content = [__version__, SCHEMA_VERSION, models, files, who, settings]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _open(bundle: ModelBundle, config: EvaluateConfig) -> OnnxEnsemble:
+    return OnnxEnsemble.from_bundle(
+        bundle,
+        precision=config.precision,
+        device=config.device,
+        threads=config.threads,
+        chunk_slices=config.chunk_slices,
+    )
+
+
+def _evaluate_one(
+    task: _Task, bundle: ModelBundle, ensemble: OnnxEnsemble, folder: EvaluationFolder, config: EvaluateConfig
+) -> PatientResult:
+    """Read, prepare, check, segment, measure, draw, write."""
+    profile = config.preprocess.applied_to(bundle.profile)
+    case, not_finite = without_gaps(read_case(task.folder, config.preprocess, labelled=True))
+    if profile.mask_method == "command" and case.mask is None:
+        case = with_commanded_mask(case, profile.mask_command)
+    prepared = preprocess_case(case, profile)
+    findings = assess_quality(
+        case,
+        prepared,
+        brain_volume_bounds_ml=config.preprocess.brain_volume_bounds_ml,
+        not_finite=not_finite,
+        usual_range=bundle.manifest.intensity_range,
+    )
+    refused = any(finding.severity is Severity.NOT_ASSESSABLE for finding in findings)
+    # What quality control refuses is not measured, as in `predict`; it is counted as not assessable.
+    nothing = _nothing(prepared, len(ensemble))
+    fused, alone = (nothing, ()) if refused else segment_together_and_alone(prepared, ensemble)
+    decision = decide(None if refused else fused, prepared.voxel_volume_ml, findings, config.decision)
+    result, files = measure_case(
+        prepared, task.participant, None, fused, decision, alone=alone, pictures=config.heatmaps
+    )
+    folder.write_patient(case.patient, task.source_sha256, jsonable(result), files)
+    return result
+
+
+def _nothing(case: PreparedCase, n_models: int) -> FusedSegmentation:
+    nothing = np.zeros(case.brain.shape, dtype=bool)
+    return FusedSegmentation(n_models, nothing, nothing, nothing.astype(np.uint8), 0.0, (0,) * n_models)
+
+
+def _measured(
+    bundle: ModelBundle, profile: PreprocessingProfile, patients: list[PatientResult], failures: list[Failure]
+) -> Evaluation:
+    """The cohort as it was measured."""
+    return Evaluation(
+        kind=EXTERNAL,
+        patients=tuple(sorted(patients, key=lambda patient: patient.participant)),
+        failures=tuple(sorted(failures, key=lambda failure: failure.patient)),
+        counts={
+            "evaluated": len(patients),
+            "not assessable": sum(patient.fvv_ml is None for patient in patients),
+            "failed": len(failures),
+        },
+        run={
+            "models": f"{bundle.manifest.run_name}, ensemble of {len(bundle.models)}",
+            "preprocessing": profile.name,
+            "software": software_versions(),
+        },
+        models_sha256={model.file: model.sha256 for model in bundle.models},
+    )

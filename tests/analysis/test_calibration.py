@@ -1,0 +1,95 @@
+"""P(mismatch): known curves, held-out groups, and what decisions are worth."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import brier_score_loss
+
+from fvv.analysis.calibration import (
+    brier_score,
+    decision_curve,
+    fit_calibration,
+    held_out_probabilities,
+    net_benefit,
+    reliability,
+)
+
+
+def draw(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Volumes whose P(mismatch) is logistic(-1 - 1.5 ln(FVV + 0.1)), and labels."""
+    fvv_ml = np.exp(rng.normal(-0.5, 1.5, n))
+    probability = 1 / (1 + np.exp(1 + 1.5 * np.log(fvv_ml + 0.1)))
+    return fvv_ml, rng.random(n) < probability
+
+
+def test_the_curve_that_made_the_labels_is_found(rng):
+    curve = fit_calibration(*draw(rng, 20000), pseudo_volume_ml=0.1)
+    assert (curve.intercept, curve.slope) == pytest.approx((-1.0, -1.5), abs=0.08)
+    assert curve.mismatch_probability(0.0) > curve.mismatch_probability(1.0) > curve.mismatch_probability(50.0)
+    assert curve.mismatch_probability(1.0) == pytest.approx(1 / (1 + math.exp(1 + 1.5 * math.log(1.1))), abs=0.02)
+
+
+def test_classes_that_do_not_overlap_give_a_finite_curve():
+    curve = fit_calibration(np.array([0.0, 0.1, 5.0, 9.0]), np.array([True, True, False, False]), 0.1)
+    # Platt's targets: two mismatches of two are 3/4, not certainty.
+    assert 0.6 < curve.mismatch_probability(0.0) < 0.9
+    assert 0.1 < curve.mismatch_probability(9.0) < 0.4
+
+
+def test_one_volume_for_all_gives_the_prevalence():
+    curve = fit_calibration(np.zeros(4), np.array([True, True, True, False]), 0.1)
+    assert curve.slope == 0.0
+    assert curve.mismatch_probability(3.0) == pytest.approx((3 * 4 / 5 + 1 / 3) / 4)
+
+
+def test_a_patient_does_not_touch_the_curve_it_is_judged_by(rng):
+    fvv_ml, mismatch = draw(rng, 60)
+    groups = np.arange(60) % 3
+    before = held_out_probabilities(fvv_ml, mismatch, groups, 0.1)
+    changed = mismatch.copy()
+    changed[groups == 1] = ~changed[groups == 1]
+    after = held_out_probabilities(fvv_ml, changed, groups, 0.1)
+    assert np.array_equal(before[groups == 1], after[groups == 1])
+    assert not np.allclose(before[groups == 0], after[groups == 0])
+
+
+def test_what_cannot_be_held_out_has_no_probability():
+    mismatch = np.array([True, True, False, False])
+    probabilities = held_out_probabilities(np.arange(4.0), mismatch, np.array([0, 0, 1, 1]), 0.1)
+    assert np.isnan(probabilities).all()
+
+
+def test_brier_score_agrees_with_scikit_learn(rng):
+    probabilities, mismatch = rng.random(50), rng.random(50) < 0.4
+    assert brier_score(probabilities, mismatch) == pytest.approx(brier_score_loss(mismatch, probabilities))
+
+
+def test_reliability_counts_everybody_once_in_rising_groups(rng):
+    probabilities = rng.random(103)
+    mismatch = rng.random(103) < probabilities
+    bins = reliability(probabilities, mismatch)
+    assert sum(one.n for one in bins) == 103
+    assert sum(one.n * one.observed for one in bins) == pytest.approx(mismatch.sum())
+    assert [one.predicted for one in bins] == sorted(one.predicted for one in bins)
+    assert len(reliability(probabilities[:7], mismatch[:7])) == 1
+
+
+def test_net_benefit_by_hand_and_of_nobody_and_everybody(rng):
+    mismatch = np.array([True] * 30 + [False] * 70)
+    called = np.array([True] * 20 + [False] * 10 + [True] * 14 + [False] * 56)
+    assert net_benefit(called, mismatch, 0.2) == pytest.approx((20 - 14 * 0.25) / 100)
+    assert net_benefit(np.zeros(100, dtype=bool), mismatch, 0.2) == 0.0
+    # Treating everybody is worth nothing where the threshold is the prevalence.
+    assert net_benefit(np.ones(100, dtype=bool), mismatch, 0.3) == pytest.approx(0.0)
+
+
+def test_a_calibrated_policy_is_never_much_worse_than_treating_all_or_none(rng):
+    fvv_ml, mismatch = draw(rng, 4000)
+    probabilities = held_out_probabilities(fvv_ml, mismatch, np.arange(4000) % 5, 0.1)
+    curve = decision_curve(probabilities, fvv_ml, mismatch, 0.5)
+    best = np.maximum(np.array(curve["all"]), 0.0)
+    assert (np.array(curve["calibrated"]) > best - 0.01).all()
+    assert len(curve["threshold"]) == len(curve["cutoff"]) == 19

@@ -1,0 +1,80 @@
+"""Two models on the same patients: a difference is found where there is one, and not where there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cohorts import cohort, patient
+from fvv.analysis.comparison import compare_models, compare_right_answers, paired_delong
+from fvv.analysis.statistics import auc
+from fvv.errors import FvvError
+
+
+def compare(first: list, second: list) -> dict:
+    return compare_models(first, second, cutoff_ml=0.5, visible_fraction=0.2, samples=50, seed=0)
+
+
+def test_the_difference_is_that_of_the_aucs_and_changes_sign_with_the_order(rng):
+    mismatch = np.arange(90) < 40
+    first, second = (rng.normal(np.where(mismatch, 0.0, shift)) for shift in (0.5, 1.5))
+    there, back = paired_delong(first, second, mismatch), paired_delong(second, first, mismatch)
+    assert there.difference.value == pytest.approx(auc(second, mismatch) - auc(first, mismatch))
+    assert there.p_value == pytest.approx(back.p_value)
+    assert (back.difference.low, back.difference.high) == pytest.approx((-there.difference.high, -there.difference.low))
+    assert there.p_value < 0.05
+
+
+def test_a_marker_against_itself_and_against_its_unit(rng):
+    mismatch = np.arange(50) < 20
+    fvv_ml = rng.normal(np.where(mismatch, 0.0, 1.0))
+    same = paired_delong(fvv_ml, 1000 * fvv_ml, mismatch)
+    assert (same.difference.value, same.p_value) == (0.0, 1.0)
+    assert math.isnan(paired_delong(fvv_ml, fvv_ml, np.ones(50, dtype=bool)).p_value)
+
+
+def test_two_equally_good_markers_are_told_apart_in_about_5_of_100_cohorts(rng):
+    found = 0
+    for _ in range(400):
+        mismatch = np.arange(70) < 35
+        truth = np.where(mismatch, 0.0, 1.0)
+        common = rng.normal(size=70)  # The two markers err alike: they are correlated, as two models are.
+        first, second = (truth + common + 0.7 * rng.normal(size=70) for _ in range(2))
+        found += paired_delong(first, second, mismatch).p_value < 0.05
+    assert 0.02 <= found / 400 <= 0.085
+
+
+def test_mcnemar_is_a_coin_toss_over_those_where_one_alone_is_right():
+    first = np.array([True] * 30 + [True] * 9 + [False] * 2 + [False] * 5)
+    second = np.array([True] * 30 + [False] * 9 + [True] * 2 + [False] * 5)
+    answer = compare_right_answers(first, second)
+    assert (answer["only_first_right"], answer["only_second_right"]) == (9, 2)
+    assert answer["p_value"] == pytest.approx(stats.binomtest(2, 11).pvalue)
+    assert compare_right_answers(first, first)["p_value"] == 1.0
+
+
+def test_a_cohort_against_itself_and_against_a_worse_model():
+    patients = cohort()
+    same = compare(patients, patients)
+    assert same["auc_difference"].value == 0.0
+    assert same["dice_difference"]["stroke"].value == 0.0
+    worse = [patient(one.participant, visible=5, found_visible=60) if "mismatch" in one.participant else one
+             for one in patients]  # fmt: skip
+    worse = [dataclasses.replace(one, true_ml=two.true_ml) for one, two in zip(worse, patients, strict=True)]
+    found = compare(worse, patients)
+    assert found["auc_difference"].value > 0
+    assert found["mcnemar"]["only_second_right"] > found["mcnemar"]["only_first_right"]
+
+
+def test_only_common_patients_are_compared_and_other_truths_are_refused():
+    patients = cohort()
+    assert compare(patients[3:], patients)["patients"] == len(patients) - 3
+    with pytest.raises(FvvError, match="no patient in common"):
+        compare(patients, [patient("stranger")])
+    other = [dataclasses.replace(patients[0], true_ml={**patients[0].true_ml, "stroke": 99.0}), *patients[1:]]
+    with pytest.raises(FvvError, match="other drawn volumes"):
+        compare(patients, other)

@@ -1,0 +1,204 @@
+"""Reports from files alone, calibration into the bundle, and the ensemble on patients it never saw."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from builders import write_cohort
+from bundles import write_bundle
+from fvv.analysis.publish import EvaluateResult
+from fvv.config import EvaluateConfig, PredictConfig, PrepareConfig
+from fvv.errors import ConfigError, FvvError, InputError, ModelError
+from fvv.io.bundle import ModelBundle
+from fvv.stages.evaluate import evaluate
+from fvv.stages.evaluate_external import evaluate_external
+from fvv.stages.predict import predict
+from fvv.stages.prepare import prepare
+from fvv.stages.report import report
+
+CONFIG = EvaluateConfig(bootstrap_samples=30, threads=1)
+QUICK = CONFIG.model_copy(update={"heatmaps": False})
+WRITTEN = ("metrics.csv", "patients.csv", "failures.csv", "tables.md", "tables.tex", "methods.md", "figures/roc.svg")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six patients, their store, a bundle of two models and the evaluation; three patients nobody ever saw."""
+    folder = tmp_path_factory.mktemp("cohort")
+    rng = np.random.default_rng(11)
+    write_cohort(folder / "input", rng, 6)
+    write_cohort(folder / "others", rng, 3)
+    for name in ("p0", "p1", "p2"):
+        (folder / "others" / name).rename(folder / "others" / f"new_{name}")
+    prepare(folder / "input", folder / "store", PrepareConfig(kfolds=2, workers=1))
+    write_bundle(folder / "models", folder / "store")
+    evaluate(folder / "store", folder / "models", folder / "output", CONFIG)
+    return folder
+
+
+@pytest.fixture
+def output(cohort: Path, tmp_path: Path) -> Path:
+    """A copy of the evaluation."""
+    shutil.copytree(cohort / "output", tmp_path / "output")
+    return tmp_path / "output"
+
+
+@pytest.fixture(scope="module")
+def external(cohort: Path) -> EvaluateResult:
+    return evaluate_external(cohort / "others", cohort / "models", cohort / "external", CONFIG)
+
+
+def test_the_report_is_rebuilt_from_the_files_to_the_byte(output, cohort):
+    for name in (*WRITTEN, "report.html", "summary.json"):
+        assert (output / name).exists(), name
+    for name in ("report.html", *WRITTEN):
+        (output / name).write_text("patient,reason\n" if name == "failures.csv" else "spoilt")
+    report(output)
+    for name in (*WRITTEN, "report.html", "summary.json"):
+        assert (output / name).read_bytes() == (cohort / "output" / name).read_bytes(), name
+
+
+def test_another_cutoff_needs_no_inference_and_agrees_with_evaluating_under_it(output, cohort, tmp_path, monkeypatch):
+    rows = (cohort / "output" / "patients.csv").read_text().splitlines()
+    column = rows[0].split(",").index("flair_visible_predicted_ml")
+    volumes = sorted(float(row.split(",")[column]) for row in rows[1:])
+    cutoff_ml = (volumes[2] + volumes[3]) / 2
+    changed = CONFIG.model_copy(update={"decision": CONFIG.decision.model_copy(update={"cutoff_ml": cutoff_ml})})
+    evaluate(cohort / "store", cohort / "models", tmp_path / "anew", changed)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("no inference")
+
+    monkeypatch.setattr("fvv.inference.ensemble.OnnxEnsemble.__init__", refuse)
+    result = report(output, changes={"evaluate.decision.cutoff_ml": cutoff_ml})
+    assert sum(patient.decision == "mismatch likely" for patient in result.patients) == 3
+    for name in (*WRITTEN, "report.html", "summary.json"):
+        assert (output / name).read_bytes() == (tmp_path / "anew" / name).read_bytes(), name
+    # The change is remembered: the next report keeps it.
+    report(output)
+    assert json.loads((output / "summary.json").read_text())["marker"]["cutoff_ml"] == cutoff_ml
+
+
+def test_what_is_no_finished_evaluation_or_no_setting_is_said(output, tmp_path):
+    with pytest.raises(ConfigError, match="no such setting"):
+        report(output, changes={"evaluate.cutof": 1.0})
+    with pytest.raises(InputError, match="no finished evaluation"):
+        report(tmp_path / "nothing")
+    summary = json.loads((output / "summary.json").read_text())
+    (output / "summary.json").write_text(json.dumps({**summary, "schema_version": 1}))
+    with pytest.raises(InputError, match="schema"):
+        report(output)
+
+
+def test_two_models_are_compared_on_the_same_patients(output, cohort, tmp_path):
+    write_bundle(tmp_path / "worse", cohort / "store", biases=(1.5, -3.4, -1.2))
+    evaluate(cohort / "store", tmp_path / "worse", tmp_path / "other", QUICK)
+    result = report(output, compare=tmp_path / "other")
+    comparison = json.loads((output / "summary.json").read_text())["comparison"]
+    assert comparison["patients"] == 6
+    assert comparison["dice_difference"]["stroke"]["value"] != 0
+    assert "This evaluation against another" in (output / "report.html").read_text()
+    assert "against the other evaluation" in result.summary()
+
+
+def test_a_calibration_is_written_only_when_asked_for_and_predict_finds_it(cohort, tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(cohort / "models", models)
+    assert ModelBundle.open(models).manifest.calibration is None
+    asked = QUICK.model_copy(update={"calibrate": True})
+    result = evaluate(cohort / "store", models, tmp_path / "output", asked)
+    curve = ModelBundle.open(models).manifest.calibration
+    assert curve == result.calibration
+    assert curve.slope < 0
+    assert "calibration of P(mismatch) written" in result.summary()
+    answer = predict(cohort / "others" / "new_p0", models, tmp_path / "answer", PredictConfig(threads=1))
+    assert not answer.failures
+
+
+def test_external_patients_get_what_predict_gives_them(external, cohort, tmp_path):
+    assert [patient.participant for patient in external.patients] == ["new_p0", "new_p1", "new_p2"]
+    answer = predict(cohort / "others", cohort / "models", tmp_path, PredictConfig(threads=1))
+    for patient, prediction in zip(external.patients, answer.predictions, strict=True):
+        assert patient.fold is None
+        assert patient.fvv_ml == prediction.fvv_ml
+        assert patient.decision == prediction.decision.state.value
+        masks = np.asarray(nib.load(cohort / "external" / "masks" / f"{patient.participant}.nii.gz").dataobj)
+        theirs = np.asarray(nib.load(tmp_path / patient.participant / "predictions.nii.gz").dataobj)
+        assert np.array_equal(masks[..., :2] > 0, theirs[..., :2] > 0)
+        assert np.array_equal(masks[..., 2] > 0, theirs[..., 2] >= 1)
+        assert len(patient.single_models) == 2
+
+
+def test_the_external_report_says_what_it_is(external, cohort):
+    summary = json.loads((cohort / "external" / "summary.json").read_text())
+    assert summary["kind"] == "external"
+    assert summary["single_models"]["models"] == 2
+    page = (cohort / "external" / "report.html").read_text()
+    assert "against its 2 models alone" in page
+    assert "whole ensemble" in page
+    assert "with the whole ensemble" in external.summary()
+    rebuilt = report(cohort / "external")
+    assert rebuilt.headline == external.headline or math.isnan(rebuilt.headline["auc"])
+
+
+@pytest.mark.parametrize("disguise", ["as it was", "renamed", "compressed otherwise", "another header"])
+def test_a_patient_the_ensemble_was_trained_on_is_refused_under_any_name(cohort, tmp_path, disguise):
+    """Every patient of the store has trained one of the two models."""
+    folder = tmp_path / "others"
+    shutil.copytree(cohort / "others", folder)
+    name = "p3" if disguise == "as it was" else "stranger"
+    shutil.copytree(cohort / "input" / "p3", folder / name)
+    if disguise in {"compressed otherwise", "another header"}:
+        for file in list((folder / name).glob("*.nii.gz")):
+            image = nib.load(file)
+            array = np.asarray(image.dataobj)
+            if disguise == "another header":
+                array = array.astype(np.int16)
+            file.unlink()
+            nib.save(nib.Nifti1Image(array, image.affine), file.with_suffix(""))
+    with pytest.raises(ModelError, match=r"was trained on these images|was trained on this person") as caught:
+        evaluate_external(folder, cohort / "models", tmp_path / "output", QUICK)
+    assert caught.value.patient == name
+    assert not (tmp_path / "output" / "summary.json").exists()
+
+
+def test_a_person_is_refused_by_id_even_with_new_images(cohort, tmp_path):
+    folder = tmp_path / "others"
+    shutil.copytree(cohort / "others", folder)
+    (folder / "participants.tsv").write_text("participant_id\tpatient_id\nnew_p1\tp2\n")
+    with pytest.raises(ModelError, match="trained on this person") as caught:
+        evaluate_external(folder, cohort / "models", tmp_path / "output", QUICK)
+    assert caught.value.patient == "new_p1"
+
+
+def test_models_that_do_not_say_on_whom_they_were_trained_are_refused(cohort, tmp_path):
+    models = tmp_path / "published"
+    models.mkdir()
+    shutil.copy(cohort / "models" / "model1.onnx", models)
+    with pytest.raises(ModelError, match="does not say on whom"):
+        evaluate_external(cohort / "others", models, tmp_path / "output", QUICK)
+
+
+def test_an_external_patient_that_cannot_be_read_or_measured_is_listed(cohort, tmp_path):
+    folder = tmp_path / "others"
+    shutil.copytree(cohort / "others", folder)
+    (folder / "new_p0" / "stroke_roi.nii.gz").unlink()
+    for name in ("b0", "b1000"):  # Two copies of one image are not assessable.
+        shutil.copy(cohort / "others" / "new_p1" / "b0.nii.gz", folder / "new_p1" / f"{name}.nii.gz")
+    result = evaluate_external(folder, cohort / "models", tmp_path / "output", QUICK)
+    assert [failure.patient for failure in result.failures] == ["new_p0"]
+    states = {patient.participant: patient.decision for patient in result.patients}
+    assert states["new_p1"] == "not assessable"
+    assert next(p for p in result.patients if p.participant == "new_p1").fvv_ml is None
+
+
+def test_evaluations_of_different_cohorts_are_not_compared(output, external, cohort):
+    with pytest.raises(FvvError, match="no patient in common"):
+        report(output, compare=cohort / "external")
