@@ -120,7 +120,7 @@ def _read(folder: Path, participant: Participant, bundle: ModelBundle, seen: set
             "a model was trained on this person or on these images",
             patient=case.patient,
             file=bundle.path,
-            hint="leave this patient out: only patients never seen say what is lost",
+            hint="leave this patient out; another person needs another patient_id",
         )
     return preprocess_case(case, bundle.profile)
 
