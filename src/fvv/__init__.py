@@ -20,6 +20,7 @@ _PUBLIC = {
     "PreparedCase": "fvv.data",
     "Prediction": "fvv.data",
     "Volume": "fvv.data",
+    "predict": "fvv.api",
     "preprocess_case": "fvv.imaging.preprocess",
     "segment_case": "fvv.inference.segment",
 }

@@ -18,7 +18,7 @@ from typing import Any
 
 from fvv import __version__
 from fvv.config import Config, load_config
-from fvv.errors import FvvError
+from fvv.errors import ConfigError, FvvError
 from fvv.options import (
     add_overwrite,
     add_path,
@@ -280,8 +280,13 @@ def _report(options: argparse.Namespace, config: Config) -> StageResult:
 def _predict_options(verb: argparse.ArgumentParser) -> None:
     """Stage 5: segment new patients and answer for each."""
     source = verb.add_mutually_exclusive_group()
-    source.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="folder of patients, or of one patient")
+    meaning = "folder of patients or of one patient (NIfTI or DICOM), DICOM zip file, or BIDS data set"
+    source.add_argument("input", nargs="?", type=Path, metavar="INPUT", help=meaning)
     add_path(source, "-d", "--inference_dir", default="input_data", meaning="the same, as an option")
+    add_path(source, "--b1000", meaning="one patient's b1000, in place of a folder; with --b0 or --adc")
+    add_path(verb, "--b0", meaning="the same patient's b0")
+    add_path(verb, "--adc", meaning="the same patient's ADC map, from which b0 is computed")
+    add_path(verb, "--mask", meaning="the same patient's brain mask")
     add_path(verb, "-m", "--models", default="saved_models_ONNX", meaning="folder of ONNX models")
     add_path(verb, "-o", "--output", meaning="folder for the results (default: beside each patient's images)")
     verb.add_argument(
@@ -302,6 +307,16 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
     add_setting(verb, "--precision", key="predict.precision", meaning="weights of the models")
     add_setting(verb, "--folds", key="predict.folds", meaning="fuse only the first so many models; 0: all")
     add_setting(verb, "--fast", key="predict.fast", meaning="at most 3 models, in 8 bits where there are such")
+    verb.add_argument(
+        "--series",
+        type=int,
+        action="append",
+        metavar="N",
+        help="DICOM: number of a series to take b0 and b1000 from; may be repeated (default: chosen by b-value)",
+    )
+    add_setting(verb, "--workers", key="predict.workers", meaning="patients side by side; 0: one per core")
+    add_setting(verb, "--continue", key="predict.resume", meaning="keep finished patients, predict the others")
+    add_setting(verb, "--layout", key="predict.layout", meaning="of the results")
     add_setting(verb, "--overwrite", key="predict.overwrite", meaning="replace results that are already there")
 
 
@@ -309,12 +324,34 @@ _DEVICES = {"GPU": "gpu", "CPU": "cpu"}
 
 
 def _predict(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.io.case import CaseFiles  # noqa: PLC0415
     from fvv.stages.predict import predict  # noqa: PLC0415
 
     settings = config.predict
     if options.favorite is not None:
         settings = settings.model_copy(update={"device": _DEVICES[options.favorite]})
-    return predict(options.input or options.inference_dir, options.models, options.output, settings)
+    if options.series:
+        settings = settings.model_copy(update={"series": tuple(options.series)})
+    source: Path | CaseFiles = options.input or options.inference_dir
+    if options.b1000 is not None:
+        name = options.b1000.name.partition(".")[0]
+        source = CaseFiles(name, options.b1000, b0=options.b0, adc=options.adc, mask=options.mask)
+    elif options.b0 or options.adc or options.mask:
+        raise ConfigError("--b0, --adc and --mask name one patient's files", hint="name b1000 too, with --b1000")
+    return predict(source, options.models, options.output, settings)
+
+
+def _decide_options(verb: argparse.ArgumentParser) -> None:
+    """Stage 5 again: the answers of a finished prediction at another cut-off; no new inference."""
+    verb.add_argument("results", type=Path, metavar="RESULTS", help="folder that predict wrote")
+    add_setting(verb, "--cutoff", key="predict.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
+    add_overwrite(verb)
+
+
+def _decide(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.stages.decide import decide  # noqa: PLC0415
+
+    return decide(options.results, config.predict.decision, overwrite=options.overwrite)
 
 
 def _demo_options(verb: argparse.ArgumentParser) -> None:
@@ -340,6 +377,7 @@ _VERBS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[.
     "evaluate": (_evaluate_options, _evaluate),
     "report": (_report_options, _report),
     "predict": (_predict_options, _predict),
+    "decide": (_decide_options, _decide),
     "demo": (_demo_options, _demo),
 }
 

@@ -310,6 +310,14 @@ class PredictConfig(_Settings):
     fast: bool = False
     """At most 3 models, in 8 bits where the bundle has them."""
     overwrite: bool = False
+    resume: bool = False
+    """Keep the results of patients whose images, models and settings are those of now; predict the others."""
+    workers: int = Field(1, ge=0)
+    """Patients side by side, each in a process with its own models; 0: one per core."""
+    layout: Literal["folders", "bids"] = "folders"
+    """folders: one a patient; bids: a BIDS derivative data set."""
+    series: tuple[int, ...] = ()
+    """DICOM: SeriesNumber of the series to take b0 and b1000 from; empty: chosen by b-value."""
     chunk_slices: int = Field(32, ge=1)
     """Slices run through the network at once: bounds memory, changes no number."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 
@@ -280,7 +280,10 @@ class Prediction:
         brain_voxels, stroke_voxels, flair_visible_voxels: counts on the working grid, as the reference reports them.
         brain, stroke: (i, j, k) bool on the native grid.
         flair_visible_votes: (i, j, k) uint8 on the native grid, 0..n_models.
+        adc: (i, j, k) float32 on the native grid, mm^2/s; 0 where an image holds no signal.
         fvv_per_model_ml: FVV of each model.
+        mismatch_probability: P(mismatch), where the models are calibrated.
+        lesion_adc: median, 10th percentile (10^-6 mm^2/s) and median relative to the brain of the ADC in the stroke.
         provider: the onnxruntime provider that really ran.
         seconds: time of each step.
     """
@@ -295,7 +298,10 @@ class Prediction:
     brain: BoolArray | None = None
     stroke: BoolArray | None = None
     flair_visible_votes: UInt8Array | None = None
+    adc: FloatArray | None = None
     fvv_per_model_ml: tuple[float, ...] = ()
+    mismatch_probability: float | None = None
+    lesion_adc: tuple[float, float, float] | None = None
     provider: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -312,6 +318,19 @@ class Prediction:
     def fvv_ml(self) -> float | None:
         """FLAIR Visibility Volume in mL; None where it could not be measured."""
         return self.volume_ml(Channel.FLAIR_VISIBLE)
+
+    def without_images(self) -> Prediction:
+        """The numbers alone, for tables of a whole cohort."""
+        return replace(self, brain=None, stroke=None, flair_visible_votes=None, adc=None)
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the models whose own FVV lies on the same side of the cut-off; None where nothing was measured."""
+        if self.fvv_ml is None or not self.fvv_per_model_ml:
+            return None
+        cutoff = self.decision.cutoff_ml
+        same = [(fvv < cutoff) == (self.fvv_ml < cutoff) for fvv in self.fvv_per_model_ml]
+        return sum(same) / len(same)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,29 @@
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from builders import AFFINE, save, write_onnx, write_patient
-from fvv.config import PredictConfig
-from fvv.errors import InputError, OutputExistsError
+import fvv
+from builders import AFFINE, case_of, head, save, write_onnx, write_patient
+from fvv.config import PROFILES, DecisionConfig, PredictConfig, PreprocessConfig
+from fvv.data import Case, DecisionState, Volume
+from fvv.errors import GeometryError, InputError, OutputExistsError
+from fvv.inference.ensemble import OnnxEnsemble
+from fvv.inference.patient import predict_case
+from fvv.io.bundle import Calibration, ModelBundle, write_manifest
+from fvv.io.case import CaseFiles
 from fvv.io.manifest import read_table
 from fvv.stages.predict import predict
 
 CONFIG = PredictConfig(device="cpu")
-FILES = {"predictions.nii.gz", "heatmap.nii.gz", "synthesis.png", "results.txt", "results.json"}
+FILES = {"predictions.nii.gz", "heatmap.nii.gz", "adc.nii.gz", "synthesis.png", "results.txt", "results.json"}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +63,7 @@ def test_a_folder_of_patients(tmp_path: Path, models: Path, rng: np.random.Gener
     assert per_model[2] == 0
     assert answer["FlairVizVolume"] == pytest.approx(np.mean(per_model))
     assert answer["provider"] == "CPUExecutionProvider"
-    assert set(answer["seconds"]) == {"read", "prepare", "network", "restore", "draw"}
+    assert set(answer["seconds"]) == {"read", "prepare", "check", "network", "restore", "draw"}
     page = (tmp_path / "out" / "report.html").read_text()
     assert "anna" in page
     assert "not measured" not in page
@@ -129,3 +138,213 @@ def test_nothing_there(tmp_path: Path, models: Path) -> None:
         predict(tmp_path / "none", models, None, CONFIG)
     with pytest.raises(InputError, match="holds no patient"):
         predict(tmp_path, models, None, CONFIG)
+
+
+def test_two_files_give_what_a_folder_gives(tmp_path: Path, models: Path, rng: np.random.Generator) -> None:
+    images = write_patient(tmp_path / "anna", rng)
+    for stem in ("b0", "b1000"):
+        save(tmp_path / "flat" / f"x_{stem}.nii.gz", images[stem])
+    folder = predict(tmp_path / "anna", models, tmp_path / "out1", CONFIG)
+    mask = tmp_path / "anna" / "mask.nii.gz"
+    flat = tmp_path / "flat"
+    files = CaseFiles("anna", flat / "x_b1000.nii.gz", b0=flat / "x_b0.nii.gz", mask=mask)
+    named = predict(files, models, tmp_path / "out2", CONFIG)
+    assert named.predictions[0].fvv_ml == folder.predictions[0].fvv_ml
+    predict(files, models, None, CONFIG)
+    assert {path.name for path in (flat / "anna_fvv").iterdir()} >= FILES
+
+
+def write_physical_patient(folder: Path, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A patient whose lesion has an ADC over 0."""
+    images = write_patient(folder, rng)
+    images["b1000"] = np.where(images["stroke_roi"], 400.0, images["b1000"])
+    save(folder / "b1000.nii.gz", images["b1000"])
+    return images
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e3, 1e6])
+def test_an_adc_map_stands_in_for_b0(tmp_path: Path, models: Path, rng: np.random.Generator, unit: float) -> None:
+    images = write_physical_patient(tmp_path / "anna", rng)
+    whole = predict(tmp_path / "anna", models, tmp_path / "out1", CONFIG).predictions[0]
+    adc = np.log(np.maximum(images["b0"], 1) / np.maximum(images["b1000"], 1)) / 1000 * unit
+    (tmp_path / "anna" / "b0.nii.gz").unlink()
+    save(tmp_path / "anna" / "adc.nii.gz", np.clip(adc, 0, None))
+    derived = predict(tmp_path / "anna", models, tmp_path / "out2", CONFIG).predictions[0]
+    assert derived.fvv_ml == pytest.approx(whole.fvv_ml, rel=0.01)
+    assert any("b0 computed from b1000 and adc.nii.gz" in reason.message for reason in derived.decision.reasons)
+
+
+def test_the_lesions_adc_is_measured(tmp_path: Path, models: Path, rng: np.random.Generator) -> None:
+    images = write_physical_patient(tmp_path / "anna", rng)
+    (prediction,) = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).predictions
+    stored = np.asarray(nib.load(tmp_path / "out" / "anna" / "adc.nii.gz").dataobj)
+    lesion = images["stroke_roi"]
+    expected = np.log(images["b0"][lesion] / images["b1000"][lesion]) * 1000
+    assert np.median(stored[lesion]) == pytest.approx(np.median(expected), abs=1)
+    assert prediction.lesion_adc is not None
+    assert prediction.lesion_adc[0] == pytest.approx(np.median(expected), rel=0.05)
+    assert prediction.lesion_adc[2] < 0.8
+
+
+def test_finished_patients_are_kept_and_outdated_ones_done_again(
+    tmp_path: Path, models: Path, rng: np.random.Generator
+) -> None:
+    for name in ("a", "b", "c"):
+        write_patient(tmp_path / "in" / name, rng)
+    go_on = CONFIG.model_copy(update={"resume": True})
+    first = predict(tmp_path / "in", models, tmp_path / "out", go_on)
+    stamps = {name: (tmp_path / "out" / name / "results.json").stat().st_mtime_ns for name in "abc"}
+    (tmp_path / "out" / "c" / "results.json").unlink()
+    write_patient(tmp_path / "in" / "b", rng, visible=False)
+    second = predict(tmp_path / "in", models, tmp_path / "out", go_on)
+    done_again = {n for n in "abc" if (tmp_path / "out" / n / "results.json").stat().st_mtime_ns != stamps[n]}
+    assert done_again == {"b", "c"}
+    assert [one.fvv_ml for one in second.predictions][::2] == [one.fvv_ml for one in first.predictions][::2]
+    assert second.predictions[1].fvv_ml != first.predictions[1].fvv_ml
+    with pytest.raises(OutputExistsError):
+        predict(tmp_path / "in", models, tmp_path / "out", CONFIG)
+
+
+@pytest.mark.slow
+def test_patients_side_by_side_give_the_same(tmp_path: Path, models: Path, rng: np.random.Generator) -> None:
+    for name in ("a", "b", "c"):
+        write_patient(tmp_path / "in" / name, rng)
+    (tmp_path / "in" / "c" / "b0.nii.gz").unlink()
+    alone = predict(tmp_path / "in", models, tmp_path / "out1", CONFIG)
+    together = predict(tmp_path / "in", models, tmp_path / "out2", CONFIG.model_copy(update={"workers": 2}))
+    assert [one.patient for one in together.predictions] == ["a", "b"]
+    assert [one.fvv_ml for one in together.predictions] == [one.fvv_ml for one in alone.predictions]
+    assert [failure.patient for failure in together.failures] == ["c"]
+
+
+def test_from_python_on_arrays(tmp_path: Path, models: Path, rng: np.random.Generator) -> None:
+    images = write_patient(tmp_path / "anna", rng)
+    (from_files,) = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).predictions
+    b0, b1000, mask = (Volume(images[name], AFFINE) for name in ("b0", "b1000", "brain"))
+    prediction = fvv.predict(b0, b1000, models, mask=mask, config=CONFIG)
+    assert prediction.fvv_ml == from_files.fvv_ml
+    assert prediction.stroke is not None
+    assert prediction.stroke.shape == b0.array.shape
+    with pytest.raises(GeometryError, match="not on the grid"):
+        fvv.predict(b0, Volume(images["b1000"], AFFINE @ np.diag([1.1, 1, 1, 1])), models, config=CONFIG)
+
+
+def test_a_bundles_own_cutoff_and_calibration(tmp_path: Path, rng: np.random.Generator) -> None:
+    """The models' cut-off holds unless the user names one; P(mismatch) comes with calibrated models only."""
+    write_patient(tmp_path / "in", rng)
+    folder = tmp_path / "models"
+    write_onnx(folder / "model1.onnx", biases=(1.5, -2.0, -3.0))
+    manifest = ModelBundle.open(folder).manifest
+    assert predict(tmp_path / "in", folder, tmp_path / "o1", CONFIG).predictions[0].mismatch_probability is None
+    calibration = Calibration(intercept=1.0, slope=-2.0, pseudo_volume_ml=0.1)
+    write_manifest(folder, manifest.model_copy(update={"cutoff_ml": 500.0, "calibration": calibration}))
+    (own,) = predict(tmp_path / "in", folder, tmp_path / "o2", CONFIG).predictions
+    assert own.decision.cutoff_ml == 500
+    assert own.decision.state is DecisionState.MISMATCH_LIKELY
+    assert own.fvv_ml is not None
+    odds = np.exp(1 - 2 * np.log(own.fvv_ml + 0.1))
+    assert own.mismatch_probability == pytest.approx(odds / (1 + odds))
+    asked = PredictConfig(device="cpu", decision=DecisionConfig(cutoff_ml=0.5))
+    (users,) = predict(tmp_path / "in", folder, tmp_path / "o3", asked).predictions
+    assert users.decision.state is DecisionState.MISMATCH_UNLIKELY
+
+
+AXES = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
+
+
+@pytest.fixture(scope="module")
+def one_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[OnnxEnsemble, dict[str, np.ndarray]]:
+    file = write_onnx(tmp_path_factory.mktemp("one") / "model1.onnx", biases=(1.5, -2.0, -3.0))
+    return OnnxEnsemble([file], PROFILES["robust-v1"], device="cpu", threads=1), head(np.random.default_rng(3))
+
+
+@pytest.mark.parametrize(("order", "flips"), AXES)
+def test_stored_axes_change_nothing(
+    one_model: tuple[OnnxEnsemble, dict[str, np.ndarray]], order: tuple[int, ...], flips: tuple[int, ...]
+) -> None:
+    """All 48 ways to store one head."""
+    ensemble, images = one_model
+    case = case_of(images)
+    expected = predict_case(case, ensemble, CONFIG)
+    orientation = np.array([[axis, flip] for axis, flip in zip(order, flips, strict=True)])
+    affine = AFFINE @ nib.orientations.inv_ornt_aff(orientation, case.b0.array.shape)
+
+    def turned(volume: Volume | None) -> Volume:
+        assert volume is not None
+        return Volume(nib.orientations.apply_orientation(volume.array, orientation), affine)
+
+    stored = Case("p", turned(case.b0), turned(case.b1000), mask=turned(case.mask))
+    found = predict_case(stored, ensemble, CONFIG)
+    assert found.decision.state is expected.decision.state
+    assert found.fvv_ml == pytest.approx(expected.fvv_ml, rel=0.01)
+    for name in ("brain", "stroke"):
+        ours = nib.orientations.apply_orientation(getattr(expected, name), orientation)
+        theirs = getattr(found, name)
+        assert theirs.shape == stored.b0.array.shape
+        assert 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()) > 0.93
+
+
+@pytest.fixture(scope="module")
+def scan(simulated: Callable[[int], Any]) -> Any:
+    return simulated(6)
+
+
+@pytest.fixture(scope="module")
+def scan_models(tmp_path_factory: pytest.TempPathFactory, scan: Any) -> OnnxEnsemble:
+    """Marks what is over 2 deviations on b1000 as stroke, and of it what is over half a deviation on b0 as visible."""
+    weights = ((0.5, 0.5), (1.0, 0.0), (0.0, 1.0))
+    file = write_onnx(tmp_path_factory.mktemp("scan") / "m.onnx", weights=weights, biases=(1.2, -2.0, -0.5))
+    return OnnxEnsemble([file], PROFILES["robust-v1"], device="cpu", threads=1)
+
+
+def scan_case(scan: Any, b0: np.ndarray | None = None, b1000: np.ndarray | None = None) -> Case:
+    images = (scan.b0 if b0 is None else b0, scan.b1000 if b1000 is None else b1000)
+    return Case("p", *(Volume(image.astype(float), scan.affine) for image in images))
+
+
+@pytest.mark.parametrize("change", ["0-1", "0-1 together", "offset", "times 37"])
+def test_intensity_scale_changes_nothing(scan: Any, scan_models: OnnxEnsemble, change: str) -> None:
+    expected = predict_case(scan_case(scan), scan_models, CONFIG)
+    assert expected.fvv_ml is not None
+    assert expected.fvv_ml > 1
+    b0, b1000 = scan.b0.astype(float), scan.b1000.astype(float)
+    if change == "0-1":
+        b0, b1000 = b0 / b0.max(), b1000 / b1000.max()
+    elif change == "0-1 together":
+        b0, b1000 = b0 / b0.max(), b1000 / b0.max()
+    elif change == "offset":
+        b0, b1000 = b0 - 500, b1000 - 300
+    else:
+        b0, b1000 = 37 * b0, 37 * b1000
+    found = predict_case(scan_case(scan, b0, b1000), scan_models, CONFIG)
+    assert found.fvv_ml == pytest.approx(expected.fvv_ml, rel=0.02)
+
+
+@pytest.mark.parametrize("factor", [6, 10])
+def test_a_brighter_lesion_is_the_same_lesion_or_said_not_to_be_assessable(
+    one_model: tuple[OnnxEnsemble, dict[str, np.ndarray]], factor: float
+) -> None:
+    """FVV of a lesion that is bright already; b0, and so what is visible, stays as it is.
+
+    On a grid that needs no zoom: interpolation would let a brighter lesion reach farther into its neighbours.
+    """
+    ensemble, coarse = one_model
+    images = {name: array.repeat(4, axis=0).repeat(4, axis=1) for name, array in coarse.items()}
+    affine = AFFINE @ np.diag([0.25, 0.25, 1, 1])
+
+    def brightened(times: float) -> Case:
+        b1000 = np.where(images["stroke_roi"], times * 220.0, images["b1000"])
+        return Case("p", Volume(images["b0"], affine), Volume(b1000, affine))
+
+    expected, found = (predict_case(brightened(times), ensemble, CONFIG) for times in (3, factor))
+    assert expected.fvv_ml is not None
+    assert expected.fvv_ml > 10
+    assert found.fvv_ml == pytest.approx(expected.fvv_ml, rel=0.02)
+    # Where the reference's mask collapses, that is said and no number is given.
+    reference = PredictConfig(device="cpu", preprocess=PreprocessConfig(mask_method="otsu"))
+    expected, found = (predict_case(brightened(times), ensemble, reference) for times in (3, factor))
+    if found.fvv_ml is None:
+        assert "mask-on-lesion" in {reason.code for reason in found.decision.reasons}
+    else:
+        assert found.fvv_ml == pytest.approx(expected.fvv_ml, rel=0.02)
+    assert (found.fvv_ml is None) == (factor == 10)

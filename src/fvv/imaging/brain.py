@@ -15,6 +15,8 @@ SMALL_MAXIMUM = 10.0
 CAP_OVER_MEDIAN = 1.5
 """Robust mask: intensities are capped at this many times the foreground's median. CSF on b0 (3 to 5 times) and infarct
 on b1000 (2 to 10 times) then cannot draw the threshold towards themselves."""
+CAPPED_MAXIMUM = 1000.0
+"""Robust mask: what the cap becomes. "Nothing there", under 1, is then a thousandth of it on any scale."""
 BRIGHTEST_PERCENTILE = 95.0
 """Robust mask: the cut that precedes the foreground's median."""
 
@@ -32,8 +34,8 @@ def otsu_mask(b0: FloatArray, b1000: FloatArray) -> BoolArray:
 
 
 def robust_mask(b0: FloatArray, b1000: FloatArray) -> BoolArray:
-    """The same, but blind to how bright the brightest tissue is: a lesion many times brighter than brain, or images
-    scaled to 0-1, change nothing.
+    """The same, but blind to how bright the brightest tissue is and to the scale: a lesion many times brighter than
+    brain, images scaled to 0-1 or shifted below 0 change nothing.
     """
     return _combine(_capped(b0), _capped(b1000))
 
@@ -69,17 +71,18 @@ def median_otsu(image: FloatArray) -> BoolArray:
 
 
 def _capped(image: FloatArray) -> FloatArray:
-    """Image with everything over 1.5 times the foreground's median cut to that level.
+    """Image from 0 to 1000, where 1000 is 1.5 times the foreground's median; what is brighter is cut to that level.
 
     Foreground and background are first told apart on a square-root scale with the brightest voxels cut away: brain
     fills more than 5 % of a field of view, a lesion (250 mL at most, of 6,000 mL or more) less.
     """
     shifted = image - image.min()
     if not shifted.any():
-        return image
+        return np.asarray(shifted)
     level = np.percentile(shifted, BRIGHTEST_PERCENTILE)
     if level == 0:  # Skull-stripped in a wide field of view: most voxels are 0.
         level = np.median(shifted[shifted > 0])
     compressed = np.sqrt(np.minimum(shifted, level))
     foreground = shifted[compressed > threshold_otsu(compressed)]
-    return np.asarray(np.minimum(shifted, CAP_OVER_MEDIAN * float(np.median(foreground))) + image.min())
+    cap = CAP_OVER_MEDIAN * float(np.median(foreground))
+    return np.asarray(np.minimum(shifted / cap, 1.0) * CAPPED_MAXIMUM)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fvv.config import DecisionConfig
-from fvv.data import Decision, DecisionState, Finding, FusedSegmentation, Severity
+from fvv.data import Channel, Decision, DecisionState, Finding, FusedSegmentation, Prediction, Severity
+
+AGREEMENT = 2 / 3
+"""Share of the models that must lie on the answer's side of the cut-off, or the reader is warned (chosen here)."""
+_ANSWER_CODES = {"no-lesion", "fvv-under-cutoff", "fvv-over-cutoff", "models-disagree"}
 
 
 def decide(
@@ -28,15 +32,50 @@ def decide(
         found.append(Finding("no-brain", "the models found no brain", Severity.NOT_ASSESSABLE))
     if fused is None or any(finding.severity is Severity.NOT_ASSESSABLE for finding in found):
         return Decision(DecisionState.NOT_ASSESSABLE, config.cutoff_ml, tuple(found))
-    stroke_ml = int(fused.stroke.sum()) * voxel_volume_ml
     fvv_ml = fused.flair_visible_voxels * voxel_volume_ml
+    per_model = tuple(voxels * voxel_volume_ml for voxels in fused.flair_visible_voxels_per_model)
+    return decide_volumes(int(fused.stroke.sum()) * voxel_volume_ml, fvv_ml, per_model, found, config)
+
+
+def decide_again(prediction: Prediction, config: DecisionConfig) -> Decision:
+    """The decision at another cut-off, from the volumes of a finished prediction.
+
+    What could not be assessed stays so.
+    """
+    stroke_ml, fvv_ml = prediction.volume_ml(Channel.STROKE), prediction.fvv_ml
+    kept = tuple(reason for reason in prediction.decision.reasons if reason.code not in _ANSWER_CODES)
+    if stroke_ml is None or fvv_ml is None:
+        return Decision(DecisionState.NOT_ASSESSABLE, config.cutoff_ml, kept)
+    return decide_volumes(stroke_ml, fvv_ml, prediction.fvv_per_model_ml, kept, config)
+
+
+def decide_volumes(
+    stroke_ml: float,
+    fvv_ml: float,
+    fvv_per_model_ml: Sequence[float],
+    findings: Sequence[Finding],
+    config: DecisionConfig,
+) -> Decision:
+    """The decision on measured volumes.
+
+    Args:
+        stroke_ml, fvv_ml: of the fused segmentation.
+        fvv_per_model_ml: FVV of each model; where many lie on the other side of the cut-off, the reader is warned.
+        findings: what quality control has said; none of it not assessable.
+        config: cut-off and smallest lesion.
+    """
     state, code = answer(stroke_ml, fvv_ml, config)
     if state is DecisionState.NO_LESION_FOUND:
-        why = f"stroke volume {stroke_ml:.2f} mL"
-    else:
-        side = "under" if state is DecisionState.MISMATCH_LIKELY else "not under"
-        why = f"FVV {fvv_ml:.2f} mL is {side} {config.cutoff_ml:g} mL"
-    return Decision(state, config.cutoff_ml, (Finding(code, why, Severity.NOTE), *found))
+        return Decision(
+            state, config.cutoff_ml, (Finding(code, f"stroke volume {stroke_ml:.2f} mL", Severity.NOTE), *findings)
+        )
+    side = "under" if state is DecisionState.MISMATCH_LIKELY else "not under"
+    reasons = [Finding(code, f"FVV {fvv_ml:.2f} mL is {side} {config.cutoff_ml:g} mL", Severity.NOTE)]
+    agreeing = sum((fvv < config.cutoff_ml) == (fvv_ml < config.cutoff_ml) for fvv in fvv_per_model_ml)
+    if fvv_per_model_ml and agreeing < AGREEMENT * len(fvv_per_model_ml):
+        message = f"only {agreeing} of {len(fvv_per_model_ml)} models, asked alone, would give this answer"
+        reasons.append(Finding("models-disagree", message, Severity.WARNING))
+    return Decision(state, config.cutoff_ml, (*reasons, *findings))
 
 
 def answer(stroke_ml: float, fvv_ml: float, config: DecisionConfig) -> tuple[DecisionState, str]:

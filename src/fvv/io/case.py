@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,34 @@ import numpy as np
 from fvv.config import PreprocessConfig
 from fvv.data import Case, Volume
 from fvv.errors import FvvError, GeometryError, InputError
+from fvv.imaging.adc import DEFAULT_B, b0_from_adc
 from fvv.imaging.geometry import corner_displacement_mm, resample_onto
-from fvv.io.nifti import find_image, read_volume
+from fvv.io.nifti import find_image, read_b_value, read_volume
 
+EXPECTED_B = 1000.0
+"""s/mm^2, of the volumes taken from a 4D b1000."""
 GRID_TOLERANCE_MM = 1e-3
 """Two grids are one when no corner lies farther apart than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFiles:
+    """The files of one examination, named one by one.
+
+    Attributes:
+        patient: its name in the results.
+        b1000, b0, adc: images; an ADC map stands in for b0 where there is none.
+        mask: brain mask.
+        stroke_roi, flairviz_roi: what readers drew.
+    """
+
+    patient: str
+    b1000: Path
+    b0: Path | None = None
+    adc: Path | None = None
+    mask: Path | None = None
+    stroke_roi: Path | None = None
+    flairviz_roi: Path | None = None
 
 
 def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool) -> Case:
@@ -24,14 +48,15 @@ def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool) -> Case
         folder: holds b0, b1000, and for a labelled patient stroke_roi and flairviz_roi (`.nii.gz` or `.nii`);
             a brain mask may be named mask or mask_roi.
         config: which volume of 4D files, whether files on another grid may be resampled.
-        labelled: read the two ROI files, which must then be there; a new patient's are not looked at.
+        labelled: read the two ROI files, which must then be there; a new patient's are not looked at, and may have adc
+            in place of b0.
 
     Raises:
         InputError: a file is missing or unreadable.
         GeometryError: a file lies on another grid than b1000.
     """
     try:
-        return _read(folder, config, labelled=labelled)
+        return _read_files(_find_files(folder, labelled=labelled), config, labelled=labelled)
     except FvvError as error:
         raise error.for_patient(folder.name) from error
     except OSError as error:  # A folder or file that may not be looked into is this patient's trouble alone.
@@ -54,39 +79,95 @@ def image_sha256(case: Case) -> str:
     return digest.hexdigest()
 
 
-def _read(folder: Path, config: PreprocessConfig, *, labelled: bool) -> Case:
+def read_files(files: CaseFiles, config: PreprocessConfig, *, labelled: bool = False) -> Case:
+    """Read one examination from files named one by one; what `read_case` does with those it finds.
+
+    Raises:
+        InputError: a file is missing or unreadable, or the ADC map is none.
+        GeometryError: a file lies on another grid than b1000.
+    """
+    try:
+        return _read_files(files, config, labelled=labelled)
+    except FvvError as error:
+        raise error.for_patient(files.patient) from error
+
+
+def _find_files(folder: Path, *, labelled: bool) -> CaseFiles:
     if not folder.is_dir():
         raise InputError("no such folder", file=folder)
-    b1000_path = _required(folder, "b1000")
-    b0_path = _required(folder, "b0")
-    b1000 = read_volume(b1000_path, index=config.b1000_index, target_b=1000.0)
-    b0 = read_volume(b0_path, index=config.b0_index, target_b=0.0)
-    notes: list[str] = []
-    if _displacement(b0, b1000) > GRID_TOLERANCE_MM:
-        if not config.resample_b0:
-            raise _off_grid(b0_path, b0, b1000_path, b1000, "--resample-b0")
-        b0 = resample_onto(b0, b1000, order=1)
-        notes.append("b0 resampled onto b1000's grid")
-
-    rois: dict[str, Volume] = {}
-    for name, *other_names in (("stroke_roi",), ("flairviz_roi",), ("mask", "mask_roi")):
-        if name != "mask" and not labelled:
-            continue
-        path = find_image(folder, name, *other_names)
-        if path is not None:
-            rois[name] = _read_roi(path, b1000_path, b1000, config, notes)
-        elif name != "mask":
-            raise InputError("missing", file=folder / f"{name}.nii.gz", hint="every labelled patient needs this file")
-    return Case(
+    b1000 = _required(folder, "b1000")
+    b0 = find_image(folder, "b0")
+    adc = None if labelled or b0 is not None else find_image(folder, "adc")
+    rois: dict[str, Path] = {}
+    for name in ("stroke_roi", "flairviz_roi") if labelled else ():
+        path = find_image(folder, name)
+        if path is None:
+            hint = "every labelled patient needs this file"
+            raise InputError("missing", file=folder / f"{name}.nii.gz", hint=hint)
+        rois[name] = path
+    return CaseFiles(
         patient=folder.name,
+        b1000=b1000,
+        b0=b0 if b0 is not None or adc is not None else _required(folder, "b0"),
+        adc=adc,
+        mask=find_image(folder, "mask", "mask_roi"),
+        **rois,
+    )
+
+
+def _read_files(files: CaseFiles, config: PreprocessConfig, *, labelled: bool) -> Case:
+    # A new patient with voxels that are not finite is for quality control to judge; training takes no such image.
+    b1000 = read_volume(files.b1000, index=config.b1000_index, target_b=EXPECTED_B, finite=labelled)
+    b_value = read_b_value(files.b1000, index=config.b1000_index, target_b=EXPECTED_B)
+    notes: list[str] = []
+    b0 = _read_b0(files, b1000, b_value, config, notes, labelled=labelled)
+    rois = {
+        name: None if path is None else _read_roi(path, files.b1000, b1000, config, notes)
+        for name, path in (
+            ("stroke_roi", files.stroke_roi), ("flair_visible_roi", files.flairviz_roi), ("mask", files.mask)
+        )
+    }  # fmt: skip
+    return Case(
+        patient=files.patient,
         b0=b0,
         b1000=b1000,
-        stroke_roi=rois.get("stroke_roi"),
-        flair_visible_roi=rois.get("flairviz_roi"),
-        mask=rois.get("mask"),
-        b1000_file=b1000_path,
+        b1000_file=files.b1000,
+        b_value=b_value,
         notes=tuple(notes),
+        **rois,
     )
+
+
+def _read_b0(
+    files: CaseFiles,
+    b1000: Volume,
+    b_value: float | None,
+    config: PreprocessConfig,
+    notes: list[str],
+    *,
+    labelled: bool,
+) -> Volume:
+    """b0 as a file holds it, or as the ADC map implies it; on b1000's grid."""
+    path = files.b0 or files.adc
+    if path is None:
+        raise InputError("neither b0 nor an ADC map is given", file=files.b1000)
+    volume = read_volume(path, index=config.b0_index, target_b=0.0, finite=labelled)
+    if not same_grid(volume, b1000):
+        if not config.resample_b0:
+            raise _off_grid(path, volume, files.b1000, b1000, "--resample-b0")
+        volume = resample_onto(volume, b1000, order=1)
+        notes.append(f"{'b0' if files.b0 else path.name} resampled onto b1000's grid")
+    if files.b0 is not None:
+        return volume
+    try:
+        array, unit = b0_from_adc(b1000.array, volume.array, b_value or DEFAULT_B)
+    except FvvError as error:
+        error.file = str(path)
+        raise
+    notes.append(
+        f"b0 computed from b1000 and {path.name}, taken to be in {unit}, at b = {b_value or DEFAULT_B:g} s/mm^2"
+    )
+    return Volume(array, b1000.affine)
 
 
 def _required(folder: Path, stem: str) -> Path:
@@ -102,12 +183,17 @@ def _read_roi(path: Path, b1000_path: Path, b1000: Volume, config: PreprocessCon
     if len(values) > 2 or not np.isin(values, (0.0, 1.0)).all():
         notes.append(f"{path.name} is not 0/1 (values {values.min():g} to {values.max():g}): taken where over 0.5")
     roi = Volume(roi.array > 0.5, roi.affine)
-    if _displacement(roi, b1000) > GRID_TOLERANCE_MM:
+    if not same_grid(roi, b1000):
         if not config.resample_rois:
             raise _off_grid(path, roi, b1000_path, b1000, "--resample-rois")
         roi = resample_onto(roi, b1000, order=0)
         notes.append(f"{path.name} resampled onto b1000's grid")
     return roi
+
+
+def same_grid(a: Volume, b: Volume) -> bool:
+    """Whether two volumes have one shape and, within `GRID_TOLERANCE_MM`, one place."""
+    return _displacement(a, b) <= GRID_TOLERANCE_MM
 
 
 def _displacement(a: Volume, b: Volume) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 
 from fvv import __version__
-from fvv.arrays import UInt8Array
-from fvv.data import Case, Channel, Prediction
-from fvv.errors import OutputExistsError
+from fvv.arrays import FloatArray, UInt8Array
+from fvv.data import Case, Channel, Decision, DecisionState, Finding, Prediction, Severity
+from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import write_bytes, write_text
 from fvv.io.bundle import ModelBundle
 from fvv.io.manifest import write_table
 from fvv.io.nifti import write_rgb, write_volume
 
 RESULT_FILE = "results.json"
-PATIENT_FILES = ("predictions.nii.gz", "heatmap.nii.gz", "synthesis.png", "results.txt", RESULT_FILE)
+PATIENT_FILES = ("predictions.nii.gz", "heatmap.nii.gz", "adc.nii.gz", "synthesis.png", "results.txt", RESULT_FILE)
 COHORT_FILES = ("results.csv", "failures.csv", "report.html", "run.json")
+_ADC_COLUMNS = ("lesion_adc_median", "lesion_adc_p10", "lesion_adc_relative")
 DISCLAIMER = "For research use only. Not a medical device."
 
 
@@ -57,49 +58,119 @@ def result_row(prediction: Prediction) -> dict[str, Any]:
         "FlairVizVolume_min": min(per_model, default=None),
         "FlairVizVolume_max": max(per_model, default=None),
         "FlairVizVolume_sd": statistics.stdev(per_model) if len(per_model) > 1 else None,
+        "agreement": prediction.agreement,
+        "mismatch_probability": prediction.mismatch_probability,
+        **dict(zip(_ADC_COLUMNS, prediction.lesion_adc or (None,) * 3, strict=True)),
         "provider": prediction.provider,
         "seconds": round(sum(prediction.seconds.values()), 2),
     }
 
 
 def write_prediction(
-    folder: Path, case: Case, prediction: Prediction, *, heatmap: UInt8Array | None, synthesis_png: bytes
+    files: Mapping[str, Path],
+    case: Case,
+    prediction: Prediction,
+    *,
+    heatmap: UInt8Array | None,
+    synthesis_png: bytes,
+    source_sha256: str = "",
 ) -> None:
     """Write a patient's files; results.json comes last, so its presence means that all are there.
 
     Args:
-        folder: where to.
+        files: where each of `PATIENT_FILES` goes.
         case: the images, for grid and header.
         prediction: the answer, masks on the native grid.
         heatmap: (i, j, k, 3) uint8; None where nothing could be measured, and then no mask is written either.
         synthesis_png: the picture.
+        source_sha256: hash of everything the result depends on, by which a later run knows it again.
     """
-    for name in PATIENT_FILES:  # A result replaced by "not assessable" must not leave its old masks behind.
-        (folder / name).unlink(missing_ok=True)
+    for file in files.values():  # A result replaced by "not assessable" must not leave its old masks behind.
+        file.unlink(missing_ok=True)
     affine, like = case.b1000.affine, case.b1000_file
     if heatmap is not None and prediction.brain is not None and prediction.stroke is not None:
         n = prediction.n_models
         votes = np.asarray(prediction.flair_visible_votes)
         stacked = np.stack([n * prediction.brain, n * prediction.stroke, votes], axis=3).astype(np.uint8)
-        write_volume(folder / "predictions.nii.gz", stacked, affine, like=like)
-        write_rgb(folder / "heatmap.nii.gz", heatmap, affine, like=like)
-    write_bytes(folder / "synthesis.png", synthesis_png)
+        write_volume(files["predictions.nii.gz"], stacked, affine, like=like)
+        write_rgb(files["heatmap.nii.gz"], heatmap, affine, like=like)
+        if prediction.adc is not None:
+            write_volume(files["adc.nii.gz"], stored_adc(prediction.adc), affine, like=like)
+    write_bytes(files["synthesis.png"], synthesis_png)
     row = result_row(prediction)
     text = [f"{key}={'n/a' if value is None else value}" for key, value in row.items()]
-    write_text(folder / "results.txt", "\n".join([*text, f"note={DISCLAIMER}", ""]))
-    content = {
-        **row,
+    write_text(files["results.txt"], "\n".join([*text, f"note={DISCLAIMER}", ""]))
+    content = {**result_content(prediction), "source_sha256": source_sha256}
+    write_text(files[RESULT_FILE], json.dumps(content, indent=2) + "\n")
+
+
+def stored_adc(adc: FloatArray) -> np.ndarray:
+    """ADC as scanners store it: whole 10^-6 mm^2/s, int16."""
+    return np.asarray(np.rint(adc * 1e6), dtype=np.int16)
+
+
+def result_content(prediction: Prediction) -> dict[str, Any]:
+    """What results.json holds of a prediction."""
+    return {
+        **result_row(prediction),
         "reasons": [
             {"code": finding.code, "message": finding.message, "severity": finding.severity.value}
             for finding in prediction.decision.reasons
         ],
         "FlairVizVolume_per_model": list(prediction.fvv_per_model_ml),
         "seconds": {step: round(seconds, 3) for step, seconds in prediction.seconds.items()},
-        "units": {"volumes": "mL", "voxels": "of the 256 x 256 working grid"},
+        "units": {"volumes": "mL", "voxels": "of the 256 x 256 working grid", "ADC": "10^-6 mm^2/s"},
         "software": f"fvv {__version__}",
         "note": DISCLAIMER,
     }
-    write_text(folder / RESULT_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def read_result(path: Path) -> tuple[Prediction, str]:
+    """The numbers of a finished patient, without masks, and the hash of what they depend on.
+
+    Args:
+        path: its results.json.
+
+    Raises:
+        InputError: no result there, or one this version does not read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        reasons = tuple(
+            Finding(reason["code"], reason["message"], Severity(reason["severity"])) for reason in content["reasons"]
+        )
+        adc = tuple(content.get(column) for column in _ADC_COLUMNS)
+        prediction = Prediction(
+            patient=content["Patient"],
+            decision=Decision(DecisionState(content["decision"]), content["cutoff_ml"], reasons),
+            n_models=content["n_models"],
+            voxel_volume_ml=content["VoxVolume"],
+            brain_voxels=content["BrainMaskVoxels"],
+            stroke_voxels=content["StrokeBlobVoxels"],
+            flair_visible_voxels=content["FlairVizVoxels"],
+            fvv_per_model_ml=tuple(content["FlairVizVolume_per_model"]),
+            mismatch_probability=content.get("mismatch_probability"),
+            lesion_adc=None if None in adc else (adc[0], adc[1], adc[2]),
+            provider=content["provider"],
+            seconds=content["seconds"],
+        )
+        return prediction, content.get("source_sha256", "")
+    except FileNotFoundError as error:
+        raise InputError("no such file", file=path) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"not a result this version reads: {type(error).__name__}: {error}", file=path) from error
+
+
+def find_results(root: Path) -> list[Path]:
+    """The results.json of every finished patient in a folder or below, in either layout, sorted.
+
+    Raises:
+        InputError: none.
+    """
+    found = sorted(root.rglob(f"*{RESULT_FILE}")) if root.is_dir() else []
+    if not found:
+        raise InputError(f"holds no {RESULT_FILE}", file=root, hint="name the folder that `fvv predict` wrote")
+    return found
 
 
 def write_results_table(path: Path, predictions: Sequence[Prediction]) -> None:

@@ -1,44 +1,45 @@
-"""Stage 5: from a new patient's b0 and b1000 to an answer."""
+"""Stage 5: from new patients' images to an answer and its files; no torch, no network access."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
+from fvv import __version__
 from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
 from fvv.analysis.report import MOST_PICTURES, prediction_page
 from fvv.config import PredictConfig
-from fvv.data import Case, Decision, DecisionState, Failure, Finding, Prediction, Severity
-from fvv.errors import FvvError, InputError, MaskError
-from fvv.imaging.decision import decide
-from fvv.imaging.geometry import plan_grid, restore_to_native, slice_axis
-from fvv.imaging.preprocess import preprocess_case
-from fvv.imaging.quality import assess_quality
+from fvv.data import Failure, Prediction, Severity
+from fvv.errors import ConfigError, FvvError
+from fvv.imaging.geometry import plan_grid, slice_axis
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
-from fvv.inference.segment import segment_case
+from fvv.inference.patient import Clock, predict_case
 from fvv.io.atomic import write_text
 from fvv.io.bundle import ModelBundle
-from fvv.io.case import read_case
+from fvv.io.case import CaseFiles
+from fvv.io.derivatives import derivative_files, write_dataset_description, write_derivatives
+from fvv.io.inputs import Examination, find_examinations, named_files
 from fvv.io.lock import only_writer
-from fvv.io.manifest import FAILURES_FILE, failure_of, list_patients, write_failures
-from fvv.io.mask_command import with_commanded_mask
-from fvv.io.nifti import find_image
+from fvv.io.manifest import FAILURES_FILE, failure_of, write_failures
 from fvv.io.results import (
     COHORT_FILES,
     PATIENT_FILES,
+    RESULT_FILE,
+    read_result,
     refuse_existing,
     write_prediction,
     write_results_table,
     write_run_record,
 )
-from fvv.parallel import track
+from fvv.parallel import core_count, map_items
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +77,11 @@ class PredictResult:
         return "\n".join(lines)
 
 
-def predict(input_path: Path, models: Path, output: Path | None, config: PredictConfig) -> PredictResult:
-    """Predict for one patient or a folder of patients.
+def predict(input_path: Path | CaseFiles, models: Path, output: Path | None, config: PredictConfig) -> PredictResult:
+    """Predict for one patient or many.
 
     Args:
-        input_path: a folder with b0 and b1000, or one with a folder per patient.
+        input_path: a folder with b0 and b1000, one with a folder per patient, a BIDS data set; or one patient's files.
         models: a bundle, or a folder of models in the published format.
         output: where results go, a folder per patient; None: beside each patient's images.
         config: masks, cut-off, device.
@@ -88,46 +89,65 @@ def predict(input_path: Path, models: Path, output: Path | None, config: Predict
     Raises:
         InputError: nothing to predict there.
         ModelError: no usable models.
-        OutputExistsError: results of an earlier run are there, and overwriting was not asked for.
+        OutputExistsError: results of an earlier run are there, and neither overwriting nor going on was asked for.
     """
     started = time.perf_counter()
-    folders = _patient_folders(input_path)
+    examinations = find_examinations(input_path) if isinstance(input_path, Path) else [named_files(input_path)]
+    root = _root(input_path, output, examinations, config)
     bundle = ModelBundle.open(models)
-    root = output or input_path
-    if not config.overwrite:
+    if not (config.overwrite or config.resume):
         refuse_existing(root, COHORT_FILES)
-    ensemble = open_ensemble(bundle, config)
-    predictions: list[Prediction] = []
+    _models_of.cache_clear()
+    config = _with_threads(config, len(examinations))
+    _, ensemble = _models_of(models, config)
+    predictions: dict[str, Prediction] = {}
     failures: list[Failure] = []
     pictures: dict[str, bytes] = {}
     with only_writer(root):
-        for folder in track(folders, "predict", len(folders)):
-            target = folder if output is None else output / folder.name
-            try:
-                prediction, picture = _predict_one(folder, target, ensemble, config)
-                # A cohort's masks are on disk by now; only its numbers, and the pictures of a page, stay in memory.
-                predictions.append(replace(prediction, brain=None, stroke=None, flair_visible_votes=None))
-                if len(pictures) < MOST_PICTURES:
-                    pictures[folder.name] = picture
-            except FvvError as error:
-                failures.append(failure_of(folder.name, error))
-        write_results_table(root / "results.csv", predictions)
+        if config.layout == "bids":
+            write_dataset_description(root)
+        work = partial(_predict_one, models, output, config)
+        for examination, outcome in map_items(work, examinations, workers=config.workers, description="predict"):
+            if isinstance(outcome, FvvError):
+                failures.append(failure_of(examination.name, outcome))
+                continue
+            # A cohort's masks are on disk by now; only its numbers, and the pictures of a page, stay in memory.
+            predictions[examination.name], picture = outcome
+            if len(pictures) < MOST_PICTURES:
+                pictures[examination.name] = picture
+        ordered = [predictions[one.name] for one in examinations if one.name in predictions]
+        failures.sort(key=lambda failure: failure.patient)
+        write_results_table(root / "results.csv", ordered)
         write_failures(root / FAILURES_FILE, failures)
-        page = prediction_page(predictions, failures, pictures, _about_run(bundle, ensemble))
+        page = prediction_page(ordered, failures, dict(sorted(pictures.items())), _about_run(bundle, ensemble))
         write_text(root / "report.html", page)
-        options = {"input": input_path.name, **config.model_dump(mode="json")}
+        named = input_path.name if isinstance(input_path, Path) else input_path.b1000.name
+        options = {"input": named, **config.model_dump(mode="json")}
         write_run_record(root / "run.json", bundle, options, time.perf_counter() - started)
-    return PredictResult(root, tuple(predictions), tuple(failures), ensemble.provider)
+    return PredictResult(root, tuple(ordered), tuple(failures), ensemble.provider)
 
 
-def _predict_one(folder: Path, target: Path, ensemble: OnnxEnsemble, config: PredictConfig) -> tuple[Prediction, bytes]:
-    """One patient, from files to files; gives the answer and its picture."""
-    if not config.overwrite:
-        refuse_existing(target, PATIENT_FILES)
-    clock = _Clock()
+def _predict_one(
+    models: Path, output: Path | None, config: PredictConfig, examination: Examination
+) -> tuple[Prediction, bytes]:
+    """One patient, from files to files, in whatever process; gives the numbers and the picture."""
+    bundle, ensemble = _models_of(models, config)
+    target = examination.home if output is None else output / examination.name
+    files = {name: target / name for name in PATIENT_FILES}
+    if config.layout == "bids" and output is not None:
+        files = derivative_files(output, examination.name)
+    source_sha256 = _source_sha256(examination, bundle, config)
+    if config.resume and files[RESULT_FILE].exists():
+        known, known_sha256 = read_result(files[RESULT_FILE])
+        if known_sha256 == source_sha256:
+            return known, files["synthesis.png"].read_bytes()
+    elif not (config.overwrite or config.resume):
+        for file in files.values():
+            refuse_existing(file.parent, [file.name])
+    clock = Clock()
     with clock.step("read"):
-        case = read_case(folder, config.preprocess, labelled=False)
-    prediction = predict_case(case, ensemble, config, clock)
+        case, dicom = examination.read(config)
+    prediction = predict_case(case, ensemble, config, bundle.manifest, clock)
     with clock.step("draw"):
         heatmap = None
         if prediction.brain is not None and prediction.stroke is not None:
@@ -140,8 +160,51 @@ def _predict_one(folder: Path, target: Path, ensemble: OnnxEnsemble, config: Pre
                 slice_axis=slice_axis(plan_grid(case.b1000)),
             )
         picture = figure_png(synthesis_figure(case.b1000, prediction))
-    write_prediction(target, case, prediction, heatmap=heatmap, synthesis_png=picture)
-    return prediction, picture
+    write = write_derivatives if config.layout == "bids" else write_prediction
+    write(files, case, prediction, heatmap=heatmap, synthesis_png=picture, source_sha256=source_sha256)
+    if dicom is not None:
+        from fvv.io.dicom.write import write_dicom_results  # noqa: PLC0415  (an extra: only DICOM needs it)
+
+        write_dicom_results(files[RESULT_FILE].parent / "dicom", dicom, prediction, synthesis_png=picture)
+    return prediction.without_images(), picture
+
+
+@lru_cache(maxsize=1)
+def _models_of(models: Path, config: PredictConfig) -> tuple[ModelBundle, OnnxEnsemble]:
+    """The models, opened once in each process."""
+    bundle = ModelBundle.open(models)
+    return bundle, open_ensemble(bundle, config)
+
+
+def _with_threads(config: PredictConfig, n_patients: int) -> PredictConfig:
+    """Patients that run side by side share the cores."""
+    workers = min(config.workers or core_count(), n_patients)
+    threads = config.threads or (max(1, core_count() // workers) if workers > 1 else 0)
+    return config.model_copy(update={"threads": threads, "workers": workers})
+
+
+def _root(
+    input_path: Path | CaseFiles, output: Path | None, examinations: list[Examination], config: PredictConfig
+) -> Path:
+    """Where the cohort's tables go."""
+    if config.layout == "bids" and output is None:
+        raise ConfigError("BIDS derivatives are a data set of their own", hint="name a folder for it with -o")
+    if output is not None:
+        return output
+    return input_path if isinstance(input_path, Path) else examinations[0].home
+
+
+def _source_sha256(examination: Examination, bundle: ModelBundle, config: PredictConfig) -> str:
+    """Hash of everything one patient's result depends on."""
+    passing = {"overwrite", "resume", "workers", "threads", "device", "chunk_slices"}
+    settings = [
+        __version__,
+        examination.name,
+        examination.sha256(),
+        bundle.manifest.model_dump(mode="json"),
+        config.model_dump(mode="json", exclude=passing),
+    ]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _about_run(bundle: ModelBundle, ensemble: OnnxEnsemble) -> dict[str, str]:
@@ -150,92 +213,3 @@ def _about_run(bundle: ModelBundle, ensemble: OnnxEnsemble) -> dict[str, str]:
         "Preprocessing": bundle.profile.name,
         "Device": ensemble.provider,
     }
-
-
-def predict_case(case: Case, ensemble: OnnxEnsemble, config: PredictConfig, clock: _Clock | None = None) -> Prediction:
-    """One patient, in memory: prepare, check, segment, bring back to the native grid, decide.
-
-    A patient without a trustworthy brain mask, or with images that quality control refuses, is not assessable: no
-    volume is given, never 0 mL.
-
-    Args:
-        case: images as read.
-        ensemble: the models.
-        config: masks, cut-off.
-        clock: keeps the time of each step.
-    """
-    clock = clock or _Clock()
-    profile = config.preprocess.applied_to(ensemble.profile)
-    voxel_volume_ml = plan_grid(case.b1000, profile.grid_size).voxel_volume_ml
-    try:
-        with clock.step("prepare"):
-            if profile.mask_method == "command" and case.mask is None:
-                case = with_commanded_mask(case, profile.mask_command)
-            prepared = preprocess_case(case, profile)
-            bounds = config.preprocess.brain_volume_bounds_ml
-            findings = assess_quality(case, prepared, brain_volume_bounds_ml=bounds)
-    except MaskError as error:
-        findings = (Finding("no-brain-mask", error.message, Severity.NOT_ASSESSABLE),)
-        decision = decide(None, voxel_volume_ml, findings, config.decision)
-        return _not_assessable(case, decision, ensemble, voxel_volume_ml, clock)
-
-    fused = None
-    if not any(finding.severity is Severity.NOT_ASSESSABLE for finding in findings):
-        with clock.step("network"):
-            fused = segment_case(prepared, ensemble)
-    decision = decide(fused, voxel_volume_ml, findings, config.decision)
-    if fused is None or decision.state is DecisionState.NOT_ASSESSABLE:
-        return _not_assessable(case, decision, ensemble, voxel_volume_ml, clock)
-    with clock.step("restore"):
-        brain, stroke, votes = (
-            restore_to_native(mask, prepared.grid) for mask in (fused.brain, fused.stroke, fused.flair_visible_votes)
-        )
-    return Prediction(
-        patient=case.patient,
-        decision=decision,
-        n_models=fused.n_models,
-        voxel_volume_ml=voxel_volume_ml,
-        brain_voxels=int(fused.brain.sum()),
-        stroke_voxels=int(fused.stroke.sum()),
-        flair_visible_voxels=fused.flair_visible_voxels,
-        brain=brain,
-        stroke=stroke,
-        flair_visible_votes=votes,
-        fvv_per_model_ml=tuple(voxels * voxel_volume_ml for voxels in fused.flair_visible_voxels_per_model),
-        provider=ensemble.provider,
-        seconds=clock.seconds,
-    )
-
-
-def _not_assessable(
-    case: Case, decision: Decision, ensemble: OnnxEnsemble, voxel_volume_ml: float, clock: _Clock
-) -> Prediction:
-    return Prediction(
-        patient=case.patient,
-        decision=decision,
-        n_models=len(ensemble),
-        voxel_volume_ml=voxel_volume_ml,
-        provider=ensemble.provider,
-        seconds=clock.seconds,
-    )
-
-
-class _Clock:
-    """Seconds of each named step."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - started
-
-
-def _patient_folders(path: Path) -> list[Path]:
-    if not path.is_dir():
-        raise InputError("no such folder", file=path, hint="name a folder with b0 and b1000, or one of such folders")
-    if find_image(path, "b1000") or find_image(path, "b0"):
-        return [path]
-    return [path / name for name in list_patients(path)]

@@ -54,10 +54,14 @@ def _spacing_findings(view: NativeView) -> list[Finding]:
 
 
 def _blank_findings(view: NativeView) -> list[Finding]:
-    """Slices without an image between slices that hold brain."""
-    with_brain = np.flatnonzero(view.slice_areas())
-    between = range(int(with_brain[0]), int(with_brain[-1]) + 1)
-    blank = [k + 1 for k in between if any(np.ptp(image[..., k]) == 0 for image in (view.b0, view.b1000))]
+    """Slices without an image between slices that hold brain; a mask may reach into empty ones at the ends."""
+    empty = np.array(
+        [any(np.ptp(image[..., k]) == 0 for image in (view.b0, view.b1000)) for k in range(view.brain.shape[2])]
+    )
+    imaged = np.flatnonzero((view.slice_areas() > 0) & ~empty)
+    if not len(imaged):
+        return [Finding("missing-slices", "no slice with brain holds an image", Severity.NOT_ASSESSABLE)]
+    blank = [k + 1 for k in range(int(imaged[0]), int(imaged[-1])) if empty[k]]
     if not blank:
         return []
     message = f"slices without an image inside the brain: {', '.join(map(str, blank))}"

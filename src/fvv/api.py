@@ -1,0 +1,53 @@
+"""Prediction from Python, on arrays in memory: what `fvv predict` does, without its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fvv.config import PredictConfig
+from fvv.data import Case, Prediction, Volume
+from fvv.errors import GeometryError
+from fvv.inference.ensemble import open_ensemble
+from fvv.inference.patient import predict_case
+from fvv.io.bundle import ModelBundle
+from fvv.io.case import same_grid
+
+
+def predict(
+    b0: Volume,
+    b1000: Volume,
+    bundle: ModelBundle | Path,
+    *,
+    mask: Volume | None = None,
+    b_value: float | None = None,
+    config: PredictConfig | None = None,
+) -> Prediction:
+    """Predict for one patient.
+
+    Args:
+        b0, b1000: (i, j, k) raw intensities on one grid.
+        bundle: models, or their folder.
+        mask: (i, j, k) bool brain mask; None: one is computed.
+        b_value: of b1000, s/mm^2, where it is known; quality control judges it.
+        config: masks, cut-off, device; None: the defaults.
+
+    Returns:
+        The answer, with masks, votes and ADC map on the grid of the input.
+
+    Raises:
+        GeometryError: the images lie on different grids.
+        ModelError: no usable models.
+    """
+    for name, volume in (("b0", b0), ("mask", mask)):
+        if volume is not None and not same_grid(volume, b1000):
+            raise GeometryError(f"{name} is not on the grid of b1000", hint="resample it first")
+    config = config or PredictConfig()
+    opened = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(bundle)
+    case = Case(
+        "patient",
+        Volume(b0.array.astype("float64"), b0.affine),
+        Volume(b1000.array.astype("float64"), b1000.affine),
+        mask=None if mask is None else Volume(mask.array.astype(bool), mask.affine),
+        b_value=b_value,
+    )
+    return predict_case(case, open_ensemble(opened, config), config, opened.manifest)

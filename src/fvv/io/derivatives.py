@@ -1,0 +1,117 @@
+"""Results as a BIDS derivative: one more data set, whose files any BIDS tool can find and read.
+
+Names and sidecars follow the standard's part on derivatives (bids-specification.readthedocs.io/en/stable/derivatives).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fvv import __version__
+from fvv.arrays import UInt8Array
+from fvv.data import Case, Prediction
+from fvv.io.atomic import write_bytes, write_text
+from fvv.io.nifti import write_rgb, write_volume
+from fvv.io.results import DISCLAIMER, RESULT_FILE, result_content, stored_adc
+
+BIDS_VERSION = "1.10.0"
+_STEMS = {
+    "brain": "label-brain_mask",
+    "stroke": "label-stroke_mask",
+    "flair_visible": "label-flairvisible_probseg",
+    "adc": "desc-fvv_ADC",
+    "heatmap": "desc-fvv_heatmap",
+}
+_ABOUT: dict[str, dict[str, Any]] = {
+    "brain": {"Type": "Brain", "Description": "Brain: the majority vote of the models"},
+    "stroke": {"Type": "Lesion", "Description": "Acute stroke lesion: the majority vote of the models"},
+    "flair_visible": {"Description": "Share of the models that call a voxel of the stroke FLAIR-visible"},
+    "adc": {"Description": "Apparent diffusion coefficient from b0 and b1000", "Units": "1e-6 mm^2/s"},
+    "heatmap": {"Description": "b1000 in grey, brain outline green, stroke outline blue, FLAIR-visible votes red"},
+}
+
+
+def derivative_files(root: Path, name: str) -> dict[str, Path]:
+    """Where each of a patient's files goes.
+
+    Args:
+        root: of the derivative data set.
+        name: of the examination; what is no BIDS name ("anna", "P-1_b") becomes one (`sub-anna`, `sub-P1b`).
+
+    Returns:
+        Path of each kind of image and of `synthesis.png`, `results.json`.
+    """
+    prefix = name if name.startswith("sub-") else f"sub-{''.join(filter(str.isalnum, name))}"
+    folder = root.joinpath(*(part for part in prefix.split("_") if part.startswith(("sub-", "ses-"))), "dwi")
+    files = {kind: folder / f"{prefix}_{stem}.nii.gz" for kind, stem in _STEMS.items()}
+    files["synthesis.png"] = root / "figures" / f"{prefix}_desc-fvv_dwi.png"
+    files[RESULT_FILE] = folder / f"{prefix}_desc-fvv_{RESULT_FILE}"
+    return files
+
+
+def write_dataset_description(root: Path) -> None:
+    """dataset_description.json, and a .bidsignore for what the standard has no name for."""
+    content = {
+        "Name": "FLAIR Visibility Volume",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "fvv", "Version": __version__, "Description": DISCLAIMER}],
+    }
+    write_text(root / "dataset_description.json", json.dumps(content, indent=2) + "\n")
+    ignored = ("*_heatmap.*", "*_results.json", "figures/", "report.html", "run.json", "*.csv", ".fvv.lock")
+    write_text(root / ".bidsignore", "\n".join(ignored) + "\n")
+
+
+def write_derivatives(
+    files: Mapping[str, Path],
+    case: Case,
+    prediction: Prediction,
+    *,
+    heatmap: UInt8Array | None,
+    synthesis_png: bytes,
+    source_sha256: str = "",
+) -> None:
+    """Write a patient's derivatives, each image with its JSON sidecar; results.json comes last.
+
+    Args:
+        files: from `derivative_files`.
+        case: the images, for grid and header.
+        prediction: the answer, masks on the native grid.
+        heatmap: (i, j, k, 3) uint8; None where nothing could be measured, and then no image is written.
+        synthesis_png: the picture.
+        source_sha256: hash of everything the result depends on.
+    """
+    for file in files.values():  # A result replaced by "not assessable" must not leave its old masks behind.
+        file.unlink(missing_ok=True)
+        _sidecar(file).unlink(missing_ok=True)
+    affine, like = case.b1000.affine, case.b1000_file
+    sources = {"Sources": [f"bids:raw:{like.name}"]} if like is not None else {}
+    for kind, image in _images(prediction).items():
+        write_volume(files[kind], image, affine, like=like)
+        write_text(_sidecar(files[kind]), json.dumps({**_ABOUT[kind], **sources, "SpatialReference": "orig"}, indent=2))
+    if heatmap is not None:
+        write_rgb(files["heatmap"], heatmap, affine, like=like)
+    write_bytes(files["synthesis.png"], synthesis_png)
+    content = {**result_content(prediction), "source_sha256": source_sha256}
+    write_text(files[RESULT_FILE], json.dumps(content, indent=2) + "\n")
+
+
+def _images(prediction: Prediction) -> dict[str, np.ndarray]:
+    if prediction.brain is None or prediction.stroke is None or prediction.adc is None:
+        return {}
+    votes = np.asarray(prediction.flair_visible_votes, dtype=np.float32)
+    return {
+        "brain": prediction.brain,
+        "stroke": prediction.stroke,
+        "flair_visible": votes / np.float32(prediction.n_models),
+        "adc": stored_adc(prediction.adc),
+    }
+
+
+def _sidecar(image: Path) -> Path:
+    return image.with_name(image.name.removesuffix(".nii.gz") + ".json") if image.name.endswith(".nii.gz") else image

@@ -1,0 +1,206 @@
+"""Results as DICOM: a segmentation, a structured report with the volumes, and the picture, all of the source's study.
+
+Segmentation: PS3.3 A.51; report: TID 1500 (PS3.16); picture: Secondary Capture (PS3.3 A.8). The segmentation is read
+back before it counts.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+from matplotlib.image import imread
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian
+
+from fvv import __version__
+from fvv.arrays import BoolArray
+from fvv.data import Channel, Prediction
+from fvv.errors import FvvError
+from fvv.io.atomic import atomic_write
+from fvv.io.dicom.read import DicomSource
+
+SEGMENTATION_FILE, REPORT_FILE, PICTURE_FILE = "segmentation.dcm", "report.dcm", "synthesis.dcm"
+FIRST_SERIES_NUMBER = 9000
+"""Of our three series: beyond those of scanners."""
+_ALGORITHM = hd.AlgorithmIdentificationSequence(
+    name="fvv", version=__version__, family=codes.cid7162.ArtificialIntelligence
+)
+_INFARCT = hd.sr.CodedConcept("55641003", "SCT", "Infarct")
+_FLAIR_VISIBLE = hd.sr.CodedConcept("FLAIRVIS", "99FVV", "FLAIR-visible part of the acute infarct")
+_KINDS = {
+    Channel.BRAIN: (codes.SCT.Organ, codes.SCT.Brain, (217, 217, 217)),
+    Channel.STROKE: (codes.SCT.MorphologicallyAbnormalStructure, _INFARCT, (0, 158, 232)),
+    Channel.FLAIR_VISIBLE: (codes.SCT.MorphologicallyAbnormalStructure, _FLAIR_VISIBLE, (255, 127, 14)),
+}
+
+
+def write_dicom_results(folder: Path, source: DicomSource, prediction: Prediction, *, synthesis_png: bytes) -> None:
+    """Write segmentation, report and picture; for a patient who is not assessable the picture alone.
+
+    Args:
+        folder: where to.
+        source: objects b1000 was made of, in the order of the volume's slices.
+        prediction: the answer, masks (i, j, k) on b1000's grid: i along a row, j along a column.
+        synthesis_png: the picture.
+    """
+    for name in (SEGMENTATION_FILE, REPORT_FILE, PICTURE_FILE):
+        (folder / name).unlink(missing_ok=True)
+    _save(folder / PICTURE_FILE, _picture(source, synthesis_png))
+    if prediction.brain is None or prediction.stroke is None or prediction.flair_visible_votes is None:
+        return
+    masks = {
+        Channel.BRAIN: prediction.brain,
+        Channel.STROKE: prediction.stroke,
+        # DICOM's binary segments hold no votes: what at least half of the models call visible.
+        Channel.FLAIR_VISIBLE: (2 * prediction.flair_visible_votes.astype(int) >= prediction.n_models)
+        & (prediction.flair_visible_votes > 0),
+    }
+    found = {channel: mask for channel, mask in masks.items() if mask.any()}
+    segmentation = _segmentation(source, found)
+    _save(folder / SEGMENTATION_FILE, segmentation)
+    _check(folder / SEGMENTATION_FILE, found)
+    _save(folder / REPORT_FILE, _report(source, segmentation, list(found), prediction))
+
+
+def _segmentation(source: DicomSource, masks: dict[Channel, BoolArray]) -> Any:
+    descriptions = [
+        hd.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=channel.label,
+            segmented_property_category=_KINDS[channel][0],
+            segmented_property_type=_KINDS[channel][1],
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=_ALGORITHM,
+            display_color=hd.color.CIELabColor.from_rgb(*_KINDS[channel][2]),
+        )
+        for number, channel in enumerate(masks, start=1)
+    ]
+    # (i, j, k) -> frames, rows, columns, segments
+    pixels = np.stack([np.transpose(mask, (2, 1, 0)) for mask in masks.values()], axis=3).astype(np.uint8)
+    images, where = _source_images(source)
+    return hd.seg.Segmentation(
+        source_images=images,
+        pixel_array=pixels,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=descriptions,
+        series_instance_uid=hd.UID(),
+        series_number=FIRST_SERIES_NUMBER,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        series_description="FVV segmentation, for research use only",
+        omit_empty_frames=True,
+        manufacturer="fvv",
+        manufacturer_model_name="fvv",
+        software_versions=__version__,
+        device_serial_number=__version__,
+        **where,
+    )
+
+
+def _source_images(source: DicomSource) -> tuple[list[Any], dict[str, Any]]:
+    """What highdicom needs to know of the source; of an enhanced object also where our slices lie in it."""
+    first = source.b1000[0]
+    if "PerFrameFunctionalGroupsSequence" not in first:
+        return list(source.b1000), {}
+    shared = (first.get("SharedFunctionalGroupsSequence") or [None])[0]
+    groups = [first.PerFrameFunctionalGroupsSequence[frame] for frame in source.frames]
+
+    def of(name: str) -> list[Any]:
+        return [(getattr(group, name, None) or getattr(shared, name))[0] for group in groups]
+
+    measures, orientation = of("PixelMeasuresSequence")[0], of("PlaneOrientationSequence")[0]
+    return [first], {
+        "plane_positions": [
+            hd.PlanePositionSequence(hd.CoordinateSystemNames.PATIENT, position.ImagePositionPatient)
+            for position in of("PlanePositionSequence")
+        ],
+        "plane_orientation": hd.PlaneOrientationSequence(
+            hd.CoordinateSystemNames.PATIENT, orientation.ImageOrientationPatient
+        ),
+        "pixel_measures": hd.PixelMeasuresSequence(
+            measures.PixelSpacing, measures.get("SliceThickness", 1.0), measures.get("SpacingBetweenSlices")
+        ),
+    }
+
+
+def _report(source: DicomSource, segmentation: Any, channels: list[Channel], prediction: Prediction) -> Any:
+    """TID 1500: one group of measurements for each segment."""
+    unit = hd.sr.CodedConcept("mL", "UCUM", "milliliter")
+    groups = []
+    for number, channel in enumerate(channels, start=1):
+        volume = prediction.volume_ml(channel)
+        groups.append(
+            hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+                tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), channel.label),
+                referenced_segment=hd.sr.ReferencedSegment.from_segmentation(segmentation, segment_number=number),
+                finding_type=_KINDS[channel][1],
+                algorithm_id=hd.sr.AlgorithmIdentification("fvv", __version__),
+                measurements=[hd.sr.Measurement(name=codes.SCT.Volume, value=round(volume or 0.0, 4), unit=unit)],
+            )
+        )
+    observer = hd.sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(uid=hd.UID(), name="fvv"),
+    )
+    content = hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=hd.sr.CodedConcept("24590-2", "LN", "MR Brain"),
+        title=codes.DCM.ImagingMeasurementReport,
+        imaging_measurements=groups,
+    )
+    return hd.sr.Comprehensive3DSR(
+        evidence=[segmentation, *{str(image.SOPInstanceUID): image for image in source.b1000}.values()],
+        content=content,
+        series_instance_uid=hd.UID(),
+        series_number=FIRST_SERIES_NUMBER + 1,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        series_description="FVV volumes, for research use only",
+        is_complete=True,
+        is_final=False,
+        manufacturer="fvv",
+    )
+
+
+def _picture(source: DicomSource, png: bytes) -> Any:
+    rgb = np.ascontiguousarray(np.rint(imread(io.BytesIO(png), format="png")[..., :3] * 255).astype(np.uint8))
+    picture = hd.sc.SCImage.from_ref_dataset(
+        ref_dataset=source.b1000[0],
+        pixel_array=rgb,
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        # Slices side by side, each in radiological convention.
+        coordinate_system=hd.CoordinateSystemNames.PATIENT,
+        patient_orientation=("L", "P"),
+        series_instance_uid=hd.UID(),
+        series_number=FIRST_SERIES_NUMBER + 2,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="fvv",
+        series_description="FVV synthesis, for research use only",
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+    )
+    picture.Laterality = ""  # Asked for, and may be empty: a head has no side.
+    return picture
+
+
+def _save(path: Path, dataset: Any) -> None:
+    with atomic_write(path) as temporary:
+        dataset.save_as(temporary)
+
+
+def _check(path: Path, masks: dict[Channel, BoolArray]) -> None:
+    """Read the segmentation back: every segment has its voxels.
+
+    Raises:
+        FvvError: it has not.
+    """
+    read = hd.seg.segread(path)
+    for number, (channel, mask) in enumerate(masks.items(), start=1):
+        frames = read.get_volume(segment_numbers=[number], combine_segments=False).array
+        if int(frames.sum()) != int(mask.sum()):
+            raise FvvError(f"the DICOM segmentation does not hold the {channel.label} it should", file=path)

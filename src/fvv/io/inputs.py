@@ -1,0 +1,125 @@
+"""What there is to predict: files named one by one, folders, a BIDS data set, DICOM folders and zip files."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fvv.config import PredictConfig
+from fvv.data import Case
+from fvv.errors import InputError
+from fvv.io.bids import find_bids, is_bids
+from fvv.io.bundle import file_sha256
+from fvv.io.case import CaseFiles, case_files, read_case, read_files
+from fvv.io.dicom import holds_dicom, is_dicom
+from fvv.io.manifest import list_patients
+from fvv.io.nifti import find_image
+
+if TYPE_CHECKING:
+    from fvv.io.dicom.read import DicomSource
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """Where one examination lies, before any of it is read.
+
+    Attributes:
+        name: of the patient in the results.
+        home: folder for the results, where no other is named.
+        source: a folder as `read_case` takes it, files, or a place with DICOM objects.
+        dicom: whether it is the last.
+    """
+
+    name: str
+    home: Path
+    source: Path | CaseFiles
+    dicom: bool = False
+
+    def read(self, config: PredictConfig) -> tuple[Case, DicomSource | None]:
+        """Read the images; for DICOM also the objects they came from.
+
+        Raises:
+            InputError: a file is missing or unreadable.
+            GeometryError: the images lie on different grids.
+        """
+        if isinstance(self.source, CaseFiles):
+            return read_files(self.source, config.preprocess), None
+        if self.dicom:
+            from fvv.io.dicom.read import read_dicom  # noqa: PLC0415  (an extra: only those who have DICOM need it)
+
+            return read_dicom(self.source, name=self.name, config=config.preprocess, series=config.series)
+        return read_case(self.source, config.preprocess, labelled=False), None
+
+    def sha256(self) -> str:
+        """Hash of the names and bytes of all files that the result may depend on."""
+        digest = hashlib.sha256()
+        for path in self._files():
+            digest.update(path.name.encode())
+            digest.update(file_sha256(path).encode())
+        return digest.hexdigest()
+
+    def _files(self) -> list[Path]:
+        if isinstance(self.source, CaseFiles):
+            named = (self.source.b1000, self.source.b0, self.source.adc, self.source.mask)
+            images = [path for path in named if path is not None]
+            tables = [path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".bval") for path in images]
+            return [path for path in (*images, *tables) if path.is_file()]
+        if self.source.is_file():
+            return [self.source]
+        if self.dicom:
+            return sorted(path for path in self.source.rglob("*") if path.is_file() and is_dicom(path))
+        adc = find_image(self.source, "adc")
+        return [*case_files(self.source), *([adc] if adc else [])]
+
+
+def find_examinations(path: Path) -> list[Examination]:
+    """All examinations in a place.
+
+    Args:
+        path: one patient's folder (b0 or adc, and b1000; or DICOM), a zip file of DICOM, a folder of these, or a BIDS
+            data set.
+
+    Raises:
+        InputError: nothing to predict there.
+    """
+    if path.is_file() and path.suffix.lower() == ".zip":
+        return [_zipped(path)]
+    if not path.is_dir():
+        raise InputError("no such folder", file=path, hint="name a folder with b0 and b1000, or one of such folders")
+    if _has_images(path):
+        return [Examination(path.name, path, path)]
+    if is_bids(path):
+        return [named_files(files) for files in find_bids(path)]
+    if any(is_dicom(item) for item in path.iterdir() if item.is_file()) or _is_one_study(path):
+        return [Examination(path.name, path, path, dicom=True)]
+    zipped = sorted(item for item in path.iterdir() if item.suffix.lower() == ".zip")
+    if zipped and not any(item.is_dir() for item in path.iterdir()):
+        return [_zipped(item) for item in zipped]
+    folders = [path / name for name in list_patients(path)]
+    found = [Examination(item.name, item, item, dicom=not _has_images(item) and holds_dicom(item)) for item in folders]
+    return [*found, *(_zipped(item) for item in zipped)]
+
+
+def named_files(files: CaseFiles) -> Examination:
+    """An examination whose files do not lie in a folder of their own: results go to a new one beside b1000."""
+    return Examination(files.patient, files.b1000.parent / f"{files.patient}_fvv", files)
+
+
+def _zipped(path: Path) -> Examination:
+    return Examination(path.stem, path.parent / f"{path.stem}_fvv", path, dicom=True)
+
+
+def _has_images(folder: Path) -> bool:
+    return bool(find_image(folder, "b1000") or find_image(folder, "b0"))
+
+
+def _is_one_study(folder: Path) -> bool:
+    """Whether the DICOM files in a folder's subfolders are series of one study, and not patients of their own."""
+    parts = [item for item in folder.iterdir() if item.is_dir()]
+    if len(parts) < 2 or not all(holds_dicom(part) and not _has_images(part) for part in parts):
+        return False
+    from fvv.io.dicom.frames import study_of  # noqa: PLC0415  (as above)
+
+    return len({study_of(part) for part in parts}) == 1

@@ -1,0 +1,121 @@
+"""DICOM series as scanners write them, made of arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
+SPACING, THICKNESS = (4.0, 4.0), 10.0
+ORIENTATION = [1, 0, 0, 0, 1, 0]
+ORIGIN = (-126.0, -100.0, -40.0)
+VENDORS = ("standard", "siemens", "ge", "philips")
+
+
+def write_series(
+    folder: Path,
+    image: np.ndarray,
+    *,
+    b_value: float | None,
+    vendor: str,
+    number: int,
+    study: str,
+    kind: tuple[str, ...] = ("ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"),
+    description: str = "ep2d_diff",
+    frame_of_reference: str = "1.2.3.4",
+    rescale: float = 1.0,
+    series: str | None = None,
+) -> str:
+    """One classic object a slice. `image` is (i, j, k): i to the patient's left, j to the back, k to the head."""
+    series = series or generate_uid()
+    for k in range(image.shape[2]):
+        dataset = _common(study, series, number, kind, description, frame_of_reference)
+        dataset.SOPClassUID = MRImageStorage
+        dataset.SOPInstanceUID = generate_uid()
+        dataset.InstanceNumber = k + 1
+        dataset.ImagePositionPatient = [*ORIGIN[:2], ORIGIN[2] + k * THICKNESS]
+        dataset.ImageOrientationPatient = ORIENTATION
+        dataset.PixelSpacing = list(SPACING)
+        dataset.SliceThickness = THICKNESS
+        dataset.ScanningSequence, dataset.SequenceVariant, dataset.ScanOptions = "EP", "SK", "PFP"
+        dataset.MRAcquisitionType, dataset.EchoTime, dataset.RepetitionTime, dataset.EchoTrainLength = "2D", 80, 5000, 1
+        _pixels(dataset, image[:, :, k].T, rescale)
+        if b_value is not None:
+            _say_b_value(dataset, b_value, vendor)
+        _save(dataset, folder / f"s{number:03d}_b{b_value}_{k:03d}.dcm")
+    return series
+
+
+def write_enhanced(file: Path, images: dict[float, np.ndarray], *, number: int, study: str) -> None:
+    """One enhanced object with a frame for each b-value and slice."""
+    frames = [(b, k, image[:, :, k].T) for b, image in images.items() for k in range(image.shape[2])]
+    dataset = _common(study, generate_uid(), number, ("ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"), "dwi", "1.2.3.4")
+    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.InstanceNumber = ENHANCED_MR, generate_uid(), 1
+    dataset.NumberOfFrames = len(frames)
+    _pixels(dataset, np.stack([pixels for _, _, pixels in frames]), 1.0)
+    shared, measures, orientation = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness, measures.SpacingBetweenSlices = list(SPACING), THICKNESS, THICKNESS
+    orientation.ImageOrientationPatient = ORIENTATION
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = Sequence([measures]), Sequence([orientation])
+    dataset.SharedFunctionalGroupsSequence = Sequence([shared])
+    groups = []
+    for b, k, _ in frames:
+        group, position, diffusion = Dataset(), Dataset(), Dataset()
+        position.ImagePositionPatient = [*ORIGIN[:2], ORIGIN[2] + k * THICKNESS]
+        diffusion.DiffusionBValue = float(b)
+        diffusion.DiffusionDirectionality = "NONE" if b == 0 else "ISOTROPIC"
+        group.PlanePositionSequence, group.MRDiffusionSequence = Sequence([position]), Sequence([diffusion])
+        groups.append(group)
+    dataset.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    _save(dataset, file)
+
+
+def _common(study: str, series: str, number: int, kind: tuple[str, ...], description: str, frame: str) -> Dataset:
+    dataset = Dataset()
+    dataset.Modality, dataset.Manufacturer, dataset.ImageType = "MR", "maker", list(kind)
+    dataset.PatientID, dataset.PatientName = "id", "name"
+    dataset.PatientBirthDate, dataset.PatientSex = "19500101", "O"
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
+    dataset.StudyDate = dataset.SeriesDate = dataset.ContentDate = dataset.AcquisitionDate = "20260101"
+    dataset.StudyTime = dataset.SeriesTime = dataset.ContentTime = dataset.AcquisitionTime = "120000"
+    dataset.StudyID, dataset.AccessionNumber, dataset.ReferringPhysicianName = "1", "", ""
+    dataset.SeriesNumber, dataset.SeriesDescription = number, description
+    dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator, dataset.PatientPosition = frame, "", "HFS"
+    dataset.Laterality = ""
+    return dataset
+
+
+def _pixels(dataset: Dataset, pixels: np.ndarray, rescale: float) -> None:
+    stored = np.rint(np.clip(pixels / rescale, 0, 65535)).astype(np.uint16)
+    dataset.Rows, dataset.Columns = stored.shape[-2:]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    if rescale != 1.0:
+        dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = rescale, 0.0, "normalized"
+    dataset.PixelData = stored.tobytes()
+
+
+def _say_b_value(dataset: Dataset, b_value: float, vendor: str) -> None:
+    if vendor == "standard":
+        dataset.DiffusionBValue = b_value
+    elif vendor == "siemens":
+        dataset.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0C, "IS", str(int(b_value)))
+    elif vendor == "ge":
+        values = [str(int(b_value) + 1_000_000_000), "8", "0", "0"]
+        dataset.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(0x39, "IS", values)
+    else:
+        dataset.private_block(0x2001, "Philips Imaging DD 001", create=True).add_new(0x03, "FL", float(b_value))
+
+
+def _save(dataset: Dataset, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    pydicom.dcmwrite(file, dataset, enforce_file_format=True)

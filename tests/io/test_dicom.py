@@ -1,0 +1,189 @@
+"""DICOM in: which series, which numbers, which place. DICOM out: read back, overlaid, and judged by dciodvfy."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("highdicom")
+
+import highdicom as hd
+import pydicom
+from pydicom.uid import generate_uid
+
+from builders import head, save, write_onnx
+from dicom_builders import VENDORS, write_enhanced, write_series
+from fvv.config import PredictConfig, PreprocessConfig
+from fvv.data import Channel
+from fvv.errors import GeometryError, InputError
+from fvv.io.dicom.read import read_dicom
+from fvv.io.inputs import find_examinations
+from fvv.stages.predict import predict
+
+CONFIG = PredictConfig(device="cpu")
+LPS_AFFINE = np.array([[-4.0, 0, 0, 126], [0, -4, 0, 100], [0, 0, 10, -40], [0, 0, 0, 1]])
+"""RAS affine of what `dicom_builders` writes."""
+
+
+@pytest.fixture
+def images(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A head whose first axis runs to the left and second to the back, as scanners store it."""
+    return {name: array[::-1, ::-1] for name, array in head(rng).items()}
+
+
+def write_patient(folder: Path, images: dict[str, np.ndarray], vendor: str = "siemens", rescale: float = 1.0) -> None:
+    """b0 and a trace in one series, a localiser, an ADC map and a higher b-value."""
+    study = generate_uid()
+    series = write_series(folder, images["b0"], b_value=0, vendor=vendor, number=4, study=study, rescale=rescale)
+    trace = ("DERIVED", "PRIMARY", "DIFFUSION", "TRACEW")
+    common = {"vendor": vendor, "study": study, "rescale": rescale}
+    write_series(folder, images["b1000"], b_value=1000, number=4, kind=trace, series=series, **common)
+    write_series(folder, images["b1000"] * 0.3, b_value=2000, number=4, kind=trace, series=series, **common)
+    write_series(folder, images["b0"], b_value=None, number=1, kind=("ORIGINAL", "PRIMARY", "LOCALIZER"), **common)
+    adc = ("DERIVED", "PRIMARY", "DIFFUSION", "ADC")
+    write_series(folder, images["b0"], b_value=1000, number=5, kind=adc, description="diff_ADC", **common)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_every_maker_says_its_b_value(tmp_path: Path, images: dict[str, np.ndarray], vendor: str) -> None:
+    write_patient(tmp_path / "p", images, vendor)
+    case, source = read_dicom(tmp_path / "p", name="p", config=PreprocessConfig())
+    np.testing.assert_array_equal(case.b0.array, images["b0"])
+    np.testing.assert_array_equal(case.b1000.array, images["b1000"])
+    np.testing.assert_allclose(case.b1000.affine, LPS_AFFINE)
+    assert case.b_value == 1000
+    assert "series 4" in case.notes[0]
+    assert len(source.b1000) == images["b0"].shape[2]
+
+
+def test_an_enhanced_object(tmp_path: Path, images: dict[str, np.ndarray]) -> None:
+    write_enhanced(tmp_path / "p" / "e.dcm", {0: images["b0"], 1000: images["b1000"]}, number=3, study=generate_uid())
+    case, source = read_dicom(tmp_path / "p", name="p", config=PreprocessConfig())
+    np.testing.assert_array_equal(case.b0.array, images["b0"])
+    np.testing.assert_array_equal(case.b1000.array, images["b1000"])
+    np.testing.assert_allclose(case.b1000.affine, LPS_AFFINE)
+    assert source.frames == tuple(range(10, 20))
+
+
+def test_directions_are_averaged_geometrically(tmp_path: Path, images: dict[str, np.ndarray]) -> None:
+    study = generate_uid()
+    write_series(tmp_path, images["b0"], b_value=0, vendor="ge", number=2, study=study)
+    series = None
+    for n, factor in enumerate((0.5, 1.0, 2.0)):
+        series = write_series(
+            tmp_path / str(n), images["b1000"] * factor + 1, b_value=1000, vendor="ge", number=3, study=study,
+            series=series,
+        )  # fmt: skip
+    case, _ = read_dicom(tmp_path, name="p", config=PreprocessConfig())
+    np.testing.assert_allclose(case.b1000.array, images["b1000"] + 1, rtol=0.06, atol=2)
+
+
+def test_stored_values_are_rescaled(tmp_path: Path, images: dict[str, np.ndarray]) -> None:
+    write_patient(tmp_path, images, "philips", rescale=2.5)
+    case, _ = read_dicom(tmp_path, name="p", config=PreprocessConfig())
+    np.testing.assert_allclose(case.b0.array, images["b0"], atol=1.26)
+
+
+def test_the_choice_can_be_forced(tmp_path: Path, images: dict[str, np.ndarray]) -> None:
+    study = generate_uid()
+    for number in (7, 8):
+        folder = tmp_path / str(number)
+        series = write_series(folder, images["b0"] + number, b_value=0, vendor="ge", number=number, study=study)
+        write_series(folder, images["b1000"], b_value=1000, vendor="ge", number=number, study=study, series=series)
+    case, _ = read_dicom(tmp_path, name="p", config=PreprocessConfig(), series=(8,))
+    np.testing.assert_array_equal(case.b0.array, images["b0"] + 8)
+    with pytest.raises(InputError, match="no b0 among its series"):
+        read_dicom(tmp_path, name="p", config=PreprocessConfig(), series=(9,))
+
+
+def test_a_missing_slice_is_refused(tmp_path: Path, images: dict[str, np.ndarray]) -> None:
+    write_patient(tmp_path, images)
+    for file in tmp_path.glob("*_005.dcm"):
+        file.unlink()
+    with pytest.raises(GeometryError, match="slices are missing"):
+        read_dicom(tmp_path, name="p", config=PreprocessConfig())
+
+
+def test_folders_zip_files_and_studies_of_several_series(tmp_path: Path, images: dict[str, np.ndarray]) -> None:
+    write_patient(tmp_path / "in" / "anna", images)
+    write_patient(tmp_path / "in" / "berta", images)
+    with zipfile.ZipFile(tmp_path / "in" / "clara.zip", "w") as archive:
+        for file in (tmp_path / "in" / "anna").iterdir():
+            archive.write(file, f"deep/{file.name}")
+    found = find_examinations(tmp_path / "in")
+    assert [(one.name, one.dicom) for one in found] == [("anna", True), ("berta", True), ("clara", True)]
+    first, _ = found[0].read(CONFIG)
+    zipped, _ = found[2].read(CONFIG)
+    np.testing.assert_array_equal(first.b1000.array, zipped.b1000.array)
+    study = tmp_path / "one"
+    for file in sorted((tmp_path / "in" / "anna").iterdir()):
+        (study / file.name[:4]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, study / file.name[:4])
+    assert [one.name for one in find_examinations(study)] == ["one"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_onnx(folder / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
+    return folder
+
+
+@pytest.mark.parametrize("form", ["standard", "siemens", "ge", "philips", "enhanced"])
+def test_results_as_dicom(tmp_path: Path, images: dict[str, np.ndarray], models: Path, form: str) -> None:
+    """FVV is that of the NIfTI path; the segmentation lies on the right voxels; the report holds the volumes."""
+    if form == "enhanced":
+        both = {0: images["b0"], 1000: images["b1000"]}
+        write_enhanced(tmp_path / "anna" / "e.dcm", both, number=3, study=generate_uid())
+    else:
+        write_patient(tmp_path / "anna", images, form)
+    for name in ("b0", "b1000"):
+        save(tmp_path / "nifti" / f"{name}.nii.gz", images[name], LPS_AFFINE)
+    (expected,) = predict(tmp_path / "nifti", models, tmp_path / "out1", CONFIG).predictions
+    (prediction,) = predict(tmp_path / "anna", models, tmp_path / "out2", CONFIG).predictions
+    assert prediction.fvv_ml == pytest.approx(expected.fvv_ml, rel=1e-3)
+    folder = tmp_path / "out2" / "anna" / "dicom"
+
+    import nibabel as nib  # noqa: PLC0415
+
+    masks = nib.load(tmp_path / "out2" / "anna" / "predictions.nii.gz")
+    segmentation = hd.seg.segread(folder / "segmentation.dcm")
+    for number, channel in enumerate((Channel.BRAIN, Channel.STROKE), start=1):
+        volume = segmentation.get_volume(segment_numbers=[number], combine_segments=False)
+        found = volume.array[..., 0] > 0
+        ours = np.asarray(masks.dataobj)[..., channel.value] > 0
+        assert found.sum() == ours.sum()
+        # Voxel centres in LPS mm, from DICOM's geometry and from NIfTI's: the same places.
+        dicom = np.argwhere(found) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+        nifti = np.argwhere(ours) @ masks.affine[:3, :3].T + masks.affine[:3, 3]
+        np.testing.assert_allclose(
+            sorted(map(tuple, np.round(dicom, 3))), sorted(map(tuple, np.round(nifti * [-1, -1, 1], 3))), atol=2e-3
+        )
+    report = hd.sr.srread(folder / "report.dcm")
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    volumes = [group.get_measurements()[0].value for group in groups]
+    assert volumes[:2] == pytest.approx([prediction.volume_ml(c) for c in (Channel.BRAIN, Channel.STROKE)], abs=1e-3)
+    source = pydicom.dcmread(next((tmp_path / "anna").glob("*.dcm")))
+    for name in ("segmentation", "report", "synthesis"):
+        assert pydicom.dcmread(folder / f"{name}.dcm").StudyInstanceUID == source.StudyInstanceUID
+    picture = pydicom.dcmread(folder / "synthesis.dcm")
+    assert picture.pixel_array.shape[2] == 3
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not here")
+@pytest.mark.parametrize("form", ["siemens", "enhanced"])
+def test_dciodvfy_finds_no_error(tmp_path: Path, images: dict[str, np.ndarray], models: Path, form: str) -> None:
+    if form == "enhanced":
+        both = {0: images["b0"], 1000: images["b1000"]}
+        write_enhanced(tmp_path / "anna" / "e.dcm", both, number=3, study=generate_uid())
+    else:
+        write_patient(tmp_path / "anna", images)
+    predict(tmp_path / "anna", models, tmp_path / "out", CONFIG)
+    for file in (tmp_path / "out" / "anna" / "dicom").iterdir():
+        done = subprocess.run([shutil.which("dciodvfy") or "", str(file)], capture_output=True, text=True, check=False)
+        assert [line for line in done.stderr.splitlines() if line.startswith("Error")] == [], file.name

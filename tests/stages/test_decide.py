@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders import write_onnx, write_patient
+from fvv.config import DecisionConfig, PredictConfig
+from fvv.data import DecisionState
+from fvv.errors import InputError, OutputExistsError
+from fvv.io.manifest import read_table
+from fvv.stages.decide import decide
+from fvv.stages.predict import predict
+
+LAYOUTS = ("folders", "bids")
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two patients with a lesion, one without, one who is not assessable; two models that disagree."""
+    folder = tmp_path_factory.mktemp("cohort")
+    rng = np.random.default_rng(7)
+    for name in ("a", "b"):
+        write_patient(folder / "in" / name, rng)
+    write_patient(folder / "in" / "none", rng, lesion=False)
+    write_patient(folder / "in" / "same", rng)
+    (folder / "in" / "same" / "b0.nii.gz").write_bytes((folder / "in" / "same" / "b1000.nii.gz").read_bytes())
+    for number, visible in enumerate((-3.0, -100.0), start=1):
+        write_onnx(folder / "models" / f"model{number}.onnx", whole_volume=False, biases=(1.5, -2.0, visible))
+    config = PredictConfig(device="cpu", layout=request.param)
+    predict(folder / "in", folder / "models", folder / "out", config)
+    return folder / "out"
+
+
+def test_another_cutoff_changes_the_answers_and_nothing_else(results: Path) -> None:
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    done = decide(results, DecisionConfig(cutoff_ml=1000.0))
+    states = {one.patient: one.decision.state for one in done.after}
+    likely, none, out = DecisionState.MISMATCH_LIKELY, DecisionState.NO_LESION_FOUND, DecisionState.NOT_ASSESSABLE
+    assert states == {"a": likely, "b": likely, "none": none, "same": out}
+    assert {one.patient: one.decision.state for one in done.before}["a"] is DecisionState.MISMATCH_UNLIKELY
+    assert "2 of 4 answers changed" in done.summary()
+    for path, content in before.items():
+        assert path.read_bytes() == content
+    rows = {row["Patient"]: row for row in read_table(done.output)}
+    old = {row["Patient"]: row for row in read_table(results / "results.csv")}
+    assert done.output.name == "decisions_1000_mL.csv"
+    assert rows["a"]["cutoff_ml"] == "1000.0"
+    assert rows["a"]["FlairVizVolume"] == old["a"]["FlairVizVolume"]
+    assert rows["same"]["FlairVizVolume"] == ""
+    # One model sees nothing visible: on its own it would have answered otherwise.
+    assert old["a"]["agreement"] == "0.5"
+    assert "models-disagree" in old["a"]["reasons"]
+    assert rows["a"]["agreement"] == "1.0"
+    assert "models-disagree" not in rows["a"]["reasons"]
+    with pytest.raises(OutputExistsError):
+        decide(results, DecisionConfig(cutoff_ml=1000.0))
+
+
+def test_the_same_cutoff_gives_the_same_answers(results: Path) -> None:
+    done = decide(results, DecisionConfig(), overwrite=True)
+    assert [one.decision for one in done.after] == [one.decision for one in done.before]
+    assert done.output.read_bytes() == (results / "results.csv").read_bytes()
+
+
+def test_unreadable_results_are_listed(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no results\.json"):
+        decide(tmp_path, DecisionConfig())
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "results.json").write_text('{"Patient": "a"}')
+    done = decide(tmp_path, DecisionConfig())
+    assert done.after == ()
+    assert "not a result this version reads" in done.failures[0].reason
