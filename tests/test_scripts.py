@@ -115,9 +115,9 @@ def test_inference_test(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "folder", "device"),
     [
-        ("", "input_data", "auto"),
-        ("-d some/dir", "some/dir", "auto"),
-        ("--inference_dir some/dir -f GPU", "some/dir", "auto"),
+        ("", "input_data", "gpu"),
+        ("-d some/dir", "some/dir", "gpu"),
+        ("--inference_dir some/dir -f GPU", "some/dir", "gpu"),
         ("-f CPU", "input_data", "cpu"),
     ],
 )
