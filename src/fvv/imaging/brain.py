@@ -85,4 +85,5 @@ def _capped(image: FloatArray) -> FloatArray:
     compressed = np.sqrt(np.minimum(shifted, level))
     foreground = shifted[compressed > threshold_otsu(compressed)]
     cap = CAP_OVER_MEDIAN * float(np.median(foreground))
-    return np.asarray(np.minimum(shifted / cap, 1.0) * CAPPED_MAXIMUM)
+    # Whole numbers: the median filter then works in 16 bits, in a third of the time.
+    return np.asarray(np.rint(np.minimum(shifted / cap, 1.0) * CAPPED_MAXIMUM))
