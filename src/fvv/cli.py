@@ -176,6 +176,8 @@ def _train_options(verb: argparse.ArgumentParser) -> None:
         verb, "--wandb-mode", key="train.wandb_mode", meaning="offline: a run on disk that `wandb sync` can send"
     )
     add_setting(verb, "--epochs", key="train.epochs", meaning="at most this many")
+    add_setting(verb, "--max-time", key="train.max_time", meaning="start no epoch after this much, DD:HH:MM:SS")
+    add_setting(verb, "--jobs", key="train.jobs", meaning="folds trained side by side")
     add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store of prepared patients")
     add_path(verb, "-o", "--output", default="saved_models", meaning="folder for checkpoints and logs")
 

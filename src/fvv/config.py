@@ -185,6 +185,17 @@ class AugmentConfig(_Settings):
     scale: float = 1.1
     """Zoom is drawn between 1/scale and scale."""
     shear_deg: float = 8.0
+    gamma: float = Field(1.0, ge=1)
+    """Exponent of the signal about the brain's mean, drawn between 1/gamma and gamma; 1: off, as the next four are
+    (the reference has none of them)."""
+    bias_field: float = Field(0.0, ge=0)
+    """Largest logarithm of a smooth coil sensitivity; 0.3: up to 35 % brighter or 26 % darker."""
+    resolution: float = Field(1.0, ge=1)
+    """Voxels in plane become up to this much larger, then are interpolated back."""
+    thick_slices: float = Field(0.0, ge=0, le=1)
+    """Probability that slices hold a part of their neighbours."""
+    noise: float = Field(0.0, ge=0)
+    """Largest standard deviation of the receiver's noise, in standard deviations of the brain; Rician."""
 
 
 class TrainConfig(_Settings):
@@ -215,6 +226,18 @@ class TrainConfig(_Settings):
     max_time: str | None = Field(None, pattern=r"^\d+:\d\d:\d\d:\d\d$")
     """Start no epoch after this much training of a fold, all sessions together, "DD:HH:MM:SS"; the best epoch so far
     stands."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after this many epochs without a better one; none: do all."""
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    """Judge and keep an exponential moving average of the weights, with this decay a step (0.999); 0: off."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """auto: a GPU where there is one."""
+    devices: int = Field(1, ge=1)
+    """GPUs of a node that train one fold together; each takes batch_slabs slabs a step."""
+    nodes: int = Field(1, ge=1)
+    """Machines that train one fold together, started by a launcher that Lightning knows (SLURM, torchrun)."""
+    jobs: int = Field(1, ge=1)
+    """Folds trained side by side, each in a process of its own; each needs the memory of one."""
     figures_every_epochs: int = Field(1, ge=1)
     """Epochs between two drawings of the validation figures; the last epoch is always drawn."""
     debug: bool = False

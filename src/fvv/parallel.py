@@ -31,7 +31,7 @@ def core_count() -> int:
 
 
 def progress_bar() -> Progress:
-    """A Rich bar on stderr; draws nothing where stderr is no terminal."""
+    """A Rich bar on stderr; draws nothing where stderr is no terminal, nor in a worker, whose parent has a bar."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -39,7 +39,7 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=_console,
-        disable=not _console.is_terminal,
+        disable=not _console.is_terminal or multiprocessing.parent_process() is not None,
     )
 
 

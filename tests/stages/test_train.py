@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +20,27 @@ from fvv.training.checkpoint import read_checkpoint
 from fvv.training.loggers import wandb_mode
 from store_builders import PROFILE, TINY, write_store
 
+OFFLINE = TINY.model_copy(update={"wandb_mode": "offline"})
+TRAIN_UNTIL_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from fvv.config import TrainConfig
+from fvv.stages.train import train_all_folds
+from fvv.training.callbacks import MetricsTable
+
+store, output, settings, step = sys.argv[1:]
+left = int(step)
+
+def count(self, *_):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+MetricsTable.on_train_batch_end = count
+train_all_folds(Path(store), Path(output), TrainConfig.model_validate_json(settings))
+"""
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
@@ -29,7 +54,7 @@ def trained(store, tmp_path_factory):
     output = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WANDB_MODE", raising=False)
-        return output, train_all_folds(store, output, TINY.model_copy(update={"wandb_mode": "offline"}))
+        return output, train_all_folds(store, output, OFFLINE)
 
 
 def weights_of(folder):
@@ -43,7 +68,15 @@ def test_every_fold_leaves_its_files(trained):
     for fold in (0, 1):
         folder = output / "tiny" / f"fold_{fold}"
         names = {item.name for item in folder.iterdir()}
-        assert {"best.ckpt", "last.ckpt", "metrics.csv", "config.yaml", "run.json", "done.json"} <= names
+        assert {
+            "best.ckpt",
+            "last.ckpt",
+            "metrics.csv",
+            "config.yaml",
+            "run.json",
+            "done.json",
+            "progress.png",
+        } <= names
         assert {item.name for item in (folder / "figures").iterdir()} == {
             "examples.png",
             "slice_classes.png",
@@ -103,9 +136,11 @@ class KilledError(Exception):
     """Stands for a killed process."""
 
 
-@pytest.mark.parametrize("schedule", ["plateau", "onecycle"])
-def test_a_resumed_run_ends_like_an_undisturbed_one(store, tmp_path, monkeypatch, schedule):
-    config = TINY.model_copy(update={"schedule": schedule, "epochs": 3, "figures_every_epochs": 99})
+@pytest.mark.parametrize(("schedule", "ema_decay"), [("plateau", 0.0), ("onecycle", 0.9)])
+def test_a_resumed_run_ends_like_an_undisturbed_one(store, tmp_path, monkeypatch, schedule, ema_decay):
+    config = TINY.model_copy(
+        update={"schedule": schedule, "ema_decay": ema_decay, "epochs": 3, "figures_every_epochs": 99}
+    )
     whole = train_fold(store, tmp_path / "whole", 0, config)
 
     def kill(self, trainer, *_):
@@ -123,6 +158,43 @@ def test_a_resumed_run_ends_like_an_undisturbed_one(store, tmp_path, monkeypatch
     expected, found = weights_of(whole.folder), weights_of(torn.folder)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert read_checkpoint(torn.checkpoint).epoch == whole.best_epoch
+
+
+def killed_at(step, store, output):
+    """Start training in a process of its own, which kills itself after so many steps."""
+    settings = OFFLINE.model_dump_json()
+    command = [sys.executable, "-c", TRAIN_UNTIL_KILLED, str(store), str(output), settings, str(step)]
+    # W&B of its own, as in another shell; as many threads as here, so that sums run in the same order.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+
+
+def test_all_folds_killed_twice_end_like_undisturbed_ones(store, tmp_path, trained, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    # Any step of the 8 (two folds of two epochs of two) will do; the second session has at least 6 left.
+    first, second = np.random.default_rng().integers(1, [5, 7])
+    killed_at(first, store, tmp_path)
+    killed_at(second, store, tmp_path)
+    torn = train_all_folds(store, tmp_path, OFFLINE)
+    steps = f"killed at steps {first} and {second}"
+    assert not torn.failures
+    for undisturbed, resumed in zip(trained[1].folds, torn.folds, strict=True):
+        assert resumed.complete
+        np.testing.assert_equal(resumed.scores, undisturbed.scores, err_msg=steps)
+        expected, found = weights_of(undisturbed.folder), weights_of(resumed.folder)
+        assert all(torch.equal(expected[name], found[name]) for name in expected), steps
+        assert len(list((resumed.folder / "wandb").glob("offline-run-*"))) == 1, steps
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or b"secret_" not in path.read_bytes(), path
+
+
+def test_wandb_mode_disabled_in_the_environment_writes_nothing(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.chdir(tmp_path)
+    train_fold(store, tmp_path / "models", 0, OFFLINE.model_copy(update={"epochs": 1, "figures_every_epochs": 9}))
+    assert not list(tmp_path.rglob("*wandb*"))
 
 
 def test_a_run_that_met_its_time_limit_goes_on_with_a_longer_one(store, tmp_path):

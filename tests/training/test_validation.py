@@ -12,6 +12,8 @@ from fvv.training.validation import (
     final_masks,
     judge_patient,
     kappa_against_cutoff,
+    out_of_patience,
+    selection_key,
     slice_classes,
     summarise,
 )
@@ -131,3 +133,19 @@ def test_examples_keep_the_largest_lesion_of_each_kind():
     assert set(examples) == {SliceClass.NOT_VISIBLE}
     assert examples[SliceClass.NOT_VISIBLE].area == 100
     assert examples[SliceClass.NOT_VISIBLE].b1000.max() == 1.0
+
+
+def row(score, auc=float("nan")):
+    return {"valid/score": score, "valid/auc": auc}
+
+
+def test_auc_ranks_epochs_of_equal_score_alone():
+    ranked = [row(0.6), row(0.5, 0.9), row(0.5, 0.8), row(0.5)]
+    assert sorted([ranked[number] for number in (3, 1, 0, 2)], key=selection_key, reverse=True) == ranked
+
+
+def test_patience_ends_after_that_many_epochs_without_a_better_one():
+    rows = [row(score) for score in (0.1, 0.5, 0.4, 0.5, 0.3)]
+    assert [out_of_patience(rows[:done], 2) for done in range(6)] == [False, False, False, False, True, True]
+    assert not out_of_patience(rows, 4)
+    assert not out_of_patience(rows, None)

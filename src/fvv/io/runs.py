@@ -5,6 +5,7 @@ config.yaml     the settings, to read and to use again
 best.ckpt       the epoch with the best validation score
 last.ckpt       where to go on
 metrics.csv     a row an epoch
+progress.png    the same as curves
 figures/, tensorboard/, wandb/
 done.json       written last: the fold is finished
 """
@@ -15,6 +16,7 @@ import hashlib
 import json
 import math
 import secrets
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,9 @@ _NOT_IDENTITY = {
     "workers",
     "preload_ram",
     "max_time",
+    "patience",
+    "device",
+    "jobs",
     "debug",
     "figures_every_epochs",
 }
@@ -87,6 +92,11 @@ class FoldRun:
     def best(self) -> Path:
         """The checkpoint with the best validation score."""
         return self.folder / BEST
+
+    def clear_offline_sessions(self) -> None:
+        """Remove what earlier sessions of this fold left of their offline Weights & Biases run."""
+        for session in sorted((self.folder / "wandb").glob(f"offline-run-*-{self.wandb_id}")):
+            shutil.rmtree(session, ignore_errors=True)
 
     def finished(self) -> dict[str, Any] | None:
         """What `finish` wrote; None where training has not ended."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from fvv.errors import FvvError, TrainingError
 from fvv.io.lock import only_writer
 from fvv.io.runs import FoldRun, fold_folder
 from fvv.io.store import CaseStore
+from fvv.parallel import map_items
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +122,7 @@ def train_fold(store: Path, output: Path, fold: int, config: TrainConfig) -> Tra
 
 
 def train_all_folds(store: Path, output: Path, config: TrainConfig) -> TrainAllResult:
-    """Train every fold of the split, one after the other; a fold that fails does not stop the rest.
+    """Train every fold of the split, as many side by side as `config.jobs` says; one that fails does not stop the rest.
 
     Args:
         store: folder that `prepare` wrote.
@@ -131,20 +135,46 @@ def train_all_folds(store: Path, output: Path, config: TrainConfig) -> TrainAllR
     """
     results: list[TrainResult] = []
     failures: list[Failure] = []
-    for fold in range(CaseStore.open(store).folds.n_folds):
-        try:
-            results.append(train_fold(store, output, fold, config))
-        except FvvError as error:
-            log.error("fold %d: %s", fold, error)  # noqa: TRY400 - a clear sentence; a traceback would hide it
-            failures.append(Failure(f"fold {fold}", str(error)))
+    for fold, result in _each_fold(store, output, config):
+        if isinstance(result, FvvError):
+            log.error("fold %d: %s", fold, result)
+            failures.append(Failure(f"fold {fold}", str(result)))
+        else:
+            results.append(result)
+    results.sort(key=lambda result: result.fold)
     if not results:
         raise TrainingError(f"no fold could be trained; the first said: {failures[0].reason}", file=output)
     return TrainAllResult(tuple(results), tuple(failures))
 
 
+def _each_fold(store: Path, output: Path, config: TrainConfig) -> Iterator[tuple[int, TrainResult | FvvError]]:
+    folds = range(CaseStore.open(store).folds.n_folds)
+    train = partial(_train_here, store, output, config)
+    if config.jobs > 1:
+        yield from map_items(train, folds, workers=config.jobs, description="Training folds")
+        return
+    # Without the bar of `map_items`: training has one of its own.
+    for fold in folds:
+        try:
+            yield fold, train(fold)
+        except FvvError as error:
+            yield fold, error
+
+
+def _train_here(store: Path, output: Path, config: TrainConfig, fold: int) -> TrainResult:
+    return train_fold(store, output, fold, config)
+
+
 def _train(store: CaseStore, output: Path, fold: int, config: TrainConfig) -> dict[str, Any]:
+    if _follows():
+        return _train_alone(store, output, fold, config)
     with only_writer(fold_folder(output, config.name, fold)):
         return _train_alone(store, output, fold, config)
+
+
+def _follows() -> bool:
+    """Whether a launcher started this process to help another one, which holds the folder and writes in it."""
+    return any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def _train_alone(store: CaseStore, output: Path, fold: int, config: TrainConfig) -> dict[str, Any]:
@@ -163,7 +193,7 @@ def _train_alone(store: CaseStore, output: Path, fold: int, config: TrainConfig)
             "scores": fit.scores,
             "complete": fit.complete,
         }
-        if fit.complete:
+        if fit.complete and not _follows():
             run.finish(outcome)
     else:
         log.info("%s fold %d is finished already", config.name, fold)

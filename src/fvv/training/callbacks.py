@@ -1,4 +1,4 @@
-"""What is shown and kept of a training run while it goes on."""
+"""What is kept and said of a training run while it goes on; `pictures.py` draws it."""
 
 # ruff: noqa: ARG002 - the arguments of callbacks are Lightning's
 from __future__ import annotations
@@ -10,17 +10,13 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
-from matplotlib.figure import Figure
+from lightning.pytorch.loggers import WandbLogger
 from rich.progress import TaskID
 
-from fvv.io.atomic import atomic_write
 from fvv.io.manifest import write_table
 from fvv.io.runs import BEST, LAST
 from fvv.parallel import progress_bar
-from fvv.training.figures import confusion_figure, example_figure, kappa_figure
-from fvv.training.module import SegmentationModule
-from fvv.training.validation import SCORE
+from fvv.training.validation import SCORE, out_of_patience, selection_key
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +27,26 @@ class MetricsTable(lightning.Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[dict[str, float]] = []
-        self._started = time.monotonic()
+        self._started = self._trained = time.monotonic()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Tell an offline W&B run, which each session writes anew, of the epochs before this session."""
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger) and logger.experiment.offline:
+                for row in self.rows:
+                    logger.log_metrics(row, step=int(row["step"]))
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the clock."""
         self._started = time.monotonic()
 
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """All steps of the epoch are done."""
+        self._trained = time.monotonic()
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the table anew, with this epoch."""
+        ms_per_step = 1000.0 * (self._trained - self._started) / max(trainer.num_training_batches, 1)
         metrics = sorted(trainer.callback_metrics.items())
         values = {name: float(value) for name, value in metrics if name.startswith(("train/", "valid/"))}
         row = {
@@ -46,9 +54,13 @@ class MetricsTable(lightning.Callback):
             "step": trainer.global_step,
             "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "seconds": round(time.monotonic() - self._started, 2),
+            "ms_per_step": round(ms_per_step, 1),
         }
         self.rows.append({**row, **values})
-        write_table(self.path, self.rows, columns=list(self.rows[-1]))
+        for logger in trainer.loggers:
+            logger.log_metrics({"train/ms_per_step": ms_per_step}, step=trainer.global_step - 1)
+        if trainer.is_global_zero:
+            write_table(self.path, self.rows, columns=list(self.rows[-1]))
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -59,11 +71,32 @@ class MetricsTable(lightning.Callback):
         self.rows = list(state_dict["rows"])
 
 
+class EarlyStop(lightning.Callback):
+    """Stops once the epochs get no better.
+
+    Args:
+        table: the epochs so far; comes before this one in the trainer's list.
+        patience: epochs to wait.
+    """
+
+    def __init__(self, table: MetricsTable, patience: int) -> None:
+        self.table = table
+        self.patience = patience
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """A resumed run may have come to its end already."""
+        trainer.should_stop = trainer.should_stop or out_of_patience(self.table.rows, self.patience)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Stop, or go on."""
+        trainer.should_stop = trainer.should_stop or out_of_patience(self.table.rows, self.patience)
+
+
 class BestAndLast(Checkpoint):
     """Keeps the checkpoint of the best epoch and that of the last.
 
-    The best score travels in the checkpoint, paths do not: a run's folder may be moved between two sessions, and a
-    checkpoint that is handed on does not tell where it lay.
+    Best is what `validation.selection_key` ranks highest. It travels in the checkpoint, paths do not: a run's folder
+    may be moved between two sessions, and a checkpoint that is handed on does not tell where it lay.
 
     Args:
         folder: of the fold.
@@ -71,36 +104,37 @@ class BestAndLast(Checkpoint):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.best = float("-inf")
+        self.best: tuple[float, ...] = ()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save; the trainer calls this after everything else of the epoch is done, and writes atomically."""
-        score = float(trainer.callback_metrics[SCORE])
+        key = selection_key({name: float(value) for name, value in trainer.callback_metrics.items()})
         # The best before the last, which then remembers it: killed between the two, a run does this epoch again.
-        if score > self.best:
-            self.best = score
+        if key > self.best:
+            self.best = key
             trainer.save_checkpoint(self.folder / BEST)
         trainer.save_checkpoint(self.folder / LAST)
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {"best": self.best}
+        return {"best": list(self.best)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
-        self.best = float(state_dict["best"])
+        self.best = tuple(state_dict["best"])
 
 
 class ConsoleProgress(lightning.Callback):
     """A bar for the epoch on a terminal, and a log line for every epoch.
 
     Args:
-        name: of the run.
-        fold: which.
+        title: the run and its fold.
+        table: the epochs so far; comes before this one in the trainer's list.
     """
 
-    def __init__(self, name: str, fold: int) -> None:
-        self.title = f"{name} fold {fold}"
+    def __init__(self, title: str, table: MetricsTable) -> None:
+        self.table = table
+        self.title = title
         self._bar = progress_bar()
         self._task: TaskID | None = None
         self._started = time.monotonic()
@@ -133,7 +167,7 @@ class ConsoleProgress(lightning.Callback):
         self._last = f" (score {values[SCORE]:.3f})"
         log.info(
             "%s, epoch %d of %d: loss %.4f, validation loss %.4f, Dice brain %.3f stroke %.3f FLAIR-visible %.3f, "
-            "score %.3f, %.0f s",
+            "score %.3f, %.0f s, %.0f ms a step, learning rate %.1e",
             self.title,
             trainer.current_epoch + 1,
             trainer.max_epochs,
@@ -144,6 +178,8 @@ class ConsoleProgress(lightning.Callback):
             values["valid/dice_flair_visible"],
             values[SCORE],
             time.monotonic() - self._started,
+            self.table.rows[-1]["ms_per_step"],
+            self.table.rows[-1]["learning_rate"],
         )
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -155,42 +191,3 @@ class ConsoleProgress(lightning.Callback):
     ) -> None:
         """Give the terminal back."""
         self._bar.stop()
-
-
-class FigureWriter(lightning.Callback):
-    """Writes the figures of an epoch to disk and to the loggers that show pictures.
-
-    Args:
-        folder: where the PNG files go; each epoch replaces the last one's.
-        every_epochs: how often; the last epoch always.
-    """
-
-    def __init__(self, folder: Path, every_epochs: int) -> None:
-        self.folder = folder
-        self.every_epochs = every_epochs
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Draw, save, log."""
-        if not isinstance(pl_module, SegmentationModule):
-            return
-        epoch = trainer.current_epoch
-        if (epoch + 1) % self.every_epochs != 0 and epoch + 1 != trainer.max_epochs:
-            return
-        figures = {
-            "examples": example_figure(pl_module.examples),
-            "slice_classes": confusion_figure(pl_module.patients),
-            "kappa": kappa_figure(pl_module.patients),
-        }
-        for name, figure in figures.items():
-            path = self.folder / f"{name}.png"
-            with atomic_write(path) as temporary:
-                figure.savefig(temporary, dpi=100)
-            _show(trainer, name, figure, path)
-
-
-def _show(trainer: lightning.Trainer, name: str, figure: Figure, path: Path) -> None:
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_figure(f"figures/{name}", figure, trainer.global_step)
-        elif isinstance(logger, WandbLogger):
-            logger.log_image(f"figures/{name}", [str(path)], step=trainer.global_step)

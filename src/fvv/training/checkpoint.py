@@ -21,6 +21,8 @@ from fvv.training.network import SegmentationNetwork
 from fvv.training.validation import SCORE
 
 SCHEMA_VERSION = 1
+NETWORK, AVERAGE = "network.", "average.module."
+"""What the names of a checkpoint's weights begin with: those that are trained, and their moving average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class TrainedModel:
         profile: preprocessing that its input needs.
         training_person_ids: hashed ids of the persons that trained or selected it.
         training_image_ids: hashed fingerprints of their images.
-        weights: of `SegmentationNetwork`.
+        weights: of `SegmentationNetwork`: those that validation judged, the moving average where there is one.
     """
 
     path: Path
@@ -144,11 +146,12 @@ def read_checkpoint(path: Path) -> TrainedModel:
             profile=PreprocessingProfile.model_validate(about["profile"]),
             training_person_ids=tuple(about["training_person_ids"]),
             training_image_ids=tuple(about["training_image_ids"]),
-            weights={
-                name.removeprefix("network."): tensor
-                for name, tensor in content["state_dict"].items()
-                if name.startswith("network.")
-            },
+            weights=_judged_weights(content["state_dict"]),
         )
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         raise ModelError(f"incomplete: {' '.join(str(error).split())[:200]}", file=path) from error
+
+
+def _judged_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    prefix = AVERAGE if any(name.startswith(AVERAGE) for name in state) else NETWORK
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

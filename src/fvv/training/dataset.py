@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from fvv.data import FoldPlan, Role
 from fvv.errors import TrainingError
 from fvv.io.store import CaseRecord, CaseStore
 from fvv.parallel import track
+from fvv.training.distributed import rank, uses_gpu, world_size
 from fvv.training.network import CONTEXT_SLICES
 
 
@@ -124,13 +127,18 @@ class SlabSampler(Sampler[SlabPlace]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.slabs
+        """Slabs of this process; the same for all."""
+        return math.ceil(self.slabs / world_size())
 
     def __iter__(self) -> Iterator[SlabPlace]:
+        """This process's part of the draw: every n-th slab, where n processes train together."""
+        return islice(self._draw(len(self) * world_size()), rank(), None, world_size())
+
+    def _draw(self, slabs: int) -> Iterator[SlabPlace]:
         random = np.random.default_rng((self.seed, self.epoch))
         drawn = 0
-        while drawn < self.slabs:
-            for patient in random.permutation(len(self.has_stroke))[: self.slabs - drawn]:
+        while drawn < slabs:
+            for patient in random.permutation(len(self.has_stroke))[: slabs - drawn]:
                 yield SlabPlace(int(patient), self._start(self.has_stroke[patient], random))
                 drawn += 1
 
@@ -142,6 +150,26 @@ class SlabSampler(Sampler[SlabPlace]):
         # The slice lies anywhere in the slab, but the slab stays inside the volume where it fits.
         start = int(random.choice(candidates)) - int(random.integers(self.slab_slices))
         return min(max(start, 0), max(has_stroke.size - self.slab_slices, 0))
+
+
+class PatientSampler(Sampler[int]):
+    """The validation patients of this process: every n-th, where n processes train together.
+
+    Args:
+        patients: how many there are.
+    """
+
+    def __init__(self, patients: int) -> None:
+        self.patients = patients
+
+    def __len__(self) -> int:
+        return len(self._part())
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._part())
+
+    def _part(self) -> range:
+        return range(rank(), self.patients, world_size())
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +219,7 @@ def training_loader(store: CaseStore, patients: FoldPatients, config: TrainConfi
         dataset,
         batch_size=config.batch_slabs,
         sampler=sampler,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=uses_gpu(config),
         **_workers(config),
     )
 
@@ -200,8 +228,9 @@ def validation_loader(
     store: CaseStore, patients: FoldPatients, config: TrainConfig
 ) -> DataLoader[tuple[int, Tensor, Tensor]]:
     """Whole patients, one at a time, in the order of the split file."""
+    sampler = PatientSampler(len(patients.validation))
     reader = SlabReader(store, patients.validation, preload=config.preload_ram, margin=CONTEXT_SLICES)
-    return DataLoader(VolumeDataset(reader), batch_size=None, shuffle=False, **_workers(config))
+    return DataLoader(VolumeDataset(reader), batch_size=None, sampler=sampler, **_workers(config))
 
 
 def _workers(config: TrainConfig) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def largest_examples(
         b1000: (Z, H, W).
         masks, truth: (3, Z, H, W) bool.
     """
-    best = dict(examples)
+    found: dict[SliceClass, Example] = {}
     classes = slice_classes(truth)
     areas = truth[Channel.STROKE.value].sum(axis=(1, 2))
     for kind in EXAMPLE_CLASSES:
@@ -42,6 +42,14 @@ def largest_examples(
         if candidates.size == 0:
             continue
         k = int(candidates[areas[candidates].argmax()])
-        if kind not in best or areas[k] > best[kind].area:
-            best[kind] = Example(b1000[k].astype(np.float32), masks[:, k].copy(), truth[:, k].copy(), int(areas[k]))
-    return best
+        if kind not in examples or areas[k] > examples[kind].area:
+            found[kind] = Example(b1000[k].astype(np.float32), masks[:, k].copy(), truth[:, k].copy(), int(areas[k]))
+    return {**examples, **found}
+
+
+def larger_examples(
+    examples: Mapping[SliceClass, Example], others: Mapping[SliceClass, Example]
+) -> dict[SliceClass, Example]:
+    """Of two sets of examples, the one with the larger lesion of each class."""
+    larger = {kind: new for kind, new in others.items() if kind not in examples or new.area > examples[kind].area}
+    return {**examples, **larger}

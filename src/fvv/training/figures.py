@@ -1,4 +1,4 @@
-"""Pictures of an epoch's validation: examples, slice classes, kappa against cut-off."""
+"""Figures of a training run: its progress; examples, slice classes and kappa against cut-off of an epoch."""
 
 from __future__ import annotations
 
@@ -6,26 +6,80 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fvv.arrays import BoolArray
 from fvv.data import Channel
 from fvv.training.examples import EXAMPLE_CLASSES, Example
 from fvv.training.validation import (
+    SCORE,
     PatientValidation,
     SliceClass,
     confusion_matrix,
     kappa_against_cutoff,
     labelled_volumes,
+    selection_key,
 )
 
 STROKE_COLOUR, VISIBLE_COLOUR = "#2f7fff", "#e8402a"
 """The colours of the heatmaps: stroke blue, FLAIR-visible red."""
+_PROGRESS: Mapping[str, Mapping[str, str]] = {
+    "loss": {"train/loss": "training", "valid/loss": "validation"},
+    "validation Dice (mean over patients)": {
+        "valid/dice_brain": "brain",
+        "valid/dice_stroke": "stroke",
+        "valid/dice_flair_visible": "FLAIR-visible",
+        "valid/dice_not_visible": "not visible",
+        SCORE: "score",
+    },
+    "mismatch and slice classes (validation)": {
+        "valid/auc": "AUC of FVV",
+        "valid/best_kappa": "best kappa of FVV",
+        "valid/slice_kappa": "kappa of slice classes",
+    },
+    "learning rate": {"learning_rate": "learning rate"},
+}
 _NAMES = {
     SliceClass.NONE: "none",
     SliceClass.NOT_VISIBLE: "not visible",
     SliceClass.MIXED: "mixed",
     SliceClass.VISIBLE: "visible",
 }
+
+
+def progress_figure(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
+    """The epochs so far as curves: losses, Dice and score, mismatch and slice classes, learning rate.
+
+    Args:
+        rows: of metrics.csv, at least one.
+        title: name of the run and its fold.
+    """
+    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    places = figure.subplots(2, 2, sharex=True)
+    epochs = [row["epoch"] + 1 for row in rows]
+    for place, (heading, names) in zip(places.flat, _PROGRESS.items(), strict=True):
+        for name, label in names.items():
+            colour, width = ("black", 2.4) if name == SCORE else (None, 1.4)
+            values = [row.get(name, np.nan) for row in rows]
+            # Dashed, so that two curves that coincide (AUC and kappa of few patients) both show.
+            style = "--" if name == "valid/best_kappa" else "-"
+            place.plot(epochs, values, style, marker=".", label=label, color=colour, linewidth=width)
+        place.set_title(heading, fontsize="medium")
+        place.grid(alpha=0.3)
+        place.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(names) > 1:
+            place.legend(fontsize="small", framealpha=0.9)
+    losses, dice, agreement, rate = places.flat
+    losses.set_ylim(bottom=0)
+    rate.set_yscale("log")
+    dice.set_ylim(0, 1)
+    agreement.set_ylim(-0.2, 1.02)
+    best = max(rows, key=selection_key)
+    dice.axvline(best["epoch"] + 1, color="gray", linestyle=":", linewidth=1)
+    for place in places[1]:
+        place.set_xlabel("epoch")
+    figure.suptitle(f"{title}: best epoch {best['epoch'] + 1:.0f} of {len(rows)}, score {best[SCORE]:.3f}")
+    return figure
 
 
 def example_figure(examples: Mapping[SliceClass, Example]) -> Figure:

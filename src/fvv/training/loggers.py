@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from fvv.config import TrainConfig
 from fvv.io.runs import FoldRun
+from fvv.training.distributed import rank
 
 if TYPE_CHECKING:
     from wandb.sdk.wandb_run import Run
@@ -23,8 +24,11 @@ _STRICTNESS = ("online", "offline", "disabled")
 
 @contextmanager
 def open_loggers(run: FoldRun, config: TrainConfig) -> Iterator[list[Logger]]:
-    """The loggers of one fold, closed when the block ends, whichever way it ends; none in debug mode."""
-    if config.debug:
+    """The loggers of one fold, closed when the block ends, whichever way it ends; none in debug mode.
+
+    Of several processes that train one fold together, the first alone logs.
+    """
+    if config.debug or rank() > 0:
         yield []
         return
     loggers: list[Logger] = [TensorBoardLogger(run.folder, name="", version="tensorboard")]
@@ -32,7 +36,14 @@ def open_loggers(run: FoldRun, config: TrainConfig) -> Iterator[list[Logger]]:
     if mode == "disabled":
         yield loggers
         return
-    wandb_run = _start_wandb(run, config, mode)
+    import wandb  # noqa: PLC0415 - slow to import, and not needed when switched off
+
+    try:
+        wandb_run = _start_wandb(run, config, mode)
+    except wandb.Error as error:  # no answer, no right: the rest of the log is as good
+        log.warning("Weights & Biases is left out of this session: %s", error)
+        yield loggers
+        return
     try:
         yield [*loggers, WandbLogger(experiment=wandb_run)]
     finally:
@@ -58,6 +69,9 @@ def wandb_mode(config: TrainConfig) -> str:
 def _start_wandb(run: FoldRun, config: TrainConfig, mode: str) -> Run:
     import wandb  # noqa: PLC0415
 
+    if mode == "offline":
+        # W&B starts another folder each session. A fold keeps one: `MetricsTable` writes the epochs so far again.
+        run.clear_offline_sessions()
     # Metrics, settings and figures only: no host, path, code, command line or console, any of which may hold a name.
     settings = wandb.Settings(
         console="off",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import lightning
@@ -11,13 +12,15 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel
 
 from fvv.config import TrainConfig
 from fvv.data import Channel
 from fvv.errors import TrainingError
 from fvv.io.store import CaseRecord
 from fvv.training.augment import apply_changes, draw_changes
-from fvv.training.examples import Example, largest_examples
+from fvv.training.distributed import from_all
+from fvv.training.examples import Example, larger_examples, largest_examples
 from fvv.training.losses import LossTerms, segmentation_loss
 from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork
 from fvv.training.validation import PatientValidation, SliceClass, final_masks, judge_patient, summarise
@@ -51,6 +54,10 @@ class SegmentationModule(lightning.LightningModule):
             # channels_last: a quarter to a half of the training time on a CPU (docs/explanation/network.md).
             self.network = SegmentationNetwork(config.network)
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average: AveragedModel | None = None
+        if config.ema_decay > 0:
+            self.average = AveragedModel(self.network, avg_fn=_moving_average(config.ema_decay))
+            self.average.requires_grad_(requires_grad=False)
         self.patients: list[PatientValidation] = []
         self.examples: dict[SliceClass, Example] = {}
         self.scores: dict[str, float] = {}
@@ -66,10 +73,16 @@ class SegmentationModule(lightning.LightningModule):
         self._log_terms(terms, len(images))
         return terms.total
 
+    def on_train_batch_end(self, *_: object) -> None:
+        """Let the average follow the weights."""
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
     def validation_step(self, batch: tuple[int, Tensor, Tensor]) -> None:
         """One whole patient."""
         number, images, labels = batch  # (2, Z + 6, H, W), (3, Z, H, W)
-        logits = mark_volume(self.network, images.float())  # (3, Z, H, W)
+        network = self.network if self.average is None else self.average.module
+        logits = mark_volume(network, images.float())  # (3, Z, H, W)
         loss = segmentation_loss(logits[None], labels[None], self.config.loss).total
         record = self.records[number]
         masks, truth = final_masks((logits > 0).cpu().numpy()), labels.cpu().numpy()
@@ -90,7 +103,10 @@ class SegmentationModule(lightning.LightningModule):
         self.examples = {}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of the epoch."""
+        """Log the scores of the epoch, of the patients of all processes."""
+        # In one order everywhere: processes whose sums differ in the last digit would not agree on the best epoch.
+        self.patients = [patient for part in from_all(self.patients) for patient in part]
+        self.examples = reduce(larger_examples, from_all(self.examples))
         self.scores = summarise(self.patients)
         self.log_dict(self.scores)
 
@@ -132,7 +148,8 @@ class SegmentationModule(lightning.LightningModule):
         self._plateau_state = checkpoint.get(_CHECKPOINT_PLATEAU)
 
     def _generator(self, batch: int) -> torch.Generator:
-        words = np.random.SeedSequence((self.config.seed, self.current_epoch, batch)).generate_state(2)
+        place = (self.current_epoch, batch) if self.global_rank == 0 else (self.current_epoch, batch, self.global_rank)
+        words = np.random.SeedSequence((self.config.seed, *place)).generate_state(2)
         return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
     def _log_terms(self, terms: LossTerms, slabs: int) -> None:
@@ -144,8 +161,21 @@ class SegmentationModule(lightning.LightningModule):
             "train/loss_dice": terms.dice,
         }
         self.log_dict(
-            {name: value.detach() for name, value in values.items()}, on_step=False, on_epoch=True, batch_size=slabs
+            {name: value.detach() for name, value in values.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=slabs,
+            sync_dist=self.trainer.world_size > 1,
         )
+
+
+def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Rule of an average that follows fast at first and then with the given decay; the first step is copied."""
+
+    def follow(average: Tensor, weight: Tensor, steps: Tensor | int) -> Tensor:
+        return torch.lerp(average, weight, 1.0 - min(decay, (1 + int(steps)) / (10 + int(steps))))
+
+    return follow
 
 
 def mark_volume(network: torch.nn.Module, images: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Everything here is NumPy on finished masks; `module.py` runs the network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -23,7 +23,8 @@ MINIMUM_SLICE_VOXELS = 20
 NOT_VISIBLE_BELOW, VISIBLE_ABOVE = 0.2, 0.8
 """FLAIR-visible share of the lesion area that bounds the slice classes; under the first, a patient is a mismatch."""
 SCORE = "valid/score"
-"""What chooses the checkpoint: the mean over patients of stroke Dice and FLAIR-visible Dice, smoothed (see below)."""
+"""What chooses the checkpoint: the mean over patients of stroke Dice and FLAIR-visible Dice, smoothed (see below);
+between equals the AUC (`selection_key`)."""
 SCORE_SMOOTHING_ML = 0.5
 """Added to both sides of the Dice ratios of the score. Without it, a patient who lacks the structure counts 1 or 0 by a
 single voxel, and with few validation patients that noise chooses the epoch. 0.5 mL: under it, FVV counts as none."""
@@ -61,6 +62,20 @@ class PatientValidation:
     classes: IntArray
     fvv_ml: float
     mismatch: bool | None
+
+
+def selection_key(scores: Mapping[str, float]) -> tuple[float, float]:
+    """What ranks the epochs: the score, then, between equals, the AUC (0 where one label is missing)."""
+    auc = scores.get("valid/auc", float("nan"))
+    return scores[SCORE], 0.0 if np.isnan(auc) else auc
+
+
+def out_of_patience(rows: Sequence[Mapping[str, float]], patience: int | None) -> bool:
+    """Whether none of the last `patience` epochs was better than the best before them; never without patience."""
+    if patience is None or len(rows) <= patience:
+        return False
+    best = max(range(len(rows)), key=lambda number: selection_key(rows[number]))  # the first of equals
+    return len(rows) - 1 - best >= patience
 
 
 def final_masks(marked: BoolArray) -> BoolArray:

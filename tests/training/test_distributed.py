@@ -1,0 +1,42 @@
+"""Several processes that train one fold: each its part, together the whole."""
+
+import numpy as np
+import pytest
+
+from fvv.training import dataset
+from fvv.training.dataset import PatientSampler, SlabSampler
+from fvv.training.distributed import from_all, rank, world_size
+
+
+def slabs(count=10):
+    stroke = [[False] * 20, [False] * 5 + [True] * 15]
+    return SlabSampler(stroke, slab_slices=4, slabs=count, stroke_share=0.5, seed=1)
+
+
+def as_process(monkeypatch, number, processes):
+    monkeypatch.setattr(dataset, "rank", lambda: number)
+    monkeypatch.setattr(dataset, "world_size", lambda: processes)
+
+
+def test_alone_all_is_trivial():
+    assert (rank(), world_size(), from_all([1, 2])) == (0, 1, [[1, 2]])
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_the_slabs_of_all_processes_are_those_of_one_and_as_many_each(monkeypatch, processes):
+    parts = []
+    for number in range(processes):
+        as_process(monkeypatch, number, processes)
+        parts.append(list(slabs()))
+        assert len(parts[-1]) == len(slabs()) == int(np.ceil(10 / processes))
+    as_process(monkeypatch, 0, 1)
+    together = [place for places in zip(*parts, strict=True) for place in places]
+    assert together[:10] == list(slabs())
+
+
+def test_every_validation_patient_is_judged_once(monkeypatch):
+    judged = []
+    for number in range(3):
+        as_process(monkeypatch, number, 3)
+        judged += list(PatientSampler(7))
+    assert sorted(judged) == list(range(7))
