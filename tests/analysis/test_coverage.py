@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SIMULATION = Path(__file__).resolve().parents[2] / "benchmarks" / "coverage.py"
+SIMULATION = Path(__file__).resolve().parents[2] / "benchmarks" / "interval_coverage.py"
 
 
 @pytest.mark.slow
