@@ -1,5 +1,5 @@
 """Cost of training, in one run: ms per supervised slice of the default network in slabs of 1 + 6 and 16 + 6 slices and
-of a 3D-encoder baseline of the reference's cost (`slab_network.py`); then slices a second from the loader, alone and
+of a 3D-encoder baseline of the reference's cost (`make_models.py`); then slices a second from the loader, alone and
 with the network behind it.
 
 A step is forward, loss, backward and Adam, on random input; neither loading nor augmentation. Each line is measured in
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from slab_network import SLAB, SlabNetwork, count
+from make_models import SLAB, SlabNetwork, count
 from torch import Tensor, nn
 
 from fvv.config import PROFILES, LossConfig, NetworkConfig, TrainConfig

@@ -68,7 +68,7 @@ def progress_figure(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
         place.grid(alpha=0.3)
         place.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(names) > 1:
-            place.legend(fontsize="small", framealpha=0.9)
+            place.legend(fontsize="small", framealpha=0.9, loc="upper right" if heading == "loss" else "lower right")
     losses, dice, agreement, rate = places.flat
     losses.set_ylim(bottom=0)
     rate.set_yscale("log")
