@@ -124,7 +124,7 @@ def _read_array(path: Path, index: int | None, target_b: float | None) -> tuple[
 
 def _refuse_sizeless_voxels(path: Path, image: Any) -> None:
     """Refuse a voxel size that is not positive where the affine comes of it: nibabel would take 1 mm in its place."""
-    with nib.openers.ImageOpener(path) as stream:
+    with nib.openers.ImageOpener(str(path)) as stream:
         header = type(image.header).from_fileobj(stream, check=False)
     if header["sform_code"] <= 0 and not (header["pixdim"][1:4] > 0).all():
         raise InputError(f"voxel size {header['pixdim'][1:4].tolist()} mm: it must be positive", file=path)

@@ -62,7 +62,8 @@ def result_row(prediction: Prediction) -> dict[str, Any]:
         "mismatch_probability": prediction.mismatch_probability,
         **dict(zip(_ADC_COLUMNS, prediction.lesion_adc or (None,) * 3, strict=True)),
         "provider": prediction.provider,
-        "seconds": round(sum(prediction.seconds.values()), 2),
+        # Of the rounded steps, as results.json holds them: a table made again from those files has the same sum.
+        "seconds": round(sum(_milliseconds(prediction.seconds).values()), 2),
     }
 
 
@@ -118,7 +119,7 @@ def result_content(prediction: Prediction) -> dict[str, Any]:
             for finding in prediction.decision.reasons
         ],
         "FlairVizVolume_per_model": list(prediction.fvv_per_model_ml),
-        "seconds": {step: round(seconds, 3) for step, seconds in prediction.seconds.items()},
+        "seconds": _milliseconds(prediction.seconds),
         "units": {"volumes": "mL", "voxels": "of the 256 x 256 working grid", "ADC": "10^-6 mm^2/s"},
         "software": f"fvv {__version__}",
         "note": DISCLAIMER,
@@ -196,3 +197,7 @@ def write_run_record(path: Path, bundle: ModelBundle, options: dict[str, Any], s
         "seconds": round(seconds, 1),
     }
     write_text(path, json.dumps(record, indent=2) + "\n")
+
+
+def _milliseconds(seconds: dict[str, float]) -> dict[str, float]:
+    return {step: round(spent, 3) for step, spent in seconds.items()}
