@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +118,9 @@ def read_checkpoint(path: Path) -> TrainedModel:
         ModelError: missing, damaged, not ours or of another schema.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums that it writes.
+            if (damaged := archive.testzip()) is not None:
+                raise ModelError(f"damaged: the checksum of {damaged} is wrong", file=path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     # A file that is no checkpoint stumbles torch's unpickler in many ways.
     except (
@@ -127,6 +132,8 @@ def read_checkpoint(path: Path) -> TrainedModel:
         TypeError,
         AttributeError,
         UnpicklingError,
+        zipfile.BadZipFile,
+        zlib.error,
     ) as error:
         raise ModelError(f"cannot be read: {' '.join(str(error).split())[:200]}", file=path) from error
     about = content.get("fvv") if isinstance(content, dict) else None
