@@ -1,7 +1,9 @@
 # make demo   every stage on a small synthetic cohort, into demo_run/
 # make test   the test suite
 # make browser  what the browser test of the report needs: Playwright; Chromium is looked for
-# Both make their own environment in .venv first; only Python >= 3.11 has to be there.
+# make corpus  malformed input of every kind, before every stage (about 5 minutes)
+# make chaos   kills and resumes of every stage (about 15 minutes on an idle machine)
+# All make their own environment in .venv first; only Python >= 3.11 has to be there.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +14,7 @@ PYTHON := $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& command -v "$$candidate" && break; done)
 
-.PHONY: help setup demo test browser check bench reference clean
+.PHONY: help setup demo test browser check bench corpus chaos fuzz reference clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -45,6 +47,16 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# One thread each: a reader must not need more, and forks of a process with threads may hang.
+corpus: $(READY)
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m corpus.run
+
+chaos: $(READY)
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m chaos.run
+
+fuzz: $(READY)
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.run
 
 bench: $(READY)
 	@for script in benchmarks/*.py; do test -e "$$script" || continue; echo "== $$script"; $(BIN)/python "$$script" || exit 1; done

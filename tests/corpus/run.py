@@ -1,0 +1,243 @@
+"""Runs the corpus: `python -m corpus.run`. Each variant in a process of its own, with bounds on memory and time."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from corpus import dicom, folders, images, models, rois, tables
+from corpus.base import make_base
+from corpus.registry import NEEDS_TORCH, OUTCOMES, Place, Variant
+from fvv.cli import main as fvv_main
+from fvv.stages import demo  # noqa: F401 - loads every stage, once for all the children
+
+MEMORY = 4 * 2**30
+"""Bytes a process may hold; where torch is loaded, which maps much it never uses, only what is held is judged."""
+SECONDS = 60
+NOBODY = 65534
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What became of one variant."""
+
+    outcome: str
+    complaint: str
+    seconds: float
+    memory_mb: float
+
+
+def all_variants() -> tuple[Variant, ...]:
+    """Every variant, by its unique name."""
+    found = [variant for module in (images, rois, folders, tables, models, dicom) for variant in module.variants()]
+    names = [variant.name for variant in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"names used twice: {sorted(twice)}")
+    if unknown := {variant.outcome for variant in found} - set(OUTCOMES):
+        raise ValueError(f"unknown outcomes: {unknown}")
+    return tuple(found)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print a line per variant; 1 where one did not come out as expected."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sample", type=int, default=1, metavar="N", help="every Nth variant only")
+    parser.add_argument("--only", default="", help="variants whose name holds this")
+    parser.add_argument("--no-torch", action="store_true", help="leave out training and conversion")
+    options = parser.parse_args(argv)
+    chosen = [
+        variant
+        for variant in all_variants()
+        if options.only in variant.name and not (options.no_torch and variant.verb in NEEDS_TORCH)
+    ][:: options.sample]
+    wrong = 0
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="fvv-corpus-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with_torch = any(variant.verb in NEEDS_TORCH for variant in chosen)
+        if with_torch:
+            importlib.import_module("fvv.training.fit")
+        _apart(lambda: make_base(folder / "base", with_torch=with_torch))
+        for number, variant in enumerate(chosen):
+            run = run_variant(variant, folder / str(number), folder / "base")
+            wrong += bool(run.complaint)
+            actual = run.outcome if not run.complaint else f"{run.outcome} !! {run.complaint}"
+            print(
+                f"{'ok' if not run.complaint else 'NOT':<4}{variant.name:<46}expected {variant.expected:<42}{actual}",
+                flush=True,
+            )
+    print(f"{len(chosen)} variants, {wrong} not as expected, {time.monotonic() - started:.0f} s")
+    return 1 if wrong else 0
+
+
+def run_variant(variant: Variant, root: Path, base: Path) -> Run:
+    """Build, run and judge one variant."""
+    root.mkdir()
+    place = Place(root, base)
+    words = variant.build(place)
+    if variant.as_user and os.geteuid() == 0:
+        _give_away(root)
+    before = fingerprints(root)
+    started = time.monotonic()
+    code, held_mb, said = _in_child(variant, words, root)
+    seconds = time.monotonic() - started
+    outcome = _outcome(code, said)
+    complaint = _judge(variant, outcome, said, place, before)
+    if held_mb * 2**20 > MEMORY:
+        complaint = f"held {held_mb:.0f} MB"
+    _delete(root)
+    return Run(outcome, complaint, seconds, held_mb)
+
+
+def fingerprints(root: Path) -> dict[str, str]:
+    """Hash of every file under a folder, and where every link leads."""
+    found = {}
+    for folder, subfolders, files in os.walk(root):
+        for name in (*subfolders, *files):
+            path = Path(folder) / name
+            key = str(path.relative_to(root))
+            if name.endswith(".fvv.lock"):  # Says only that somebody writes here.
+                continue
+            if path.is_symlink():
+                found[key] = str(path.readlink())
+            elif path.is_file() and path.stat().st_size < 2**28:
+                found[key] = hashlib.sha256(path.read_bytes()).hexdigest()
+            else:
+                found[key] = "special" if not path.is_dir() else "folder"
+    return found
+
+
+def _apart(work: Callable[[], None]) -> None:
+    """Do it in a child: threads that it leaves behind would not survive the next fork."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            traceback.print_exc()
+            os._exit(1)
+    if os.waitpid(child, 0)[1]:
+        raise SystemExit("the sound inputs could not be made")
+
+
+def _in_child(variant: Variant, words: list[str], root: Path) -> tuple[int | None, float, str]:
+    """Exit code (None: killed for taking too long), memory held in MB, and all that was printed."""
+    output = root.parent / f"{root.name}.said"
+    child = os.fork()
+    if child == 0:
+        _be_the_child(variant, words, root, output)
+    deadline = time.monotonic() + SECONDS
+    while True:
+        done, how, used = os.wait4(child, os.WNOHANG)
+        if done:
+            break
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.wait4(child, 0)
+            return None, 0.0, output.read_text(errors="replace")
+        time.sleep(0.005)
+    return os.waitstatus_to_exitcode(how), used.ru_maxrss / 1024, output.read_text(errors="replace")
+
+
+def _be_the_child(variant: Variant, words: list[str], root: Path, output: Path) -> None:
+    code = 99
+    try:
+        stream = os.open(output, os.O_CREAT | os.O_WRONLY, 0o666)
+        os.dup2(stream, 1)
+        os.dup2(stream, 2)
+        os.chdir(root)
+        if variant.verb not in NEEDS_TORCH:
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        if variant.file_limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (variant.file_limit,) * 2)
+        if variant.as_user and os.geteuid() == 0:
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+        os.environ["WANDB_MODE"] = "disabled"
+        try:
+            code = fvv_main(words)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 98
+    except BaseException:  # noqa: BLE001 - the judge must see whatever comes
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _outcome(code: int | None, said: str) -> str:
+    if code is None:
+        return "hung"
+    if "Traceback (most recent call last)" in said:
+        return f"traceback: {said.strip().splitlines()[-1][:150]}"
+    if code < 0:
+        return f"killed by signal {-code}"
+    lines = said.splitlines()
+    for kind, start in (("error", "error: "), ("failure", "failed: "), ("usage", "fvv")):
+        found = [line for line in lines if line.startswith(start) and (kind != "usage" or "error:" in line)]
+        if found and code == (2 if kind == "usage" else 1):
+            return f"{kind}: {found[0].removeprefix(start)}"
+    return f"success: {' / '.join(lines)}" if code == 0 else f"exit {code}: {said[-200:]}"
+
+
+def _judge(variant: Variant, outcome: str, said: str, place: Place, before: dict[str, str]) -> str:
+    """What is wrong with the way it went; empty where nothing is."""
+    kind = {"warning": "success", "not assessable": "success"}.get(variant.outcome, variant.outcome)
+    wanted = "not assessable" if variant.outcome == "not assessable" else variant.says
+    if not outcome.startswith(f"{kind}:"):
+        return "another outcome"
+    if wanted not in said or variant.says not in said:
+        return f"does not say {wanted!r}"
+    if kind == "error" and outcome.count("\n"):
+        return "more than one line"
+    after = fingerprints(place.root)
+    mine = (place.out.name, *variant.writes)
+    ours = {name: digest for name, digest in before.items() if name.partition("/")[0] not in mine}
+    for name, digest in ours.items():
+        if after.get(name) != digest:
+            return f"changed or removed {name}"
+    if new := [name for name in set(after) - set(before) if name.partition("/")[0] not in mine]:
+        return f"wrote {sorted(new)[0]} outside its output folder"
+    if left := [name for name in after if ".partial-" in name]:
+        return f"left {left[0]} behind"
+    try:
+        if variant.also is not None:
+            variant.also(place)
+    except (AssertionError, OSError, KeyError, ValueError) as error:
+        return f"what it left is wrong: {' '.join(str(error).split())[:200] or type(error).__name__}"
+    return ""
+
+
+def _give_away(root: Path) -> None:
+    for folder, subfolders, files in os.walk(root):
+        for name in (*subfolders, *files):
+            os.chown(Path(folder) / name, NOBODY, NOBODY, follow_symlinks=False)
+    os.chown(root, NOBODY, NOBODY)
+
+
+def _delete(root: Path) -> None:
+    for folder, subfolders, _ in os.walk(root):
+        for name in subfolders:
+            path = Path(folder) / name
+            if not path.is_symlink():
+                path.chmod(0o755)
+    shutil.rmtree(root)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
