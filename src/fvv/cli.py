@@ -253,12 +253,12 @@ def _evaluate(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.stages.evaluate import evaluate  # noqa: PLC0415
     from fvv.stages.evaluate_external import evaluate_external  # noqa: PLC0415
 
-    if options.budgets is not None:
-        return measure_budgets(options.budgets, options.models, config.evaluate)
     if options.external is not None:
         return evaluate_external(
             options.external, options.models, options.output, config.evaluate, overwrite=options.overwrite
         )
+    if options.budgets is not None:
+        return measure_budgets(options.budgets, options.models, config.evaluate)
     return evaluate(options.input, options.models, options.output, config.evaluate, overwrite=options.overwrite)
 
 
