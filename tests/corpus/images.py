@@ -199,7 +199,7 @@ DAMAGED = (
     Damage(
         "nan-voxel-size",
         both(header(QFORM, "hh", 1, 0), header(PIXDIM, "4f", 1, *[math.nan] * 3)),
-        "affine",
+        "voxel size",
         everywhere=True,
     ),
     Damage(

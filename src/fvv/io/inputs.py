@@ -15,7 +15,7 @@ from fvv.io.bundle import file_sha256
 from fvv.io.case import CaseFiles, case_files, read_case, read_files
 from fvv.io.dicom import holds_dicom, is_dicom
 from fvv.io.manifest import list_patients
-from fvv.io.nifti import find_image
+from fvv.io.nifti import MAX_BYTES, find_image
 
 if TYPE_CHECKING:
     from fvv.io.dicom.read import DicomSource
@@ -53,9 +53,15 @@ class Examination:
         return read_case(self.source, config.preprocess, labelled=False), None
 
     def sha256(self) -> str:
-        """Hash of the names and bytes of all files that the result may depend on."""
+        """Hash of the names and bytes of all files that the result may depend on.
+
+        Raises:
+            InputError: a file is so large that it is no image, or cannot be read.
+        """
         digest = hashlib.sha256()
         for path in self._files():
+            if path.stat().st_size > MAX_BYTES:
+                raise InputError("over the largest image read here", file=path)
             digest.update(path.name.encode())
             digest.update(file_sha256(path).encode())
         return digest.hexdigest()
@@ -112,7 +118,10 @@ def _zipped(path: Path) -> Examination:
 
 
 def _has_images(folder: Path) -> bool:
-    return bool(find_image(folder, "b1000") or find_image(folder, "b0"))
+    try:
+        return bool(find_image(folder, "b1000") or find_image(folder, "b0"))
+    except InputError:  # Two forms of one image: whoever reads this patient says so, and the others go on.
+        return True
 
 
 def _is_one_study(folder: Path) -> bool:

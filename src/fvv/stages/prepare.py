@@ -157,7 +157,7 @@ def _source_sha256(
     try:
         for path in case_files(folder):
             if path.stat().st_size > MAX_BYTES:
-                raise InputError("larger than any image read here", file=path)
+                raise InputError("over the largest image read here", file=path)
             digest.update(path.name.encode())
             digest.update(bytes.fromhex(file_sha256(path)))
     except OSError as error:
