@@ -8,6 +8,7 @@ when it runs, so that `fvv --help` stays quick and `fvv predict` never loads tor
 from __future__ import annotations
 
 import argparse
+import atexit
 import logging
 import sys
 import traceback
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result: StageResult = options.run(options, _settings(options))
     except KeyboardInterrupt:
+        atexit.register(_end_quietly)
         print("stopped: the same command goes on where this one ended", file=sys.stderr)
         return EXIT_INTERRUPTED
     except FvvError as error:
@@ -411,6 +413,12 @@ def _set_up_logging(*, verbose: bool) -> None:
     package.handlers = [handler]
     package.propagate = False
     package.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def _end_quietly() -> None:
+    """What libraries fail to tidy after Ctrl-C (zarr's event loop, for one) is no news: our line stays the last."""
+    logging.disable()
+    sys.unraisablehook = lambda _: None
 
 
 def _failed(message: str, *, verbose: bool = False) -> int:
