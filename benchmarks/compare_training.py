@@ -1,13 +1,14 @@
 """Compare networks, losses and augmentations at equal training time, several seeds each, on a synthetic cohort.
 
-    python benchmarks/compare_training.py -o comparison --minutes 20 [--seeds 3] [--only lite0 dice] [--real STORE]
+    python benchmarks/compare_training.py -o comparison --minutes 8 [--seeds 1] [--only lite0 dice] [--real FOLDER]
 
 Makes the cohort and its store in the output folder once, times a few steps of every variant, and notes in plan.json how
-many epochs of it fit into the minutes, so that every schedule ends in its time. Then trains fold 0 of each variant and
-seed, and tests the chosen checkpoints on that fold's test patients, who neither trained nor chose; `--real` names a
-store of other patients to test on too. Typed again it goes on where it stopped, with the same plan. table.csv has a row
-a run, table.md the mean and the spread over seeds. The two best deserve more seeds: `--only A B --seeds 5`. Without
-`-o` it says only this: it runs for hours.
+many epochs of it fit into so many minutes of one core, so that every schedule ends in its time, whatever else the
+machine does. Then trains fold 0 of each variant and seed, one thread each, as many side by side as there are cores, and
+tests the chosen checkpoints on that fold's test patients, who neither trained nor chose; once more with batch-norm
+statistics estimated anew; and on the patients of `--real`, a folder like input_data. Typed again it goes on where it
+stopped, with the same plan. table.csv has a row a run, table.md the mean and the spread over seeds. The best deserve
+more seeds: `--only A B --seeds 3`. Without `-o` it says only this: it runs for hours.
 """
 
 from __future__ import annotations
@@ -16,30 +17,49 @@ import argparse
 import csv
 import json
 import logging
+import multiprocessing
 import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from fvv.config import PrepareConfig, SimulateConfig, TrainConfig
+from fvv.arrays import BoolArray, FloatArray
+from fvv.config import PROFILES, PrepareConfig, PreprocessConfig, SimulateConfig, TrainConfig
 from fvv.data import Role
+from fvv.imaging.preprocess import preprocess_case
+from fvv.imaging.slabs import network_input
 from fvv.io.atomic import write_text
+from fvv.io.case import read_case
 from fvv.io.manifest import write_table
 from fvv.io.store import CaseStore
+from fvv.parallel import core_count
 from fvv.stages.prepare import prepare
 from fvv.stages.simulate import simulate
 from fvv.stages.train import train_fold
 from fvv.training.augment import apply_changes, draw_changes
 from fvv.training.checkpoint import read_checkpoint
+from fvv.training.dataset import FoldPatients, training_loader
 from fvv.training.losses import segmentation_loss
 from fvv.training.module import mark_volume
 from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork
 from fvv.training.validation import final_masks, judge_patient, summarise
 
 FOLD = 0
-SHOWN = ("valid/score", "valid/dice_stroke", "valid/dice_stroke_pooled", "valid/dice_flair_visible", "valid/auc")
+SHOWN = {
+    "score": "valid/score",
+    "stroke": "valid/dice_stroke",
+    "stroke, pooled": "valid/dice_stroke_pooled",
+    "FLAIR-visible": "valid/dice_flair_visible",
+    "AUC": "valid/auc",
+    "brain": "valid/dice_brain",
+}
+ANEW_SLABS = 64
+"""Batch-norm statistics are estimated anew from so many training slabs, changed as in training."""
 BASE: dict[str, Any] = {
     "slices_per_epoch": 1024,
     "slab_slices": 8,
@@ -72,7 +92,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def settings(variant: str, seed: int, epochs: int) -> TrainConfig:
     name = f"{variant.replace(' ', '-')}-seed{seed}"
-    return TrainConfig.model_validate(BASE | VARIANTS[variant] | {"name": name, "seed": seed, "epochs": epochs})
+    return TrainConfig.model_validate(
+        BASE | VARIANTS[variant] | {"name": name, "seed": seed, "epochs": epochs, "jobs": core_count()}
+    )
 
 
 def open_cohort(folder: Path, cases: int, seed: int) -> CaseStore:
@@ -84,7 +106,7 @@ def open_cohort(folder: Path, cases: int, seed: int) -> CaseStore:
 
 
 def seconds_of_an_epoch(config: TrainConfig) -> float:
-    """Training steps alone, the best of three, on random slabs."""
+    """Processor time of training steps alone, the best of three, on random slabs."""
     torch.manual_seed(0)
     network = SegmentationNetwork(config.network).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters())
@@ -93,17 +115,18 @@ def seconds_of_an_epoch(config: TrainConfig) -> float:
     changes = draw_changes(config.augment, config.batch_slabs, torch.Generator().manual_seed(0))
     times = []
     for _ in range(4):
-        started = time.perf_counter()
+        started = time.process_time()
         changed, marked = apply_changes(images, labels, changes)
         optimizer.zero_grad()
         segmentation_loss(network(changed), marked, config.loss).total.backward()
         optimizer.step()
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     return min(times[1:]) * config.slices_per_epoch / (config.batch_slabs * config.slab_slices)
 
 
 def plan_epochs(path: Path, variants: list[str], minutes: float) -> dict[str, int]:
     """Epochs of every variant, as planned once."""
+    torch.set_num_threads(1)
     plan: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
     for variant in variants:
         if variant not in plan:
@@ -112,31 +135,76 @@ def plan_epochs(path: Path, variants: list[str], minutes: float) -> dict[str, in
     return plan
 
 
-@torch.inference_mode()
-def test_scores(checkpoint: Path, store: CaseStore, patients: tuple[str, ...], config: TrainConfig) -> dict[str, float]:
-    """The scores of validation, of patients that had no part in training."""
-    network = read_checkpoint(checkpoint).build()
-    judged = []
-    for patient in patients:
-        record = store.record(patient)
-        images, labels = store.read_slab(patient, -CONTEXT_SLICES, record.n_slices + CONTEXT_SLICES)
+Examined = tuple[FloatArray, BoolArray, float, bool | None]
+"""Padded images, true masks (both channels first), voxel volume (mL), mismatch."""
+
+
+def stored_patients(store: CaseStore, names: Iterable[str]) -> Iterator[Examined]:
+    for name in names:
+        record = store.record(name)
+        images, labels = store.read_slab(name, -CONTEXT_SLICES, record.n_slices + CONTEXT_SLICES)
         truth = labels[:, CONTEXT_SLICES:-CONTEXT_SLICES]
+        yield images, truth, record.voxel_volume_ml, record.participant.dwi_flair_mismatch
+
+
+def patients_of_folder(folder: Path) -> Iterator[Examined]:
+    for path in sorted(folder.iterdir()):
+        case = preprocess_case(read_case(path, PreprocessConfig(), labelled=True), PROFILES["robust-v1"])
+        truth = np.stack(
+            [np.moveaxis(mask, 2, 0) for mask in (case.brain, case.stroke, case.flair_visible) if mask is not None]
+        )
+        yield network_input(case, CONTEXT_SLICES), truth, case.grid.voxel_volume_ml, None
+
+
+@torch.inference_mode()
+def test_scores(network: SegmentationNetwork, patients: Iterable[Examined], config: TrainConfig) -> dict[str, float]:
+    """The scores of validation, of patients that had no part in training."""
+    judged = []
+    for images, truth, voxel_volume_ml, mismatch in patients:
         logits = mark_volume(network, torch.from_numpy(images).float())
         loss = float(segmentation_loss(logits[None], torch.from_numpy(truth)[None], config.loss).total)
-        judged.append(
-            judge_patient(
-                final_masks((logits > 0).numpy()),
-                truth,
-                loss=loss,
-                voxel_volume_ml=record.voxel_volume_ml,
-                mismatch=record.participant.dwi_flair_mismatch,
-            )
-        )
+        masks = final_masks((logits > 0).numpy())
+        judged.append(judge_patient(masks, truth, loss=loss, voxel_volume_ml=voxel_volume_ml, mismatch=mismatch))
     return summarise(judged)
 
 
+@torch.inference_mode()
+def estimate_statistics_anew(network: SegmentationNetwork, store: CaseStore, config: TrainConfig) -> None:
+    """Replace the batch-norm layers' moving statistics by plain means over training slabs."""
+    names = store.folds.participants(FOLD, Role.TRAIN)
+    records = tuple(store.record(name) for name in names)
+    few = config.model_copy(update={"slices_per_epoch": ANEW_SLABS * config.slab_slices})
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.reset_running_stats()
+            layer.momentum = None
+    network.train()
+    generator = torch.Generator().manual_seed(0)
+    for images, labels in training_loader(store, FoldPatients(names, names[:1], records, records[:1]), few):
+        network(apply_changes(images.float(), labels, draw_changes(few.augment, len(images), generator))[0])
+    network.eval()
+
+
+def run(folder: Path, real: Path | None, epochs: dict[str, int], job: tuple[str, int]) -> dict[str, Any]:
+    """Train and test one variant with one seed; a row of the table."""
+    variant, seed = job
+    torch.set_num_threads(1)
+    store = CaseStore.open(folder / "preprocessed_data")
+    config = settings(variant, seed, epochs[variant])
+    result = train_fold(store.path, folder / "saved_models", FOLD, config)
+    network = read_checkpoint(result.folder / "best.ckpt").build()
+    names = store.folds.participants(FOLD, Role.TEST)
+    scores = {"test": test_scores(network, stored_patients(store, names), config)}
+    if real is not None:
+        scores["real"] = test_scores(network, patients_of_folder(real), config)
+    estimate_statistics_anew(network, store, config)
+    scores["anew"] = test_scores(network, stored_patients(store, names), config)
+    row: dict[str, Any] = {"variant": variant, "seed": seed, "epochs": result.epochs}
+    return row | {f"{who} {name}": found[key] for who, found in scores.items() for name, key in SHOWN.items()}
+
+
 def write_summary(path: Path, rows: list[dict[str, Any]]) -> None:
-    columns = [name for name in rows[0] if name.partition(" ")[2] in SHOWN]
+    columns = [name for name in list(rows[0])[3:] if not all(np.isnan(float(row[name])) for row in rows)]
     lines = ["| variant | epochs | seeds | " + " | ".join(columns) + " |", "|---" * (3 + len(columns)) + "|"]
     for variant in dict.fromkeys(row["variant"] for row in rows):
         mine = [row for row in rows if row["variant"] == variant]
@@ -149,36 +217,28 @@ def write_summary(path: Path, rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, help="folder for everything")
-    parser.add_argument("--minutes", type=float, default=20, help="training time of a run")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--cases", type=int, default=60)
+    parser.add_argument("--minutes", type=float, default=8, help="of one core, training a run")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--cases", type=int, default=96)
     parser.add_argument("--cohort-seed", type=int, default=11)
     parser.add_argument("--only", nargs="+", choices=sorted(VARIANTS), default=list(VARIANTS), metavar="VARIANT")
-    parser.add_argument("--real", type=Path, help="store of other patients to test on too")
+    parser.add_argument("--real", type=Path, help="folder of other patients, like input_data, to test on too")
     options = parser.parse_args()
     if options.output is None:
         parser.print_help()
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    store = open_cohort(options.output, options.cases, options.cohort_seed)
+    open_cohort(options.output, options.cases, options.cohort_seed)
     plan = plan_epochs(options.output / "plan.json", options.only, options.minutes)
-    tests = {"test": (store, store.folds.participants(FOLD, Role.TEST))}
-    if options.real is not None:
-        real = CaseStore.open(options.real)
-        tests["real"] = (real, real.participants)
     table = options.output / "table.csv"
-    old = list(csv.DictReader(table.open())) if table.exists() else []
-    rows: list[dict[str, Any]] = [row for row in old if row["variant"] not in options.only]
-    for seed in range(options.seeds):
-        for variant in options.only:
-            config = settings(variant, seed, plan[variant])
-            result = train_fold(store.path, options.output / "saved_models", FOLD, config)
-            row: dict[str, Any] = {"variant": variant, "seed": seed, "epochs": result.epochs}
-            for name, (patients_of, patients) in tests.items():
-                scores = test_scores(result.folder / "best.ckpt", patients_of, patients, config)
-                row |= {f"{name} {score}": value for score, value in scores.items()}
-            rows.append(row)
-            write_table(table, rows, columns=list(rows[-1]))
+    rows: list[dict[str, Any]] = list(csv.DictReader(table.open())) if table.exists() else []
+    done = {(row["variant"], int(row["seed"])) for row in rows}
+    jobs = [(name, seed) for seed in range(options.seeds) for name in options.only if (name, seed) not in done]
+    with ProcessPoolExecutor(core_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        work = partial(run, options.output, options.real, plan)
+        for finished in as_completed([pool.submit(work, job) for job in jobs]):
+            rows.append(finished.result())
+            write_table(table, rows, columns=list(rows[0]))
             write_summary(options.output / "table.md", rows)
     print((options.output / "table.md").read_text())
 
