@@ -29,15 +29,19 @@ import nibabel as nib
 import numpy as np
 import psutil
 
+from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
+from fvv.arrays import UInt8Array
 from fvv.config import PROFILES, PredictConfig
-from fvv.data import Channel
+from fvv.data import Case, Channel, Prediction
 from fvv.imaging.fusion import fuse_folds
-from fvv.imaging.geometry import restore_to_native
+from fvv.imaging.geometry import plan_grid, restore_to_native, slice_axis
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
+from fvv.inference.patient import Clock, predict_case
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import read_case
+from fvv.io.results import PATIENT_FILES, write_prediction
 from fvv.stages.predict import predict
 
 FOLDS, SLICES = 10, 30
@@ -102,13 +106,15 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
     }
     baseline = OnnxEnsemble([work / "models" / "baseline.onnx"], PROFILE, device="cpu", threads=threads)
     output = work / "all"
+    case = read_case(patient, config.preprocess, labelled=False)
+    found = predict_case(case, opened["fp32"], config, bundle.manifest, Clock())
     rows: dict[str, Row] = {}
 
     def run(name: str, task: Callable[[], Result]) -> Result:
         return rows.setdefault(name, Row()).run(task)
 
     def one_round() -> tuple[dict[str, np.ndarray], str]:
-        case = run("read", partial(read_case, patient, config.preprocess, labelled=False))
+        run("read", partial(read_case, patient, config.preprocess, labelled=False))
         run("preparation, reference-v1", partial(preprocess_case, case, PROFILES["reference-v1"]))
         prepared = run("preparation, robust-v1", partial(preprocess_case, case, PROFILE))
         padded = network_input(prepared, 3)
@@ -117,6 +123,11 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
         fused = run("fusion", partial(fuse_folds, np.moveaxis(masks["fp32"], 2, 4)))
         for mask in (fused.brain, fused.stroke):
             run("back to the native grid, a mask", partial(restore_to_native, mask, prepared.grid))
+        heatmap = run("heatmap", lambda: heatmap_of(case, found))
+        picture = run("synthesis picture", lambda: figure_png(synthesis_figure(case.b1000, found)))
+        files = {name: output / "written" / name for name in PATIENT_FILES}
+        (output / "written").mkdir(parents=True, exist_ok=True)
+        run("writing", lambda: write_prediction(files, case, found, heatmap=heatmap, synthesis_png=picture))
         for precision in ("int8", "fp32"):
             settings = config.model_copy(update={"overwrite": True, "precision": precision})
             result = run(f"all, files to files, {precision}", partial(predict, patient, bundle.path, output, settings))
@@ -148,6 +159,17 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
         print(
             f"{channel.label}: Dice of INT8 against fp32 {2 * (both[0] & both[1]).sum() / sum(map(np.sum, both)):.4f}"
         )
+
+
+def heatmap_of(case: Case, found: Prediction) -> UInt8Array:
+    return heatmap_rgb(
+        case.b1000.array,
+        np.asarray(found.brain),
+        np.asarray(found.stroke),
+        np.asarray(found.flair_visible_votes),
+        found.n_models,
+        slice_axis=slice_axis(plan_grid(case.b1000)),
+    )
 
 
 def measure_alone(patient: Path, models: Path, output: Path, threads: int, send: Any) -> None:
