@@ -73,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         hint = f"pip install '.[{extra}]' in the project's folder"
         return _failed(f"fvv {options.verb} needs {error.name}, which is not installed ({hint})")
-    print(result.summary())
+    if summary := result.summary():
+        print(summary)
     for failure in result.failures:
         named = failure.patient in failure.reason
         print(f"failed: {failure.reason if named else f'{failure.patient}: {failure.reason}'}", file=sys.stderr)

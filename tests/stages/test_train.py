@@ -190,6 +190,23 @@ def test_all_folds_killed_twice_end_like_undisturbed_ones(store, tmp_path, train
         assert not path.is_file() or b"secret_" not in path.read_bytes(), path
 
 
+def test_folds_side_by_side_end_like_one_after_the_other(store, tmp_path, trained):
+    """Each in a process of its own with a part of the cores: sums are made in another order."""
+    result = train_all_folds(store, tmp_path, OFFLINE.model_copy(update={"jobs": 2}))
+    assert [fold.fold for fold in result.folds] == [0, 1]
+    for alone, together in zip(trained[1].folds, result.folds, strict=True):
+        expected, found = weights_of(alone.folder), weights_of(together.folder)
+        for name in expected:
+            np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-3, err_msg=name)
+        assert len(list((together.folder / "wandb").glob("offline-run-*"))) == 1
+
+
+def test_a_process_that_helps_another_says_nothing(trained, monkeypatch):
+    assert "mean" in trained[1].summary()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert trained[1].summary() == trained[1].folds[0].summary() == ""
+
+
 def test_wandb_mode_disabled_in_the_environment_writes_nothing(store, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.chdir(tmp_path)

@@ -59,7 +59,9 @@ class TrainResult:
     failures: tuple[Failure, ...] = ()
 
     def summary(self) -> str:
-        """One line: scores of the best epoch and where its checkpoint lies."""
+        """One line: scores of the best epoch and where its checkpoint lies; empty where another process says it."""
+        if _follows():
+            return ""
         scores = ", ".join(f"{label} {self.scores[name]:.3f}" for name, label in _SHOWN.items())
         if self.checkpoint is None:
             return f"fold {self.fold}: {self.epochs} epoch of two batches ran; nothing was kept"
@@ -83,7 +85,9 @@ class TrainAllResult:
     failures: tuple[Failure, ...]
 
     def summary(self) -> str:
-        """A table of the folds with mean and standard deviation."""
+        """A table of the folds with mean and standard deviation; empty where another process says it."""
+        if _follows():
+            return ""
         lines = [f"{'fold':<8}{'epoch':>7}" + "".join(f"{label:>15}" for label in _SHOWN.values()) + f"{'seconds':>10}"]
         lines += [
             f"{result.fold:<8}{result.best_epoch + 1:>7}"

@@ -114,9 +114,11 @@ def confusion_figure(patients: Sequence[PatientValidation]) -> Figure:
     figure = Figure(figsize=(4.5, 4), layout="constrained")
     place = figure.subplots()
     # Rows have very different sizes: colour says the share, the number says the count.
-    place.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    place.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
-        place.text(column, row, str(count), ha="center", va="center")
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        place.text(column, row, str(count), ha="center", va="center", color=colour)
     names = [_NAMES[kind] for kind in SliceClass]
     place.set_xticks(range(len(names)), names)
     place.set_yticks(range(len(names)), names)
@@ -136,8 +138,10 @@ def kappa_figure(patients: Sequence[PatientValidation]) -> Figure:
         place.step(cutoffs, kappas, where="mid", marker="o", markersize=3)
     else:
         place.text(0.5, 0.5, "the validation patients\nall have one label", ha="center", transform=place.transAxes)
+    place.set_title(f"{mismatch.size} validation patients, {mismatch.sum()} with mismatch", fontsize="medium")
+    place.grid(alpha=0.3)
     place.set_xscale("symlog", linthresh=0.1)
-    place.set_ylim(-1, 1)
+    place.set_ylim(-1, 1.05)
     place.set_xlabel("FVV cut-off (mL)")
     place.set_ylabel("Cohen's kappa with the label")
     return figure
