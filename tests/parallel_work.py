@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 from fvv.errors import InputError
@@ -18,3 +20,10 @@ def sleep(seconds: float) -> float:
     """Busy for so long."""
     time.sleep(seconds)
     return seconds
+
+
+def press_ctrl_c_on_itself(_: int) -> str:
+    """As a terminal does, which sends it to every process."""
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.1)
+    return "went on"

@@ -11,7 +11,7 @@ import pytest
 
 from fvv.errors import FvvError
 from fvv.parallel import map_items
-from parallel_work import sleep, square
+from parallel_work import press_ctrl_c_on_itself, sleep, square
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -38,3 +38,22 @@ def test_ctrl_c_does_not_wait_for_work_under_way() -> None:
         next(done)
     timer.cancel()
     assert time.monotonic() - pressed[0] < 2
+
+
+class Pressing(list):
+    """Work whose second item comes with Ctrl-C: it is being handed to the processes at that moment."""
+
+    def __iter__(self):
+        yield self[0]
+        os.kill(os.getpid(), signal.SIGINT)
+        yield from self[1:]
+
+
+def test_ctrl_c_while_work_is_handed_out_is_not_lost() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        list(map_items(sleep, Pressing([0.0] * 4), workers=2, description="test"))
+
+
+def test_workers_leave_ctrl_c_to_the_process_that_ends_them() -> None:
+    found = dict(map_items(press_ctrl_c_on_itself, [1, 2], workers=2, description="test"))
+    assert found == {1: "went on", 2: "went on"}

@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -98,7 +97,7 @@ def _in_processes(
             remaining = iter(items)
             while True:
                 # Twice as many in flight as workers: results never pile up in memory.
-                with _interrupts_ignored():
+                with _interrupts_held_back():
                     while len(waiting) < 2 * workers and (item := next(remaining, None)) is not None:
                         waiting[pool.submit(_attempt, function, item)] = item
                 if not waiting:
@@ -116,16 +115,16 @@ def _in_processes(
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Processes started in here never see Ctrl-C: it is for this one, which ends them."""
-    if threading.current_thread() is not threading.main_thread():  # Only the main thread may set this.
+def _interrupts_held_back() -> Iterator[None]:
+    """Processes started in here never see Ctrl-C: it is for this one, which ends them (and gets it at the end)."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Children inherit it.
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _result_of(future: Future[Result | FvvError]) -> Result | FvvError:
