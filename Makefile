@@ -1,7 +1,7 @@
 # make demo   every stage on a small synthetic cohort, into demo_run/
 # make test   the test suite
 # make browser  what the browser test of the report needs: Playwright; Chromium is looked for
-# make corpus  malformed input of every kind, before every stage (about 5 minutes)
+# make corpus  malformed input of every kind, before every stage (3 minutes of processor, shared by the cores)
 # make chaos   kills and resumes of every stage (about 15 minutes on an idle machine)
 # All make their own environment in .venv first; only Python >= 3.11 has to be there.
 

@@ -2,13 +2,15 @@
 
 A stage is run once undisturbed, for its time and its result. Then, again and again: on an empty output folder it is
 started, killed after a random part of that time (SIGKILL to the whole process group), started and killed again some
-times, and at last left alone. Its files must then be those of the undisturbed run. After that, Ctrl-C: the process must
-end within two seconds with one line, and the command must go on where it ended.
+times, and at last left alone. Its files must then be those of the undisturbed run, which had one worker: every start
+draws anew whether one or two share the work. After that, Ctrl-C, with one worker and with two: the process must end
+within two seconds with one line, and the command must go on where it ended.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -26,6 +28,7 @@ import yaml
 from chaos.stages import SETTINGS, STAGES, Stage, contents
 
 CTRL_C_S = 2.0
+"""Without the time that the process was ready to run and others had the processor."""
 STOPPED = "stopped: the same command goes on where this one ended"
 
 
@@ -78,27 +81,27 @@ def torment(stage: Stage, folder: Path, kills: int, rng: random.Random, tally: T
         shutil.rmtree(output, ignore_errors=True)
         for _ in range(rng.randint(1, 3)):
             moment = rng.uniform(0, took) if rng.random() < 1 / 3 else rng.uniform(min(start_s, took), took)
-            if _killed_after(stage, folder, moment):
+            if _killed_after(stage, folder, moment, rng.randint(1, 2)):
                 done += 1
                 tally.kills += 1
-        _resume_and_compare(stage, folder, expected, tally)
+        _resume_and_compare(stage, folder, expected, rng, tally)
     slowest, before = 0.0, tally.interrupts
-    for _ in range(8):  # Where the machine has become quicker, the stage may have ended before Ctrl-C.
+    for n in range(8):  # Where the machine has become quicker, the stage may have ended before Ctrl-C.
         if tally.interrupts < before + 2:
             shutil.rmtree(output, ignore_errors=True)
             moment = rng.uniform(start_s, max(0.8 * took, start_s))
-            slowest = max(slowest, _interrupted(stage, folder, moment, tally))
-    _resume_and_compare(stage, folder, expected, tally)
+            slowest = max(slowest, _interrupted(stage, folder, moment, n % 2 + 1, tally))
+    _resume_and_compare(stage, folder, expected, rng, tally)
     shutil.rmtree(output)
     whole.rename(output)
-    interrupts = f"{tally.interrupts - before} Ctrl-C, ended in {slowest:.1f} s at most"
+    interrupts = f"{tally.interrupts - before} Ctrl-C, ended in {slowest:.2f} s at most"
     line = f"{stage.verb:<10}{took:7.1f} s undisturbed, {done} kills, {interrupts}, {len(expected)} files"
     print(f"{line}, {len(tally.mismatches)} mismatches so far", flush=True)
 
 
-def _start(stage: Stage, folder: Path) -> subprocess.Popen[str]:
+def _start(stage: Stage, folder: Path, workers: int = 1) -> subprocess.Popen[str]:
     start = "import sys; from fvv.cli import main; sys.exit(main())"
-    words = [sys.executable, "-c", start, *stage.words, "-c", "settings.yaml"]
+    words = [sys.executable, "-c", start, *stage.command(workers)]
     return subprocess.Popen(
         words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -118,8 +121,8 @@ def _time_to_start(folder: Path) -> float:
     return time.monotonic() - started
 
 
-def _killed_after(stage: Stage, folder: Path, seconds: float) -> bool:
-    process = _start(stage, folder)
+def _killed_after(stage: Stage, folder: Path, seconds: float, workers: int) -> bool:
+    process = _start(stage, folder, workers)
     try:
         process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -129,21 +132,18 @@ def _killed_after(stage: Stage, folder: Path, seconds: float) -> bool:
     return False
 
 
-def _interrupted(stage: Stage, folder: Path, seconds: float, tally: Tally) -> float:
+def _interrupted(stage: Stage, folder: Path, seconds: float, workers: int, tally: Tally) -> float:
     """Seconds from Ctrl-C to the end; 0 where the stage had ended before."""
-    process = _start(stage, folder)
+    process = _start(stage, folder, workers)
     try:
         process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        pressed = time.monotonic()
-        os.killpg(process.pid, signal.SIGINT)
-        said, _ = process.communicate()
+        said, waited = _press_ctrl_c(process)
     else:
         return 0.0
-    waited = time.monotonic() - pressed
-    tally.interrupts += 1
     if process.returncode == 0:  # It was at its very end.
         return 0.0
+    tally.interrupts += 1
     if waited > CTRL_C_S:
         tally.mismatches.append(f"{stage.verb}: Ctrl-C took {waited:.1f} s")
     if process.returncode != 130 or "Traceback" in said or said.rstrip().splitlines()[-1:] != [STOPPED]:
@@ -151,8 +151,28 @@ def _interrupted(stage: Stage, folder: Path, seconds: float, tally: Tally) -> fl
     return waited
 
 
-def _resume_and_compare(stage: Stage, folder: Path, expected: dict[str, str], tally: Tally) -> None:
-    process = _start(stage, folder)
+def _press_ctrl_c(process: subprocess.Popen[str]) -> tuple[str, float]:
+    """What the process said, and the seconds until its end."""
+    kept_waiting = before = _waited_for_a_processor(process.pid)
+    pressed = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            said, _ = process.communicate(timeout=0.05)
+            return said, max(0.0, time.monotonic() - pressed - (kept_waiting - before))
+        kept_waiting = max(kept_waiting, _waited_for_a_processor(process.pid))
+
+
+def _waited_for_a_processor(process: int) -> float:
+    """Seconds so far that its main thread could have run and others ran (Linux; 0 elsewhere)."""
+    try:
+        return int(Path(f"/proc/{process}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):  # It has ended, or the system does not say.
+        return 0.0
+
+
+def _resume_and_compare(stage: Stage, folder: Path, expected: dict[str, str], rng: random.Random, tally: Tally) -> None:
+    process = _start(stage, folder, rng.randint(1, 2))
     said, _ = process.communicate()
     tally.resumes += 1
     if process.returncode and "already there" not in said:

@@ -12,7 +12,7 @@ from typing import Any
 
 SETTINGS = {
     "simulate": {"cases": 4, "seed": 3, "stroke_free_share": 0, "follow_up_share": 0},
-    "prepare": {"kfolds": 2, "workers": 2},
+    "prepare": {"kfolds": 2},
     "train": {
         "name": "chaos",
         "epochs": 3,
@@ -42,20 +42,32 @@ class Stage:
         verb: its name.
         words: after `fvv`; run from the folder that holds all.
         output: the folder it writes.
+        workers: the setting that says how many processes share the work; empty where there is none.
     """
 
     verb: str
     words: tuple[str, ...]
     output: str
+    workers: str = ""
+
+    def command(self, workers: int) -> list[str]:
+        """The words after `fvv`."""
+        shared = ["--set", f"{self.workers}={workers}"] if self.workers else []
+        return [*self.words, "-c", "settings.yaml", *shared]
 
 
 STAGES = (
-    Stage("simulate", ("simulate", "--workers", "2"), "input_data"),
-    Stage("prepare", ("prepare",), "preprocessed_data"),
-    Stage("train", ("train", "--all-folds"), "saved_models"),
+    Stage("simulate", ("simulate",), "input_data", "simulate.workers"),
+    Stage("prepare", ("prepare",), "preprocessed_data", "prepare.workers"),
+    Stage("train", ("train", "--all-folds"), "saved_models", "train.jobs"),
     Stage("convert", ("convert", "-n", "chaos"), "saved_models_ONNX"),
     Stage("evaluate", ("evaluate",), "processed_data"),
-    Stage("predict", ("predict", "input_data", "-o", "predictions", "-f", "CPU", "--resume"), "predictions"),
+    Stage(
+        "predict",
+        ("predict", "input_data", "-o", "predictions", "-f", "CPU", "--resume"),
+        "predictions",
+        "predict.workers",
+    ),
 )
 
 

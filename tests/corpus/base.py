@@ -16,6 +16,7 @@ from fvv.data import Role, hashed_ids
 from fvv.io.bundle import BundleManifest, ModelEntry, file_sha256, write_manifest
 from store_builders import PROFILE, TINY, write_store
 
+QUICK_EVALUATION = {"bootstrap_samples": 20, "heatmaps": False, "viewer_patients": 1}
 TINY_TRAINING = TINY.model_copy(update={"epochs": 1, "figures_every_epochs": 9})
 
 
@@ -40,7 +41,7 @@ def make_base(folder: Path, *, with_torch: bool) -> None:
     channels = ("brain", "stroke", "flair_visible")
     about = {"software": f"fvv {__version__}", "run_name": "tiny", "profile": PROFILE, "channels": channels}
     write_manifest(folder / "bundle", BundleManifest(**about, models=tuple(entries)))
-    settings = {"train": TINY_TRAINING.model_dump(mode="json")}
+    settings = {"train": TINY_TRAINING.model_dump(mode="json"), "evaluate": QUICK_EVALUATION}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(settings))
     _run("prepare", "-i", folder / "cohort", "-o", folder / "prepared", "-k", "3", "--workers", "1")
     if with_torch:

@@ -217,7 +217,8 @@ def _evaluate(file: str, change: Change) -> Callable[[Place], list[str]]:
 
 
 def _evaluation(place: Place, models: Path | None = None) -> list[str]:
-    return ["evaluate", "-i", str(place.store), "-m", str(models or place.bundle), "-o", str(place.out)]
+    words = ["-i", str(place.store), "-m", str(models or place.bundle), "-o", str(place.out)]
+    return ["evaluate", *words, "-c", str(place.base / "tiny.yaml")]
 
 
 def _seen(place: Place) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib
+import json
 import os
 import resource
 import shutil
@@ -14,18 +16,24 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+
+import psutil
 
 from corpus import dicom, folders, images, models, rois, tables
 from corpus.base import make_base
 from corpus.registry import NEEDS_TORCH, OUTCOMES, Place, Variant
 from fvv.cli import main as fvv_main
+from fvv.parallel import core_count
 from fvv.stages import demo  # noqa: F401 - loads every stage, once for all the children
 
 MEMORY = 4 * 2**30
 """Bytes a process may hold; where torch is loaded, which maps much it never uses, only what is held is judged."""
-SECONDS = 60
+CPU_SECONDS, IDLE_SECONDS = 60, 60
+"""A variant hangs where it computes for longer than the first, or does nothing for as long as the second. Time by the
+clock says nothing on a machine that others use."""
 NOBODY = 65534
 
 
@@ -35,7 +43,7 @@ class Run:
 
     outcome: str
     complaint: str
-    seconds: float
+    cpu_seconds: float
     memory_mb: float
 
 
@@ -56,13 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sample", type=int, default=1, metavar="N", help="every Nth variant only")
     parser.add_argument("--only", default="", help="variants whose name holds this")
     parser.add_argument("--no-torch", action="store_true", help="leave out training and conversion")
+    parser.add_argument("--jobs", type=int, default=core_count(), metavar="N", help="processes that share the work")
     options = parser.parse_args(argv)
     chosen = [
         variant
         for variant in all_variants()
         if options.only in variant.name and not (options.no_torch and variant.verb in NEEDS_TORCH)
     ][:: options.sample]
-    wrong = 0
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fvv-corpus-") as name:
         folder = Path(name)
@@ -71,16 +79,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         if with_torch:
             importlib.import_module("fvv.training.fit")
         _apart(lambda: make_base(folder / "base", with_torch=with_torch))
-        for number, variant in enumerate(chosen):
-            run = run_variant(variant, folder / str(number), folder / "base")
-            wrong += bool(run.complaint)
-            actual = run.outcome if not run.complaint else f"{run.outcome} !! {run.complaint}"
-            print(
-                f"{'ok' if not run.complaint else 'NOT':<4}{variant.name:<46}expected {variant.expected:<42}{actual}",
-                flush=True,
-            )
-    print(f"{len(chosen)} variants, {wrong} not as expected, {time.monotonic() - started:.0f} s")
+        runs = _run_all(chosen, folder, options.jobs)
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu_seconds = sum(one.ru_utime + one.ru_stime for one in used)
+    for what, unit in (("cpu_seconds", "s of processor"), ("memory_mb", "MB")):
+        name, most = max(((name, getattr(run, what)) for name, run in runs.items()), key=lambda found: found[1])
+        print(f"most {unit}: {most:.0f} ({name})")
+    wrong = sum(bool(run.complaint) for run in runs.values()) + len(chosen) - len(runs)
+    took = f"{cpu_seconds:.0f} s of processor, {time.monotonic() - started:.0f} s by the clock"
+    print(f"{len(chosen)} variants, {wrong} not as expected, {took}")
     return 1 if wrong else 0
+
+
+def _run_all(chosen: Sequence[Variant], folder: Path, jobs: int) -> dict[str, Run]:
+    """Every variant in one of so many processes; prints a line for each."""
+
+    def run_share(job: int) -> None:
+        runs = {}
+        for number, variant in list(enumerate(chosen))[job::jobs]:
+            run = runs[variant.name] = run_variant(variant, folder / str(number), folder / "base")
+            actual = run.outcome if not run.complaint else f"{run.outcome} !! {run.complaint}"
+            mark = "ok" if not run.complaint else "NOT"
+            print(f"{mark:<4}{variant.name:<46}expected {variant.expected:<42}{actual}", flush=True)
+        found = {name: asdict(run) for name, run in runs.items()}
+        (folder / f"runs-{job}.json").write_text(json.dumps(found))
+
+    _apart(*(partial(run_share, job) for job in range(jobs)))
+    files = [folder / f"runs-{job}.json" for job in range(jobs)]
+    return {name: Run(**run) for file in files for name, run in json.loads(file.read_text()).items()}
 
 
 def run_variant(variant: Variant, root: Path, base: Path) -> Run:
@@ -91,15 +117,13 @@ def run_variant(variant: Variant, root: Path, base: Path) -> Run:
     if variant.as_user and os.geteuid() == 0:
         _give_away(root)
     before = fingerprints(root)
-    started = time.monotonic()
-    code, held_mb, said = _in_child(variant, words, root)
-    seconds = time.monotonic() - started
+    code, cpu_seconds, held_mb, said = _in_child(variant, words, root)
     outcome = _outcome(code, said)
     complaint = _judge(variant, outcome, said, place, before)
     if held_mb * 2**20 > MEMORY:
         complaint = f"held {held_mb:.0f} MB"
     _delete(root)
-    return Run(outcome, complaint, seconds, held_mb)
+    return Run(outcome, complaint, cpu_seconds, held_mb)
 
 
 def fingerprints(root: Path) -> dict[str, str]:
@@ -120,37 +144,55 @@ def fingerprints(root: Path) -> dict[str, str]:
     return found
 
 
-def _apart(work: Callable[[], None]) -> None:
-    """Do it in a child: threads that it leaves behind would not survive the next fork."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-            os._exit(0)
-        finally:
-            traceback.print_exc()
-            os._exit(1)
-    if os.waitpid(child, 0)[1]:
-        raise SystemExit("the sound inputs could not be made")
+def _apart(*works: Callable[[], None]) -> None:
+    """Do each in a child of its own: threads that it leaves behind would not survive the next fork."""
+    children = []
+    for work in works:
+        child = os.fork()
+        if child == 0:
+            try:
+                work()
+                os._exit(0)
+            finally:
+                traceback.print_exc()
+                os._exit(1)
+        children.append(child)
+    ends = [os.waitpid(child, 0)[1] for child in children]
+    if any(ends):
+        raise SystemExit("the corpus itself failed")
 
 
-def _in_child(variant: Variant, words: list[str], root: Path) -> tuple[int | None, float, str]:
-    """Exit code (None: killed for taking too long), memory held in MB, and all that was printed."""
+def _in_child(variant: Variant, words: list[str], root: Path) -> tuple[int | None, float, float, str]:
+    """Exit code (None: it hung and was killed), seconds of processor, memory held in MB, and all that was printed."""
     output = root.parent / f"{root.name}.said"
     child = os.fork()
     if child == 0:
         _be_the_child(variant, words, root, output)
-    deadline = time.monotonic() + SECONDS
+    process = psutil.Process(child)
+    busy_s, busy_at, looked_at, hung = 0.0, time.monotonic(), time.monotonic(), False
     while True:
         done, how, used = os.wait4(child, os.WNOHANG)
         if done:
             break
-        if time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-            os.wait4(child, 0)
-            return None, 0.0, output.read_text(errors="replace")
         time.sleep(0.005)
-    return os.waitstatus_to_exitcode(how), used.ru_maxrss / 1024, output.read_text(errors="replace")
+        if (now := time.monotonic()) > looked_at + 1:
+            looked_at, found_s = now, _cpu_seconds(process)
+            if found_s > busy_s:
+                busy_s, busy_at = found_s, now
+            if busy_s > CPU_SECONDS or now > busy_at + IDLE_SECONDS:
+                hung = True
+                os.kill(child, signal.SIGKILL)
+    code = None if hung else os.waitstatus_to_exitcode(how)
+    return code, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, output.read_text(errors="replace")
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    """Of a process and those that it started, so far."""
+    total = 0.0
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # It ended meanwhile.
+            total += sum(one.cpu_times()[:2])
+    return total
 
 
 def _be_the_child(variant: Variant, words: list[str], root: Path, output: Path) -> None:
