@@ -123,6 +123,25 @@ class SimulateConfig(_Settings):
     """A stroke fainter than this on b1000 is drawn anew: no reader would outline it."""
     skull_stripped_share: float = Field(0.2, ge=0, le=1)
     """Share of cases whose b0 and b1000 come without the head around the brain."""
+    large_lesion_share: float | None = Field(None, ge=0, le=1)
+    """Share of strokes over 80 mL; none: what the stroke patterns give, about 0.16."""
+    reader_threshold: float = Field(0.0, ge=0, lt=1)
+    """Readers leave out of the stroke ROI what is hardly brighter on b1000: less than this share of the lesion's median
+    excess, such as the sulci that run through it. 0: the whole infarct; 0.3 to 0.5: an outline near half height."""
+    distractors: bool = True
+    """White-matter hyperintensities, old infarcts and T2 shine-through: what looks like stroke and is not."""
+    near_air: Literal["none", "smooth", "bands"] = "smooth"
+    """Distortion near air: none; broad bumps of the field at fixed places; or these displaced and resized, with some
+    dozens of narrow ones, whose bright bands and voids differ at every examination."""
+    posterior_fossa_spread: float = Field(0.0, ge=0, le=0.3)
+    """Standard deviation between persons of T2 in cerebellum and brainstem, relative; half of it inside them, folium
+    by folium. 0: as the rest of the brain (chosen here, useful to 0.15)."""
+    vary_appearance: bool = True
+    """Timings, b, SNR, coil bias, blur, ghost, gamma and scale differ by examination; false: one protocol for all."""
+    oblique_share: float = Field(0.5, ge=0, le=1)
+    """Share of examinations whose slices are tilted against the magnet."""
+    thin_slice_share: float = Field(0.0, ge=0, le=1)
+    """Share of examinations with slices of 2 to 3 mm, up to 80 of them."""
     write_mask: bool = True
     """Write mask.nii.gz, the true brain: the network learns the brain from it."""
     workers: int = Field(0, ge=0)

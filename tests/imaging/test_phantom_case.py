@@ -13,6 +13,8 @@ from fvv.config import SimulateConfig
 from fvv.imaging.phantom.anatomy import build_head_model
 from fvv.imaging.phantom.case import simulate_case
 from fvv.imaging.phantom.cohort import plan_visit
+from fvv.imaging.phantom.contrast import TEXTURE, posterior_fossa_texture
+from fvv.imaging.phantom.lattice import lattice_positions
 from fvv.imaging.phantom.scanner import SITES, draw_protocol
 from fvv.io.atlas import load_atlas
 
@@ -134,6 +136,53 @@ def test_skull_stripping_empties_all_but_the_brain(model):
     assert (case.b0[case.brain] > 0).mean() > 0.85
 
 
+def test_without_distractors_the_same_head_has_no_old_damage(model):
+    plain, damaged = (
+        simulate_case(number, model, CONFIG.model_copy(update={"distractors": distractors}))
+        for number, distractors in ((NUMBERS[0], False), (NUMBERS[0], True))
+    )
+    assert not plain.record.old_damage
+    assert damaged.record.old_damage
+    np.testing.assert_array_equal(plain.brain, damaged.brain)
+    assert (plain.b0 != damaged.b0).any()
+
+
+def test_air_bends_the_image_a_little_or_much_but_never_the_person(model):
+    kinds = ("none", "smooth", "bands")
+    by_air = {kind: simulate_case(NUMBERS[2], model, CONFIG.model_copy(update={"near_air": kind})) for kind in kinds}
+    volumes = [case.record.brain_volume_ml for case in by_air.values()]
+    np.testing.assert_allclose(volumes, volumes[0], rtol=0.05)
+    assert len({case.b1000.tobytes() for case in by_air.values()}) == len(by_air)
+    assert len({(case.record.pattern, case.record.te_ms, case.record.old_damage) for case in by_air.values()}) == 1
+
+
+def test_a_reader_who_looks_for_contrast_outlines_less(model):
+    whole, tight = (
+        simulate_case(NUMBERS[0], model, CONFIG.model_copy(update={"reader_threshold": threshold}))
+        for threshold in (0.0, 0.5)
+    )
+    np.testing.assert_array_equal(whole.b1000, tight.b1000)
+    assert not (tight.stroke & ~whole.stroke).any()
+    assert 0.4 * whole.stroke.sum() < tight.stroke.sum() < whole.stroke.sum()
+    assert tight.record.contrast_to_noise > whole.record.contrast_to_noise
+
+
+def test_fixed_appearance_is_the_same_at_every_site(model):
+    fixed = CONFIG.model_copy(update={"vary_appearance": False})
+    records = [simulate_case(number, model, fixed).record for number in NUMBERS]
+    assert len({(record.te_ms, record.tr_ms, record.b_s_mm2, record.snr) for record in records}) == 1
+
+
+def test_cerebellum_and_brainstem_alone_differ_by_the_spread():
+    texture = posterior_fossa_texture(np.random.default_rng(1), 0.1)
+    z = lattice_positions()[2][0, 0]
+    assert np.abs(texture[:, :, z > 10]).max() < 0.01
+    middle = [
+        posterior_fossa_texture(np.random.default_rng(seed), 0.1)[50, 34, 32] * TEXTURE for seed in range(12)
+    ]  # x 0, y -70, z -40: cerebellum
+    assert 0.06 < np.std(middle) < 0.18
+
+
 def test_visits_depend_on_seed_and_number_alone_and_second_visits_come_later():
     config = SimulateConfig(seed=3)
     visits = [plan_visit(number, config) for number in range(1, 301)]
@@ -152,7 +201,7 @@ def test_visits_depend_on_seed_and_number_alone_and_second_visits_come_later():
 
 def test_protocols_lie_on_clinical_grids():
     for seed in range(120):
-        protocol = draw_protocol(np.random.default_rng(seed), SITES[seed % len(SITES)])
+        protocol = draw_protocol(np.random.default_rng(seed), SITES[seed % len(SITES)], SimulateConfig())
         assert all(112 <= n <= 320 for n in protocol.matrix)
         assert all(96 <= a <= n for a, n in zip(protocol.acquired, protocol.matrix, strict=True))
         assert 20 <= protocol.n_slices <= 36
@@ -161,3 +210,16 @@ def test_protocols_lie_on_clinical_grids():
         assert np.linalg.det(protocol.affine[:3, :3]) / 1000 == pytest.approx(
             protocol.voxel_volume_ml * (1 if protocol.left_to_right else -1)
         )
+
+
+def test_thin_slices_are_2_to_3_mm_and_change_nothing_that_is_drawn_later():
+    thin = SimulateConfig(thin_slice_share=1.0)
+    for seed in range(20):
+        streams = [np.random.default_rng(seed) for _ in range(2)]
+        usual, protocol = (
+            draw_protocol(rng, SITES[0], config) for rng, config in zip(streams, (SimulateConfig(), thin), strict=True)
+        )
+        assert 2.0 <= protocol.spacing_mm <= 3.0
+        assert 36 < protocol.n_slices <= 80
+        assert (protocol.te_ms, protocol.fov_mm) == (usual.te_ms, usual.fov_mm)
+        assert streams[0].random() == streams[1].random()

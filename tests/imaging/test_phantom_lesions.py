@@ -10,6 +10,7 @@ from fvv.imaging.phantom.lattice import LATTICE_SHAPE, LatticeMap, lattice_posit
 from fvv.imaging.phantom.lesions import (
     BRAINSTEM,
     CEREBELLUM,
+    LARGE_ML,
     MCA,
     PATTERNS,
     VOXEL_ML,
@@ -17,6 +18,7 @@ from fvv.imaging.phantom.lesions import (
     StrokePattern,
     draw_appearance,
     draw_pattern,
+    draw_pattern_and_volume,
     stroke_depth,
 )
 
@@ -88,6 +90,15 @@ def test_every_pattern_is_drawn_and_ranges_cover_0_1_to_250_ml():
     assert {draw_pattern(rng).name for _ in range(600)} == {pattern.name for pattern in PATTERNS}
     assert min(pattern.volume_ml[0] for pattern in PATTERNS) == pytest.approx(0.1)
     assert max(pattern.volume_ml[1] for pattern in PATTERNS) == pytest.approx(250.0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_large_lesions_are_as_frequent_as_asked(share):
+    rng = np.random.default_rng(1)
+    volumes = np.array([draw_pattern_and_volume(rng, share)[1] for _ in range(500)])
+    assert (volumes > LARGE_ML).mean() == pytest.approx(share, abs=0.06)
+    assert volumes.min() >= 0.1
+    assert volumes.max() <= 250.0
 
 
 def test_t2_gain_starts_late_rises_and_levels_off():

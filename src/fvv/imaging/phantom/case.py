@@ -99,7 +99,8 @@ def simulate_case(number: int, model: HeadModel, config: SimulateConfig) -> Simu
         normal_flair = healthy.flair.copy()
         normal_flair[touched] = before.flair
         flair_visible = stroke.roi & _exceeds(patient, diseased.flair, normal_flair, config.visible_ratio)
-    chain = draw_image_chain(random_stream(config.seed, number, Purpose.SCAN, 1), patient.protocol)
+    chain_rng = random_stream(config.seed, number, Purpose.SCAN, 1)
+    chain = draw_image_chain(chain_rng, patient.protocol, vary=config.vary_appearance)
     images = _images(patient, diseased, model, chain, config)
     brain = on_image_grid(patient, np.ones_like(diseased.b0) * (patient.head.brain_hull_mm < 0)) > 0.5
     brain = _stored(brain, patient.protocol)

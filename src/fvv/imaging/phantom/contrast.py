@@ -9,7 +9,7 @@ import numpy as np
 from fvv.arrays import BoolArray, FloatArray
 from fvv.imaging.phantom.anatomy import HeadModel
 from fvv.imaging.phantom.fields import logistic, smooth_noise
-from fvv.imaging.phantom.lattice import LATTICE_SHAPE, LATTICE_STEP_MM, LatticeMap
+from fvv.imaging.phantom.lattice import LATTICE_SHAPE, LATTICE_STEP_MM, LatticeMap, lattice_positions
 from fvv.imaging.phantom.lesions import StrokeAppearance
 from fvv.imaging.phantom.old_damage import OldLesion
 from fvv.imaging.phantom.scanner import Protocol
@@ -18,6 +18,8 @@ from fvv.imaging.phantom.tissue import Tissue, TissueSet
 
 STROKE_EDGE_MM = 0.6
 """Half-width of a stroke's border: sharp, as acute infarcts are."""
+TEXTURE = 0.035
+"""Standard deviation of T2's fine texture in healthy brain, relative (chosen here)."""
 T1_PER_T2_GAIN = 0.35
 """T1 grows with the same water that lengthens T2, but less (chosen here)."""
 
@@ -83,7 +85,7 @@ def healthy_tissue(
         texture: unit-deviation noise on the 2 mm lattice.
     """
     n = points_mm.shape[1]
-    t2 = 1.0 + np.float32(0.035) * LatticeMap(texture).sample(points_mm)
+    t2 = 1.0 + np.float32(TEXTURE) * LatticeMap(texture).sample(points_mm)
     for region in REGIONS:
         x, y, z = region.centre_mm
         a, b, c = region.radii_mm
@@ -92,6 +94,27 @@ def healthy_tissue(
         t2[inside] *= 1.0 + np.float32(region.t2_factor - 1.0) * np.exp(-0.7 * squares[inside] ** 2)
     adc = 1.0 + np.float32(0.5) * (t2 - 1.0)
     return BrainTissue(*fractions, t1=np.ones(n, dtype=np.float32), t2=t2, adc=np.clip(adc, 0.95, 1.1))
+
+
+def posterior_fossa_texture(rng: np.random.Generator, spread: float) -> FloatArray:
+    """How cerebellum and brainstem differ from the rest in one person, in the units of `healthy_tissue`'s texture.
+
+    Args:
+        rng: where randomness comes from.
+        spread: standard deviation of the relative T2 of either; half of it from folium to folium.
+
+    Returns:
+        (i, j, k) float32 on the 2 mm lattice, 0 above the tentorium.
+    """
+    x, y, z = lattice_positions()
+    # The tentorium, roughly: a tent that slopes sideways and backwards.
+    below = logistic((-8.0 - 0.25 * np.abs(x) - 0.35 * np.maximum(-60.0 - y, 0.0) - z) / 2.0)
+    cerebellum = logistic((-38.0 - y) / 2.0)
+    brainstem = (1.0 - cerebellum) * logistic((18.0 - np.abs(x)) / 2.0)
+    # Folia run from side to side: long along x, short along z.
+    folia = smooth_noise(rng, LATTICE_SHAPE, (12.0 / LATTICE_STEP_MM, 5.0 / LATTICE_STEP_MM, 3.0 / LATTICE_STEP_MM))
+    factor = cerebellum * (rng.normal() + 0.5 * folia) + brainstem * rng.normal()
+    return np.asarray(below * factor * np.float32(spread / TEXTURE), dtype=np.float32)
 
 
 def with_old_damage(tissue: BrainTissue, points_mm: FloatArray, damage: tuple[OldLesion, ...]) -> BrainTissue:

@@ -44,6 +44,20 @@ AIR_POCKETS = (
 )
 
 
+CREVICES = AIR_POCKETS + tuple(
+    AirPocket(centre, (9.0, 6.0, 7.0))
+    for centre in (
+        (-62.0, -22.0, -22.0),  # squamous temporal bone, lateral temporal base
+        (62.0, -22.0, -22.0),
+        (-50.0, -58.0, -40.0),  # mastoid cells behind, at the lateral rim of the cerebellum
+        (50.0, -58.0, -40.0),
+        (0.0, 58.0, -14.0),  # frontal sinus and crista galli
+        (0.0, -12.0, -42.0),  # clivus, before the brainstem
+    )
+)
+"""Around these the air's edges are rough: where narrow bumps of the field are drawn."""
+
+
 @dataclass(frozen=True, slots=True)
 class HeadSurroundings:
     """Fractions 0..1 outside the brain on the 2 mm lattice; where all are 0 there is bone or air.

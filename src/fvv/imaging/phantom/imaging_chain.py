@@ -59,8 +59,21 @@ class ImageChain:
         return np.asarray(change(brain, cross, iterations=abs(self.stripping_margin)))
 
 
-def draw_image_chain(rng: np.random.Generator, protocol: Protocol) -> ImageChain:
-    """Draw the chain; ranges chosen here to cover what scanners of several makers give."""
+def draw_image_chain(rng: np.random.Generator, protocol: Protocol, *, vary: bool = True) -> ImageChain:
+    """Draw the chain; ranges chosen here to cover what scanners of several makers give.
+
+    Without variation only fat, misregistration and skull-stripping differ by examination.
+    """
+    chain = _varied_chain(rng, protocol)
+    if vary:
+        return chain
+    epi = Acquisition(protocol.acquired, protocol.matrix, partial_fourier=0.8, apodisation=0.5, ghost=0.004)
+    return replace(
+        chain, epi=epi, b0_noise=1.4, gamma=(1.0, 1.0), relative_gain=0.8, brightest=3000.0, flair_noise=0.04
+    )
+
+
+def _varied_chain(rng: np.random.Generator, protocol: Protocol) -> ImageChain:
     epi = Acquisition(
         acquired=protocol.acquired,
         matrix=protocol.matrix,

@@ -16,6 +16,7 @@ from fvv.imaging.phantom.fields import smooth_noise
 from fvv.imaging.phantom.lattice import LATTICE_ORIGIN_MM, LATTICE_SHAPE, LATTICE_STEP_MM, lattice_positions
 
 OUTSIDE_MM = -40.0
+LARGE_ML = 80.0
 VOXEL_ML = LATTICE_STEP_MM**3 / 1000.0
 Box = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 
@@ -109,6 +110,21 @@ def draw_pattern(rng: np.random.Generator) -> StrokePattern:
     """Choose a kind of stroke by weight."""
     weights = np.array([pattern.weight for pattern in PATTERNS])
     return PATTERNS[rng.choice(len(PATTERNS), p=weights / weights.sum())]
+
+
+def draw_pattern_and_volume(rng: np.random.Generator, large_share: float | None) -> tuple[StrokePattern, float]:
+    """Choose a kind of stroke and its volume in mL.
+
+    Args:
+        rng: where randomness comes from.
+        large_share: share of strokes over `LARGE_ML`; None leaves it to the patterns.
+    """
+    large = None if large_share is None else rng.random() < large_share
+    while True:
+        pattern = draw_pattern(rng)
+        volume_ml = float(np.exp(rng.uniform(*np.log(pattern.volume_ml))))
+        if large is None or (volume_ml > LARGE_ML) == large:
+            return pattern, volume_ml
 
 
 def draw_appearance(rng: np.random.Generator) -> StrokeAppearance:

@@ -10,7 +10,7 @@ from fvv.arrays import BoolArray, FloatArray
 from fvv.config import SimulateConfig
 from fvv.errors import FvvError
 from fvv.imaging.phantom.anatomy import HeadModel, draw_person_shape, tissue_fractions
-from fvv.imaging.phantom.artefacts import draw_distortion, receive_bias
+from fvv.imaging.phantom.artefacts import Distortion, draw_distortion, receive_bias, with_bands
 from fvv.imaging.phantom.cohort import Purpose, Visit, plan_visit, random_stream
 from fvv.imaging.phantom.contrast import (
     BrainTissue,
@@ -18,11 +18,12 @@ from fvv.imaging.phantom.contrast import (
     apply_stroke,
     brain_signals,
     healthy_tissue,
+    posterior_fossa_texture,
     with_old_damage,
 )
 from fvv.imaging.phantom.fields import apply_separably, area_resampling, smooth_noise
 from fvv.imaging.phantom.lattice import LATTICE_SHAPE, LATTICE_STEP_MM
-from fvv.imaging.phantom.lesions import draw_appearance, draw_pattern, stroke_depth
+from fvv.imaging.phantom.lesions import draw_appearance, draw_pattern_and_volume, stroke_depth
 from fvv.imaging.phantom.old_damage import draw_old_damage
 from fvv.imaging.phantom.sampling import PlacedHead, draw_pose, place_head
 from fvv.imaging.phantom.scanner import Protocol, draw_protocol
@@ -67,23 +68,32 @@ def lay_down(visit: Visit, model: HeadModel, config: SimulateConfig) -> Patient:
     person_rng = random_stream(config.seed, visit.person, Purpose.PERSON)
     person = draw_person_shape(person_rng)
     texture = smooth_noise(person_rng, LATTICE_SHAPE, (6.0 / LATTICE_STEP_MM,) * 3)
+    if config.posterior_fossa_spread > 0:
+        texture += posterior_fossa_texture(person_rng.spawn(1)[0], config.posterior_fossa_spread)
     tissues = draw_tissues(person_rng, visit.site.field_strength_t)
-    damage = draw_old_damage(random_stream(config.seed, visit.person, Purpose.DISEASE), model)
+    disease_rng = random_stream(config.seed, visit.person, Purpose.DISEASE)
+    damage = draw_old_damage(disease_rng, model) if config.distractors else ()
     scan_rng = random_stream(config.seed, visit.number, Purpose.SCAN)
-    protocol = draw_protocol(scan_rng, visit.site)
+    protocol = draw_protocol(scan_rng, visit.site, config)
     pose = draw_pose(scan_rng, person)
-    head = place_head(protocol, pose, person, model, draw_distortion(scan_rng, visit.site.field_strength_t))
+    distortion = draw_distortion(scan_rng, visit.site.field_strength_t)
+    if config.near_air == "none":
+        distortion = Distortion((), ())
+    elif config.near_air == "bands":
+        distortion = with_bands(distortion, random_stream(config.seed, visit.number, Purpose.SCAN, 2))
+    head = place_head(protocol, pose, person, model, distortion)
     fractions = tissue_fractions(head.brain_mm, head.brain_hull_mm, model, person)
     tissue = with_old_damage(healthy_tissue(head.brain_mm, fractions, texture), head.brain_mm, damage)
     nx, ny, n_slices, _ = head.shape
     spacing = (protocol.fov_mm[0] / nx, protocol.fov_mm[1] / ny, protocol.spacing_mm)
+    bias = receive_bias(scan_rng, (nx, ny, n_slices), spacing)
     return Patient(
         visit=visit,
         protocol=protocol,
         head=head,
         tissue=tissue,
         tissues=tissues,
-        bias=receive_bias(scan_rng, (nx, ny, n_slices), spacing),
+        bias=bias if config.vary_appearance else np.ones_like(bias),
         old_damage=tuple(lesion.name for lesion in damage),
         atlas_share=pose.atlas_share,
         noise=_white_matter_b1000(tissues, protocol) / protocol.snr,
@@ -107,20 +117,21 @@ def find_stroke(patient: Patient, model: HeadModel, config: SimulateConfig) -> S
 
 def _draw_stroke(patient: Patient, model: HeadModel, config: SimulateConfig, attempt: int) -> SeenStroke:
     rng = random_stream(config.seed, patient.visit.person, Purpose.STROKE, attempt)
-    pattern = draw_pattern(rng)
-    volume_ml = float(np.exp(rng.uniform(*np.log(pattern.volume_ml))))
+    pattern, volume_ml = draw_pattern_and_volume(rng, config.large_lesion_share)
     appearance = draw_appearance(rng)
     depth = stroke_depth(rng, pattern, volume_ml, model, atlas_share=patient.atlas_share)
     head, onset_h = patient.head, patient.visit.onset_h or 0.0
     at_points = apply_stroke(patient.tissue, head.brain_mm, depth, appearance=appearance, onset_h=onset_h, rng=rng)
-    # Readers outline the infarct with the sulci that run through it, not the rim of CSF beyond the brain.
+    # Never the rim of CSF beyond the brain.
     roi = on_image_grid(patient, at_points.share * (head.brain_hull_mm < 0)) > 0.5
     before = brain_signals(at_points.before, patient.tissues, patient.protocol).b1000
     after = brain_signals(at_points.after, patient.tissues, patient.protocol).b1000
     excess = np.zeros(at_points.share.shape, dtype=np.float32)
     excess[at_points.touched] = after - before
-    rise = on_image_grid(patient, excess * head.brain_pile_up, biased=True)[roi]
-    contrast = float(rise.mean() / patient.noise) if roi.any() else 0.0
+    rise = on_image_grid(patient, excess * head.brain_pile_up, biased=True)
+    if config.reader_threshold > 0 and roi.any():
+        roi &= rise > config.reader_threshold * np.median(rise[roi])
+    contrast = float(rise[roi].mean() / patient.noise) if roi.any() else 0.0
     return SeenStroke(pattern.name, attempt, at_points, roi, contrast)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fvv.arrays import Affine
+from fvv.config import SimulateConfig
 from fvv.imaging.phantom.anatomy import rotation_matrix
 from fvv.imaging.phantom.signal import nulling_inversion_time_ms
 from fvv.imaging.phantom.tissue import nominal_tissues
@@ -132,8 +133,27 @@ class Protocol:
         return self.fov_mm[0] / self.matrix[0] * self.fov_mm[1] / self.matrix[1] * self.spacing_mm / 1000.0
 
 
-def draw_protocol(rng: np.random.Generator, site: Site) -> Protocol:
-    """One examination at a site: settings differ a little from patient to patient, as they do in practice."""
+def draw_protocol(rng: np.random.Generator, site: Site, config: SimulateConfig) -> Protocol:
+    """One examination at a site: settings differ a little from patient to patient, as they do in practice.
+
+    Whatever the settings, the numbers drawn after it stay the same.
+    """
+    protocol = _usual_protocol(rng, site, config.oblique_share)
+    # A generator of its own.
+    thin = rng.spawn(1)[0]
+    if thin.random() < config.thin_slice_share:
+        spacing = float(thin.uniform(2.0, 3.0))
+        n_slices = min(round(thin.uniform(128.0, 158.0) / spacing), 80)
+        protocol = replace(protocol, n_slices=n_slices, spacing_mm=spacing, thickness_mm=spacing)
+    if not config.vary_appearance:
+        acquired = tuple(max(2 * round(0.375 * n), min(96, n)) for n in protocol.matrix)
+        protocol = replace(
+            protocol, acquired=(acquired[0], acquired[1]), te_ms=80.0, tr_ms=6000.0, b_s_mm2=1000.0, snr=20.0
+        )
+    return protocol
+
+
+def _usual_protocol(rng: np.random.Generator, site: Site, oblique_share: float) -> Protocol:
     matrix = site.matrices[rng.integers(len(site.matrices))]
     fov_y = rng.uniform(*site.fov_mm)
     # A rectangular matrix comes with square voxels, but never narrower than a head.
@@ -146,7 +166,7 @@ def draw_protocol(rng: np.random.Generator, site: Site) -> Protocol:
         spacing = float(round(2 * spacing) / 2)
     flair_tr = rng.uniform(8000.0, 10000.0)
     csf_t1 = nominal_tissues(site.field_strength_t).csf.t1_ms
-    oblique = np.deg2rad(rng.normal(0.0, (5.0, 2.0, 2.0))) if rng.random() < 0.5 else np.zeros(3)
+    oblique = np.deg2rad(rng.normal(0.0, (5.0, 2.0, 2.0))) if rng.random() < oblique_share else np.zeros(3)
     return Protocol(
         site=site.name,
         field_strength_t=site.field_strength_t,
