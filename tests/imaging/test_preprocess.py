@@ -9,6 +9,8 @@ from builders import AFFINE, case_of, head
 from fvv.config import PROFILES, PreprocessConfig
 from fvv.data import Severity, Volume
 from fvv.errors import ConfigError, MaskError
+from fvv.imaging.geometry import plan_grid, to_working_grid
+from fvv.imaging.intensity import reference_voxels
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality, brain_volume_findings
 
@@ -121,3 +123,20 @@ def test_small_brains_are_refused_unless_only_a_part_was_scanned(
     findings = brain_volume_findings(prepared, BOUNDS)
     assert codes(findings) == expected
     assert all(finding.severity is Severity.NOT_ASSESSABLE for finding in findings)
+
+
+def test_only_what_no_zscore_tells_apart_is_zoomed_in_another_way(rng: np.random.Generator) -> None:
+    """An ordinary image is interpolated as ever, bit for bit; a glaring lesion keeps its brightness and its edge."""
+    images = head(rng)
+    case = replace(case_of(images), mask=None)
+    scaled = to_working_grid(case.b1000.array, plan_grid(case.b1000))
+    prepared = preprocess_case(case, ROBUST)
+    reference = reference_voxels(scaled, prepared.brain, outlier_robust=True)
+    mean, deviation = scaled[reference].mean(), scaled[reference].std()
+    np.testing.assert_array_equal(prepared.b1000, np.clip((scaled - mean) / deviation, -10, 10).astype(np.float16))
+
+    glaring = np.where(images["stroke_roi"], 5000.0, images["b1000"])
+    bright = preprocess_case(replace(case, b1000=Volume(glaring, AFFINE)), ROBUST).b1000
+    lesion = images["stroke_roi"].repeat(4, axis=0).repeat(4, axis=1)
+    assert (bright[lesion] > 9.9).all()
+    assert bright[~lesion].max() < 5.1

@@ -12,6 +12,7 @@ import torch
 from fvv.config import ConvertConfig, DoctorConfig
 from fvv.data import Role, hashed_ids
 from fvv.errors import ModelError, OutputExistsError
+from fvv.imaging.quality.usual import unusual_findings
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.proof import compare_forms
@@ -60,6 +61,16 @@ def test_the_bundle_opens_and_knows_its_folds_and_persons(converted, base):
                 person = hashed_ids([store.folds.person_of(patient)])[0]
                 image = hashed_ids([store.record(patient).image_sha256])[0]
                 assert ({person, image} <= set(model.trained_on)) is inside
+
+
+def test_the_bundle_knows_what_its_training_patients_look_like(converted, base):
+    cohort = ModelBundle.open(converted.bundle).manifest.intensity_range
+    store = CaseStore.open(base / "store")
+    case = store.read(store.folds.participants(0, Role.TRAIN)[0])
+    assert unusual_findings(case, cohort) == []
+    odd = unusual_findings(replace(case, b1000=case.b1000 + 20), cohort)
+    assert {finding.code for finding in odd} == {"unlike-training"}
+    assert any("brightest tissue on b1000" in finding.message for finding in odd)
 
 
 def test_a_file_says_what_it_is(converted):

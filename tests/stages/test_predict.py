@@ -13,7 +13,7 @@ import pytest
 import fvv
 from builders import AFFINE, case_of, head, save, write_onnx, write_patient
 from fvv.config import PROFILES, DecisionConfig, PredictConfig, PreprocessConfig
-from fvv.data import Case, DecisionState, Volume
+from fvv.data import Case, Channel, DecisionState, Volume
 from fvv.errors import GeometryError, InputError, OutputExistsError
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.patient import predict_case
@@ -290,7 +290,7 @@ def scan(simulated: Callable[[int], Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def scan_models(tmp_path_factory: pytest.TempPathFactory, scan: Any) -> OnnxEnsemble:
+def scan_models(tmp_path_factory: pytest.TempPathFactory) -> OnnxEnsemble:
     """Marks what is over 2 deviations on b1000 as stroke, and of it what is over half a deviation on b0 as visible."""
     weights = ((0.5, 0.5), (1.0, 0.0), (0.0, 1.0))
     file = write_onnx(tmp_path_factory.mktemp("scan") / "m.onnx", weights=weights, biases=(1.2, -2.0, -0.5))
@@ -302,7 +302,7 @@ def scan_case(scan: Any, b0: np.ndarray | None = None, b1000: np.ndarray | None 
     return Case("p", *(Volume(image.astype(float), scan.affine) for image in images))
 
 
-@pytest.mark.parametrize("change", ["0-1", "0-1 together", "offset", "times 37"])
+@pytest.mark.parametrize("change", ["0-1", "0-1 together", "offset", "times 37", "int16"])
 def test_intensity_scale_changes_nothing(scan: Any, scan_models: OnnxEnsemble, change: str) -> None:
     expected = predict_case(scan_case(scan), scan_models, CONFIG)
     assert expected.fvv_ml is not None
@@ -314,37 +314,43 @@ def test_intensity_scale_changes_nothing(scan: Any, scan_models: OnnxEnsemble, c
         b0, b1000 = b0 / b0.max(), b1000 / b0.max()
     elif change == "offset":
         b0, b1000 = b0 - 500, b1000 - 300
+    elif change == "int16":
+        b0, b1000 = (np.rint(4 * image).astype(np.int16) for image in (b0, b1000))
     else:
         b0, b1000 = 37 * b0, 37 * b1000
     found = predict_case(scan_case(scan, b0, b1000), scan_models, CONFIG)
     assert found.fvv_ml == pytest.approx(expected.fvv_ml, rel=0.02)
 
 
-@pytest.mark.parametrize("factor", [6, 10])
-def test_a_brighter_lesion_is_the_same_lesion_or_said_not_to_be_assessable(
-    one_model: tuple[OnnxEnsemble, dict[str, np.ndarray]], factor: float
+def brightened(images: dict[str, np.ndarray], times: float, finer: int) -> Case:
+    """The head of `builders` in voxels so many times finer, its lesion so many times brighter than tissue on b1000."""
+    images = {name: array.repeat(finer, axis=0).repeat(finer, axis=1) for name, array in images.items()}
+    b1000 = np.where(images["stroke_roi"], times * 220.0, images["b1000"])
+    affine = AFFINE @ np.diag([1 / finer, 1 / finer, 1, 1])
+    return Case("p", Volume(images["b0"], affine), Volume(b1000, affine))
+
+
+@pytest.mark.parametrize("finer", [1, 2, 4, 6])
+def test_a_brighter_lesion_is_the_same_lesion(
+    one_model: tuple[OnnxEnsemble, dict[str, np.ndarray]], scan_models: OnnxEnsemble, finer: int
 ) -> None:
-    """FVV of a lesion that is bright already; b0, and so what is visible, stays as it is.
-
-    On a grid that needs no zoom: interpolation would let a brighter lesion reach farther into its neighbours.
-    """
-    ensemble, coarse = one_model
-    images = {name: array.repeat(4, axis=0).repeat(4, axis=1) for name, array in coarse.items()}
-    affine = AFFINE @ np.diag([0.25, 0.25, 1, 1])
-
-    def brightened(times: float) -> Case:
-        b1000 = np.where(images["stroke_roi"], times * 220.0, images["b1000"])
-        return Case("p", Volume(images["b0"], affine), Volume(b1000, affine))
-
-    expected, found = (predict_case(brightened(times), ensemble, CONFIG) for times in (3, factor))
+    """Whether the grid enlarges the image (four times, twice), leaves it as it is or shrinks it."""
+    _, images = one_model
+    expected = predict_case(brightened(images, 3, finer), scan_models, CONFIG)
     assert expected.fvv_ml is not None
     assert expected.fvv_ml > 10
-    assert found.fvv_ml == pytest.approx(expected.fvv_ml, rel=0.02)
-    # Where the reference's mask collapses, that is said and no number is given.
-    reference = PredictConfig(device="cpu", preprocess=PreprocessConfig(mask_method="otsu"))
-    expected, found = (predict_case(brightened(times), ensemble, reference) for times in (3, factor))
-    if found.fvv_ml is None:
-        assert "mask-on-lesion" in {reason.code for reason in found.decision.reasons}
-    else:
+    for times in (6, 10):
+        found = predict_case(brightened(images, times, finer), scan_models, CONFIG)
         assert found.fvv_ml == pytest.approx(expected.fvv_ml, rel=0.02)
-    assert (found.fvv_ml is None) == (factor == 10)
+        assert found.volume_ml(Channel.STROKE) == pytest.approx(expected.volume_ml(Channel.STROKE), rel=0.02)
+
+
+def test_where_the_references_mask_collapses_no_number_is_given(
+    one_model: tuple[OnnxEnsemble, dict[str, np.ndarray]],
+) -> None:
+    ensemble, images = one_model
+    reference = PredictConfig(device="cpu", preprocess=PreprocessConfig(mask_method="otsu"))
+    expected, six, ten = (predict_case(brightened(images, times, 4), ensemble, reference) for times in (3, 6, 10))
+    assert six.fvv_ml == pytest.approx(expected.fvv_ml, rel=0.02)
+    assert ten.fvv_ml is None
+    assert "mask-on-lesion" in {reason.code for reason in ten.decision.reasons}

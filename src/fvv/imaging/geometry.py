@@ -68,14 +68,20 @@ def to_working_grid(array: np.ndarray, grid: InPlaneGrid) -> np.ndarray:
     return pad_or_crop(scale_slices(array, grid), grid.size)
 
 
-def scale_slices(array: np.ndarray, grid: InPlaneGrid) -> np.ndarray:
-    """The first half of `to_working_grid`: reorient and zoom, without padding or cropping."""
+def scale_slices(array: np.ndarray, grid: InPlaneGrid, *, order: int | None = None) -> np.ndarray:
+    """The first half of `to_working_grid`: reorient and zoom, without padding or cropping.
+
+    Args:
+        array: (i, j, k) on the native grid.
+        grid: from `plan_grid`.
+        order: 0 takes the nearest voxel of an image too; None: as `to_working_grid` says.
+    """
     oriented = _reorient(array, grid.orientation)
     if grid.scale == 1.0:
         return oriented
     scaled = np.empty(grid.scaled_shape, dtype=oriented.dtype)
     for k in range(oriented.shape[2]):
-        scaled[..., k] = rescale(oriented[..., k], grid.scale)
+        scaled[..., k] = rescale(oriented[..., k], grid.scale, order=order, anti_aliasing=False if order == 0 else None)
     return scaled
 
 

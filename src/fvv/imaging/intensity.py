@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fvv.arrays import BoolArray, FloatArray
@@ -43,3 +45,20 @@ def zscore(image: FloatArray, reference: BoolArray, *, clip: float, dtype: str =
     if not deviation > 0:
         raise MaskError("the image is constant inside the brain mask, so intensities have no scale")
     return np.asarray(np.clip((image - float(values.mean())) / deviation, -clip, clip), dtype=dtype)
+
+
+def intensities_at(b1000: FloatArray, brain: BoolArray, scores: Sequence[float]) -> list[float]:
+    """Which intensities have these outlier-robust z-scores.
+
+    Args:
+        b1000: (i, j, k) raw intensities.
+        brain: (i, j, k) brain mask.
+        scores: z-scores.
+
+    Raises:
+        MaskError: the mask is empty.
+    """
+    values = b1000[reference_voxels(b1000, brain, outlier_robust=True)]
+    if not values.size:
+        raise MaskError("the brain mask is empty, so intensities have no scale")
+    return [float(values.mean() + score * values.std()) for score in scores]

@@ -15,6 +15,7 @@ from fvv.arrays import FloatArray
 from fvv.config import ConvertConfig, DecisionConfig, Precision
 from fvv.data import Channel, Failure, PreparedCase, Role, hashed_ids
 from fvv.errors import ModelError, OutputExistsError
+from fvv.imaging.quality.usual import usual_features, usual_range
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.golden import golden_input, golden_output
@@ -45,6 +46,8 @@ DIFFERENCE = "largest_logit_difference"
 SLAB_DIFFERENCE = "largest_slab_difference"
 CALIBRATION_SLICES = 8
 """Slices of a calibration patient, around the one with most stroke."""
+RANGE_PATIENTS = 500
+"""Training patients, at most, whose intensities tell later what is unusual: more cost minutes and widen it little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ def convert(
             run_name=models[0].run_name,
             profile=cases.profile,
             channels=tuple(channel.label for channel in Channel),
+            intensity_range=_intensity_range(models, cases),
             models=tuple(entry for entry, _ in converted),
         )
         bundle = ModelBundle(folder, manifest)
@@ -264,6 +268,13 @@ def _compare_with_torch(
     whole = opened.logits(padded)[0, :, centre]
     slab = opened.logits(padded[:, centre : centre + 2 * context + 1])[0, :, 0]
     return proof, float(np.abs(whole - slab).max())
+
+
+def _intensity_range(models: Sequence[TrainedModel], store: CaseStore) -> dict[str, tuple[float, float]]:
+    """What the patients look like that trained any of the models; `predict` warns about others."""
+    trained = sorted({name for model in models for name in store.folds.participants(model.fold, Role.TRAIN)})
+    looked_at = trained[:: -(-len(trained) // RANGE_PATIENTS)]
+    return usual_range(usual_features(store.read(name)) for name in track(looked_at, "training cohort", len(looked_at)))
 
 
 def _fuse(bundle: ModelBundle, precision: Precision) -> BundleFile:
