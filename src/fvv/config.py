@@ -125,6 +125,9 @@ class SimulateConfig(_Settings):
     """Share of cases whose b0 and b1000 come without the head around the brain."""
     large_lesion_share: float | None = Field(None, ge=0, le=1)
     """Share of strokes over 80 mL; none: what the stroke patterns give, about 0.16."""
+    t2_amplitude_range: tuple[float, float] = (0.25, 1.4)
+    """Relative T2 gain of a stroke long after onset, log-uniform. To 1.4, T2 rises by 1 to 6 % an hour early on; more
+    makes late lesions as bright as the brightest seen in practice."""
     reader_threshold: float = Field(0.0, ge=0, lt=1)
     """Readers leave out of the stroke ROI what is hardly brighter on b1000: less than this share of the lesion's median
     excess, such as the sulci that run through it. 0: the whole infarct; 0.3 to 0.5: an outline near half height."""

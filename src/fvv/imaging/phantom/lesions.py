@@ -127,7 +127,9 @@ def draw_pattern_and_volume(rng: np.random.Generator, large_share: float | None)
             return pattern, volume_ml
 
 
-def draw_appearance(rng: np.random.Generator) -> StrokeAppearance:
+def draw_appearance(
+    rng: np.random.Generator, t2_amplitude_range: tuple[float, float] = (0.25, 1.4)
+) -> StrokeAppearance:
     """Draw how the lesion's tissue behaves.
 
     T2 rises by about 1.4 to 1.9 ms an hour in the first nine hours (Damion et al. 2019, doi 10.1088/1361-6560/ab1442):
@@ -136,7 +138,7 @@ def draw_appearance(rng: np.random.Generator) -> StrokeAppearance:
     mild = rng.random() < 0.25
     return StrokeAppearance(
         adc_factor=float(rng.uniform(0.65, 0.85) if mild else rng.uniform(0.40, 0.72)),
-        t2_amplitude=float(np.exp(rng.uniform(np.log(0.25), np.log(1.4)))),
+        t2_amplitude=float(np.exp(rng.uniform(*np.log(t2_amplitude_range)))),
         t2_delay_h=float(rng.uniform(0.5, 3.0)),
         t2_time_constant_h=float(rng.uniform(10.0, 28.0)),
         core_to_rim=float(rng.uniform(0.0, 0.7)),

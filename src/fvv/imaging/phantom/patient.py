@@ -118,7 +118,7 @@ def find_stroke(patient: Patient, model: HeadModel, config: SimulateConfig) -> S
 def _draw_stroke(patient: Patient, model: HeadModel, config: SimulateConfig, attempt: int) -> SeenStroke:
     rng = random_stream(config.seed, patient.visit.person, Purpose.STROKE, attempt)
     pattern, volume_ml = draw_pattern_and_volume(rng, config.large_lesion_share)
-    appearance = draw_appearance(rng)
+    appearance = draw_appearance(rng, config.t2_amplitude_range)
     depth = stroke_depth(rng, pattern, volume_ml, model, atlas_share=patient.atlas_share)
     head, onset_h = patient.head, patient.visit.onset_h or 0.0
     at_points = apply_stroke(patient.tissue, head.brain_mm, depth, appearance=appearance, onset_h=onset_h, rng=rng)
