@@ -41,6 +41,11 @@ class Tally:
     interrupts: int = 0
     mismatches: list[str] = field(default_factory=list)
 
+    def complain(self, mismatch: str) -> None:
+        """Note and print what differs."""
+        self.mismatches.append(mismatch)
+        print("MISMATCH", mismatch, flush=True)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a line per stage and the sums; 1 where anything differed."""
@@ -48,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=6, help="of each stage")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="work here and keep it")
+    verbs = [stage.verb for stage in STAGES]
+    parser.add_argument("--only", nargs="+", choices=verbs, default=verbs, help="these; --folder holds what they read")
     options = parser.parse_args(argv)
     rng = random.Random(options.seed)  # noqa: S311 - moments, not secrets
     tally = Tally()
@@ -56,9 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
         for stage in STAGES:
-            torment(stage, folder, options.kills, rng, tally)
-    for mismatch in tally.mismatches:
-        print("MISMATCH", mismatch)
+            if stage.verb in options.only:
+                torment(stage, folder, options.kills, rng, tally)
     print(
         f"{tally.kills} kills, {tally.resumes} resumes, {tally.interrupts} Ctrl-C, {len(tally.mismatches)} mismatches",
         flush=True,
@@ -145,9 +151,9 @@ def _interrupted(stage: Stage, folder: Path, seconds: float, workers: int, tally
         return 0.0
     tally.interrupts += 1
     if waited > CTRL_C_S:
-        tally.mismatches.append(f"{stage.verb}: Ctrl-C took {waited:.1f} s")
+        tally.complain(f"{stage.verb}: Ctrl-C took {waited:.1f} s")
     if process.returncode != 130 or "Traceback" in said or said.rstrip().splitlines()[-1:] != [STOPPED]:
-        tally.mismatches.append(f"{stage.verb}: Ctrl-C ended with {process.returncode}: {said[-300:]!r}")
+        tally.complain(f"{stage.verb}: Ctrl-C ended with {process.returncode}: {said[-300:]!r}")
     return waited
 
 
@@ -176,13 +182,13 @@ def _resume_and_compare(stage: Stage, folder: Path, expected: dict[str, str], rn
     said, _ = process.communicate()
     tally.resumes += 1
     if process.returncode and "already there" not in said:
-        tally.mismatches.append(f"{stage.verb}: the same command failed: {said[-300:]!r}")
+        tally.complain(f"{stage.verb}: the same command failed: {said[-300:]!r}")
         return
     found = contents(folder / stage.output)
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             what = "missing" if name not in found else "left over" if name not in expected else "other content"
-            tally.mismatches.append(f"{stage.verb}: {name}: {what}")
+            tally.complain(f"{stage.verb}: {name}: {what}")
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ SETTINGS = {
     "evaluate": {"bootstrap_samples": 50},
 }
 
-VOLATILE_KEYS = {"seconds", "wandb_id", "started", "ended", "hours", "time", "machine"}
-"""In JSON files: how long it took, when, where. All else must be the same."""
+VOLATILE_KEYS = {"seconds", "ms_per_step", "wandb_id", "started", "ended", "hours", "time", "machine", "jobs"}
+"""In JSON files and checkpoints: how long it took, when, where, by how many. All else must be the same."""
 VOLATILE_COLUMNS = {"seconds", "ms_per_step"}
 VOLATILE_FILES = (r"(^|/)tensorboard/", r"(^|/)wandb/", r"\.fvv\.lock$")
 """Logs of events with their wall-clock times; the lock, which is empty."""
@@ -85,6 +85,13 @@ def _digest(path: Path) -> str:
     data = path.read_bytes()
     if path.suffix == ".json":
         data = json.dumps(_without_times(json.loads(data)), sort_keys=True).encode()
+    elif path.suffix == ".ckpt":
+        import torch  # noqa: PLC0415 - the harness itself needs it for nothing else
+
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+        data = json.dumps(_without_times(saved), sort_keys=True, default=_tensor_digest).encode()
+    elif path.suffix == ".yaml":
+        data = re.sub(rb"(?m)^ *jobs: .*$", b"", data)
     elif path.suffix == ".csv":
         data = _without_columns(data.decode())
     elif path.suffix == ".txt":
@@ -98,8 +105,12 @@ def _digest(path: Path) -> str:
 
 def _without_times(content: Any) -> Any:
     if isinstance(content, dict):
-        return {key: _without_times(value) for key, value in content.items() if key not in VOLATILE_KEYS}
-    return [_without_times(item) for item in content] if isinstance(content, list) else content
+        return {str(key): _without_times(value) for key, value in content.items() if key not in VOLATILE_KEYS}
+    return [_without_times(item) for item in content] if isinstance(content, (list, tuple)) else content
+
+
+def _tensor_digest(tensor: Any) -> str:
+    return f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()}"
 
 
 def _without_columns(text: str) -> bytes:
