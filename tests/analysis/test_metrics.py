@@ -15,6 +15,7 @@ from fvv.analysis.metrics import (
     count_lesions,
     dice_coefficient,
     hausdorff_distance_95,
+    lesion_sizes,
     segmentation_metrics,
     surface_distances_mm,
     volume_error_ml,
@@ -130,6 +131,14 @@ def test_the_95th_percentile_ignores_a_rare_far_voxel():
     assert average_surface_distance(truth, prediction, SPACING) == pytest.approx(40.0 / (2 * 360 + 1))
 
 
+def test_the_95th_percentile_of_a_line_of_distances():
+    truth = np.zeros((101, 1, 1), dtype=bool)
+    truth[:] = True
+    prediction = np.zeros_like(truth)
+    prediction[0] = True  # from the truth 0, 1, .. 100 edges away
+    assert hausdorff_distance_95(truth, prediction, (0.5, 1.0, 1.0)) == pytest.approx(47.5)
+
+
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.8, 0.8, 2.0)])
 def test_concentric_spheres(spacing_mm):
     inner, outer = sphere(10.0, spacing_mm), sphere(14.0, spacing_mm)
@@ -164,7 +173,21 @@ def test_lesions_found_missed_and_invented():
     counts = count_lesions(found | touched_twice | missed, prediction)
     assert counts == LesionCounts(detected=2, missed=1, false_alarms=1)
     assert counts.f1 == pytest.approx(4 / 6)
-    assert counts + LesionCounts(1, 0, 2) == LesionCounts(3, 1, 3)
+    assert counts + LesionCounts(1, 5, 2) == LesionCounts(3, 6, 3)
+    metrics = segmentation_metrics(found | touched_twice | missed, prediction, SPACING)
+    assert [metrics[f"lesions_{what}"] for what in ("detected", "missed")] == [2, 1]
+    assert metrics["lesion_false_alarms"] == 1
+
+
+def test_lesions_are_listed_by_volume_with_what_was_found():
+    small, large = box(slice(1, 3), slice(1, 2), slice(1, 2)), box(slice(8, 12), slice(8, 10), slice(5, 6))
+    assert lesion_sizes(small | large, large, 0.25) == [(0.5, False), (2.0, True)]
+    assert lesion_sizes(NOTHING, large, 0.25) == []
+
+
+def test_no_surface_has_no_distances():
+    for pair in ((NOTHING, SOMETHING), (SOMETHING, NOTHING), (NOTHING, NOTHING)):
+        assert [side.size for side in surface_distances_mm(*pair, SPACING)] == [0, 0]
 
 
 def test_lesions_that_touch_at_a_corner_are_one():
@@ -225,6 +248,7 @@ def test_volume_errors_are_positive_where_too_much_was_marked():
     assert volume_error_ml(2.0, 3.0) == 1.0
     assert math.isnan(volume_error_percent(0.0, 3.0))
     assert volume_error_percent(2.0, 3.0) == 50.0
+    assert volume_error_percent(4.0, 1.0) == -75.0
 
 
 def test_masks_must_fit_and_be_bool():

@@ -5,7 +5,7 @@ import pytest
 
 from fvv.config import DecisionConfig
 from fvv.data import DecisionState, Finding, Severity
-from fvv.imaging.decision import decide
+from fvv.imaging.decision import decide, decide_volumes
 from fvv.imaging.fusion import fuse_folds
 from fvv.imaging.slabs import extract_slabs
 
@@ -27,6 +27,23 @@ def test_one_model_gives_its_own_masks_cut_to_each_other() -> None:
     assert fused.stroke.sum() == 2 * 48  # columns 6, 7: inside the brain
     assert fused.flair_visible_voxels == 48  # column 6: inside the stroke
     assert fused.flair_visible_votes.max() == 1
+
+
+def test_an_answer_says_of_how_many_models_it_is() -> None:
+    fused = fuse_folds(masks_of(*[(slice(0, 8), slice(6, 10), slice(4, 7))] * 3))
+    assert fused.n_models == 3
+    assert fused.flair_visible_votes.dtype == np.uint8
+
+
+def test_brain_is_what_half_of_the_models_call_brain() -> None:
+    everywhere, nothing, left = slice(0, 12), slice(0, 0), slice(0, 5)
+    assert fuse_folds(masks_of((left, left, left), (nothing, left, left))).brain.sum() == 5 * 48
+    one_of_three = [(everywhere, left, left)] + [(nothing, left, left)] * 2
+    assert fuse_folds(masks_of(*one_of_three)).brain.sum() == 0
+    two_of_five = [(everywhere, left, left)] * 2 + [(nothing, left, left)] * 3
+    assert fuse_folds(masks_of(*two_of_five)).brain.sum() == 0
+    all_of_two = [(left, left, left)] * 2
+    assert fuse_folds(masks_of(*all_of_two)).brain.sum() == 5 * 48
 
 
 def test_half_of_the_models_is_enough() -> None:
@@ -101,6 +118,61 @@ def test_a_grave_finding_wins_and_a_warning_does_not() -> None:
 def test_a_lesion_under_the_smallest_volume_is_none() -> None:
     seen = masks_of((BRAIN, slice(0, 2), slice(0, 2)))
     assert decide_on(seen, minimum_ml=1.0) is DecisionState.NO_LESION_FOUND
+
+
+CUTOFF = DecisionConfig(cutoff_ml=0.5, minimum_lesion_ml=0.2)
+
+
+@pytest.mark.parametrize(
+    ("stroke_ml", "fvv_ml", "state", "code", "message"),
+    [
+        (0.2, 0.0, DecisionState.NO_LESION_FOUND, "no-lesion", "stroke volume 0.20 mL"),
+        (0.21, 0.0, DecisionState.MISMATCH_LIKELY, "fvv-under-cutoff", "FVV 0.00 mL is under 0.5 mL"),
+        (9.0, 0.499, DecisionState.MISMATCH_LIKELY, "fvv-under-cutoff", "FVV 0.50 mL is under 0.5 mL"),
+        (9.0, 0.5, DecisionState.MISMATCH_UNLIKELY, "fvv-over-cutoff", "FVV 0.50 mL is not under 0.5 mL"),
+    ],
+)
+def test_on_the_cutoff_and_beside_it(
+    stroke_ml: float, fvv_ml: float, state: DecisionState, code: str, message: str
+) -> None:
+    warning = Finding("motion", "it moved", Severity.WARNING)
+    decision = decide_volumes(stroke_ml, fvv_ml, (), [warning], CUTOFF)
+    assert (decision.state, decision.cutoff_ml) == (state, 0.5)
+    assert decision.reasons == (Finding(code, message, Severity.NOTE), warning)
+
+
+@pytest.mark.parametrize(
+    ("per_model", "agreeing"),
+    [((0.9,), 0), ((0.4, 0.5), 1), ((0.1, 0.2, 0.9), None), ((0.1, 0.9, 0.5, 0.6), 1), ((0.1,) * 3, None)],
+)
+def test_the_reader_is_warned_where_under_two_thirds_of_the_models_agree(
+    per_model: tuple[float, ...], agreeing: int | None
+) -> None:
+    _, *warned = decide_volumes(9.0, 0.4, per_model, [], CUTOFF).reasons
+    message = f"only {agreeing} of {len(per_model)} models, asked alone, would give this answer"
+    assert warned == ([] if agreeing is None else [Finding("models-disagree", message, Severity.WARNING)])
+
+
+def test_a_model_on_the_cutoff_agrees_with_the_answer_over_it() -> None:
+    assert len(decide_volumes(9.0, 0.5, (0.5, 0.6), [], CUTOFF).reasons) == 1
+
+
+def test_models_are_asked_in_ml() -> None:
+    seen = masks_of((BRAIN, slice(0, 2), slice(0, 2)), (BRAIN, slice(0, 2), slice(0, 0)))  # 0.96 and 0 mL
+    fused = fuse_folds(seen)
+    both = decide(fused, 0.01, (), DecisionConfig(cutoff_ml=0.47, minimum_lesion_ml=0.0)).reasons
+    assert [reason.code for reason in both] == ["fvv-over-cutoff", "models-disagree"]
+    one = decide(fused, 0.01, (), DecisionConfig(cutoff_ml=1.0, minimum_lesion_ml=0.0)).reasons
+    assert [reason.code for reason in one] == ["fvv-under-cutoff"]
+
+
+def test_what_cannot_be_assessed_keeps_its_reasons_and_its_cutoff() -> None:
+    moved = Finding("motion", "it moved", Severity.WARNING)
+    fused = fuse_folds(masks_of((slice(0, 0), slice(0, 2), slice(0, 2))))
+    decision = decide(fused, 0.01, [moved], CUTOFF)
+    no_brain = Finding("no-brain", "the models found no brain", Severity.NOT_ASSESSABLE)
+    assert decision.reasons == (moved, no_brain)
+    assert decision.cutoff_ml == 0.5
 
 
 @pytest.mark.parametrize("context", [1, 3])
