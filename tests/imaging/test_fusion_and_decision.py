@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fvv.config import DecisionConfig
-from fvv.data import DecisionState, Finding, Severity
-from fvv.imaging.decision import decide, decide_volumes
+from fvv.data import DecisionState, Finding, Prediction, Severity
+from fvv.imaging.decision import decide, decide_again, decide_volumes
 from fvv.imaging.fusion import fuse_folds
 from fvv.imaging.slabs import extract_slabs
 
@@ -173,6 +173,24 @@ def test_what_cannot_be_assessed_keeps_its_reasons_and_its_cutoff() -> None:
     no_brain = Finding("no-brain", "the models found no brain", Severity.NOT_ASSESSABLE)
     assert decision.reasons == (moved, no_brain)
     assert decision.cutoff_ml == 0.5
+
+
+@pytest.mark.parametrize("cutoff_ml", [0.1, 0.5, 2.0])
+def test_deciding_again_is_deciding_at_the_other_cutoff(cutoff_ml: float) -> None:
+    moved = Finding("motion", "it moved", Severity.WARNING)
+    other = CUTOFF.model_copy(update={"cutoff_ml": cutoff_ml})
+    for stroke, fvv, per_model in ((0, 0.0, (0.0, 0.0)), (900, 50.0, (30.0, 70.0)), (900, 5.0, (0.0, 10.0))):
+        volumes = (stroke * 0.01, fvv * 0.01, tuple(voxels * 0.01 for voxels in per_model))
+        first = decide_volumes(*volumes, [moved], CUTOFF)
+        done = Prediction("p", first, 2, 0.01, 99, stroke, fvv, fvv_per_model_ml=volumes[2])
+        assert decide_again(done, other) == decide_volumes(*volumes, [moved], other)
+
+
+@pytest.mark.parametrize("measured", [(None, None), (900, None), (None, 50.0)])
+def test_deciding_again_measures_nothing(measured: tuple[int | None, float | None]) -> None:
+    first = decide(None, 0.01, [Finding("no-b0", "no b0", Severity.NOT_ASSESSABLE)], CUTOFF)
+    again = decide_again(Prediction("p", first, 2, 0.01, 99, *measured), CUTOFF.model_copy(update={"cutoff_ml": 3.0}))
+    assert (again.state, again.cutoff_ml, again.reasons) == (DecisionState.NOT_ASSESSABLE, 3.0, first.reasons)
 
 
 @pytest.mark.parametrize("context", [1, 3])
