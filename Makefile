@@ -1,4 +1,5 @@
 # make demo   every stage on a small synthetic cohort, into demo_run/
+# make model  the model in the package anew, in model_run/ (hours; typed again it goes on)
 # make test   the test suite
 # make browser  what the browser test of the report needs: Playwright; Chromium is looked for
 # make corpus  malformed input of every kind, before every stage (3 minutes of processor, shared by the cores)
@@ -14,7 +15,7 @@ PYTHON := $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& command -v "$$candidate" && break; done)
 
-.PHONY: help setup demo test browser check bench corpus chaos fuzz reference clean
+.PHONY: help setup demo model test browser check bench corpus chaos fuzz reference clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -32,6 +33,32 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	@$(BIN)/fvv demo -o demo_run
+
+# What it trains on, how and for how long is in configs/model.yaml; the same settings give the same model. A step that is
+# finished is left alone: after changing settings, use another RUN or delete what they concern.
+SETTINGS := configs/model.yaml
+RUN := model_run
+NAME := simulated-v1
+TEST_CASES := 60
+TEST_SEED := 60001
+PACKAGE := src/fvv/models/$(NAME)
+CARD := docs/explanation/model-card.md
+REAL := # folder of an evaluation on real patients, for the card: make model REAL=real_results
+model: $(READY)
+	$(BIN)/fvv simulate -c $(SETTINGS) -o $(RUN)/input_data
+	$(BIN)/fvv prepare -c $(SETTINGS) -i $(RUN)/input_data -o $(RUN)/preprocessed_data
+	$(BIN)/fvv train --all-folds -c $(SETTINGS) -n $(NAME) -i $(RUN)/preprocessed_data -o $(RUN)/saved_models
+	test -e $(RUN)/bundle/bundle.json || $(BIN)/fvv convert -c $(SETTINGS) -n $(NAME) -i $(RUN)/saved_models \
+		--store $(RUN)/preprocessed_data -o $(RUN)/bundle
+	test -e $(RUN)/out_of_fold/summary.json || $(BIN)/fvv evaluate --calibrate -c $(SETTINGS) -m $(RUN)/bundle \
+		-i $(RUN)/preprocessed_data -o $(RUN)/out_of_fold
+	$(BIN)/fvv simulate -c $(SETTINGS) --seed $(TEST_SEED) --cases $(TEST_CASES) -o $(RUN)/new_patients
+	test -e $(RUN)/external/summary.json || $(BIN)/fvv evaluate --external $(RUN)/new_patients -c $(SETTINGS) \
+		--set evaluate.own_masks=true -m $(RUN)/bundle -o $(RUN)/external
+	$(BIN)/fvv card -c $(SETTINGS) -m $(RUN)/bundle --out-of-fold $(RUN)/out_of_fold --external $(RUN)/external \
+		--cohort $(RUN)/new_patients $(if $(strip $(REAL)),--real $(REAL)) -o $(CARD)
+	$(BIN)/fvv doctor -m $(RUN)/bundle
+	rm -rf $(PACKAGE) && mkdir -p $(PACKAGE) && cp $(RUN)/bundle/* $(PACKAGE)/
 
 # One thread per worker: the workers already fill the cores.
 test: $(READY)

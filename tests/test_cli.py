@@ -59,7 +59,9 @@ STAGES = {
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
+    monkeypatch.chdir(tmp_path)
+    Path("saved_models_ONNX").mkdir()
     calls = Calls()
     for module_name, functions in STAGES.items():
         module = importlib.import_module(f"fvv.stages.{module_name}")

@@ -30,8 +30,9 @@ Run = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Run a script in an empty folder with its stage replaced; gives what the stage received, by parameter name."""
+    """Run a script, beside models, with its stage replaced; gives what the stage received, by parameter name."""
     monkeypatch.chdir(tmp_path)
+    Path("saved_models_ONNX").mkdir()
 
     def run_script(script: str, words: str, stage: str, function: str) -> dict[str, Any]:
         received: dict[str, Any] = {}

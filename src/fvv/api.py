@@ -11,12 +11,13 @@ from fvv.inference.ensemble import open_ensemble
 from fvv.inference.patient import predict_case
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import same_grid
+from fvv.io.shipped import shipped_or_refuse
 
 
 def predict(
     b0: Volume,
     b1000: Volume,
-    bundle: ModelBundle | Path,
+    bundle: ModelBundle | Path | None = None,
     *,
     mask: Volume | None = None,
     b_value: float | None = None,
@@ -26,7 +27,7 @@ def predict(
 
     Args:
         b0, b1000: (i, j, k) raw intensities on one grid.
-        bundle: models, or their folder.
+        bundle: models, or their folder; None: the model in the package.
         mask: (i, j, k) bool brain mask; None: one is computed.
         b_value: of b1000, s/mm^2, where it is known; quality control judges it.
         config: masks, cut-off, device; None: the defaults.
@@ -42,7 +43,7 @@ def predict(
         if volume is not None and not same_grid(volume, b1000):
             raise GeometryError(f"{name} is not on the grid of b1000", hint="resample it first")
     config = config or PredictConfig()
-    opened = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(bundle)
+    opened = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(bundle or shipped_or_refuse())
     case = Case(
         "patient",
         Volume(b0.array.astype("float64"), b0.affine),

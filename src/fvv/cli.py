@@ -40,6 +40,7 @@ _EXTRA_OF_VERB = {
     "train": "train",
     "convert": "train",
     "evaluate": "report",
+    "card": "report",
     "demo": "all",
 }
 """What a verb needs beyond the core installation."""
@@ -223,24 +224,31 @@ def _convert(options: argparse.Namespace, config: Config) -> StageResult:
     )
 
 
+def _add_models(verb: argparse.ArgumentParser) -> None:
+    meaning = "folder of ONNX models (default: saved_models_ONNX, and where there is none, the model in the package)"
+    add_path(verb, "-m", "--models", meaning=meaning)
+
+
 def _doctor_options(verb: argparse.ArgumentParser) -> None:
     """Check that the models say here what they said where they were converted, and how fast."""
-    add_path(verb, "-m", "--models", default="saved_models_ONNX", meaning="folder of ONNX models")
+    _add_models(verb)
     add_setting(verb, "--device", key="doctor.device", meaning="where to compute: auto, gpu, cpu, cuda ...")
     add_setting(verb, "--threads", key="doctor.threads", meaning="0: one per core")
 
 
 def _doctor(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.io.shipped import models_to_use  # noqa: PLC0415
     from fvv.stages.doctor import doctor  # noqa: PLC0415
 
-    return doctor(options.models, config.doctor)
+    return doctor(models_to_use(options.models), config.doctor)
 
 
 def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     """Stage 4: test every patient with the model of the fold that never saw them."""
     add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store of prepared patients")
     add_path(verb, "--external", meaning="in place of the store: labelled patients never seen, for the whole ensemble")
-    add_path(verb, "-m", "--models", default="saved_models_ONNX", meaning="folder of ONNX models")
+    meaning = "folder of ONNX models (default: saved_models_ONNX; with --external as in predict)"
+    add_path(verb, "-m", "--models", meaning=meaning)
     add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")
     add_setting(
         verb, "--cutoff", key="evaluate.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely"
@@ -252,17 +260,19 @@ def _evaluate_options(verb: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.io.shipped import OWN_MODELS, models_to_use  # noqa: PLC0415
     from fvv.stages.budgets import measure_budgets  # noqa: PLC0415
     from fvv.stages.evaluate import evaluate  # noqa: PLC0415
     from fvv.stages.evaluate_external import evaluate_external  # noqa: PLC0415
 
+    # Out of fold only one's own models can be tested, and what writes into a bundle never writes into the package's.
+    own = options.models or OWN_MODELS
     if options.external is not None:
-        return evaluate_external(
-            options.external, options.models, options.output, config.evaluate, overwrite=options.overwrite
-        )
+        models = own if config.evaluate.calibrate else models_to_use(options.models)
+        return evaluate_external(options.external, models, options.output, config.evaluate, overwrite=options.overwrite)
     if options.budgets is not None:
-        return measure_budgets(options.budgets, options.models, config.evaluate)
-    return evaluate(options.input, options.models, options.output, config.evaluate, overwrite=options.overwrite)
+        return measure_budgets(options.budgets, own, config.evaluate)
+    return evaluate(options.input, own, options.output, config.evaluate, overwrite=options.overwrite)
 
 
 def _report_options(verb: argparse.ArgumentParser) -> None:
@@ -282,6 +292,30 @@ def _report(options: argparse.Namespace, config: Config) -> StageResult:
     return report(options.input, changes=_overrides(options), compare=options.compare)
 
 
+def _card_options(verb: argparse.ArgumentParser) -> None:
+    """Write the model card of a bundle from its evaluations."""
+    add_path(verb, "-m", "--models", default="saved_models_ONNX", meaning="the bundle; the card is written into it")
+    add_path(verb, "--out-of-fold", meaning="folder of its evaluation out of fold")
+    add_path(verb, "--external", meaning="folder of its evaluation on new simulated patients")
+    add_path(verb, "--cohort", meaning="these patients, for what the simulator knows of them")
+    add_path(verb, "--real", meaning="folder of its evaluation on real patients")
+    add_path(verb, "-o", "--output", meaning="write the card to this file too")
+
+
+def _card(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.stages.card import card  # noqa: PLC0415
+
+    return card(
+        options.models,
+        config.card,
+        out_of_fold=options.out_of_fold,
+        external=options.external,
+        real=options.real,
+        cohort=options.cohort,
+        copy=options.output,
+    )
+
+
 def _predict_options(verb: argparse.ArgumentParser) -> None:
     """Stage 5: segment new patients and answer for each."""
     source = verb.add_mutually_exclusive_group()
@@ -292,7 +326,7 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "--b0", meaning="the same patient's b0")
     add_path(verb, "--adc", meaning="the same patient's ADC map, from which b0 is computed")
     add_path(verb, "--mask", meaning="the same patient's brain mask")
-    add_path(verb, "-m", "--models", default="saved_models_ONNX", meaning="folder of ONNX models")
+    _add_models(verb)
     add_path(verb, "-o", "--output", meaning="folder for the results (default: beside each patient's images)")
     verb.add_argument(
         "-f",
@@ -330,6 +364,7 @@ _DEVICES = {"GPU": "gpu", "CPU": "cpu"}
 
 def _predict(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.io.case import CaseFiles  # noqa: PLC0415
+    from fvv.io.shipped import models_to_use  # noqa: PLC0415
     from fvv.stages.predict import predict  # noqa: PLC0415
 
     settings = config.predict
@@ -343,7 +378,7 @@ def _predict(options: argparse.Namespace, config: Config) -> StageResult:
         source = CaseFiles(name, options.b1000, b0=options.b0, adc=options.adc, mask=options.mask)
     elif options.b0 or options.adc or options.mask:
         raise ConfigError("--b0, --adc and --mask name one patient's files", hint="name b1000 too, with --b1000")
-    return predict(source, options.models, options.output, settings)
+    return predict(source, models_to_use(options.models), options.output, settings)
 
 
 def _decide_options(verb: argparse.ArgumentParser) -> None:
@@ -381,6 +416,7 @@ _VERBS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[.
     "doctor": (_doctor_options, _doctor),
     "evaluate": (_evaluate_options, _evaluate),
     "report": (_report_options, _report),
+    "card": (_card_options, _card),
     "predict": (_predict_options, _predict),
     "decide": (_decide_options, _decide),
     "demo": (_demo_options, _demo),

@@ -19,6 +19,7 @@ from fvv.errors import ConfigError
 
 MaskMethod = Literal["otsu", "robust", "given", "command"]
 Precision = Literal["fp32", "int8"]
+PrecisionChoice = Literal["auto", "fp32", "int8"]
 
 
 class _Settings(BaseModel):
@@ -269,6 +270,16 @@ class TrainConfig(_Settings):
     augment: AugmentConfig = AugmentConfig()
 
 
+class PostprocessConfig(_Settings):
+    """What is taken out of the fused stroke; all off by default. See `fvv.imaging.postprocess`."""
+
+    adc_gate: float | None = Field(None, gt=0)
+    """Keep voxels whose apparent diffusion, smoothed in plane, is under this share of the brain's median (0.8 to 0.9);
+    none: off."""
+    minimum_lesion_mm3: float = Field(0.0, ge=0)
+    """Drop separate pieces of the stroke smaller than this; 0: off."""
+
+
 class ConvertConfig(_Settings):
     """From checkpoints to a bundle of ONNX models."""
 
@@ -286,6 +297,13 @@ class ConvertConfig(_Settings):
     """Lowest Dice accepted between the strokes that INT8 and float32 mark, those patients' voxels together."""
     fused: bool = False
     """Write all folds as one graph too, which `predict` then prefers: one file to open."""
+    postprocess: PostprocessConfig = PostprocessConfig()
+    """Stated in the bundle, and then done wherever its models are used."""
+    notice: str = ""
+    """What everybody who uses the models should know; kept in the bundle and said at every prediction."""
+    largest_mb: float | None = Field(None, gt=0)
+    """Most megabytes (10^6 bytes) of model files: where both forms are larger the 8-bit ones are left out, and where
+    float32 alone still is, float32. Both are measured before. None: no limit."""
 
 
 class DoctorConfig(_Settings):
@@ -310,7 +328,12 @@ class EvaluateConfig(_Settings):
 
     preprocess: PreprocessConfig = PreprocessConfig()
     """Of external patients; out of fold the store's hold."""
+    postprocess: PostprocessConfig | None = None
+    """None: as the bundle says."""
     decision: DecisionConfig = DecisionConfig()
+    own_masks: bool = False
+    """Show external patients to the models through a brain mask of our own, as new patients who come without one; a
+    given mask is then only what the predicted brain is compared with."""
     bootstrap_samples: int = Field(2000, ge=1)
     """Draws of persons behind every bootstrap interval."""
     seed: int = Field(0, ge=0)
@@ -332,24 +355,37 @@ class EvaluateConfig(_Settings):
     """As in predict."""
     threads: int = Field(0, ge=0)
     """onnxruntime threads; 0: one per core."""
-    precision: Precision = "fp32"
-    """int8: test the bundle's 8-bit models."""
+    precision: PrecisionChoice = "auto"
+    """int8: test the bundle's 8-bit models. auto: float32, or 8 bits where the bundle has nothing else."""
     chunk_slices: int = Field(32, ge=1)
     """Slices run through the network at once: bounds memory, changes no number."""
+
+
+class CardConfig(_Settings):
+    """What a model card says and no file does."""
+
+    training_data: str = ""
+    """On whom the models were trained, in a paragraph."""
+    limits: tuple[str, ...] = ()
+    """What is known not to work, a sentence each."""
+    commands: tuple[str, ...] = ()
+    """What makes the card's numbers again."""
 
 
 class PredictConfig(_Settings):
     """A new patient."""
 
     preprocess: PreprocessConfig = PreprocessConfig()
+    postprocess: PostprocessConfig | None = None
+    """None: as the bundle says."""
     decision: DecisionConfig = DecisionConfig()
     device: str = "auto"
     """auto: CUDA where onnxruntime offers it, else the CPU; gpu: the same, with a warning; any other name (cpu, cuda,
     tensorrt, openvino, coreml ...) must be there."""
     threads: int = Field(0, ge=0)
     """onnxruntime threads; 0: one per core."""
-    precision: Precision = "fp32"
-    """int8: the bundle's 8-bit models."""
+    precision: PrecisionChoice = "auto"
+    """int8: the bundle's 8-bit models. auto: float32, or 8 bits where the bundle has nothing else."""
     folds: int = Field(0, ge=0)
     """Fuse only the first so many models; 0: all."""
     fast: bool = False
@@ -376,6 +412,7 @@ class Config(_Settings):
     convert: ConvertConfig = ConvertConfig()
     doctor: DoctorConfig = DoctorConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    card: CardConfig = CardConfig()
     predict: PredictConfig = PredictConfig()
 
 

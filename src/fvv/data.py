@@ -177,6 +177,14 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalScale:
+    """What takes z-scores back to raw intensities: signal = z * deviation + mean."""
+
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True, slots=True)
 class PreparedCase:
     """One examination on the working grid, as the network sees it.
 
@@ -187,6 +195,7 @@ class PreparedCase:
         stroke, flair_visible: (256, 256, slices) bool, or None for a new patient.
         grid: way back to the native grid.
         findings: what preparation noticed.
+        b0_scale, b1000_scale: behind the z-scores; None where they were not kept (stores written before they were).
     """
 
     patient: str
@@ -197,6 +206,8 @@ class PreparedCase:
     stroke: BoolArray | None = None
     flair_visible: BoolArray | None = None
     findings: tuple[Finding, ...] = ()
+    b0_scale: SignalScale | None = None
+    b1000_scale: SignalScale | None = None
 
     def __post_init__(self) -> None:
         for name in ("b0", "b1000", "brain", "stroke", "flair_visible"):
@@ -285,6 +296,7 @@ class Prediction:
         mismatch_probability: P(mismatch), where the models are calibrated.
         lesion_adc: median, 10th percentile (10^-6 mm^2/s) and median relative to the brain of the ADC in the stroke.
         provider: the onnxruntime provider that really ran.
+        models: which models ran, and what their bundle wants everybody to know of them.
         seconds: time of each step.
     """
 
@@ -303,6 +315,7 @@ class Prediction:
     mismatch_probability: float | None = None
     lesion_adc: tuple[float, float, float] | None = None
     provider: str = ""
+    models: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
     def volume_ml(self, channel: Channel) -> float | None:

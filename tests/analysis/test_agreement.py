@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fvv.analysis.agreement import bland_altman, concordance_coefficient, intraclass_correlation
+from fvv.analysis.agreement import bland_altman, concordance_coefficient, intraclass_correlation, rank_correlation
 from fvv.errors import FvvError
 
 SHROUT_AND_FLEISS = np.array(
@@ -91,3 +91,18 @@ def test_intraclass_interval_covers_the_truth_in_about_95_of_100_cohorts(rng):
         estimate = intraclass_correlation(ratings)
         covered += estimate.low <= truth <= estimate.high
     assert 0.91 <= covered / 300 <= 0.99
+
+
+def test_rank_correlation_sees_order_alone():
+    first = np.array([0.0, 0.2, 0.4, 3.0, 9.0, 40.0])
+    assert rank_correlation(first, first**3).value == pytest.approx(1)
+    assert rank_correlation(first, -first).value == pytest.approx(-1)
+    # One neighbouring pair swapped among six: 1 - 6 * 2 / (6 * 35).
+    estimate = rank_correlation(first, np.array([0.2, 0.1, 0.4, 3.0, 9.0, 40.0]))
+    assert estimate.value == pytest.approx(1 - 12 / 210)
+    assert estimate.low < estimate.value < estimate.high < 1
+
+
+def test_rank_correlation_needs_order():
+    assert np.isnan(rank_correlation(np.zeros(5), np.arange(5.0)).value)
+    assert np.isnan(rank_correlation(np.arange(2.0), np.arange(2.0)).value)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fvv.analysis.publish import EvaluateResult
 from fvv.config import Config, load_config
-from fvv.data import Failure
-from fvv.errors import ConfigError
+from fvv.data import Channel, Failure
+from fvv.errors import ConfigError, ModelError
 from fvv.stages import demo as module
 from fvv.stages.demo import demo
 
+SHIPPED = {
+    **{f"{channel.label}_dice_{kind}": 0.9 for channel in Channel for kind in ("pooled", "mean")},
+    **dict.fromkeys(("fvv_spearman", "auc", "auc_low", "auc_high", "kappa", "sensitivity", "specificity"), 0.6),
+}
 STAGES = ("simulate", "verify", "prepare", "train_all_folds", "convert", "evaluate", "predict")
 
 
@@ -42,7 +48,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
 
     for name in STAGES:
         monkeypatch.setattr(module, name, stand_in(name))
+    monkeypatch.setattr(module, "shipped_bundle", lambda: None)
     return calls
+
+
+def evaluation(**headline: float) -> EvaluateResult:
+    return EvaluateResult(Path("x"), "external", (), headline, "drawn", (), None)
 
 
 def test_stages_run_in_order_each_on_what_the_one_before_wrote(
@@ -84,7 +95,47 @@ def test_failures_name_their_step_and_the_summary_shows_the_results(
     assert result.failures == (Failure("sim_0007", "prepare: no brain"),)
     assert "evaluate said this" in result.summary()
     assert str(report) in result.summary()
-    assert len(result.seconds) == 8
+    assert len(result.seconds) == 9
+    assert "holds no model" in result.summary()
+
+
+def test_the_model_in_the_package_is_shown_beside_the_demos_own(
+    calls: list[tuple[str, dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def external(*args: Any, **kwargs: Any) -> EvaluateResult:
+        asked.append(args)
+        return evaluation(**SHIPPED)
+
+    monkeypatch.setattr(module, "shipped_bundle", lambda: Path("package/models/drawn-v1"))
+    monkeypatch.setattr(module, "evaluate", lambda *_, **__: evaluation(**{**SHIPPED, "auc": math.nan}))
+    monkeypatch.setattr(module, "evaluate_external", external)
+    config = load_config(overrides={"evaluate.calibrate": True})
+    text = demo(tmp_path / "run", config).summary()
+    cohort, models, output, settings = asked[0]
+    assert (cohort, models, output.parent) == (
+        tmp_path / "run" / "input_data",
+        Path("package/models/drawn-v1"),
+        tmp_path / "run",
+    )
+    assert not settings.calibrate  # What lies in the package is never written to.
+    (line,) = (line for line in text.splitlines() if line.startswith("mismatch, AUC"))
+    assert line.split()[-2:] == ["n/a", "0.600"]
+    assert "drawn-v1" in text
+
+
+def test_a_cohort_that_the_packages_model_has_seen_is_no_failure(
+    calls: list[tuple[str, dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> EvaluateResult:
+        raise ModelError("the ensemble was trained on this person")
+
+    monkeypatch.setattr(module, "shipped_bundle", lambda: Path("drawn-v1"))
+    monkeypatch.setattr(module, "evaluate_external", refuse)
+    result = demo(tmp_path / "run", Config())
+    assert "could not be tested on this cohort: the ensemble was trained on this person" in result.summary()
+    assert "shipped model" not in {failure.reason.partition(":")[0] for failure in result.failures}
 
 
 def test_a_second_run_goes_on_and_other_settings_are_refused(

@@ -16,7 +16,7 @@ import pytest
 from builders import write_cohort, write_onnx, write_patient
 from bundles import write_bundle
 from fvv.analysis.publish import EvaluateResult
-from fvv.config import EvaluateConfig, PredictConfig, PrepareConfig
+from fvv.config import EvaluateConfig, PostprocessConfig, PredictConfig, PrepareConfig
 from fvv.data import Role, hashed_ids
 from fvv.errors import ModelError, OutputExistsError
 from fvv.inference.segment import segment_case
@@ -157,6 +157,28 @@ def test_predicting_with_one_folds_model_gives_the_same_masks_to_the_bit(cohort,
             file.unlink()
 
 
+def test_prediction_and_evaluation_post_process_alike_as_the_bundle_says(cohort, tmp_path):
+    patient = next(one for one in cohort.result.patients if one.fvv_ml)
+    manifest = BundleManifest.model_validate_json((cohort.models / "bundle.json").read_text())
+    # In these heads the FLAIR-visible part diffuses at 0.45 of the brain, the rest of the stroke at less than 0.
+    gated = manifest.model_copy(update={"postprocess": PostprocessConfig(adc_gate=0.3, minimum_lesion_mm3=200)})
+    models = shutil.copytree(cohort.models, tmp_path / "models")
+    write_manifest(models, gated)
+    result = evaluate(cohort.store, models, tmp_path / "evaluated", QUICK)
+    entry = next(model for model in manifest.models if model.fold == patient.fold)
+    write_manifest(models, gated.model_copy(update={"models": (entry,)}))
+    answer = predict(cohort.images / patient.participant, models, tmp_path / "out", PredictConfig())
+    evaluated = next(one for one in result.patients if one.participant == patient.participant)
+    assert answer.predictions[0].fvv_ml == evaluated.fvv_ml < 0.6 * patient.fvv_ml
+    theirs = nib.load(next((tmp_path / "out").rglob("predictions.nii.gz")))
+    ours = nib.load(tmp_path / "evaluated" / "masks" / f"{patient.participant}.nii.gz")
+    assert np.array_equal(np.asarray(theirs.dataobj), np.asarray(ours.dataobj))
+    asked = PredictConfig(overwrite=True, postprocess=PostprocessConfig())
+    assert predict(cohort.images / patient.participant, models, tmp_path / "out", asked).predictions[0].fvv_ml == (
+        patient.fvv_ml
+    )
+
+
 def test_a_second_run_is_refused_and_with_overwrite_gives_the_same_bytes(cohort, tmp_path):
     with pytest.raises(OutputExistsError, match="already there"):
         evaluate(cohort.store, cohort.models, cohort.output, CONFIG)
@@ -174,11 +196,11 @@ def test_a_killed_run_goes_on_where_it_ended(cohort, tmp_path, monkeypatch):
     done = []
     original = segment_case
 
-    def count(case, ensemble):
+    def count(case, ensemble, postprocess):
         if len(done) == 4:
             raise KeyboardInterrupt
         done.append(case.patient)
-        return original(case, ensemble)
+        return original(case, ensemble, postprocess)
 
     monkeypatch.setattr("fvv.stages.evaluate.segment_case", count)
     with pytest.raises(KeyboardInterrupt):

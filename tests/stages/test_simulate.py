@@ -41,6 +41,7 @@ def test_layout_and_participants(cohort):
     people = read_participants(folder)
     assert list(people) == ["sim_0001", "sim_0002"]
     assert people["sim_0001"].site.startswith("site_")
+    assert people["sim_0001"].person == f"seed{CONFIG.seed}_person_0001"  # Another seed's persons are others.
     header = (folder / "participants.tsv").read_text().splitlines()[0].split("\t")
     assert header[:3] == ["participant_id", "patient_id", "site"]
     assert {"onset_h", "lesion_volume_ml", "flair_visible_ml", "field_strength_t", "dwi_flair_mismatch"} < set(header)

@@ -24,6 +24,7 @@ class Agreement:
         upper_limit: bias + 1.96 SD.
         concordance: Lin's coefficient (doi 10.2307/2532051) with his interval on Fisher's z scale.
         intraclass: intraclass correlation of single measurements, absolute agreement.
+        rank: Spearman's correlation.
     """
 
     n: int
@@ -32,6 +33,7 @@ class Agreement:
     upper_limit: float
     concordance: Estimate
     intraclass: Estimate
+    rank: Estimate
 
 
 def bland_altman(first: FloatArray, second: FloatArray, level: float = LEVEL) -> Agreement:
@@ -59,7 +61,30 @@ def bland_altman(first: FloatArray, second: FloatArray, level: float = LEVEL) ->
         upper_limit=bias + 1.96 * deviation,
         concordance=concordance_coefficient(first, second, level),
         intraclass=intraclass_correlation(np.column_stack([first, second]), level),
+        rank=rank_correlation(first, second, level),
     )
+
+
+def rank_correlation(first: FloatArray, second: FloatArray, level: float = LEVEL) -> Estimate:
+    """Spearman's correlation, interval on Fisher's z scale after Bonett and Wright (doi 10.1007/BF02294183).
+
+    Args:
+        first: (n,) measurements.
+        second: (n,) measurements of the same patients.
+        level: of confidence.
+
+    Returns:
+        Not defined where either does not vary or there are fewer than three pairs; no interval at perfect correlation
+        or for three pairs.
+    """
+    n = first.size
+    if n < 3 or not np.ptp(first) or not np.ptp(second):
+        return NOT_DEFINED
+    rho = float(stats.spearmanr(first, second).statistic)
+    if n < 4 or abs(rho) >= 1 - 1e-12:
+        return Estimate(rho, math.nan, math.nan)
+    margin = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    return Estimate(rho, math.tanh(math.atanh(rho) - margin), math.tanh(math.atanh(rho) + margin))
 
 
 def concordance_coefficient(first: FloatArray, second: FloatArray, level: float = LEVEL) -> Estimate:

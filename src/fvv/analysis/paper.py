@@ -114,10 +114,11 @@ def _volume_table(volumes: Mapping[str, Any]) -> Table:
             f"{_number(row.lower_limit, 2)} to {_number(row.upper_limit, 2)}",
             with_interval(row.concordance, 3),
             with_interval(row.intraclass, 3),
+            with_interval(row.rank, 3),
         )
         for name, row in volumes.items()
     )
-    head = ("", "n", "Bias, mL", "Limits of agreement, mL", "Lin's concordance", "ICC(A,1)")
+    head = ("", "n", "Bias, mL", "Limits of agreement, mL", "Lin's concordance", "ICC(A,1)", "Spearman")
     return Table("Volumes, predicted against drawn", head, rows)
 
 
@@ -172,8 +173,8 @@ examinations ({draws} draws, seed {seed}). All intervals are at 95 %.
 
 P(mismatch) is a logistic curve on log(FVV + {pseudo} mL) with Platt's targets, judged on patients held out of its fit
 (by fold, or by person where one ensemble tested all). Net benefit weighs a false positive by t/(1 - t) at the threshold
-probability t. Volumes: Bland-Altman limits of agreement (bias ± 1.96 SD), Lin's concordance, ICC(A,1). Strata: lesion
-volume at {volumes} mL, FLAIR-visible share at {shares} %, site, fold.
+probability t. Volumes: Bland-Altman limits of agreement (bias ± 1.96 SD), Lin's concordance, ICC(A,1), Spearman's
+correlation. Strata: lesion volume at {volumes} mL, FLAIR-visible share at {shares} %, site, fold.
 
 Software: {versions}.
 """

@@ -106,6 +106,7 @@ class EvaluateResult:
                 f"mean {numbers[f'{channel.label}_dice_mean']}"
                 for channel in Channel
             ),
+            f"{'FVV':<14}Spearman's correlation with the drawn one {numbers['fvv_spearman']}",
             f"{'marker':<14}AUC {numbers['auc']} [{numbers['auc_low']} to {numbers['auc_high']}], "
             f"kappa {numbers['kappa']}, sensitivity {numbers['sensitivity']}, specificity {numbers['specificity']}",
             f"label: {self.label_source}",

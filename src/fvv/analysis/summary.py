@@ -123,6 +123,7 @@ def headline(summary: Mapping[str, Any]) -> dict[str, float]:
         of_channel = summary["segmentation"][channel.label]
         numbers[f"{channel.label}_dice_pooled"] = of_channel["dice_pooled"].value
         numbers[f"{channel.label}_dice_mean"] = of_channel["dice_mean"].value
+    numbers["fvv_spearman"] = summary["volumes"][Channel.FLAIR_VISIBLE.label].rank.value
     marker = summary["marker"]
     area: Estimate = marker["auc"]
     numbers |= {"auc": area.value, "auc_low": area.low, "auc_high": area.high}

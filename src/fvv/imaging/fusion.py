@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -10,8 +10,11 @@ from fvv.arrays import BoolArray, UInt8Array
 from fvv.data import Channel, FusedSegmentation
 from fvv.imaging.brain import largest_component
 
+StrokeFilter = Callable[[BoolArray, BoolArray], BoolArray]
+"""From a fused stroke and the fused brain to the voxels that may stay in the stroke."""
 
-def fuse_folds(masks: Iterable[BoolArray]) -> FusedSegmentation:
+
+def fuse_folds(masks: Iterable[BoolArray], keep: StrokeFilter | None = None) -> FusedSegmentation:
     """Fuse what n models marked (logit > 0), one model in memory at a time.
 
     Brain: each model's largest component, then the voxels that at least half of the models call brain. Stroke: what at
@@ -19,6 +22,7 @@ def fuse_folds(masks: Iterable[BoolArray]) -> FusedSegmentation:
 
     Args:
         masks: of each model (3, i, j, k) bool, channels in `Channel` order; at least one.
+        keep: what may stay in the fused stroke; the FLAIR-visible voxels are counted in what is left.
     """
     shape: tuple[int, ...] = ()
     brain_votes = stroke_votes = np.zeros((), dtype=np.uint8)
@@ -31,6 +35,8 @@ def fuse_folds(masks: Iterable[BoolArray]) -> FusedSegmentation:
     n = len(packed)
     brain = np.asarray(brain_votes >= n / 2)
     stroke = np.asarray(stroke_votes >= n / 2) & brain
+    if keep is not None:
+        stroke &= keep(stroke, brain)
     visible_votes = np.zeros(shape, dtype=np.uint8)
     per_model = []
     for bits in packed:

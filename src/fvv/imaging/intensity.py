@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fvv.arrays import BoolArray, FloatArray
+from fvv.data import SignalScale
 from fvv.errors import MaskError
 
 MAD_TO_SD = 1.4826
@@ -32,8 +33,8 @@ def reference_voxels(b1000: FloatArray, brain: BoolArray, *, outlier_robust: boo
     return np.asarray(brain & (b1000 < median + OUTLIER_DEVIATIONS * deviation))
 
 
-def zscore(image: FloatArray, reference: BoolArray, *, clip: float, dtype: str = "float16") -> FloatArray:
-    """(image - mean) / population standard deviation over the reference voxels, cut to +-clip, as `dtype`.
+def signal_scale(image: FloatArray, reference: BoolArray) -> SignalScale:
+    """Mean and population standard deviation over the reference voxels.
 
     Raises:
         MaskError: no reference voxel, or the image is constant there.
@@ -44,7 +45,12 @@ def zscore(image: FloatArray, reference: BoolArray, *, clip: float, dtype: str =
     deviation = float(values.std())
     if not deviation > 0:
         raise MaskError("the image is constant inside the brain mask, so intensities have no scale")
-    return np.asarray(np.clip((image - float(values.mean())) / deviation, -clip, clip), dtype=dtype)
+    return SignalScale(float(values.mean()), deviation)
+
+
+def zscore(image: FloatArray, scale: SignalScale, *, clip: float, dtype: str = "float16") -> FloatArray:
+    """(image - mean) / deviation, cut to +-clip, as `dtype`."""
+    return np.asarray(np.clip((image - scale.mean) / scale.deviation, -clip, clip), dtype=dtype)
 
 
 def intensities_at(b1000: FloatArray, brain: BoolArray, scores: Sequence[float]) -> list[float]:

@@ -10,7 +10,7 @@ from fvv.data import Case, Finding, InPlaneGrid, PreparedCase, Severity
 from fvv.errors import FvvError, MaskError
 from fvv.imaging.brain import otsu_mask, robust_mask
 from fvv.imaging.geometry import fraction_kept, pad_or_crop, plan_grid, scale_slices, to_working_grid
-from fvv.imaging.intensity import intensities_at, reference_voxels, zscore
+from fvv.imaging.intensity import intensities_at, reference_voxels, signal_scale, zscore
 
 CROP_WARNING = 0.995
 """A crop that keeps less than this share of the brain is worth a warning."""
@@ -60,6 +60,7 @@ def _preprocess(case: Case, profile: PreprocessingProfile) -> PreparedCase:
     b0, b1000 = pad_or_crop(b0, profile.grid_size), pad_or_crop(b1000, profile.grid_size)
 
     reference = reference_voxels(b1000, brain, outlier_robust=profile.outlier_robust_zscore)
+    b0_scale, b1000_scale = signal_scale(b0, reference), signal_scale(b1000, reference)
     stroke = flair_visible = None
     if case.stroke_roi is not None:
         stroke = _cut(to_working_grid(case.stroke_roi.array, grid), brain, "stroke ROI", "the brain mask", findings)
@@ -70,13 +71,15 @@ def _preprocess(case: Case, profile: PreprocessingProfile) -> PreparedCase:
         findings.append(Finding("no-lesion-drawn", "the stroke ROI is empty: taken as no lesion", Severity.NOTE))
     return PreparedCase(
         patient=case.patient,
-        b0=zscore(b0, reference, clip=profile.clip, dtype=profile.zscore_dtype),
-        b1000=zscore(b1000, reference, clip=profile.clip, dtype=profile.zscore_dtype),
+        b0=zscore(b0, b0_scale, clip=profile.clip, dtype=profile.zscore_dtype),
+        b1000=zscore(b1000, b1000_scale, clip=profile.clip, dtype=profile.zscore_dtype),
         brain=brain,
         stroke=stroke,
         flair_visible=flair_visible,
         grid=grid,
         findings=tuple(findings),
+        b0_scale=b0_scale,
+        b1000_scale=b1000_scale,
     )
 
 

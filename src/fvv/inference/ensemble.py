@@ -150,10 +150,10 @@ def open_ensemble(bundle: ModelBundle, config: PredictConfig) -> OnnxEnsemble:
     Raises:
         ModelError: more folds, or another precision, than the bundle has.
     """
-    folds, precision = config.folds, config.precision
+    folds, precision = config.folds, bundle.precision(config.precision)
     if config.fast:
         folds = folds or min(FAST_FOLDS, len(bundle.models))
-        precision = "int8" if all(model.int8 for model in bundle.models) else precision
+        precision = bundle.precisions[-1]
     models = bundle.part(folds)
     ensemble = OnnxEnsemble.from_bundle(
         bundle,
@@ -163,8 +163,9 @@ def open_ensemble(bundle: ModelBundle, config: PredictConfig) -> OnnxEnsemble:
         threads=config.threads,
         chunk_slices=config.chunk_slices,
     )
+    log.info("models: %s", bundle.manifest.description)
     log.info("%d of %d models in %s on %s", len(ensemble), len(bundle.models), precision, ensemble.provider)
-    if (len(models), precision) != (len(bundle.models), "fp32"):
+    if (len(models), precision) != (len(bundle.models), bundle.precisions[0]):
         log.info("%s", bundle.cost_of(len(models), precision))
     return ensemble
 

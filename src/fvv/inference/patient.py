@@ -60,6 +60,7 @@ def predict_case(
     clock = clock or Clock()
     profile = config.preprocess.applied_to(ensemble.profile)
     voxel_volume_ml = plan_grid(case.b1000, profile.grid_size).voxel_volume_ml
+    models = "" if manifest is None else manifest.description
     decision_config = config.decision
     # The models' own cut-off holds unless the user named one.
     if manifest is not None and manifest.cutoff_ml and "cutoff_ml" not in decision_config.model_fields_set:
@@ -67,7 +68,13 @@ def predict_case(
 
     def not_assessable(decision: Decision) -> Prediction:
         return Prediction(
-            case.patient, decision, len(ensemble), voxel_volume_ml, provider=ensemble.provider, seconds=clock.seconds
+            case.patient,
+            decision,
+            len(ensemble),
+            voxel_volume_ml,
+            provider=ensemble.provider,
+            models=models,
+            seconds=clock.seconds,
         )
 
     try:
@@ -91,7 +98,8 @@ def predict_case(
     fused = None
     if not any(finding.severity is Severity.NOT_ASSESSABLE for finding in findings):
         with clock.step("network"):
-            fused = segment_case(prepared, ensemble)
+            said = None if manifest is None else manifest.postprocess
+            fused = segment_case(prepared, ensemble, config.postprocess or said)
     decision = decide(fused, voxel_volume_ml, findings, decision_config)
     if fused is None or decision.state is DecisionState.NOT_ASSESSABLE:
         return not_assessable(decision)
@@ -115,6 +123,7 @@ def predict_case(
         fvv_per_model_ml=tuple(voxels * voxel_volume_ml for voxels in fused.flair_visible_voxels_per_model),
         lesion_adc=lesion_adc(adc, stroke, brain),
         provider=ensemble.provider,
+        models=models,
         seconds=clock.seconds,
     )
     return replace(prediction, mismatch_probability=_mismatch_probability(prediction, manifest))

@@ -7,40 +7,47 @@ from collections.abc import Iterator
 import numpy as np
 
 from fvv.arrays import BoolArray
+from fvv.config import PostprocessConfig
 from fvv.data import FusedSegmentation, PreparedCase
 from fvv.errors import FvvError
 from fvv.imaging.fusion import fuse_folds
+from fvv.imaging.postprocess import stroke_filter
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
 
 
-def segment_case(case: PreparedCase, ensemble: OnnxEnsemble) -> FusedSegmentation:
+def segment_case(
+    case: PreparedCase, ensemble: OnnxEnsemble, postprocess: PostprocessConfig | None = None
+) -> FusedSegmentation:
     """Run every model on a patient and fuse what they say.
 
     Args:
         case: prepared with the ensemble's profile.
         ensemble: one model (evaluation, out of fold) or all (prediction).
+        postprocess: what is taken out of the fused stroke; None: nothing.
 
     Raises:
         ModelError: a model's output is not finite.
     """
-    return fuse_folds(_each_mask(case, ensemble))
+    return fuse_folds(_each_mask(case, ensemble), stroke_filter(case, postprocess))
 
 
 def segment_together_and_alone(
-    case: PreparedCase, ensemble: OnnxEnsemble
+    case: PreparedCase, ensemble: OnnxEnsemble, postprocess: PostprocessConfig | None = None
 ) -> tuple[FusedSegmentation, tuple[FusedSegmentation, ...]]:
     """`segment_case`, and beside it what each model says when it is asked alone.
 
     Args:
         case: prepared with the ensemble's profile.
         ensemble: the models.
+        postprocess: what is taken out of each fused stroke; None: nothing.
 
     Raises:
         ModelError: a model's output is not finite.
     """
     masks = list(_each_mask(case, ensemble))
-    return fuse_folds(masks), tuple(fuse_folds([mask]) for mask in masks)
+    keep = stroke_filter(case, postprocess)
+    return fuse_folds(masks, keep), tuple(fuse_folds([mask], keep) for mask in masks)
 
 
 def _each_mask(case: PreparedCase, ensemble: OnnxEnsemble) -> Iterator[BoolArray]:

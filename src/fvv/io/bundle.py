@@ -14,7 +14,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fvv.config import PROFILES, Precision, PreprocessingProfile
+from fvv.config import (
+    PROFILES,
+    EvaluateConfig,
+    PostprocessConfig,
+    Precision,
+    PrecisionChoice,
+    PreprocessingProfile,
+)
 from fvv.errors import ModelError
 from fvv.io.atomic import write_text
 
@@ -112,6 +119,8 @@ class BundleManifest(_Entry):
     schema_version: int = SCHEMA_VERSION
     software: str
     run_name: str
+    notice: str = ""
+    """What everybody who uses the models should know; said at every prediction."""
     profile: PreprocessingProfile
     channels: tuple[str, ...]
     cutoff_ml: float | None = None
@@ -121,13 +130,23 @@ class BundleManifest(_Entry):
     intensity_range: dict[str, tuple[float, float]] = {}
     """Lowest and highest value in the training cohort of each feature of `fvv.imaging.quality.usual`; a new patient
     far outside is warned about. Empty: unknown."""
+    postprocess: PostprocessConfig = PostprocessConfig()
+    """What is taken out of the fused stroke, unless the caller says otherwise."""
     models: tuple[ModelEntry, ...]
+    int8_only: bool = False
+    """The float32 files were left out to save space; the models' hashes still name them."""
     golden: BundleFile | None = None
     """A small input and what each model made of it where it was converted (see `fvv doctor`)."""
     fused: dict[Precision, BundleFile] = {}
     """All models in one graph, where conversion was asked for it."""
     budgets: tuple[Budget, ...] = ()
     """What `--folds`, `--fast` and INT8 cost, where it was measured."""
+
+    @property
+    def description(self) -> str:
+        """Which models these are, in one line."""
+        told = f"; {self.notice}" if self.notice else ""
+        return f"{self.run_name} ({len(self.models)} models{told})"
 
 
 class ModelBundle:
@@ -153,8 +172,10 @@ class ModelBundle:
         Raises:
             ModelError: the bundle holds no such form of it.
         """
-        if precision == "fp32":
+        if precision == "fp32" and not self.manifest.int8_only:
             return self.path / model.file
+        if precision == "fp32":
+            raise ModelError("holds 8-bit models only", file=self.path, hint="leave --precision out, or use int8")
         if model.int8 is None:
             raise ModelError(
                 f"{model.file} has no {precision} form",
@@ -162,6 +183,24 @@ class ModelBundle:
                 hint="convert again with --int8, or use --precision fp32",
             )
         return self.path / model.int8.file
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """In which all models are there, the most precise first."""
+        found: list[Precision] = [] if self.manifest.int8_only else ["fp32"]
+        return (*found, "int8") if all(model.int8 for model in self.models) else tuple(found)
+
+    def precision(self, asked: PrecisionChoice) -> Precision:
+        """The precision that is meant."""
+        return self.precisions[0] if asked == "auto" else asked
+
+    def completed(self, config: EvaluateConfig) -> EvaluateConfig:
+        """The settings with what they leave to the bundle filled in."""
+        chosen = {
+            "precision": self.precision(config.precision),
+            "postprocess": config.postprocess or self.manifest.postprocess,
+        }
+        return config.model_copy(update=chosen)
 
     def fused(self, precision: Precision) -> Path | None:
         """Path of the graph that holds all models; None where there is none."""
@@ -247,6 +286,8 @@ def _read_manifest(file: Path) -> BundleManifest:
         )
     if not manifest.models:
         raise ModelError("the bundle names no model", file=file)
+    if manifest.int8_only and not all(model.int8 for model in manifest.models):
+        raise ModelError("the bundle says it has 8-bit models only, and one has no such form", file=file)
     folds = [model.fold for model in manifest.models]
     if len(set(folds)) != len(folds):
         raise ModelError(f"expected one model per fold, the bundle has folds {folds}", file=file)
@@ -254,7 +295,8 @@ def _read_manifest(file: Path) -> BundleManifest:
 
 
 def _files(manifest: BundleManifest) -> list[BundleFile]:
-    files: list[BundleFile] = [*manifest.models, *manifest.fused.values()]
+    files: list[BundleFile] = [] if manifest.int8_only else [*manifest.models]
+    files += manifest.fused.values()
     files += [model.int8 for model in manifest.models if model.int8 is not None]
     return [*files, manifest.golden] if manifest.golden is not None else files
 

@@ -61,6 +61,7 @@ def result_row(prediction: Prediction) -> dict[str, Any]:
         "agreement": prediction.agreement,
         "mismatch_probability": prediction.mismatch_probability,
         **dict(zip(_ADC_COLUMNS, prediction.lesion_adc or (None,) * 3, strict=True)),
+        "models": prediction.models,
         "provider": prediction.provider,
         # Of the rounded steps, as results.json holds them: a table made again from those files has the same sum.
         "seconds": round(sum(_milliseconds(prediction.seconds).values()), 2),
@@ -153,6 +154,7 @@ def read_result(path: Path) -> tuple[Prediction, str]:
             mismatch_probability=content.get("mismatch_probability"),
             lesion_adc=None if None in adc else (adc[0], adc[1], adc[2]),
             provider=content["provider"],
+            models=content.get("models", ""),
             seconds=content["seconds"],
         )
         return prediction, content.get("source_sha256", "")
@@ -191,7 +193,9 @@ def write_run_record(path: Path, bundle: ModelBundle, options: dict[str, Any], s
         "options": options,
         "bundle": {
             "run_name": bundle.manifest.run_name,
+            "notice": bundle.manifest.notice,
             "profile": bundle.profile.model_dump(mode="json"),
+            "postprocess": bundle.manifest.postprocess.model_dump(mode="json"),
             "models": {model.file: model.sha256 for model in bundle.models},
         },
         "seconds": round(seconds, 1),

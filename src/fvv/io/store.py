@@ -30,7 +30,7 @@ from zarr.errors import BaseZarrError
 from fvv import __version__
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import PreprocessingProfile
-from fvv.data import Channel, Finding, FoldPlan, InPlaneGrid, Participant, PreparedCase, Severity
+from fvv.data import Channel, Finding, FoldPlan, InPlaneGrid, Participant, PreparedCase, Severity, SignalScale
 from fvv.errors import StoreError
 from fvv.io.atomic import atomic_write, write_text
 from fvv.io.manifest import FOLDS_FILE, read_folds
@@ -56,6 +56,7 @@ class CaseRecord:
         pad_value: what stands for slices beyond the volume: the minimum over both normalised channels.
         image_sha256: hash of the raw b0 and b1000 values, which knows a patient again under another name.
         source_sha256: hash of everything the preparation depended on; another one means it must be redone.
+        scales: behind the z-scores of b1000 and b0; empty where they were not kept (earlier versions).
     """
 
     participant: Participant
@@ -67,6 +68,7 @@ class CaseRecord:
     pad_value: float
     image_sha256: str
     source_sha256: str
+    scales: tuple[SignalScale, ...] = ()
 
     @property
     def voxel_volume_ml(self) -> float:
@@ -175,6 +177,7 @@ class CaseStore:
             "stroke_voxels": labels[Channel.STROKE.value].sum(axis=(1, 2)).tolist(),
             "flair_visible_voxels": labels[Channel.FLAIR_VISIBLE.value].sum(axis=(1, 2)).tolist(),
             "pad_value": float(images.min()),
+            "signal_scales": [asdict(scale) for scale in (case.b1000_scale, case.b0_scale) if scale is not None],
             "image_sha256": image_sha256,
             "source_sha256": source_sha256,
         }
@@ -218,6 +221,7 @@ class CaseStore:
                 pad_value=float(stored["pad_value"]),
                 image_sha256=stored["image_sha256"],
                 source_sha256=stored["source_sha256"],
+                scales=tuple(SignalScale(**scale) for scale in stored.get("signal_scales", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise self._damaged(patient, error) from error
@@ -228,7 +232,10 @@ class CaseStore:
         images, labels = self._arrays(patient, record, 0, record.n_slices)
         b1000, b0 = (_from_slices(channel) for channel in images)
         brain, stroke, flair_visible = (_from_slices(channel) for channel in labels)
-        return PreparedCase(patient, b0, b1000, brain, record.grid, stroke, flair_visible, record.findings)
+        b1000_scale, b0_scale = record.scales or (None, None)
+        return PreparedCase(
+            patient, b0, b1000, brain, record.grid, stroke, flair_visible, record.findings, b0_scale, b1000_scale
+        )
 
     def read_slab(self, patient: str, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
         """Neighbouring slices of one patient.

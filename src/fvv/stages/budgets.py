@@ -18,6 +18,7 @@ from fvv.data import DecisionState, Failure, FusedSegmentation, Participant, Pre
 from fvv.errors import FvvError, InputError, ModelError
 from fvv.imaging.decision import decide
 from fvv.imaging.fusion import fuse_folds
+from fvv.imaging.postprocess import stroke_filter
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import FAST_FOLDS, OnnxEnsemble
@@ -82,6 +83,7 @@ def measure_budgets(patients: Path, models: Path, config: EvaluateConfig) -> Bud
         InputError: no patient could be measured.
     """
     bundle = ModelBundle.open(models)
+    config = bundle.completed(config)
     seen = {identity for model in bundle.models for identity in model.trained_on}
     if not all(model.trained_on for model in bundle.models):
         raise ModelError("a model does not say on whom it was trained", file=models)
@@ -89,7 +91,7 @@ def measure_budgets(patients: Path, models: Path, config: EvaluateConfig) -> Bud
         precision: OnnxEnsemble.from_bundle(
             bundle, precision=precision, device=config.device, threads=config.threads, chunk_slices=config.chunk_slices
         )
-        for precision in _precisions(bundle)
+        for precision in bundle.precisions
     }
     answers: list[dict[_Choice, _Answer]] = []
     failures = []
@@ -104,13 +106,9 @@ def measure_budgets(patients: Path, models: Path, config: EvaluateConfig) -> Bud
             failures.append(failure_of(name, error))
     if not answers:
         raise InputError("no patient could be measured", file=patients)
-    budgets = tuple(_budget(choice, answers, whole=(len(bundle.models), "fp32")) for choice in answers[0])
+    budgets = tuple(_budget(choice, answers, whole=(len(bundle.models), bundle.precisions[0])) for choice in answers[0])
     write_manifest(models, bundle.manifest.model_copy(update={"budgets": budgets}))
     return BudgetResult(models, budgets, tuple(failures))
-
-
-def _precisions(bundle: ModelBundle) -> tuple[Precision, ...]:
-    return ("fp32", "int8") if all(model.int8 for model in bundle.models) else ("fp32",)
 
 
 def _read(folder: Path, participant: Participant, bundle: ModelBundle, seen: set[str]) -> PreparedCase:
@@ -129,12 +127,13 @@ def _answers(
     case: PreparedCase, ensembles: dict[Precision, OnnxEnsemble], config: EvaluateConfig
 ) -> dict[_Choice, _Answer]:
     """What each part of the ensemble says: every model runs once."""
+    keep = stroke_filter(case, config.postprocess)
     answers: dict[_Choice, _Answer] = {}
     for precision, ensemble in ensembles.items():
         masks = np.moveaxis(ensemble.masks(network_input(case, ensemble.profile.context_slices)), 2, 4)
         whole = len(ensemble)
         for folds in (whole, *(n for n in FOLDS_MEASURED if n < whole)):
-            answers[folds, precision] = _judge(case, fuse_folds(masks[:folds]), config)
+            answers[folds, precision] = _judge(case, fuse_folds(masks[:folds], keep), config)
     return answers
 
 

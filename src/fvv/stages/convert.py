@@ -31,6 +31,7 @@ from fvv.io.bundle import (
     file_sha256,
     write_manifest,
 )
+from fvv.io.bundle_size import leave_out_forms
 from fvv.io.golden import GOLDEN_FILE, write_golden
 from fvv.io.lock import only_writer
 from fvv.io.runs import BEST, fold_folder
@@ -121,20 +122,24 @@ def convert(
     with only_writer(output, replaced=True), atomic_write(output) as folder:
         folder.mkdir(parents=True)
         converted = [_convert_model(model, cases, folder, config) for model in track(models, "convert", len(models))]
+        entries, int8_only = leave_out_forms(folder, [entry for entry, _ in converted], config.largest_mb)
         manifest = BundleManifest(
             software=f"fvv {__version__}",
             run_name=models[0].run_name,
+            notice=config.notice,
             profile=cases.profile,
             channels=tuple(channel.label for channel in Channel),
             intensity_range=_intensity_range(models, cases),
-            models=tuple(entry for entry, _ in converted),
+            models=entries,
+            int8_only=int8_only,
+            postprocess=config.postprocess,
         )
         bundle = ModelBundle(folder, manifest)
-        precisions: tuple[Precision, ...] = ("fp32", "int8") if config.int8 else ("fp32",)
-        golden = _write_golden(bundle, precisions)
-        fused = {precision: _fuse(bundle, precision) for precision in precisions} if config.fused else {}
+        golden = _write_golden(bundle)
+        fused = {precision: _fuse(bundle, precision) for precision in bundle.precisions} if config.fused else {}
         write_manifest(folder, manifest.model_copy(update={"golden": golden, "fused": fused}))
-    return ConvertResult(output, manifest.models, tuple(line for _, lines in converted for line in lines))
+    measured = tuple(entry for entry, _ in converted)
+    return ConvertResult(output, measured, tuple(line for _, lines in converted for line in lines))
 
 
 def _checkpoint_paths(checkpoints: Path, n_folds: int, name: str, chosen: dict[int, Path]) -> list[Path]:
@@ -285,11 +290,11 @@ def _fuse(bundle: ModelBundle, precision: Precision) -> BundleFile:
     return BundleFile(file=target.name, sha256=file_sha256(target))
 
 
-def _write_golden(bundle: ModelBundle, precisions: Sequence[Precision]) -> BundleFile:
+def _write_golden(bundle: ModelBundle) -> BundleFile:
     images = golden_input(bundle.profile)
     outputs: dict[str, FloatArray] = {
         precision: golden_output(OnnxEnsemble.from_bundle(bundle, precision=precision, device="cpu"), images)
-        for precision in precisions
+        for precision in bundle.precisions
     }
     write_golden(bundle.path / GOLDEN_FILE, images, outputs)
     return BundleFile(file=GOLDEN_FILE, sha256=file_sha256(bundle.path / GOLDEN_FILE))

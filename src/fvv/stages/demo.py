@@ -6,20 +6,24 @@ The only stage that calls other stages: it does what a person does who types the
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from fvv.config import Config, load_config
+from fvv.analysis.publish import EvaluateResult
+from fvv.config import Config, EvaluateConfig, load_config
 from fvv.data import Failure
-from fvv.errors import ConfigError
+from fvv.errors import ConfigError, ModelError
 from fvv.io.atomic import write_text
+from fvv.io.shipped import shipped_bundle
 from fvv.stages import StageResult
 from fvv.stages.convert import convert
 from fvv.stages.evaluate import evaluate
+from fvv.stages.evaluate_external import evaluate_external
 from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare
 from fvv.stages.simulate import simulate
@@ -32,6 +36,32 @@ NEW_PATIENTS = 2
 """Examinations simulated beside the cohort for `predict`; no model ever sees them in training."""
 NEW_PATIENTS_SEED_STEP = 1_000_003
 """Added to the cohort's seed: their seed is another one whichever seed the cohort has."""
+
+
+_COMPARED = {
+    "brain_dice_mean": "brain Dice, mean",
+    "stroke_dice_pooled": "stroke Dice, pooled",
+    "stroke_dice_mean": "stroke Dice, mean",
+    "fvv_spearman": "FVV, Spearman",
+    "auc": "mismatch, AUC",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedResult:
+    """How the model in the package does on the demo's cohort.
+
+    Attributes:
+        told: what is said of it.
+        failures: patients that could not be evaluated.
+    """
+
+    told: str
+    failures: tuple[Failure, ...] = ()
+
+    def summary(self) -> str:
+        """A table, or why there is none."""
+        return self.told
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +84,18 @@ class DemoResult:
         """Times, what evaluation and prediction found, and where to look."""
         lines = [f"{step:<22}{seconds:8.1f} s" for step, seconds in self.seconds.items()]
         lines += [f"{'all':<22}{sum(self.seconds.values()):8.1f} s", ""]
-        lines += [self.summaries["evaluate"], "", self.summaries["predict"], "", "Where to look:"]
-        pages = [self.output / folder / "report.html" for folder in ("processed_data", "predictions")]
+        for step in ("evaluate", "shipped model", "predict"):
+            lines += [self.summaries[step], ""]
+        lines.append("Where to look:")
+        pages = [self.output / folder / "report.html" for folder in ("processed_data", "shipped_model", "predictions")]
         pictures = sorted(self.output.glob("predictions/*/synthesis.png"))
         return "\n".join([*lines, *(f"  {path}" for path in [*pages, *pictures] if path.exists())])
 
 
 def demo(output: Path, config: Config, *, cases: int | None = None, seed: int | None = None) -> DemoResult:
-    """Run stages 0 to 5. A second run into the same folder goes on where the first ended.
+    """Run stages 0 to 5, and the model in the package on the same cohort.
+
+    A second run into the same folder goes on where the first ended.
 
     Args:
         output: folder for everything; each stage has its usual folder in it.
@@ -93,20 +127,47 @@ def demo(output: Path, config: Config, *, cases: int | None = None, seed: int | 
         "train": lambda: train_all_folds(store, checkpoints, config.train),
         "convert": lambda: convert(checkpoints, store, models, config.convert, name=config.train.name),
         "evaluate": lambda: evaluate(store, models, output / "processed_data", config.evaluate, overwrite=True),
+        "shipped model": lambda: _shipped(cohort, output, config.evaluate, results["evaluate"]),
         "predict": lambda: predict(new, models, output / "predictions", predict_settings),
     }
+    results: dict[str, StageResult] = {}
     seconds: dict[str, float] = {}
     summaries: dict[str, str] = {}
     failures: list[Failure] = []
     for number, (step, run) in enumerate(steps.items(), start=1):
         log.info("== %d of %d: %s", number, len(steps), step)
         started = time.perf_counter()
-        result = run()
+        result = results[step] = run()
         seconds[step] = time.perf_counter() - started
         summaries[step] = result.summary()
         failures += [Failure(failure.patient, f"{step}: {failure.reason}") for failure in result.failures]
         log.info("== %s took %.1f s\n%s", step, seconds[step], summaries[step])
     return DemoResult(output, seconds, summaries, tuple(failures))
+
+
+def _shipped(cohort: Path, output: Path, config: EvaluateConfig, own: StageResult) -> ShippedResult:
+    """The model in the package on the demo's cohort, which it has not seen, beside the models that the demo trained."""
+    models = shipped_bundle()
+    if models is None:
+        return ShippedResult("The package holds no model to compare with.")
+    # A bundle in the package is never written to, and pictures of the same patients are in the demo's own report.
+    settings = config.model_copy(update={"calibrate": False, "heatmaps": False, "precision": "auto"})
+    try:
+        shipped = evaluate_external(cohort, models, output / "shipped_model", settings, overwrite=True)
+    except ModelError as error:
+        return ShippedResult(f"The model in the package could not be tested on this cohort: {error}")
+    if not isinstance(own, EvaluateResult):
+        raise TypeError("the demo's evaluation comes first")
+    return ShippedResult(comparison_table(own.headline, shipped.headline, models.name), shipped.failures)
+
+
+def comparison_table(own: Mapping[str, float], shipped: Mapping[str, float], name: str) -> str:
+    """The same numbers of both, a line each."""
+    lines = [f"{'':<22}{'demo, out of fold':>20}{'in the package':>20}"]
+    for key, label in _COMPARED.items():
+        values = ("n/a" if math.isnan(numbers[key]) else f"{numbers[key]:.3f}" for numbers in (own, shipped))
+        lines.append(f"{label:<22}" + "".join(f"{value:>20}" for value in values))
+    return "\n".join([*lines, f"in the package: {name}, its whole ensemble; the demo's models: one for each patient"])
 
 
 def _with(config: Config, cases: int | None, seed: int | None) -> Config:

@@ -94,10 +94,7 @@ def doctor(models: Path, config: DoctorConfig) -> DoctorResult:
         images, golden = read_golden(models / bundle.manifest.golden.file)
     checks, failures, provider = [], [], ""
     forms: list[tuple[int, Precision]] = [
-        (number, precision)
-        for precision in ("fp32", "int8")
-        for number, model in enumerate(bundle.models)
-        if precision == "fp32" or model.int8 is not None
+        (number, precision) for precision in bundle.precisions for number in range(len(bundle.models))
     ]
     for number, precision in forms:
         file = bundle.file(bundle.models[number], precision)

@@ -65,6 +65,7 @@ def evaluate(
             file=models,
             hint="evaluate the models on the store they were trained on",
         )
+    config = bundle.completed(config)
     tasks, failures = _plan(cases, bundle, config)
     folder = EvaluationFolder(output)
     with only_writer(output):
@@ -88,7 +89,7 @@ def _plan(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) -> tupl
     for fold in range(plan.n_folds):
         model = bundle.model_of_fold(fold)
         if not model.trained_on:
-            raise ModelError("the model does not say on whom it was trained", file=bundle.file(model))
+            raise ModelError("the model does not say on whom it was trained", file=bundle.path)
         for participant in plan.participants(fold, Role.TEST):
             try:
                 record = store.record(participant)
@@ -107,7 +108,7 @@ def _refuse_seen(model: ModelEntry, bundle: ModelBundle, record: CaseRecord, per
             f"the model of fold {model.fold} was trained on this person or on these images: testing it here would "
             "measure memory, not skill",
             patient=record.participant.participant,
-            file=bundle.file(model),
+            file=bundle.path,
             hint="use the split the models were trained with, or train again",
         )
 
@@ -122,6 +123,7 @@ def _source_sha256(model: ModelEntry, record: CaseRecord, fold: int, config: Eva
         record.source_sha256,
         fold,
         config.decision.model_dump(),
+        config.model_dump(include={"postprocess"}),
         config.heatmaps,
     ]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -150,7 +152,7 @@ def _open(bundle: ModelBundle, fold: int, config: EvaluateConfig) -> OnnxEnsembl
     return OnnxEnsemble.from_bundle(
         bundle,
         [bundle.model_of_fold(fold)],
-        precision=config.precision,
+        precision=bundle.precision(config.precision),
         device=config.device,
         threads=config.threads,
         chunk_slices=config.chunk_slices,
@@ -162,7 +164,7 @@ def _evaluate_one(
 ) -> PatientResult:
     """Read, segment, bring back to the native grid, measure, draw, write."""
     case = store.read(task.participant)
-    fused = segment_case(case, ensemble)
+    fused = segment_case(case, ensemble, config.postprocess)
     decision = decide(fused, case.voxel_volume_ml, case.findings, config.decision)
     result, files = measure_case(case, task.record.participant, task.fold, fused, decision, pictures=config.heatmaps)
     folder.write_patient(task.participant, task.source_sha256, jsonable(result), files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,7 @@ def evaluate_external(
         OutputExistsError: a finished evaluation is there, and overwriting was not asked for.
     """
     bundle = ModelBundle.open(models)
+    config = bundle.completed(config)
     tasks, failures = _plan(external, bundle, config)
     profile = config.preprocess.applied_to(bundle.profile)
     folder = EvaluationFolder(output)
@@ -90,7 +91,7 @@ def _plan(external: Path, bundle: ModelBundle, config: EvaluateConfig) -> tuple[
     """Who is tested; every image is looked at before any is predicted, so that a refusal comes at once."""
     for model in bundle.models:
         if not model.trained_on:
-            raise ModelError("the model does not say on whom it was trained", file=bundle.file(model))
+            raise ModelError("the model does not say on whom it was trained", file=bundle.path)
     trained_on = {identity for model in bundle.models for identity in model.trained_on}
     participants = read_participants(external)
     tasks, failures = [], []
@@ -125,7 +126,9 @@ def _source_sha256(folder: Path, participant: Participant, bundle: ModelBundle, 
     """Hash of everything one patient's result depends on."""
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in case_files(folder)}
     who = [participant.person, participant.site, participant.dwi_flair_mismatch]
-    settings = [config.preprocess.model_dump(mode="json"), config.decision.model_dump(), config.heatmaps]
+    settings = config.model_dump(
+        mode="json", include={"preprocess", "postprocess", "decision", "heatmaps", "own_masks"}
+    )
     models = [bundle.profile.sha256, config.precision, *(model.sha256 for model in bundle.models)]
     content = [__version__, SCHEMA_VERSION, models, files, who, settings]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -134,7 +137,7 @@ def _source_sha256(folder: Path, participant: Participant, bundle: ModelBundle, 
 def _open(bundle: ModelBundle, config: EvaluateConfig) -> OnnxEnsemble:
     return OnnxEnsemble.from_bundle(
         bundle,
-        precision=config.precision,
+        precision=bundle.precision(config.precision),
         device=config.device,
         threads=config.threads,
         chunk_slices=config.chunk_slices,
@@ -147,11 +150,12 @@ def _evaluate_one(
     """Read, prepare, check, segment, measure, draw, write."""
     profile = config.preprocess.applied_to(bundle.profile)
     case, not_finite = without_gaps(read_case(task.folder, config.preprocess, labelled=True))
-    if profile.mask_method == "command" and case.mask is None:
-        case = with_commanded_mask(case, profile.mask_command)
-    prepared = preprocess_case(case, profile)
+    shown = replace(case, mask=None) if config.own_masks else case
+    if profile.mask_method == "command" and shown.mask is None:
+        shown = with_commanded_mask(shown, profile.mask_command)
+    prepared = preprocess_case(shown, profile)
     findings = assess_quality(
-        case,
+        shown,
         prepared,
         brain_volume_bounds_ml=config.preprocess.brain_volume_bounds_ml,
         not_finite=not_finite,
@@ -160,11 +164,11 @@ def _evaluate_one(
     refused = any(finding.severity is Severity.NOT_ASSESSABLE for finding in findings)
     # What quality control refuses is not measured, as in `predict`; it is counted as not assessable.
     nothing = _nothing(prepared, len(ensemble))
-    fused, alone = (nothing, ()) if refused else segment_together_and_alone(prepared, ensemble)
+    fused, alone = (nothing, ()) if refused else segment_together_and_alone(prepared, ensemble, config.postprocess)
     decision = decide(None if refused else fused, prepared.voxel_volume_ml, findings, config.decision)
-    result, files = measure_case(
-        prepared, task.participant, None, fused, decision, alone=alone, pictures=config.heatmaps
-    )
+    # A given mask that the models did not see is still the brain that was drawn.
+    drawn = preprocess_case(case, profile) if config.own_masks and case.mask is not None else prepared
+    result, files = measure_case(drawn, task.participant, None, fused, decision, alone=alone, pictures=config.heatmaps)
     folder.write_patient(case.patient, task.source_sha256, jsonable(result), files)
     return result
 

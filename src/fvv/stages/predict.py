@@ -209,7 +209,7 @@ def _source_sha256(examination: Examination, bundle: ModelBundle, config: Predic
 
 def _about_run(bundle: ModelBundle, ensemble: OnnxEnsemble) -> dict[str, str]:
     return {
-        "Models": f"{len(ensemble)} of run {bundle.manifest.run_name}",
+        "Models": f"{len(ensemble)} of {bundle.manifest.description}",
         "Preprocessing": bundle.profile.name,
         "Device": ensemble.provider,
     }

@@ -33,7 +33,7 @@ class SimulateResult:
     Attributes:
         output: the cohort's folder.
         made, kept: cases made now, and found complete from an earlier run.
-        cases: the truth of every case in the folder, as in simulation.json, sorted by name.
+        cases: the truth of every case in the folder, as in simulation.json, and its seed; sorted by name.
         failures: cases that could not be made.
     """
 
@@ -134,14 +134,15 @@ def _already_made(output: Path, names: dict[str, int], config: SimulateConfig) -
 
 def _cases_in(output: Path) -> list[dict[str, Any]]:
     found = (read_simulation(folder) for folder in sorted(output.glob("sim_*")) if folder.is_dir())
-    return [content["case"] for content in found if content is not None]
+    return [{**content["case"], "seed": content["settings"]["seed"]} for content in found if content is not None]
 
 
 def _participant_row(case: dict[str, Any]) -> dict[str, Any]:
     label, onset_h = case["dwi_flair_mismatch"], case["onset_h"]
     return {
         "participant_id": case["participant_id"],
-        "patient_id": case["patient_id"],
+        # Persons of another seed are others: models trained on the one cohort may be tested on the other.
+        "patient_id": f"seed{case['seed']}_{case['patient_id']}",
         "site": case["site"],
         "onset_h": None if onset_h is None else round(onset_h, 2),
         "lesion_volume_ml": round(case["lesion_volume_ml"], 3),

@@ -1,0 +1,137 @@
+"""What each post-processing option changes, measured on labelled patients: prints a table.
+
+    python benchmarks/postprocess.py BUNDLE COHORT [--own-masks] [--threads 2]
+
+BUNDLE is a folder of models, COHORT a folder of labelled patients, as for `fvv prepare`, that none of them has seen.
+Every patient is segmented once; the options are then applied to the same votes. To take a choice over, set
+`convert.postprocess` (it is then stated in the bundle), or `predict.postprocess` for one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from fvv.analysis import statistics
+from fvv.analysis.agreement import rank_correlation
+from fvv.analysis.metrics import dice_coefficient
+from fvv.config import PostprocessConfig, PreprocessConfig
+from fvv.data import Participant, PreparedCase
+from fvv.errors import FvvError
+from fvv.imaging.fusion import fuse_folds
+from fvv.imaging.postprocess import stroke_filter
+from fvv.imaging.preprocess import preprocess_case
+from fvv.imaging.slabs import network_input
+from fvv.inference.ensemble import OnnxEnsemble
+from fvv.io.bundle import ModelBundle
+from fvv.io.case import read_case
+from fvv.io.manifest import read_participants
+
+OPTIONS = {
+    "off": PostprocessConfig(),
+    **{f"ADC gate {gate:g}": PostprocessConfig(adc_gate=gate) for gate in (0.7, 0.8, 0.85, 0.9, 1.0)},
+    **{f"at least {size:g} mm3": PostprocessConfig(minimum_lesion_mm3=size) for size in (30, 100, 300)},
+    "ADC gate 0.9, 100 mm3": PostprocessConfig(adc_gate=0.9, minimum_lesion_mm3=100),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """One patient under one option; volumes in mL."""
+
+    overlap: float
+    drawn: float
+    marked: float
+    visible_dice: float
+    drawn_fvv: float
+    fvv: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("cohort", type=Path)
+    parser.add_argument("--own-masks", action="store_true", help="show the patients without their brain mask files")
+    parser.add_argument("--threads", type=int, default=0)
+    options = parser.parse_args()
+    bundle = ModelBundle.open(options.bundle)
+    ensemble = OnnxEnsemble.from_bundle(bundle, precision=bundle.precision("auto"), threads=options.threads)
+    rows: dict[str, list[Found]] = {name: [] for name in OPTIONS}
+    labels: list[bool] = []
+
+    for name, participant in read_participants(options.cohort).items():
+        try:
+            case = read_case(options.cohort / name, PreprocessConfig(), labelled=True)
+
+            drawn = preprocess_case(case, bundle.profile)
+            shown = preprocess_case(replace(case, mask=None), bundle.profile) if options.own_masks else drawn
+        except FvvError as error:
+            print(f"left out: {error}")
+            continue
+        masks = list(np.moveaxis(ensemble.masks(network_input(shown, bundle.profile.context_slices)), 2, 4))
+        for option, config in OPTIONS.items():
+            rows[option].append(measure(drawn, fuse(masks, shown, config)))
+        labels.append(mismatch_of(participant, rows["off"][-1]))
+    show(rows, np.array(labels))
+
+
+def fuse(
+    masks: list[np.ndarray], case: PreparedCase, config: PostprocessConfig
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Stroke, FLAIR-visible by half of the models, and FVV in mL."""
+    fused = fuse_folds(masks, stroke_filter(case, config))
+    votes = fused.flair_visible_votes
+    return fused.stroke, (votes > 0) & (2 * votes >= fused.n_models), fused.flair_visible_voxels * case.voxel_volume_ml
+
+
+def measure(drawn: PreparedCase, found: tuple[np.ndarray, np.ndarray, float]) -> Found:
+    stroke, visible, fvv = found
+    assert drawn.stroke is not None
+    assert drawn.flair_visible is not None
+    volume = drawn.voxel_volume_ml
+    return Found(
+        overlap=float((stroke & drawn.stroke).sum()) * volume,
+        drawn=float(drawn.stroke.sum()) * volume,
+        marked=float(stroke.sum()) * volume,
+        visible_dice=dice_coefficient(drawn.flair_visible, visible),
+        drawn_fvv=float(drawn.flair_visible.sum()) * volume,
+        fvv=fvv,
+    )
+
+
+def mismatch_of(participant: Participant, found: Found) -> bool:
+    """The readers' label, else less than a fifth of the lesion FLAIR-visible."""
+    known = participant.dwi_flair_mismatch
+    return found.drawn_fvv < 0.2 * found.drawn if known is None else known
+
+
+def show(rows: dict[str, list[Found]], mismatch: np.ndarray) -> None:
+    print(
+        f"{len(mismatch)} patients, {sum(one.drawn > 0 for one in rows['off'])} with a lesion; Dice on the working grid"
+    )
+    print(
+        f"{'option':<24}{'Dice pooled':>12}{'mean':>8}{'visible mean':>14}{'FVV Spearman':>14}{'AUC':>8}"
+        f"{'FVV error mL':>14}{'false mL':>10}{'lost mL':>9}{'marked, none drawn':>20}"
+    )
+    for option, found in rows.items():
+        ill = np.array([one.drawn > 0 for one in found])
+        with_lesion = [one for one in found if one.drawn]
+        drawn_fvv, fvv = (np.array([getattr(one, key) for one in found]) for key in ("drawn_fvv", "fvv"))
+        pooled = 2 * sum(one.overlap for one in found) / sum(one.drawn + one.marked for one in found)
+        mean = np.mean([2 * one.overlap / (one.drawn + one.marked) for one in with_lesion])
+        visible = np.nanmean([one.visible_dice for one in with_lesion])
+        area = statistics.delong_interval(fvv[ill], mismatch[ill]).value
+        false = np.mean([one.marked - one.overlap for one in found])
+        lost = np.mean([one.drawn - one.overlap for one in with_lesion])
+        alarms = f"{sum(one.marked > 0 for one in found if not one.drawn)} of {int((~ill).sum())}"
+        print(
+            f"{option:<24}{pooled:>12.4f}{mean:>8.4f}{visible:>14.4f}{rank_correlation(drawn_fvv, fvv).value:>14.3f}"
+            f"{area:>8.3f}{np.mean(np.abs(fvv - drawn_fvv)):>14.3f}{false:>10.3f}{lost:>9.3f}{alarms:>20}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The model card: every number is the evaluation's, and a card never mixes bundles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders import AFFINE, write_onnx
+from cohorts import cohort, patient
+from fvv.analysis.card import mean_dice
+from fvv.analysis.paper import EXTERNAL
+from fvv.analysis.patient import jsonable
+from fvv.analysis.publish import Evaluation, publish
+from fvv.config import PROFILES, CardConfig, EvaluateConfig
+from fvv.data import Channel
+from fvv.errors import InputError, ModelError
+from fvv.io.bundle import BundleManifest, Calibration, ModelEntry, file_sha256, write_manifest
+from fvv.io.evaluation import EvaluationFolder, PatientFiles
+from fvv.stages.card import card
+
+CONFIG = CardConfig(training_data="on drawn heads", limits=("children",), commands=("make model",))
+PATIENTS = [one for one in cohort() if one.participant != "healthy"] + [patient("small", lesion=40, found=0)]
+"""Lesions of 2 mL, but for one of 0.8 mL that is missed."""
+
+
+def write_evaluation(folder: Path, models: dict[str, str], config: EvaluateConfig) -> Path:
+    """A finished evaluation of drawn patients."""
+    files = EvaluationFolder(folder)
+    for one in PATIENTS:
+        files.write_patient(one.participant, "", jsonable(one), PatientFiles(AFFINE, None))
+    counts = {"evaluated": len(PATIENTS), "not assessable": 1, "failed": 0}
+    publish(files, Evaluation(EXTERNAL, tuple(PATIENTS), (), counts, {"software": "x"}, models), config)
+    return folder
+
+
+def write_truth(folder: Path) -> Path:
+    """What the simulator would know: half of the lesions are faint."""
+    for number, one in enumerate(PATIENTS):
+        (folder / one.participant).mkdir(parents=True)
+        truth = {"contrast_to_noise": 2.0 if number % 2 else 5.0, "field_strength_t": 3.0, "dwi_flair_mismatch": True}
+        (folder / one.participant / "simulation.json").write_text(json.dumps({"settings": {}, "case": truth}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A bundle, its evaluation and the truth of the patients."""
+    folder = tmp_path_factory.mktemp("card")
+    file = write_onnx(folder / "models" / "model1.onnx")
+    entry = ModelEntry(file=file.name, sha256=file_sha256(file), fold=0, epoch=4, score=0.5)
+    manifest = BundleManifest(
+        software="fvv test", run_name="drawn-v1", notice="trained on drawings only", profile=PROFILES["robust-v1"],
+        channels=(), models=(entry,), calibration=Calibration(intercept=-1.0, slope=-2.0, pseudo_volume_ml=0.1),
+    )  # fmt: skip
+    write_manifest(folder / "models", manifest)
+    config = EvaluateConfig(bootstrap_samples=20, own_masks=True, precision="fp32")
+    evaluation = write_evaluation(folder / "external", {file.name: entry.sha256}, config)
+    return folder / "models", evaluation, write_truth(folder / "truth")
+
+
+def row_of(text: str, name: str) -> list[str]:
+    return next([cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith(name))
+
+
+def test_the_card_says_what_was_measured(bundle: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    models, evaluation, truth = bundle
+    result = card(models, CONFIG, external=evaluation, cohort=truth, copy=tmp_path / "card.md")
+    text = (models / "MODEL_CARD.md").read_text()
+    assert (tmp_path / "card.md").read_text() == text
+    assert str(tmp_path / "card.md") in result.summary()
+    for said in (
+        "# Model card: drawn-v1",
+        "Trained on drawings only.",
+        "On drawn heads.",
+        "* Children.",
+        "`make model`",
+    ):
+        assert said in text
+    headline = json.loads((evaluation / "summary.json").read_text())["headline"]
+    assert row_of(text, "| Stroke, Dice, mean")[1].startswith(f"{headline['stroke_dice_mean']:.3f}")
+    assert row_of(text, "| FVV, Spearman")[1].startswith(f"{headline['fvv_spearman']:.3f}")
+    assert row_of(text, "| DWI-FLAIR mismatch, AUC")[1].startswith(f"{headline['auc']:.3f}")
+    assert row_of(text, "| Not assessable, failed")[1] == "1, 0"
+    assert row_of(text, "| Brain mask shown")[1] == "our own"
+    assert row_of(text, "| small")[1:3] == ["0.000", "0.80"]
+
+
+def test_the_breakdown_counts_who_belongs(bundle: tuple[Path, Path, Path]) -> None:
+    models, evaluation, truth = bundle
+    card(models, CONFIG, external=evaluation, cohort=truth)
+    text = (models / "MODEL_CARD.md").read_text()
+    clear = [one for number, one in enumerate(PATIENTS) if not number % 2 and one.participant != "small"]
+    asked = row_of(text, "| lesion ≥ 1 mL and CNR ≥ 3")
+    assert asked[1] == str(len(clear))
+    assert asked[2].startswith(f"{np.mean([one.metrics['stroke']['dice_coefficient'] for one in clear]):.3f}")
+    assert row_of(text, "| all with a lesion")[1] == str(len(PATIENTS))
+    assert row_of(text, "| lesion under 1 mL")[1] == "1"
+    assert "| 1.5 T" not in text
+    assert "| lesion 5 to 20 mL" not in text
+
+
+def test_the_mean_leaves_out_what_is_not_defined() -> None:
+    patients = [patient("a", visible=10, found_visible=10), patient("b"), patient("c", visible=10, found_visible=0)]
+    assert mean_dice(patients, Channel.FLAIR_VISIBLE).value == pytest.approx(0.5)
+    assert np.isnan(mean_dice([patient("b")], Channel.FLAIR_VISIBLE).value)
+
+
+def test_another_bundles_evaluation_is_refused(bundle: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    models, _, _ = bundle
+    other = write_evaluation(tmp_path / "other", {"model1.onnx": "0" * 64}, EvaluateConfig(bootstrap_samples=20))
+    with pytest.raises(ModelError, match="other models"):
+        card(models, CONFIG, external=other)
+
+
+def test_nothing_measured_is_no_card(bundle: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    models, evaluation, _ = bundle
+    with pytest.raises(InputError, match="no evaluation named"):
+        card(models, CONFIG)
+    with pytest.raises(InputError, match=r"no simulation\.json"):
+        card(models, CONFIG, external=evaluation, cohort=tmp_path)

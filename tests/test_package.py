@@ -1,0 +1,106 @@
+"""The wheel: small, with a model in it, and enough for a prediction without torch and without network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders import write_onnx, write_patient
+from fvv.config import PROFILES
+from fvv.io.bundle import BundleManifest, ModelBundle, ModelEntry, file_sha256, write_manifest
+from fvv.io.shipped import shipped_bundle
+
+ROOT = Path(__file__).resolve().parents[1]
+LARGEST_WHEEL_MB, LARGEST_BUNDLE_MB = 20, 12
+BEYOND_CORE = (
+    "torch",
+    "lightning",
+    "wandb",
+    "zarr",
+    "onnx",
+    "nilearn",
+    "sklearn",
+    "statsmodels",
+    "pydicom",
+    "highdicom",
+)
+PREDICT = f"""
+import socket, sys
+
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {BEYOND_CORE!r}:
+            raise ModuleNotFoundError(f"{{name}} is no part of the core", name=name)
+
+def refuse(*_):
+    raise OSError("no network")
+
+sys.meta_path.insert(0, Refused())
+socket.socket.connect = socket.getaddrinfo = refuse
+from fvv.cli import main
+sys.exit(main(["predict", "anna", "-o", "out", "-f", "CPU"]))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy of the sources; where no model is shipped yet, with one of a few nodes in its place."""
+    pytest.importorskip("setuptools", minversion="77")
+    folder = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    if shipped_bundle() is None:
+        models = folder / "src" / "fvv" / "models" / "stand-in"
+        file = write_onnx(models / "model1.onnx", biases=(1.5, -2.0, -3.0))
+        entry = ModelEntry(file=file.name, sha256=file_sha256(file), fold=0)
+        profile = PROFILES["robust-v1"]
+        manifest = BundleManifest(software="x", run_name="stand-in", profile=profile, channels=(), models=(entry,))
+        write_manifest(models, manifest)
+    command = ["pip", "wheel", ".", "--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", "dist"]
+    subprocess.run([sys.executable, "-m", *command], cwd=folder, check=True)
+    (built,) = (folder / "dist").glob("fvv-*.whl")
+    return built
+
+
+def test_the_wheel_holds_its_data_and_is_small(wheel: Path) -> None:
+    assert wheel.stat().st_size < LARGEST_WHEEL_MB * 1e6
+    names = zipfile.ZipFile(wheel).namelist()
+    for needed in ("fvv/configs/demo.yaml", "fvv/configs/model.yaml", "fvv/py.typed"):
+        assert needed in names
+    assert sum(name.endswith("/bundle.json") for name in names) == 1
+
+
+def test_a_prediction_with_the_core_alone_and_no_network(wheel: Path, tmp_path: Path, rng: np.random.Generator) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    write_patient(tmp_path / "anna", rng, mask=False)
+    run = subprocess.run(
+        [sys.executable, "-c", PREDICT], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "the model in the package" in run.stderr
+    said = json.loads((tmp_path / "out" / "anna" / "results.json").read_text())
+    assert said["models"]
+
+
+def test_the_shipped_bundle_is_sound_and_says_what_it_is() -> None:
+    shipped = shipped_bundle()
+    if shipped is None:
+        pytest.skip("this package holds no model yet")
+    bundle = ModelBundle.open(shipped)  # Every file is there and unchanged.
+    assert sum(file.stat().st_size for file in shipped.iterdir()) < LARGEST_BUNDLE_MB * 1e6
+    assert "never on people" in bundle.manifest.notice
+    assert bundle.manifest.calibration is not None
+    assert bundle.manifest.golden is not None
+    assert all(model.trained_on for model in bundle.models)
+    card = (shipped / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "never on people" in card
+    assert card == (ROOT / "docs" / "explanation" / "model-card.md").read_text(encoding="utf-8")
