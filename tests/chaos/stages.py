@@ -64,7 +64,7 @@ STAGES = (
     Stage("evaluate", ("evaluate",), "processed_data"),
     Stage(
         "predict",
-        ("predict", "input_data", "-o", "predictions", "-f", "CPU", "--resume"),
+        ("predict", "input_data", "-o", "predictions", "-f", "CPU", "--continue"),
         "predictions",
         "predict.workers",
     ),

@@ -102,9 +102,9 @@ def test_the_way_back_is_nearest_for_masks_and_linear_for_votes() -> None:
     assert back.sum() == 9
     assert back[300:303, 300:303].all()
     votes = np.zeros((256, 256, 1), np.uint8)
-    votes[128:] = 8
+    votes[128:] = 100
     back = restore_to_native(votes, plan_grid(volume_of((512, 512, 1))))
-    assert back[254:258, 9, 0].tolist() == [0, 2, 6, 8]
+    assert back[250:262, 9, 0].tolist() == [0] * 5 + [25, 75] + [100] * 5
 
 
 def test_votes_come_back_rounded_not_truncated() -> None:
