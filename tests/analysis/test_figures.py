@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import matplotlib.image
 import numpy as np
@@ -126,6 +127,19 @@ def test_synthesis_of_a_patient_without_stroke_says_so_and_shows_the_head(rng):
     figure = synthesis_figure(Volume(image, np.eye(4)), prediction(DecisionState.NO_LESION_FOUND, brain, nothing))
     assert "No stroke was found" in texts(figure)
     assert texts(figure).count("slice ") == 8
+
+
+def test_synthesis_says_how_sure_the_models_are(rng):
+    image, brain, stroke = head(rng)
+    answer = prediction(DecisionState.MISMATCH_LIKELY, brain, stroke)
+    answer = replace(answer, fvv_per_model_ml=(0.4, 0.3, 0.6), lesion_adc=(512.3, 400.0, 0.66))
+    said = texts(synthesis_figure(Volume(image, np.eye(4)), answer))
+    assert "3 models  0.300 mL to 0.600 mL;  2 of 3 on this side of the cut-off" in said
+    assert "Median ADC of the stroke  512" in said
+    assert "66% of the brain's" in said
+    assert "P(mismatch)" not in said
+    calibrated = replace(answer, mismatch_probability=0.873)
+    assert "P(mismatch)  87%" in texts(synthesis_figure(Volume(image, np.eye(4)), calibrated))
 
 
 def test_synthesis_of_a_patient_who_cannot_be_assessed_gives_no_volume(rng):

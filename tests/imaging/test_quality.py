@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from fvv.config import PROFILES, PreprocessConfig
 from fvv.data import Case, Severity, Volume
@@ -56,6 +57,7 @@ def test_clean_patients_are_assessable(simulated: Simulated, number: int) -> Non
     found = codes(case_of(simulated, number))
     assert Severity.NOT_ASSESSABLE not in found.values(), found
     assert len(found) <= 1
+    assert "misaligned" not in found
 
 
 @pytest.mark.golden
@@ -220,6 +222,21 @@ def test_motion_between_slices(simulated: Simulated) -> None:
         return image
 
     assert codes(changed(case_of(simulated), move))["motion"] is Severity.WARNING
+
+
+@pytest.mark.parametrize(
+    ("number", "how"), [(NUMBER, "across"), (NUMBER, "along"), (NUMBER, "next slice"), (9, "turned")]
+)
+def test_motion_between_the_volumes(simulated: Simulated, number: int, how: str) -> None:
+    case = case_of(simulated, number)
+    voxels = 6 / case.b0.spacing_mm[0]
+    moves: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "across": lambda image: ndimage.shift(image, (voxels, 0, 0), order=1),
+        "along": lambda image: ndimage.shift(image, (0, -voxels, 0), order=1),
+        "next slice": lambda image: np.roll(image, 1, axis=2),
+        "turned": lambda image: ndimage.rotate(image, 7, reshape=False, order=1),
+    }
+    assert codes(changed(case, moves[how], "b1000"))["misaligned"] is Severity.WARNING
 
 
 def test_signal_dropout(simulated: Simulated) -> None:

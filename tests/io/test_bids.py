@@ -71,6 +71,7 @@ def test_derivatives(data_set: Path, tmp_path: Path) -> None:
     description = json.loads((out / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
     assert description["GeneratedBy"][0]["Name"] == "fvv"
+    assert (out / description["DatasetLinks"]["raw"]).resolve() == data_set.resolve()
     folder = out / "sub-01" / "ses-2" / "dwi"
     stroke = folder / "sub-01_ses-2_label-stroke_mask.nii.gz"
     np.testing.assert_array_equal(nib.load(stroke).affine, AFFINE)
@@ -79,7 +80,7 @@ def test_derivatives(data_set: Path, tmp_path: Path) -> None:
     for image in folder.glob("*.nii.gz"):
         if "heatmap" not in image.name:
             sidecar = json.loads(image.with_name(image.name.replace(".nii.gz", ".json")).read_text())
-            assert sidecar["Sources"] == ["bids:raw:sub-01_ses-2_dwi.nii.gz"]
+            assert sidecar["Sources"] == ["bids:raw:sub-01/ses-2/dwi/sub-01_ses-2_dwi.nii.gz"]
     assert {path.name for path in (out / "sub-02" / "dwi").glob("*.nii.gz")} == {
         f"sub-02_{stem}.nii.gz"
         for stem in (

@@ -37,7 +37,7 @@ STATE_COLOURS = {
 }
 _SEVERITY_COLOURS = {Severity.NOTE: "#444444", Severity.WARNING: "#8a4b08", Severity.NOT_ASSESSABLE: "#a3162e"}
 _FINDING_LINES = 7
-_HEADER_INCHES = 1.32
+_HEADER_INCHES = 1.64
 _FOOTER_INCHES = 0.6
 
 
@@ -225,14 +225,33 @@ def _text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
 
 def _volume_lines(prediction: Prediction) -> str:
     brain, stroke, fvv = (format_ml(prediction.volume_ml(channel)) for channel in Channel)
-    per_model = prediction.fvv_per_model_ml
-    spread = (
-        f"; {len(per_model)} models: {format_ml(min(per_model))} to {format_ml(max(per_model))}"
-        if len(per_model) > 1
-        else ""
+    volumes = f"Stroke  {stroke}      Brain  {brain}"
+    if prediction.decision.state is DecisionState.NO_LESION_FOUND:
+        return f"No part of a stroke could be visible on FLAIR: FVV  {fvv}\n{volumes}"
+    first = f"FVV  {fvv}   (cut-off {prediction.decision.cutoff_ml:g} mL)"
+    if prediction.mismatch_probability is not None:
+        first += f"      P(mismatch)  {prediction.mismatch_probability:.0%}"
+    return "\n".join([first, _model_line(prediction), volumes, _adc_line(prediction)])
+
+
+def _model_line(prediction: Prediction) -> str:
+    """How far the models' own volumes lie apart, and how many would give the same answer alone."""
+    per_model, agreement = prediction.fvv_per_model_ml, prediction.agreement
+    if len(per_model) < 2 or agreement is None:
+        return "one model: no spread is known"
+    agreeing = round(agreement * len(per_model))
+    return (
+        f"{len(per_model)} models  {format_ml(min(per_model))} to {format_ml(max(per_model))};  "
+        f"{agreeing} of {len(per_model)} on this side of the cut-off"
     )
-    first = f"FVV  {fvv}   (cut-off {prediction.decision.cutoff_ml:g} mL{spread})"
-    return f"{first}\nStroke  {stroke}      Brain  {brain}"
+
+
+def _adc_line(prediction: Prediction) -> str:
+    """Median ADC of the stroke and its share of the brain's: an acute infarct lies well under it."""
+    if prediction.lesion_adc is None:
+        return ""
+    median, _, relative = prediction.lesion_adc
+    return f"Median ADC of the stroke  {median:.0f} x 10⁻⁶ mm²/s,  {relative:.0%} of the brain's"
 
 
 def format_ml(volume: float | None) -> str:

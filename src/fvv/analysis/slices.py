@@ -117,7 +117,7 @@ def draw_slices(axes: Axes, display: SliceDisplay, shown: list[int], columns: in
     _outline(axes, mosaic(display.stroke), STROKE_COLOUR, 1.1, level=0.1)
     only_some = display.visible_any & ~display.visible
     if only_some.any():
-        _outline(axes, mosaic(display.visible_any), VISIBLE_COLOUR, 0.8, level=0.8, style="dotted")
+        _outline(axes, mosaic(display.visible_any), VISIBLE_COLOUR, 1.1, level=0.8, style="dotted")
     _outline(axes, mosaic(display.visible), VISIBLE_COLOUR, 1.0, level=0.8)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -6,6 +6,7 @@ Names and sidecars follow the standard's part on derivatives (bids-specification
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,11 @@ _ABOUT: dict[str, dict[str, Any]] = {
     "brain": {"Type": "Brain", "Description": "Brain: the majority vote of the models"},
     "stroke": {"Type": "Lesion", "Description": "Acute stroke lesion: the majority vote of the models"},
     "flair_visible": {"Description": "Share of the models that call a voxel of the stroke FLAIR-visible"},
-    "adc": {"Description": "Apparent diffusion coefficient from b0 and b1000", "Units": "1e-6 mm^2/s"},
+    "adc": {
+        "Description": "Apparent diffusion coefficient from b0 and b1000",
+        "Units": "1e-6 mm^2/s",
+        "SkullStripped": False,
+    },
     "heatmap": {"Description": "b1000 in grey, brain outline green, stroke outline blue, FLAIR-visible votes red"},
 }
 
@@ -54,16 +59,23 @@ def derivative_files(root: Path, name: str) -> dict[str, Path]:
     return files
 
 
-def write_dataset_description(root: Path) -> None:
-    """dataset_description.json, and a .bidsignore for what the standard has no name for."""
+def write_dataset_description(root: Path, source: Path) -> None:
+    """dataset_description.json, README.md, and a .bidsignore for what the standard has no name for.
+
+    Args:
+        root: of the derivative data set.
+        source: where the images came from; the sidecars' `Sources` are relative to it.
+    """
     content = {
         "Name": "FLAIR Visibility Volume",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
+        "DatasetLinks": {"raw": Path(os.path.relpath(source, root)).as_posix()},
         "GeneratedBy": [{"Name": "fvv", "Version": __version__, "Description": DISCLAIMER}],
     }
     write_text(root / "dataset_description.json", json.dumps(content, indent=2) + "\n")
-    ignored = ("*_heatmap.*", "*_results.json", "figures/", "report.html", "run.json", "*.csv", ".fvv.lock")
+    write_text(root / "README.md", f"# FLAIR Visibility Volume\n\n{DISCLAIMER}\nWritten by fvv {__version__}.\n")
+    ignored = ("*_heatmap.*", "*_results.json", "figures", "report.html", "run.json", "*.csv", ".fvv.lock")
     write_text(root / ".bidsignore", "\n".join(ignored) + "\n")
 
 
@@ -90,7 +102,7 @@ def write_derivatives(
         file.unlink(missing_ok=True)
         _sidecar(file).unlink(missing_ok=True)
     affine, like = case.b1000.affine, case.b1000_file
-    sources = {"Sources": [f"bids:raw:{like.name}"]} if like is not None else {}
+    sources = {"Sources": [_source_uri(like)]} if like is not None else {}
     for kind, image in _images(prediction).items():
         write_volume(files[kind], image, affine, like=like)
         write_text(_sidecar(files[kind]), json.dumps({**_ABOUT[kind], **sources, "SpatialReference": "orig"}, indent=2))
@@ -111,6 +123,13 @@ def _images(prediction: Prediction) -> dict[str, np.ndarray]:
         "flair_visible": votes / np.float32(prediction.n_models),
         "adc": stored_adc(prediction.adc),
     }
+
+
+def _source_uri(image: Path) -> str:
+    """BIDS URI of an image: its path from the subject's folder on, or from its own where that is no BIDS data set."""
+    parts = image.parts[-2:]
+    start = next((place for place, part in enumerate(image.parts) if part.startswith("sub-")), None)
+    return "bids:raw:" + "/".join(parts if start is None else image.parts[start:])
 
 
 def _sidecar(image: Path) -> Path:

@@ -105,7 +105,7 @@ def predict(input_path: Path | CaseFiles, models: Path, output: Path | None, con
     pictures: dict[str, bytes] = {}
     with only_writer(root):
         if config.layout == "bids":
-            write_dataset_description(root)
+            write_dataset_description(root, input_path if isinstance(input_path, Path) else input_path.b1000.parent)
         work = partial(_predict_one, models, output, config)
         for examination, outcome in map_items(work, examinations, workers=config.workers, description="predict"):
             if isinstance(outcome, FvvError):

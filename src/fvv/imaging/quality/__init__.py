@@ -1,8 +1,9 @@
 """What may make a number untrustworthy, each with a code, a sentence and a severity.
 
 One module for each thing looked at: `signal` the numbers stored, `contrast` what kind of image it is, `mask` the brain
-mask, `stack` the slices, `usual` how far this patient lies from those the models were trained on. The thresholds stand
-beside the checks; docs/explanation/quality.md says how far from them clean examinations lie.
+mask, `stack` the slices, `alignment` whether b0 and b1000 lie on each other, `usual` how far this patient lies from
+those the models were trained on. The thresholds stand beside the checks; docs/explanation/quality.md says how far from
+them clean examinations lie.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 
 from fvv.arrays import BoolArray
 from fvv.data import Case, Finding, PreparedCase
+from fvv.imaging.quality.alignment import alignment_findings
 from fvv.imaging.quality.contrast import contrast_findings
 from fvv.imaging.quality.mask import brain_volume_findings, mask_findings
 from fvv.imaging.quality.signal import signal_findings
@@ -48,5 +50,6 @@ def assess_quality(
         *mask_findings(view, prepared, brain_volume_bounds_ml),
         *stack_findings(view),
         *contrast_findings(view, case.b_value),
+        *alignment_findings(view),
         *unusual_findings(prepared, usual_range or {}),
     )
