@@ -6,9 +6,9 @@ For every variant and seed: simulates a cohort with the settings of configs/mode
 seed means the same persons in every variant. Trains one network on it at half resolution, on one thread, for so many
 minutes of a core (or `--slices` training slices: the same number whatever the machine); and tests the chosen checkpoint
 on new simulated patients with everything on, the same for all, and on the labelled patients of `--real`, a store or a
-folder like input_data. As many runs side by side as there are cores. A run's cohort is removed when it is tested;
-typed again, it goes on where it stopped, with the same plan. table.csv has a row a run, table.md the mean and the standard deviation over
-seeds. Without `-o` it says only this: it runs for hours.
+folder like input_data. As many runs side by side as there are cores. A run's cohort is removed when it is tested.
+Typed again it goes on where it stopped, with the same plan. table.csv has a row a run, table.md the mean and the
+standard deviation over seeds. Without `-o` it says only this: it runs for hours.
 """
 
 from __future__ import annotations
