@@ -22,7 +22,7 @@ from fvv.io.evaluation import EvaluationFolder, PatientFiles
 from fvv.stages.card import card
 
 CONFIG = CardConfig(training_data="on drawn heads", limits=("children",), commands=("make model",))
-PATIENTS = [one for one in cohort() if one.participant != "healthy"] + [patient("small", lesion=40, found=0)]
+PATIENTS = [one for one in cohort() if one.participant != "healthy"] + [patient("crumb", lesion=40, found=0)]
 """Lesions of 2 mL, but for one of 0.8 mL that is missed."""
 
 
@@ -85,14 +85,22 @@ def test_the_card_says_what_was_measured(bundle: tuple[Path, Path, Path], tmp_pa
     assert row_of(text, "| DWI-FLAIR mismatch, AUC")[1].startswith(f"{headline['auc']:.3f}")
     assert row_of(text, "| Not assessable, failed")[1] == "1, 0"
     assert row_of(text, "| Brain mask shown")[1] == "our own"
-    assert row_of(text, "| small")[1:3] == ["0.000", "0.80"]
+    assert row_of(text, "| crumb")[1:3] == ["0.000", "0.80"]
+
+
+def test_real_patients_are_not_named(bundle: tuple[Path, Path, Path]) -> None:
+    models, evaluation, _ = bundle
+    card(models, CONFIG, real=evaluation)
+    text = (models / "MODEL_CARD.md").read_text()
+    assert not [one.participant for one in PATIENTS if one.participant in text]
+    assert row_of(text, "| 1 |")[1:3] == ["0.000", "0.80"]
 
 
 def test_the_breakdown_counts_who_belongs(bundle: tuple[Path, Path, Path]) -> None:
     models, evaluation, truth = bundle
     card(models, CONFIG, external=evaluation, cohort=truth)
     text = (models / "MODEL_CARD.md").read_text()
-    clear = [one for number, one in enumerate(PATIENTS) if not number % 2 and one.participant != "small"]
+    clear = [one for number, one in enumerate(PATIENTS) if not number % 2 and one.participant != "crumb"]
     asked = row_of(text, "| lesion ≥ 1 mL and CNR ≥ 3")
     assert asked[1] == str(len(clear))
     assert asked[2].startswith(f"{np.mean([one.metrics['stroke']['dice_coefficient'] for one in clear]):.3f}")

@@ -67,6 +67,9 @@ def model_card(
         _sentence(config.training_data or "Not stated"),
         _trained(manifest).markdown(),
         "## What was measured",
+        "Out of fold, each examination is marked by the one model that never saw that person; elsewhere by the whole "
+        "ensemble, as in a prediction. CNR is the mean excess of the stroke on b1000 over its own normal tissue, in "
+        "standard deviations of the noise.",
         _overview(evidence).markdown(),
         *(table.markdown() for one in evidence for table in _details(one)),
         "## Where it fails",
@@ -244,7 +247,12 @@ def _failures(evidence: Sequence[Evidence]) -> list[str]:
         drawn = [patient for patient in one.patients if patient.true_ml[Channel.STROKE.label] > 0]
         worst = sorted(drawn, key=lambda patient: _dice(patient, Channel.STROKE))[:WORST]
         if len(drawn) > 1:
-            rows = tuple(_failure_row(patient, one.truth.get(patient.participant, {})) for patient in worst)
+            # A card goes to others: folders are named only where they are the simulator's.
+            names = [patient.participant if one.truth else str(place) for place, patient in enumerate(worst, start=1)]
+            rows = tuple(
+                (name, *_failure_row(patient, one.truth.get(patient.participant, {})))
+                for name, patient in zip(names, worst, strict=True)
+            )
             head = ("", "Stroke Dice", "Lesion, mL", "Marked, mL", "CNR", "FVV drawn, mL", "FVV, mL")
             texts.append(Table(f"{one.title}: the lowest stroke Dice", head, rows).markdown())
     return texts
@@ -253,7 +261,6 @@ def _failures(evidence: Sequence[Evidence]) -> list[str]:
 def _failure_row(patient: PatientResult, truth: Truth) -> tuple[str, ...]:
     stroke, visible = Channel.STROKE.label, Channel.FLAIR_VISIBLE.label
     return (
-        patient.participant,
         f"{_dice(patient, Channel.STROKE):.3f}",
         _ml(patient.true_ml[stroke]),
         _ml(patient.predicted_ml[stroke]),
