@@ -56,6 +56,12 @@ def _missing_and_in_the_way() -> Iterator[Variant]:
     yield Variant("prepare-output-below-a-file", "prepare", _output_below_file, "error", "out")
     yield Variant("prepare-output-held-by-another", "prepare", _held(_prepare), "error", "another fvv process")
     yield Variant("predict-output-held-by-another", "predict", _held(_predict), "error", "another fvv process")
+    yield Variant("simulate-output-held-by-another", "simulate", _held(_simulate), "error", "another fvv process")
+    yield Variant("evaluate-output-held-by-another", "evaluate", _held(_evaluate), "error", "another fvv process")
+    convert = _held(_convert, ".out.fvv.lock")
+    yield Variant("convert-output-held-by-another", "convert", convert, "error", "another fvv process")
+    train = _held(_train, "out/tiny/fold_0/.fvv.lock")
+    yield Variant("train-fold-held-by-another", "train", train, "error", "another fvv process")
     yield Variant("predict-no-folder", "predict", _predict_nowhere, "error", "no such folder")
     yield Variant("predict-results-already-there", "predict", _already_there, "error", "--overwrite")
     yield Variant("predict-output-is-a-file", "predict", _predict_into_file, "error", "out")
@@ -106,6 +112,15 @@ def _simulate(place: Place) -> list[str]:
 
 def _evaluate(place: Place) -> list[str]:
     return ["evaluate", "-i", str(place.store), "-m", str(place.bundle), "-o", str(place.out)]
+
+
+def _convert(place: Place) -> list[str]:
+    where = ("-i", str(place.trained), "--store", str(place.store), "-o", str(place.out))
+    return ["convert", "-n", "tiny", *where]
+
+
+def _train(place: Place) -> list[str]:
+    return ["train", "--fold", "0", "-i", str(place.store), "-o", str(place.out), "-c", str(place.base / "tiny.yaml")]
 
 
 def _prepare_named(name: str) -> Callable[[Place], list[str]]:
@@ -182,10 +197,10 @@ def _output_below_file(place: Place) -> list[str]:
 _held_locks: list[FileLock] = []
 
 
-def _held(words: Callable[[Place], list[str]]) -> Callable[[Place], list[str]]:
+def _held(words: Callable[[Place], list[str]], lock_file: str = "out/.fvv.lock") -> Callable[[Place], list[str]]:
     def build(place: Place) -> list[str]:
-        place.out.mkdir()
-        lock = FileLock(place.out / ".fvv.lock")
+        (place.root / lock_file).parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place.root / lock_file)
         lock.acquire()
         _held_locks.append(lock)  # Held until this process ends: the verb runs in a child.
         return words(place)
@@ -230,8 +245,7 @@ def _convert_over(place: Place) -> list[str]:
     folder = place.root / "earlier"
     folder.mkdir()
     (folder / "thesis.txt").write_text("mine")
-    checkpoints = ("-i", str(place.trained), "-n", "tiny", "--store", str(place.store))
-    return ["convert", *checkpoints, "-o", str(folder)]
+    return [*_convert(place), "-o", str(folder)]
 
 
 def _evaluate_over(place: Place) -> list[str]:
