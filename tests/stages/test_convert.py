@@ -9,7 +9,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from fvv.config import ConvertConfig, DoctorConfig
+from fvv.config import ConvertConfig, DoctorConfig, PostprocessConfig
 from fvv.data import Role, hashed_ids
 from fvv.errors import ModelError, OutputExistsError
 from fvv.imaging.quality.usual import unusual_findings
@@ -24,7 +24,8 @@ from fvv.stages.train import train_all_folds, train_fold
 from fvv.training.checkpoint import read_checkpoint
 from store_builders import PROFILE, TINY, write_store
 
-CONFIG = ConvertConfig(check_patients=1)
+TIDY = PostprocessConfig(minimum_lesion_mm3=30)
+CONFIG = ConvertConfig(check_patients=1, notice="trained on noise", postprocess=TIDY)
 QUICK = TINY.model_copy(update={"epochs": 1})
 
 
@@ -53,6 +54,8 @@ def test_onnxruntime_agrees_with_torch_on_real_volumes(converted):
 def test_the_bundle_opens_and_knows_its_folds_and_persons(converted, base):
     bundle = ModelBundle.open(converted.bundle)
     assert bundle.profile == PROFILE
+    assert bundle.manifest.description == "tiny (2 models; trained on noise)"
+    assert bundle.manifest.postprocess == TIDY
     assert [model.fold for model in bundle.models] == [0, 1]
     store = CaseStore.open(base / "store")
     for fold, model in enumerate(bundle.models):
