@@ -67,7 +67,7 @@ def test_the_real_patient_is_clean(golden: Any) -> None:
     assert codes(case, REFERENCE) == {}
 
 
-@pytest.mark.parametrize("number", [NUMBER, 7, 9, 43])
+@pytest.mark.parametrize("number", [NUMBER, 7, 9, 10, 43])
 class TestWrongContrast:
     def test_swapped(self, simulated: Simulated, number: int) -> None:
         case = case_of(simulated, number)

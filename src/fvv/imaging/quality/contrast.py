@@ -24,9 +24,10 @@ RING_MM = (4.0, 18.0)
 RING_BRIGHT = 0.9
 """95th percentile of b1000 around the brain over the brain's median. Diffusion suppresses fat and its background is
 dark (clean: under 0.35); an ADC map is noise there, and on FLAIR the scalp is as bright as brain."""
-FLUID_LOG_DROP = 2.9
+FLUID_LOG_DROP = 2.8
 """ln(b0/b1000) of the purest fluid less that of tissue: b * (3.0 - 0.75)e-3 mm^2/s = 2.25 at b = 1000, whatever the
-gain (clean: 1.8 to 2.7); on FLAIR fluid is nulled and it is mostly over 3."""
+gain (clean: 1.7 to 2.7); on FLAIR fluid is nulled and it is mostly over 2.8. Of a higher b-value, where one is stated,
+the limit is higher in proportion."""
 LOW_TISSUE_DROP = 0.5
 """ln(b0/b1000) of tissue at one gain is b ADC = 0.75 (clean, with the simulator's gains: over 0.8). FLAIR has a scale
 of its own, and most often less than this."""
@@ -56,7 +57,7 @@ def contrast_findings(view: NativeView, b_value: float | None) -> list[Finding]:
         wrong = Finding("swapped", message, Severity.NOT_ASSESSABLE)
     elif dark_on_b1000 < FLUID_DARK or dark_on_b0 > dark_on_b1000:
         wrong = Finding("b1000-is-adc", _ADC, Severity.NOT_ASSESSABLE)
-    elif ring > RING_BRIGHT or _looks_like_flair(view):
+    elif ring > RING_BRIGHT or _looks_like_flair(view, b_value):
         wrong = Finding("b1000-is-flair", _FLAIR, Severity.NOT_ASSESSABLE)
     return [*found, wrong] if wrong else found
 
@@ -67,10 +68,10 @@ _FLAIR = (
 )
 
 
-def _looks_like_flair(view: NativeView) -> bool:
+def _looks_like_flair(view: NativeView, b_value: float | None) -> bool:
     b0, b1000 = view.b0[view.core] - view.b0.min(), view.b1000[view.core] - view.b1000.min()
     tissue, fluid = log_drops(b0, b1000)
-    if fluid > FLUID_LOG_DROP:
+    if fluid > FLUID_LOG_DROP * max(b_value or EXPECTED_B, EXPECTED_B) / EXPECTED_B:
         return True
     # Images rescaled one by one (to 0-1, or to one maximum) no longer share a gain: their tissue drop says nothing.
     highest = float(np.ptp(view.b0)), float(np.ptp(view.b1000))
