@@ -18,8 +18,9 @@ from fvv.errors import GeometryError, InputError, OutputExistsError
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.patient import predict_case
 from fvv.io.bundle import Calibration, ModelBundle, write_manifest
-from fvv.io.case import CaseFiles
+from fvv.io.case import CaseFiles, read_case
 from fvv.io.manifest import read_table
+from fvv.io.results import PATIENT_FILES, write_prediction
 from fvv.stages.predict import predict
 
 CONFIG = PredictConfig(device="cpu")
@@ -258,30 +259,45 @@ def one_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[OnnxEnsemble, d
     return OnnxEnsemble([file], PROFILES["robust-v1"], device="cpu", threads=1), head(np.random.default_rng(3))
 
 
-@pytest.mark.parametrize(("order", "flips"), AXES)
+FORM_CODES = [(1, 2), (0, 1), (4, 0)]
+"""Codes of s-form and q-form in the input; one of them may be missing."""
+
+
+@pytest.mark.parametrize("number", range(len(AXES)))
 def test_stored_axes_change_nothing(
-    one_model: tuple[OnnxEnsemble, dict[str, np.ndarray]], order: tuple[int, ...], flips: tuple[int, ...]
+    one_model: tuple[OnnxEnsemble, dict[str, np.ndarray]], tmp_path: Path, number: int
 ) -> None:
-    """All 48 ways to store one head."""
+    """All 48 ways to store one head, from files to files: the same FVV, and every output on the input's own grid."""
     ensemble, images = one_model
-    case = case_of(images)
-    expected = predict_case(case, ensemble, CONFIG)
-    orientation = np.array([[axis, flip] for axis, flip in zip(order, flips, strict=True)])
-    affine = AFFINE @ nib.orientations.inv_ornt_aff(orientation, case.b0.array.shape)
+    expected = predict_case(case_of(images), ensemble, CONFIG)
+    orientation = np.array([[axis, flip] for axis, flip in zip(*AXES[number], strict=True)])
+    affine = AFFINE @ nib.orientations.inv_ornt_aff(orientation, images["b0"].shape)
+    s_code, q_code = FORM_CODES[number % 3]
+    for name, key in (("b0", "b0"), ("b1000", "b1000"), ("mask", "brain")):
+        turned = nib.orientations.apply_orientation(images[key].astype(np.float32), orientation)
+        image = nib.Nifti1Image(turned, affine)
+        image.set_sform(affine, s_code)
+        image.set_qform(affine, q_code)
+        nib.save(image, tmp_path / f"{name}.nii.gz")
 
-    def turned(volume: Volume | None) -> Volume:
-        assert volume is not None
-        return Volume(nib.orientations.apply_orientation(volume.array, orientation), affine)
-
-    stored = Case("p", turned(case.b0), turned(case.b1000), mask=turned(case.mask))
+    stored = read_case(tmp_path, PreprocessConfig(), labelled=False)
     found = predict_case(stored, ensemble, CONFIG)
     assert found.decision.state is expected.decision.state
     assert found.fvv_ml == pytest.approx(expected.fvv_ml, rel=0.01)
     for name in ("brain", "stroke"):
         ours = nib.orientations.apply_orientation(getattr(expected, name), orientation)
         theirs = getattr(found, name)
-        assert theirs.shape == stored.b0.array.shape
         assert 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()) > 0.93
+
+    files = {name: tmp_path / "out" / name for name in PATIENT_FILES}
+    heatmap = np.zeros((*stored.b1000.array.shape, 3), dtype=np.uint8)
+    write_prediction(files, stored, found, heatmap=heatmap, synthesis_png=b"")
+    source = nib.load(tmp_path / "b1000.nii.gz")
+    for name in ("predictions.nii.gz", "heatmap.nii.gz", "adc.nii.gz"):
+        image = nib.load(files[name])
+        assert image.shape[:3] == source.shape
+        np.testing.assert_array_equal(image.affine, source.affine)
+        assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (s_code, q_code)
 
 
 @pytest.fixture(scope="module")
