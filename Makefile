@@ -2,6 +2,7 @@
 # make model  the model in the package anew, in model_run/ (hours; typed again it goes on)
 # make test   the test suite
 # make browser  what the browser test of the report needs: Playwright; Chromium is looked for
+# make coverage  the test suite, counting the lines and branches that ran
 # make corpus  malformed input of every kind, before every stage (3 minutes of processor, shared by the cores)
 # make chaos   kills and resumes of every stage (about 15 minutes on an idle machine)
 # All make their own environment in .venv first; only Python >= 3.11 has to be there.
@@ -15,7 +16,7 @@ PYTHON := $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& command -v "$$candidate" && break; done)
 
-.PHONY: help setup demo model test browser check bench corpus chaos fuzz reference clean
+.PHONY: help setup demo model test coverage browser check bench corpus chaos fuzz reference clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -64,6 +65,9 @@ model: $(READY)
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
+coverage: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --cov --cov-report=term-missing:skip-covered
+
 # Playwright drives the system's Chromium: nothing else is fetched. Without both, the browser test is skipped.
 browser: $(READY)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[browser]'
@@ -92,5 +96,5 @@ reference: $(READY)
 	$(BIN)/python docs/write_reference.py
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
+	rm -rf $(VENV) build .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

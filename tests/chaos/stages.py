@@ -27,7 +27,10 @@ SETTINGS = {
     "evaluate": {"bootstrap_samples": 50},
 }
 
-VOLATILE_KEYS = {"seconds", "ms_per_step", "wandb_id", "started", "ended", "hours", "time", "machine", "jobs"}
+VOLATILE_KEYS = {
+    *("seconds", "ms_per_step", "started", "ended", "hours", "time", "machine", "wandb_id"),
+    *("workers", "threads", "jobs"),
+}
 """In JSON files and checkpoints: how long it took, when, where, by how many. All else must be the same."""
 VOLATILE_COLUMNS = {"seconds", "ms_per_step"}
 VOLATILE_FILES = (r"(^|/)tensorboard/", r"(^|/)wandb/", r"\.fvv\.lock$")
