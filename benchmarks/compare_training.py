@@ -87,11 +87,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
         | {"gamma": 1.2, "bias_field": 0.2, "resolution": 1.5, "thick_slices": 0.3, "noise": 0.15}
     },
     "moving average": {"ema_decay": 0.995},
+    "lite0 ImageNet, reference augmentation": {
+        "network": {"resolution": "half", "encoder": "lite0", "pretrained": True},
+        "augment": {},
+    },
 }
 
 
 def settings(variant: str, seed: int, epochs: int) -> TrainConfig:
-    name = f"{variant.replace(' ', '-')}-seed{seed}"
+    name = f"{variant.replace(',', '').replace(' ', '-')}-seed{seed}"
     return TrainConfig.model_validate(
         BASE | VARIANTS[variant] | {"name": name, "seed": seed, "epochs": epochs, "jobs": core_count()}
     )
