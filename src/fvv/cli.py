@@ -384,7 +384,15 @@ def _predict(options: argparse.Namespace, config: Config) -> StageResult:
 def _decide_options(verb: argparse.ArgumentParser) -> None:
     """Stage 5 again: the answers of a finished prediction at another cut-off; no new inference."""
     verb.add_argument("results", type=Path, metavar="RESULTS", help="folder that predict wrote")
-    add_setting(verb, "--cutoff", key="predict.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
+    # Not `add_setting`: to decide again at a default would be to decide at nobody's cut-off.
+    verb.add_argument(
+        "--cutoff",
+        type=float,
+        required=True,
+        dest="predict.decision.cutoff_ml",
+        metavar="CUTOFF",
+        help="FVV (mL) under which a mismatch is likely",
+    )
     add_overwrite(verb)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from builders import write_onnx, write_patient
+from fvv.cli import main
 from fvv.config import DecisionConfig, PredictConfig
 from fvv.data import DecisionState
 from fvv.errors import InputError, OutputExistsError
@@ -72,3 +73,9 @@ def test_unreadable_results_are_listed(tmp_path: Path) -> None:
     done = decide(tmp_path, DecisionConfig())
     assert done.after == ()
     assert "not a result this version reads" in done.failures[0].reason
+
+
+def test_deciding_again_needs_a_cutoff(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["decide", str(tmp_path)])
+    assert "--cutoff" in capsys.readouterr().err
