@@ -35,6 +35,9 @@ class PreprocessingProfile(_Settings):
     """Template of an outside tool, used with mask_method "command": "mri_synthstrip -i {b0} -m {mask}"."""
     outlier_robust_zscore: bool
     """Leave voxels over median + 3 * 1.4826 * MAD of b1000 out of mean and deviation (a large infarct shifts them)."""
+    scale_mask: Literal["brain", "robust"] = "brain"
+    """Where mean and deviation are taken: in the brain mask, which may be a file's; or always in the mask that method
+    robust finds, so that z-scores are the same with and without a mask file."""
     grid_size: int = 256
     """Edge of the in-plane grid, voxels."""
     clip: float = 10.0
@@ -54,8 +57,11 @@ class PreprocessingProfile(_Settings):
 PROFILES: dict[str, PreprocessingProfile] = {
     "reference-v1": PreprocessingProfile(name="reference-v1", mask_method="otsu", outlier_robust_zscore=False),
     "robust-v1": PreprocessingProfile(name="robust-v1", mask_method="robust", outlier_robust_zscore=True),
+    "robust-v2": PreprocessingProfile(
+        name="robust-v2", mask_method="robust", outlier_robust_zscore=True, scale_mask="robust"
+    ),
 }
-ProfileName = Literal["reference-v1", "robust-v1"]
+ProfileName = Literal["reference-v1", "robust-v1", "robust-v2"]
 
 
 class PreprocessConfig(_Settings):

@@ -183,6 +183,10 @@ class SignalScale:
     mean: float
     deviation: float
 
+    def signal(self, zscore: float) -> float:
+        """The raw intensity that has this z-score."""
+        return self.mean + zscore * self.deviation
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedCase:

@@ -14,7 +14,7 @@ from fvv.imaging.intensity import reference_voxels
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality, brain_volume_findings
 
-ROBUST = PROFILES["robust-v1"]
+ROBUST, ROBUST_V2 = PROFILES["robust-v1"], PROFILES["robust-v2"]
 BOUNDS = PreprocessConfig().brain_volume_bounds_ml
 
 
@@ -49,6 +49,18 @@ def test_rois_are_cut_counted_and_noted(rng: np.random.Generator) -> None:
 def test_empty_stroke_roi_means_no_lesion(rng: np.random.Generator) -> None:
     prepared = preprocess_case(case_of(head(rng, lesion=False)), ROBUST)
     assert codes(prepared.findings) == {"no-lesion-drawn"}
+
+
+def test_zscores_are_the_same_with_and_without_a_mask_file_in_robust_v2(rng: np.random.Generator) -> None:
+    images = head(rng)
+    given = case_of(images | {"brain": images["brain"] & (images["b0"] < np.median(images["b0"][images["brain"]]))})
+    found = replace(given, mask=None)
+    old, new = ([preprocess_case(case, profile) for case in (found, given)] for profile in (ROBUST, ROBUST_V2))
+    for name in ("b0", "b1000"):
+        np.testing.assert_array_equal(getattr(new[0], name), getattr(new[1], name))
+        assert not np.array_equal(getattr(old[0], name), getattr(old[1], name))
+    np.testing.assert_array_equal(new[1].brain, old[1].brain)
+    assert new[1].brain.sum() < new[0].brain.sum()
 
 
 def test_a_new_patient_has_no_rois(rng: np.random.Generator) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from fvv.arrays import BoolArray, FloatArray
@@ -51,20 +49,3 @@ def signal_scale(image: FloatArray, reference: BoolArray) -> SignalScale:
 def zscore(image: FloatArray, scale: SignalScale, *, clip: float, dtype: str = "float16") -> FloatArray:
     """(image - mean) / deviation, cut to +-clip, as `dtype`."""
     return np.asarray(np.clip((image - scale.mean) / scale.deviation, -clip, clip), dtype=dtype)
-
-
-def intensities_at(b1000: FloatArray, brain: BoolArray, scores: Sequence[float]) -> list[float]:
-    """Which intensities have these outlier-robust z-scores.
-
-    Args:
-        b1000: (i, j, k) raw intensities.
-        brain: (i, j, k) brain mask.
-        scores: z-scores.
-
-    Raises:
-        MaskError: the mask is empty.
-    """
-    values = b1000[reference_voxels(b1000, brain, outlier_robust=True)]
-    if not values.size:
-        raise MaskError("the brain mask is empty, so intensities have no scale")
-    return [float(values.mean() + score * values.std()) for score in scores]

@@ -6,11 +6,11 @@ import numpy as np
 
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import PreprocessingProfile
-from fvv.data import Case, Finding, InPlaneGrid, PreparedCase, Severity
+from fvv.data import Case, Finding, InPlaneGrid, PreparedCase, Severity, SignalScale
 from fvv.errors import FvvError, MaskError
 from fvv.imaging.brain import otsu_mask, robust_mask
 from fvv.imaging.geometry import fraction_kept, pad_or_crop, plan_grid, scale_slices, to_working_grid
-from fvv.imaging.intensity import intensities_at, reference_voxels, signal_scale, zscore
+from fvv.imaging.intensity import reference_voxels, signal_scale, zscore
 
 CROP_WARNING = 0.995
 """A crop that keeps less than this share of the brain is worth a warning."""
@@ -43,12 +43,12 @@ def _preprocess(case: Case, profile: PreprocessingProfile) -> PreparedCase:
     b0 = scale_slices(case.b0.array, grid)
     b1000 = scale_slices(case.b1000.array, grid)
 
-    whole_brain = _brain_mask(case, b0, b1000, grid, profile)
+    whole_brain, within = _masks(case, b0, b1000, grid, profile)
     if profile.outlier_robust_zscore and grid.scale != 1.0:
-        ordinary, brightest = intensities_at(b1000, whole_brain, (ORDINARY_LESION, profile.clip))
-        if case.b1000.array.max() > brightest:
-            b1000 = _zoom_without_glare(case.b1000.array, ordinary, grid)
-            whole_brain = _brain_mask(case, b0, b1000, grid, profile)
+        scale = _scale(b1000, b1000, within, profile)
+        if case.b1000.array.max() > scale.signal(profile.clip):
+            b1000 = _zoom_without_glare(case.b1000.array, scale.signal(ORDINARY_LESION), grid)
+            whole_brain, within = _masks(case, b0, b1000, grid, profile)
     kept = fraction_kept(whole_brain, profile.grid_size)
     if kept < CROP_WARNING:
         findings.append(
@@ -56,11 +56,10 @@ def _preprocess(case: Case, profile: PreprocessingProfile) -> PreparedCase:
                 "brain-cut", f"the 256 x 256 grid cuts brain away: {kept:.1%} of the mask is kept", Severity.WARNING
             )
         )
-    brain = pad_or_crop(whole_brain, profile.grid_size)
+    brain, within = (pad_or_crop(mask, profile.grid_size) for mask in (whole_brain, within))
     b0, b1000 = pad_or_crop(b0, profile.grid_size), pad_or_crop(b1000, profile.grid_size)
 
-    reference = reference_voxels(b1000, brain, outlier_robust=profile.outlier_robust_zscore)
-    b0_scale, b1000_scale = signal_scale(b0, reference), signal_scale(b1000, reference)
+    b0_scale, b1000_scale = (_scale(image, b1000, within, profile) for image in (b0, b1000))
     stroke = flair_visible = None
     if case.stroke_roi is not None:
         stroke = _cut(to_working_grid(case.stroke_roi.array, grid), brain, "stroke ROI", "the brain mask", findings)
@@ -91,6 +90,21 @@ def _zoom_without_glare(image: FloatArray, level: float, grid: InPlaneGrid) -> F
     """
     excess = np.maximum(image - level, 0.0)
     return np.asarray(scale_slices(image - excess, grid) + scale_slices(excess, grid, order=0))
+
+
+def _masks(
+    case: Case, b0: FloatArray, b1000: FloatArray, grid: InPlaneGrid, profile: PreprocessingProfile
+) -> tuple[BoolArray, BoolArray]:
+    """The brain, and the mask that the z-scores' scale is taken from, on the scaled, not yet cropped grid."""
+    brain = _brain_mask(case, b0, b1000, grid, profile)
+    if profile.scale_mask == "brain" or (case.mask is None and profile.mask_method == "robust"):
+        return brain, brain
+    return brain, robust_mask(b0, b1000)
+
+
+def _scale(image: FloatArray, b1000: FloatArray, within: BoolArray, profile: PreprocessingProfile) -> SignalScale:
+    reference = reference_voxels(b1000, within, outlier_robust=profile.outlier_robust_zscore)
+    return signal_scale(image, reference)
 
 
 def _brain_mask(
