@@ -17,18 +17,22 @@ import tempfile
 import time
 import traceback
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from builders import write_onnx, write_patient
-from fvv.config import load_config
+from dicom_builders import write_enhanced, write_series
+from fvv.config import PreprocessConfig, load_config
 from fvv.errors import FvvError
 from fvv.io.bundle import BUNDLE_FILE, ModelBundle
 from fvv.io.choices import read_chosen_checkpoints
+from fvv.io.dicom.read import read_dicom
 from fvv.io.manifest import read_folds, read_participants
 from fvv.io.nifti import read_volume
 from fvv.io.simulation import read_simulation
@@ -118,9 +122,29 @@ def targets(folder: Path) -> list[Target]:
         ("store", folder / "store" / "store.json", lambda: CaseStore.open(folder / "store"), False),
         ("case", case / "zarr.json", lambda: store.read("secret_0"), False),
         ("array", case / "images" / "zarr.json", lambda: store.read("secret_0"), False),
+        *dicom_readers(folder, rng),
         ("voxels", case / "images" / "c" / "0" / "0" / "0" / "0", lambda: store.read("secret_0"), False),
     ]
     return [Target(name, path, path.read_bytes(), read, inside) for name, path, read, inside in readers]
+
+
+def dicom_readers(folder: Path, rng: np.random.Generator) -> list[tuple[str, Path, Callable[[], object], bool]]:
+    """Two slices of b0 and b1000: a file each, one file of all, a zip file."""
+    images = {b: rng.integers(1, 999, (8, 8, 2), dtype=np.uint16) for b in (0.0, 1000.0)}
+    for number, (b_value, image) in enumerate(images.items(), start=1):
+        write_series(folder / "dicom", image, b_value=b_value, vendor="standard", number=number, study="1.2.3")
+    (folder / "enhanced").mkdir()
+    write_enhanced(folder / "enhanced" / "all.dcm", images, number=1, study="1.2.3")
+    with zipfile.ZipFile(folder / "dicom.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted((folder / "dicom").iterdir()):
+            archive.write(file, file.name)
+    paths = {
+        folder / "dicom" / "s002_b1000.0_001.dcm": folder / "dicom",
+        folder / "enhanced" / "all.dcm": folder / "enhanced",
+        folder / "dicom.zip": folder / "dicom.zip",
+    }
+    read = partial(read_dicom, name="p", config=PreprocessConfig())
+    return [(f"DICOM {file.name}", file, partial(read, path), False) for file, path in paths.items()]
 
 
 def write_four_dimensional(image: Path, four: Path) -> None:
@@ -199,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 target.path.write_bytes(target.sound)
             reads[target.name] += 1
     for name in reads:
-        print(f"{name:<20}{reads[name]:>8} reads, {refusals[name]:>8} refused")
+        print(f"{name:<28}{reads[name]:>8} reads, {refusals[name]:>8} refused")
     print(f"{sum(reads.values())} reads, {faults} faults, {options.minutes:g} minutes, seed {options.seed}")
     return 1 if faults else 0
 

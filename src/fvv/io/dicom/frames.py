@@ -6,8 +6,11 @@ Tag numbers: DICOM PS3.3 and PS3.6 (current edition); private ones as the makers
 from __future__ import annotations
 
 import io
+import os
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from fvv.arrays import FloatArray
 from fvv.errors import InputError
@@ -33,6 +36,22 @@ NOT_DIFFUSION = ("ADC", "EADC", "EXP", "FA", "TENSOR", "LOCALIZER", "SCOUT", "CO
 """Words of ImageType, or of the description, of what is computed from diffusion or is no diffusion at all."""
 
 
+DAMAGE = (
+    *(InvalidDicomError, BytesLengthException, zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
+    *(ArithmeticError, AttributeError, LookupError, NotImplementedError, RecursionError, TypeError, ValueError),
+)
+"""What pydicom raises on damaged files: at once, or when an element is first looked at, which may be anywhere."""
+
+
+class _Within(io.BufferedReader):
+    """Asks for no more than the file holds: the length of an element may claim gigabytes."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
+            size = min(size, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(size)
+
+
 @dataclass(frozen=True, slots=True)
 class DicomFile:
     """A file on disk, or in a zip file."""
@@ -48,13 +67,14 @@ class DicomFile:
         """
         try:
             if not self.member:
-                return pydicom.dcmread(self.path, stop_before_pixels=not pixels)
+                with _Within(io.FileIO(self.path)) as file:
+                    return pydicom.dcmread(file, stop_before_pixels=not pixels)
             with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
                 content = stream.read(MAX_MEMBER + 1)  # A few bytes of a zip file can stand for terabytes.
             if len(content) > MAX_MEMBER:
                 raise InputError(f"{self.member} unpacks to more than {MAX_MEMBER} bytes", file=self.path)
             return pydicom.dcmread(io.BytesIO(content), stop_before_pixels=not pixels)
-        except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             raise InputError(f"not readable as DICOM: {error}", file=self.path) from error
 
 
@@ -164,7 +184,7 @@ def _in_zip(path: Path) -> Iterator[DicomFile]:
                 with archive.open(name) as stream:
                     if has_mark(stream.read(MARK_END)):
                         yield DicomFile(path, name)
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError) as error:
         raise InputError(f"not a readable zip file: {error}", file=path) from error
 
 

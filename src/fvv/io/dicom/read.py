@@ -18,7 +18,7 @@ from fvv.data import Case, Volume
 from fvv.errors import FvvError, GeometryError, InputError
 from fvv.imaging.geometry import resample_onto
 from fvv.io.case import same_grid
-from fvv.io.dicom.frames import DicomFile, Frame, find_files, frames_of, pixels_of
+from fvv.io.dicom.frames import DAMAGE, DicomFile, Frame, find_files, frames_of, pixels_of
 from fvv.io.nifti import B0_TOLERANCE, B1000_TOLERANCE
 
 log = logging.getLogger(__name__)
@@ -90,6 +90,8 @@ def read_dicom(
     except FvvError as error:
         error.file = error.file or str(path)
         raise error.for_patient(name) from error
+    except DAMAGE as error:
+        raise InputError(f"not readable as DICOM: {error}", file=path, patient=name) from error
 
 
 def _read(path: Path, name: str, config: PreprocessConfig, series: Sequence[int]) -> tuple[Case, DicomSource]:
