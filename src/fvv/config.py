@@ -51,7 +51,10 @@ class PreprocessingProfile(_Settings):
     @property
     def sha256(self) -> str:
         """Hash of all fields: two profiles are the same if and only if this is."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        fields = self.model_dump(mode="json")
+        if self.scale_mask == "brain":  # As before there was a choice: what was made then is still good.
+            del fields["scale_mask"]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 PROFILES: dict[str, PreprocessingProfile] = {

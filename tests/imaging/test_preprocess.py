@@ -152,3 +152,10 @@ def test_only_what_no_zscore_tells_apart_is_zoomed_in_another_way(rng: np.random
     lesion = images["stroke_roi"].repeat(4, axis=0).repeat(4, axis=1)
     assert (bright[lesion] > 9.9).all()
     assert bright[~lesion].max() < 5.1
+
+
+def test_models_of_before_robust_v2_are_still_known_by_their_profile() -> None:
+    hashes = {name: profile.sha256[:8] for name, profile in PROFILES.items()}
+    assert hashes["reference-v1"] == "5f37cafe"
+    assert hashes["robust-v1"] == "4fa17c02"
+    assert len(set(hashes.values())) == 3
