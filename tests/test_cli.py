@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -318,3 +320,14 @@ def test_truth_law() -> None:
 def test_demo_settings_load() -> None:
     path = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
     assert load_config(path).simulate.cases == 24
+
+
+@pytest.mark.parametrize(("quietly", "said"), [(False, True), (True, False)])
+def test_what_python_tidies_after_us_is_no_news(quietly, said):
+    """A semaphore that nobody removed: Python's own process removes it, and says so where it may."""
+    script = "from multiprocessing import resource_tracker; from fvv.cli import _let_others_tidy_quietly as quietly;"
+    script += "quietly();" if quietly else ""
+    script += "resource_tracker.register('/fvv-test-never-made', 'semaphore')"
+    # The pipe closes when the last of the processes has ended.
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ("leaked semaphore" in run.stderr) is said

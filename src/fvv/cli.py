@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(argv)
     _set_up_logging(verbose=options.verbose)
+    _let_others_tidy_quietly()
     try:
         result: StageResult = options.run(options, _settings(options))
     except KeyboardInterrupt:
@@ -458,6 +459,13 @@ def _set_up_logging(*, verbose: bool) -> None:
     package.handlers = [handler]
     package.propagate = False
     package.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def _let_others_tidy_quietly() -> None:
+    """Python starts a process that removes what workers leave behind; after Ctrl-C it would have the last word."""
+    option = "ignore::UserWarning:multiprocessing.resource_tracker"
+    if option not in sys.warnoptions:
+        sys.warnoptions.append(option)
 
 
 def _end_quietly() -> None:

@@ -150,8 +150,8 @@ def _interrupted(stage: Stage, folder: Path, seconds: float, workers: int, tally
         said, waited = _press_ctrl_c(process)
     else:
         return 0.0
-    if process.returncode == 0:  # It was at its very end.
-        return 0.0
+    if process.returncode == 0 or (process.returncode == -signal.SIGINT and STOPPED not in said):
+        return 0.0  # It was at its very end, or past it: Python itself was ending.
     tally.interrupts += 1
     if waited > CTRL_C_S:
         tally.complain(f"{stage.verb}: Ctrl-C took {waited:.1f} s")
