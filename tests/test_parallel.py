@@ -14,6 +14,14 @@ from fvv.parallel import map_items
 from parallel_work import press_ctrl_c_on_itself, sleep, square
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_counts():
+    """A shell that starts the tests in the background lets them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_item_gives_its_result_or_its_error(workers: int) -> None:
     found = dict(map_items(square, [1, 2, 3], workers=workers, description="test"))
