@@ -14,13 +14,10 @@ standard deviation over seeds. Without `-o` it says only this: it runs for hours
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import logging
-import multiprocessing
 import shutil
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,13 +25,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from compare_training import BASE, FOLD, SHOWN, Examined, patients_of_folder, stored_patients, write_summary
+from compare_training import BASE, FOLD, SHOWN, Examined, patients_of_folder, run_missing, stored_patients
 from compare_training import seconds_of_an_epoch as seconds_of
 
 from fvv.config import PrepareConfig, SimulateConfig, TrainConfig, load_config
 from fvv.data import Channel
 from fvv.io.atomic import write_text
-from fvv.io.manifest import FOLDS_FILE, write_table
+from fvv.io.manifest import FOLDS_FILE
 from fvv.io.store import CaseStore
 from fvv.parallel import core_count
 from fvv.stages.prepare import prepare
@@ -172,18 +169,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     plan = make_plan(options)
     open_cohort(options.output / "test", cohort_settings("full", cases=plan.test_cases, seed=plan.test_seed), kfolds=2)
-    table = options.output / "table.csv"
-    rows: list[dict[str, Any]] = list(csv.DictReader(table.open(encoding="utf-8"))) if table.exists() else []
-    done = {(row["variant"], int(row["seed"])) for row in rows}
-    # Seed by seed: cut short, it has compared all variants.
-    jobs = [(name, seed) for seed in range(options.seeds) for name in options.only if (name, seed) not in done]
-    with ProcessPoolExecutor(core_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
-        work = partial(run, options.output, options.real, plan)
-        for finished in as_completed([pool.submit(work, job) for job in jobs]):
-            rows.append(finished.result())
-            rows.sort(key=lambda row: (list(VARIANTS).index(row["variant"]), int(row["seed"])))
-            write_table(table, rows, columns=list(rows[0]))
-            write_summary(options.output / "table.md", rows)
+    work = partial(run, options.output, options.real, plan)
+    rows = run_missing(options.output, work, options.only, options.seeds, order=list(VARIANTS))
     if rows:
         print((options.output / "table.md").read_text(encoding="utf-8"))
 

@@ -19,7 +19,7 @@ import json
 import logging
 import multiprocessing
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
@@ -218,6 +218,28 @@ def write_summary(path: Path, rows: list[dict[str, Any]]) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
+def run_missing(
+    folder: Path,
+    work: Callable[[tuple[str, int]], dict[str, Any]],
+    variants: Sequence[str],
+    seeds: int,
+    order: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Do what table.csv lacks, as many runs side by side as there are cores; gives all rows, variants in this order."""
+    table = folder / "table.csv"
+    rows: list[dict[str, Any]] = list(csv.DictReader(table.open(encoding="utf-8"))) if table.exists() else []
+    done = {(row["variant"], int(row["seed"])) for row in rows}
+    # Seed by seed: cut short, it has compared all variants.
+    jobs = [(name, seed) for seed in range(seeds) for name in variants if (name, seed) not in done]
+    with ProcessPoolExecutor(core_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        for finished in as_completed([pool.submit(work, job) for job in jobs]):
+            rows.append(finished.result())
+            rows.sort(key=lambda row: (order.index(row["variant"]), int(row["seed"])))
+            write_table(table, rows, columns=list(rows[0]))
+            write_summary(folder / "table.md", rows)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, help="folder for everything")
@@ -234,17 +256,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     open_cohort(options.output, options.cases, options.cohort_seed)
     plan = plan_epochs(options.output / "plan.json", options.only, options.minutes)
-    table = options.output / "table.csv"
-    rows: list[dict[str, Any]] = list(csv.DictReader(table.open())) if table.exists() else []
-    done = {(row["variant"], int(row["seed"])) for row in rows}
-    jobs = [(name, seed) for seed in range(options.seeds) for name in options.only if (name, seed) not in done]
-    with ProcessPoolExecutor(core_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
-        work = partial(run, options.output, options.real, plan)
-        for finished in as_completed([pool.submit(work, job) for job in jobs]):
-            rows.append(finished.result())
-            write_table(table, rows, columns=list(rows[0]))
-            write_summary(options.output / "table.md", rows)
-    print((options.output / "table.md").read_text())
+    work = partial(run, options.output, options.real, plan)
+    rows = run_missing(options.output, work, options.only, options.seeds, order=list(VARIANTS))
+    if rows:
+        print((options.output / "table.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
