@@ -5,8 +5,8 @@
 Makes the cohort and its store in the output folder once, times a few steps of every variant, and notes in plan.json how
 many epochs of it fit into so many minutes of one core, so that every schedule ends in its time, whatever else the
 machine does. Then trains fold 0 of each variant and seed, one thread each, as many side by side as there are cores, and
-tests the chosen checkpoints on that fold's test patients, who neither trained nor chose; once more with batch-norm
-statistics estimated anew; and on the patients of `--real`, a folder like input_data. Typed again it goes on where it
+tests the chosen checkpoints on that fold's test patients, who neither trained nor chose, and on the patients of
+`--real`, a folder like input_data. Typed again it goes on where it
 stopped, with the same plan. table.csv has a row a run, table.md the mean and the spread over seeds. The best deserve
 more seeds: `--only A B --seeds 3`. Without `-o` it says only this: it runs for hours.
 """
@@ -43,7 +43,6 @@ from fvv.stages.simulate import simulate
 from fvv.stages.train import train_fold
 from fvv.training.augment import apply_changes, draw_changes
 from fvv.training.checkpoint import read_checkpoint
-from fvv.training.dataset import FoldPatients, training_loader
 from fvv.training.losses import segmentation_loss
 from fvv.training.module import mark_volume
 from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork
@@ -58,8 +57,6 @@ SHOWN = {
     "AUC": "valid/auc",
     "brain": "valid/dice_brain",
 }
-ANEW_SLABS = 64
-"""Batch-norm statistics are estimated anew from so many training slabs, changed as in training."""
 BASE: dict[str, Any] = {
     "slices_per_epoch": 1024,
     "slab_slices": 8,
@@ -73,7 +70,7 @@ BASE: dict[str, Any] = {
     "loss": {"stroke_weight": 5.0, "flair_visible_weight": 30.0, "dice_weight": 1.0},
     "augment": {"brightness": 0.05, "contrast": 0.05},
 }
-# What differs from BASE, section by section. `base` is what the demo trains.
+# What differs from BASE, section by section.
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "full resolution": {"network": {"resolution": "full"}},
@@ -86,7 +83,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "augment": BASE["augment"]
         | {"gamma": 1.2, "bias_field": 0.2, "resolution": 1.5, "thick_slices": 0.3, "noise": 0.15}
     },
-    "moving average": {"ema_decay": 0.995},
+    "moving average": {"augment": {}, "ema_decay": 0.995},
+    "statistics of the last steps": {"augment": {}, "norm_slabs": 0},
     "lite0 ImageNet, reference augmentation": {
         "network": {"resolution": "half", "encoder": "lite0", "pretrained": True},
         "augment": {},
@@ -172,23 +170,6 @@ def test_scores(network: SegmentationNetwork, patients: Iterable[Examined], conf
     return summarise(judged)
 
 
-@torch.inference_mode()
-def estimate_statistics_anew(network: SegmentationNetwork, store: CaseStore, config: TrainConfig) -> None:
-    """Replace the batch-norm layers' moving statistics by plain means over training slabs."""
-    names = store.folds.participants(FOLD, Role.TRAIN)
-    records = tuple(store.record(name) for name in names)
-    few = config.model_copy(update={"slices_per_epoch": ANEW_SLABS * config.slab_slices})
-    for layer in network.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.reset_running_stats()
-            layer.momentum = None
-    network.train()
-    generator = torch.Generator().manual_seed(0)
-    for images, labels in training_loader(store, FoldPatients(names, names[:1], records, records[:1]), few):
-        network(apply_changes(images.float(), labels, draw_changes(few.augment, len(images), generator))[0])
-    network.eval()
-
-
 def run(folder: Path, real: Path | None, epochs: dict[str, int], job: tuple[str, int]) -> dict[str, Any]:
     """Train and test one variant with one seed; a row of the table."""
     variant, seed = job
@@ -201,8 +182,6 @@ def run(folder: Path, real: Path | None, epochs: dict[str, int], job: tuple[str,
     scores = {"test": test_scores(network, stored_patients(store, names), config)}
     if real is not None:
         scores["real"] = test_scores(network, patients_of_folder(real), config)
-    estimate_statistics_anew(network, store, config)
-    scores["anew"] = test_scores(network, stored_patients(store, names), config)
     row: dict[str, Any] = {"variant": variant, "seed": seed, "epochs": result.epochs}
     return row | {f"{who} {name}": found[key] for who, found in scores.items() for name, key in SHOWN.items()}
 

@@ -20,6 +20,7 @@ TINY = TrainConfig(
     slab_slices=4,
     batch_slabs=2,
     learning_rate=1e-2,
+    norm_slabs=4,
     figures_every_epochs=2,
     wandb_mode="disabled",
     network=NetworkConfig(widths=(4, 4, 8, 8), decoder_widths=(8, 4, 4), resolution="half"),

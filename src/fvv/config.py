@@ -262,6 +262,9 @@ class TrainConfig(_Settings):
     """Stop after this many epochs without a better one; none: do all."""
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Judge and keep an exponential moving average of the weights, with this decay a step (0.999); 0: off."""
+    norm_slabs: int = Field(64, ge=0)
+    """Before each validation estimate the batch-norm statistics anew, from so many training slabs; 0: keep the moving
+    averages of the last steps."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """auto: a GPU where there is one."""
     devices: int = Field(1, ge=1)

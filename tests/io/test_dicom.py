@@ -175,6 +175,23 @@ def test_results_as_dicom(tmp_path: Path, images: dict[str, np.ndarray], models:
     assert picture.pixel_array.shape[2] == 3
 
 
+def test_a_header_damaged_where_only_the_results_need_it(
+    tmp_path: Path, images: dict[str, np.ndarray], models: Path
+) -> None:
+    """A failure with a reason, and no record of a result that lacks its DICOM files."""
+    write_patient(tmp_path / "anna", images)
+    study_date = b"\x08\x00\x20\x00DA"
+    for file in (tmp_path / "anna").iterdir():
+        data = file.read_bytes()
+        assert data.count(study_date) == 1
+        file.write_bytes(data.replace(study_date, study_date[:4] + b"ZZ"))
+    done = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG)
+    assert done.predictions == ()
+    (failure,) = done.failures
+    assert "headers" in failure.reason
+    assert not (tmp_path / "out" / "anna" / "results.json").exists()
+
+
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not here")
 @pytest.mark.parametrize("form", ["siemens", "enhanced"])
 def test_dciodvfy_finds_no_error(tmp_path: Path, images: dict[str, np.ndarray], models: Path, form: str) -> None:

@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+from fvv.config import AugmentConfig
 from fvv.errors import TrainingError
+from fvv.io.store import CaseStore
 from fvv.stages.train import train_fold
 from fvv.training.checkpoint import read_checkpoint
+from fvv.training.dataset import FoldPatients, norm_loader, training_loader
 from fvv.training.module import SegmentationModule
 from store_builders import TINY, write_store
 
@@ -72,3 +75,33 @@ def test_a_checkpoint_keeps_the_average_that_was_judged(store, tmp_path):
         assert torch.equal(weights, state[f"average.module.{name}"])
     head = "head.weight"
     assert not torch.equal(kept.weights[head], state[f"network.{head}"])
+
+
+def test_batch_norm_is_estimated_from_training_slabs_and_leaves_training_alone(store, tmp_path):
+    results = {
+        slabs: train_fold(store, tmp_path / str(slabs), 0, QUICK.model_copy(update={"epochs": 2, "norm_slabs": slabs}))
+        for slabs in (0, 6)
+    }
+    kept, anew = (read_checkpoint(results[slabs].folder / "last.ckpt").weights for slabs in (0, 6))
+    statistics = [name for name in kept if name.endswith("running_mean")]
+    trained = [name for name in kept if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    assert all(torch.equal(kept[name], anew[name]) for name in trained)
+    assert not any(torch.equal(kept[name], anew[name]) for name in statistics)
+    seen = {int(value) for name, value in anew.items() if name.endswith("num_batches_tracked")}
+    assert seen == {3}  # six slabs, two at a time
+
+
+def test_batch_norm_estimated_anew_is_the_mean_over_the_slabs(store, tmp_path):
+    """Of the first layer, whose input no other layer changes."""
+    config = QUICK.model_copy(update={"norm_slabs": 6, "augment": AugmentConfig(enabled=False)})
+    result = train_fold(store, tmp_path, 0, config)
+    network = read_checkpoint(result.folder / "last.ckpt").build()
+    opened = CaseStore.open(store)
+    batches = norm_loader(training_loader(opened, FoldPatients.from_store(opened, opened.folds, 0), config), 6)
+    first = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    seen = []
+    first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].mean((0, 2, 3))))
+    with torch.no_grad():
+        for images, _ in batches:
+            network(images.float())
+    torch.testing.assert_close(first.running_mean, torch.stack(seen).mean(0), atol=0, rtol=2e-3)

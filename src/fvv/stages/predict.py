@@ -160,12 +160,13 @@ def _predict_one(
                 slice_axis=slice_axis(plan_grid(case.b1000)),
             )
         picture = figure_png(synthesis_figure(case.b1000, prediction))
-    write = write_derivatives if config.layout == "bids" else write_prediction
-    write(files, case, prediction, heatmap=heatmap, synthesis_png=picture, source_sha256=source_sha256)
+    files[RESULT_FILE].unlink(missing_ok=True)  # It comes last: its presence means that all others are there.
     if dicom is not None:
         from fvv.io.dicom.write import write_dicom_results  # noqa: PLC0415  (an extra: only DICOM needs it)
 
         write_dicom_results(files[RESULT_FILE].parent / "dicom", dicom, prediction, synthesis_png=picture)
+    write = write_derivatives if config.layout == "bids" else write_prediction
+    write(files, case, prediction, heatmap=heatmap, synthesis_png=picture, source_sha256=source_sha256)
     return prediction.without_images(), picture
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -132,9 +132,10 @@ class SlabSampler(Sampler[SlabPlace]):
 
     def __iter__(self) -> Iterator[SlabPlace]:
         """This process's part of the draw: every n-th slab, where n processes train together."""
-        return islice(self._draw(len(self) * world_size()), rank(), None, world_size())
+        return islice(self.draw(len(self) * world_size()), rank(), None, world_size())
 
-    def _draw(self, slabs: int) -> Iterator[SlabPlace]:
+    def draw(self, slabs: int) -> Iterator[SlabPlace]:
+        """The first slabs of the epoch, of all processes."""
         random = np.random.default_rng((self.seed, self.epoch))
         drawn = 0
         while drawn < slabs:
@@ -222,6 +223,12 @@ def training_loader(store: CaseStore, patients: FoldPatients, config: TrainConfi
         pin_memory=uses_gpu(config),
         **_workers(config),
     )
+
+
+def norm_loader(training: DataLoader[tuple[Tensor, Tensor]], slabs: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Batches of the same training slabs each time, in every process: for the statistics of batch norm."""
+    sampler = cast(SlabSampler, training.sampler)
+    return DataLoader(training.dataset, batch_size=training.batch_size, sampler=list(sampler.draw(slabs)))
 
 
 def validation_loader(

@@ -22,7 +22,7 @@ from fvv.io.store import CaseStore
 from fvv.parallel import core_count
 from fvv.training.callbacks import BestAndLast, ConsoleProgress, EarlyStop, MetricsTable
 from fvv.training.checkpoint import describe_training, read_checkpoint
-from fvv.training.dataset import FoldPatients, training_loader, validation_loader
+from fvv.training.dataset import FoldPatients, norm_loader, training_loader, validation_loader
 from fvv.training.distributed import rank, uses_gpu
 from fvv.training.loggers import open_loggers
 from fvv.training.module import SegmentationModule
@@ -97,14 +97,17 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
     last = run.folder / LAST
     if last.exists():
         read_checkpoint(last)  # A damaged one is named in a sentence of ours; one that would run code is not read.
-    module = SegmentationModule(config, patients.validation_records, about)
+    training = training_loader(store, patients, config)
+    slabs = min(config.norm_slabs, DEBUG_BATCHES * config.batch_slabs) if config.debug else config.norm_slabs
+    norm_slabs = norm_loader(training, slabs) if slabs else None
+    module = SegmentationModule(config, patients.validation_records, about, norm_slabs)
     table = MetricsTable(run.folder / "metrics.csv")
     with _quiet_lightning(), open_loggers(run, config) as loggers:
         trainer = _trainer(run, config, table, loggers)
         with _clear_endings(config):
             trainer.fit(
                 module,
-                training_loader(store, patients, config),
+                training,
                 validation_loader(store, patients, config),
                 ckpt_path=str(last) if last.exists() else None,
                 weights_only=True,

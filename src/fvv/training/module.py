@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 from fvv.config import TrainConfig
 from fvv.data import Channel
@@ -42,13 +42,23 @@ class SegmentationModule(lightning.LightningModule):
         config: settings of the run.
         records: the validation patients, in the order in which the loader numbers them.
         about: what a checkpoint must say of itself (see `checkpoint.py`); epoch and scores are added to it.
+        norm_slabs: the batches of training slabs that batch-norm statistics are estimated from before each validation,
+            images (B, 2, S + 6, H, W) and labels (B, 3, S, H, W), the same in every process; None: keep the moving
+            averages.
     """
 
-    def __init__(self, config: TrainConfig, records: Sequence[CaseRecord], about: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        records: Sequence[CaseRecord],
+        about: dict[str, Any],
+        norm_slabs: Iterable[tuple[Tensor, Tensor]] | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.records = tuple(records)
         self.about = about
+        self.norm_slabs = norm_slabs
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             # channels_last: a quarter to a half of the training time on a CPU (docs/explanation/network.md).
@@ -63,6 +73,11 @@ class SegmentationModule(lightning.LightningModule):
         self.scores: dict[str, float] = {}
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
+
+    @property
+    def judged(self) -> torch.nn.Module:
+        """The network that is judged and kept: with the moving average of the weights, where there is one."""
+        return self.network if self.average is None else self.average.module
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """One batch of slabs: augment, mark, compare."""
@@ -81,8 +96,7 @@ class SegmentationModule(lightning.LightningModule):
     def validation_step(self, batch: tuple[int, Tensor, Tensor]) -> None:
         """One whole patient."""
         number, images, labels = batch  # (2, Z + 6, H, W), (3, Z, H, W)
-        network = self.network if self.average is None else self.average.module
-        logits = mark_volume(network, images.float())  # (3, Z, H, W)
+        logits = mark_volume(self.judged, images.float())  # (3, Z, H, W)
         loss = segmentation_loss(logits[None], labels[None], self.config.loss).total
         record = self.records[number]
         masks, truth = final_masks((logits > 0).cpu().numpy()), labels.cpu().numpy()
@@ -98,9 +112,11 @@ class SegmentationModule(lightning.LightningModule):
         self.examples = largest_examples(self.examples, b1000, masks, truth)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the last epoch."""
+        """Forget the last epoch; estimate the batch-norm statistics of the weights as they are now."""
         self.patients = []
         self.examples = {}
+        if self.norm_slabs is not None:
+            update_bn(self._changed(self.norm_slabs), self.judged)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the epoch, of the patients of all processes."""
@@ -146,6 +162,13 @@ class SegmentationModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember the plateau schedule until the optimiser is there."""
         self._plateau_state = checkpoint.get(_CHECKPOINT_PLATEAU)
+
+    def _changed(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+        """Images changed as in training, the same in every epoch."""
+        generator = torch.Generator().manual_seed(self.config.seed)
+        for images, labels in batches:
+            changes = draw_changes(self.config.augment, len(images), generator)
+            yield apply_changes(images.to(self.device).float(), labels.to(self.device), changes)[0]
 
     def _generator(self, batch: int) -> torch.Generator:
         place = (self.current_epoch, batch) if self.global_rank == 0 else (self.current_epoch, batch, self.global_rank)

@@ -19,8 +19,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 from fvv import __version__
 from fvv.arrays import BoolArray
 from fvv.data import Channel, Prediction
-from fvv.errors import FvvError
+from fvv.errors import FvvError, InputError
 from fvv.io.atomic import atomic_write
+from fvv.io.dicom.frames import DAMAGE
 from fvv.io.dicom.read import DicomSource
 
 SEGMENTATION_FILE, REPORT_FILE, PICTURE_FILE = "segmentation.dcm", "report.dcm", "synthesis.dcm"
@@ -46,9 +47,24 @@ def write_dicom_results(folder: Path, source: DicomSource, prediction: Predictio
         source: objects b1000 was made of, in the order of the volume's slices.
         prediction: the answer, masks (i, j, k) on b1000's grid: i along a row, j along a column.
         synthesis_png: the picture.
+
+    Raises:
+        InputError: a header of the source is damaged where it is first looked at here.
+        FvvError: a file cannot be written, or the segmentation does not read back as it should.
     """
     for name in (SEGMENTATION_FILE, REPORT_FILE, PICTURE_FILE):
         (folder / name).unlink(missing_ok=True)
+    try:
+        _write(folder, source, prediction, synthesis_png)
+    except DAMAGE as error:
+        raise InputError(
+            f"no DICOM results can be made of its headers: {error}",
+            patient=prediction.patient,
+            hint="export the series again, or give NIfTI, which gives the same numbers",
+        ) from error
+
+
+def _write(folder: Path, source: DicomSource, prediction: Prediction, synthesis_png: bytes) -> None:
     _save(folder / PICTURE_FILE, _picture(source, synthesis_png))
     if prediction.brain is None or prediction.stroke is None or prediction.flair_visible_votes is None:
         return
