@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from compare_training import BASE, FOLD, SHOWN, Examined, patients_of_folder, run_missing, stored_patients
+from compare_training import FOLD, SHOWN, Examined, patients_of_folder, run_missing, stored_patients
 from compare_training import seconds_of_an_epoch as seconds_of
 
 from fvv.config import PrepareConfig, SimulateConfig, TrainConfig, load_config
@@ -43,6 +43,7 @@ from fvv.training.network import SegmentationNetwork
 from fvv.training.validation import final_masks, judge_patient, summarise
 
 SETTINGS = Path(__file__).resolve().parents[1] / "configs" / "model.yaml"
+PROFILE = load_config(SETTINGS).prepare.profile
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
     "no distractors": {"distractors": False},
@@ -79,8 +80,9 @@ def cohort_settings(variant: str, **changes: int) -> SimulateConfig:
 
 
 def training(name: str, seed: int, *, epochs: int, slices_per_epoch: int) -> TrainConfig:
+    """That of the model, shorter."""
     changes = {"name": name, "seed": seed, "epochs": epochs, "slices_per_epoch": slices_per_epoch, "jobs": core_count()}
-    return TrainConfig.model_validate(BASE | changes)
+    return TrainConfig.model_validate(load_config(SETTINGS).train.model_dump() | changes)
 
 
 def make_plan(options: argparse.Namespace) -> Plan:
@@ -102,7 +104,9 @@ def make_plan(options: argparse.Namespace) -> Plan:
 
 def open_cohort(folder: Path, settings: SimulateConfig, kfolds: int) -> CaseStore:
     simulate(folder / "input_data", settings)
-    prepare(folder / "input_data", folder / "store", PrepareConfig(kfolds=kfolds, workers=settings.workers))
+    prepare(
+        folder / "input_data", folder / "store", PrepareConfig(profile=PROFILE, kfolds=kfolds, workers=settings.workers)
+    )
     return CaseStore.open(folder / "store")
 
 
@@ -111,7 +115,7 @@ def real_patients(path: Path) -> Iterable[Examined]:
     if (path / FOLDS_FILE).exists():
         store = CaseStore.open(path)
         return stored_patients(store, store.participants)
-    return patients_of_folder(path)
+    return patients_of_folder(path, PROFILE)
 
 
 @torch.inference_mode()

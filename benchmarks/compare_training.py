@@ -149,9 +149,9 @@ def stored_patients(store: CaseStore, names: Iterable[str]) -> Iterator[Examined
         yield images, truth, record.voxel_volume_ml, record.participant.dwi_flair_mismatch
 
 
-def patients_of_folder(folder: Path) -> Iterator[Examined]:
+def patients_of_folder(folder: Path, profile: str) -> Iterator[Examined]:
     for path in sorted(folder.iterdir()):
-        case = preprocess_case(read_case(path, PreprocessConfig(), labelled=True), PROFILES["robust-v1"])
+        case = preprocess_case(read_case(path, PreprocessConfig(), labelled=True), PROFILES[profile])
         truth = np.stack(
             [np.moveaxis(mask, 2, 0) for mask in (case.brain, case.stroke, case.flair_visible) if mask is not None]
         )
@@ -181,7 +181,7 @@ def run(folder: Path, real: Path | None, epochs: dict[str, int], job: tuple[str,
     names = store.folds.participants(FOLD, Role.TEST)
     scores = {"test": test_scores(network, stored_patients(store, names), config)}
     if real is not None:
-        scores["real"] = test_scores(network, patients_of_folder(real), config)
+        scores["real"] = test_scores(network, patients_of_folder(real, PrepareConfig().profile), config)
     row: dict[str, Any] = {"variant": variant, "seed": seed, "epochs": result.epochs}
     return row | {f"{who} {name}": found[key] for who, found in scores.items() for name, key in SHOWN.items()}
 
