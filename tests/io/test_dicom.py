@@ -19,7 +19,7 @@ from pydicom.uid import generate_uid
 from builders import head, save, write_onnx
 from dicom_builders import VENDORS, write_enhanced, write_series
 from fvv.config import PredictConfig, PreprocessConfig
-from fvv.data import Channel
+from fvv.data import Channel, DecisionState
 from fvv.errors import GeometryError, InputError
 from fvv.io.dicom.read import read_dicom
 from fvv.io.inputs import find_examinations
@@ -47,6 +47,15 @@ def write_patient(folder: Path, images: dict[str, np.ndarray], vendor: str = "si
     write_series(folder, images["b0"], b_value=None, number=1, kind=("ORIGINAL", "PRIMARY", "LOCALIZER"), **common)
     adc = ("DERIVED", "PRIMARY", "DIFFUSION", "ADC")
     write_series(folder, images["b0"], b_value=1000, number=5, kind=adc, description="diff_ADC", **common)
+
+
+def write_form(folder: Path, images: dict[str, np.ndarray], form: str) -> None:
+    """As one maker's classic objects, or as an enhanced one."""
+    if form == "enhanced":
+        both = {0: images["b0"], 1000: images["b1000"]}
+        write_enhanced(folder / "e.dcm", both, number=3, study=generate_uid())
+    else:
+        write_patient(folder, images, form)
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
@@ -137,11 +146,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("form", ["standard", "siemens", "ge", "philips", "enhanced"])
 def test_results_as_dicom(tmp_path: Path, images: dict[str, np.ndarray], models: Path, form: str) -> None:
     """FVV is that of the NIfTI path; the segmentation lies on the right voxels; the report holds the volumes."""
-    if form == "enhanced":
-        both = {0: images["b0"], 1000: images["b1000"]}
-        write_enhanced(tmp_path / "anna" / "e.dcm", both, number=3, study=generate_uid())
-    else:
-        write_patient(tmp_path / "anna", images, form)
+    write_form(tmp_path / "anna", images, form)
     for name in ("b0", "b1000"):
         save(tmp_path / "nifti" / f"{name}.nii.gz", images[name], LPS_AFFINE)
     (expected,) = predict(tmp_path / "nifti", models, tmp_path / "out1", CONFIG).predictions
@@ -192,14 +197,32 @@ def test_a_header_damaged_where_only_the_results_need_it(
     assert not (tmp_path / "out" / "anna" / "results.json").exists()
 
 
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not here")
 @pytest.mark.parametrize("form", ["siemens", "enhanced"])
-def test_dciodvfy_finds_no_error(tmp_path: Path, images: dict[str, np.ndarray], models: Path, form: str) -> None:
-    if form == "enhanced":
-        both = {0: images["b0"], 1000: images["b1000"]}
-        write_enhanced(tmp_path / "anna" / "e.dcm", both, number=3, study=generate_uid())
-    else:
-        write_patient(tmp_path / "anna", images)
+def test_no_lesion_as_dicom(tmp_path: Path, rng: np.random.Generator, models: Path, form: str) -> None:
+    """The brain is the only segment."""
+    images = {name: array[::-1, ::-1] for name, array in head(rng, lesion=False).items()}
+    write_form(tmp_path / "anna", images, form)
+    done = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG)
+    assert done.failures == ()
+    assert done.predictions[0].decision.state is DecisionState.NO_LESION_FOUND
+    folder = tmp_path / "out" / "anna" / "dicom"
+    segmentation = hd.seg.segread(folder / "segmentation.dcm")
+    assert [one.SegmentLabel for one in segmentation.SegmentSequence] == [Channel.BRAIN.label]
+    (group,) = hd.sr.srread(folder / "report.dcm").content.get_volumetric_roi_measurement_groups()
+    # One source slice, or one frame of the enhanced object, for each of the segment's own.
+    sources = group.referenced_segment.source_images_for_segmentation
+    frames = [one.referenced_frame_numbers for one in sources]
+    assert len(sources if form == "siemens" else frames[0]) == segmentation.NumberOfFrames
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not here")
+@pytest.mark.parametrize("lesion", [True, False])
+@pytest.mark.parametrize("form", ["siemens", "enhanced"])
+def test_dciodvfy_finds_no_error(
+    tmp_path: Path, rng: np.random.Generator, models: Path, form: str, lesion: bool
+) -> None:
+    images = {name: array[::-1, ::-1] for name, array in head(rng, lesion=lesion).items()}
+    write_form(tmp_path / "anna", images, form)
     predict(tmp_path / "anna", models, tmp_path / "out", CONFIG)
     for file in (tmp_path / "out" / "anna" / "dicom").iterdir():
         done = subprocess.run([shutil.which("dciodvfy") or "", str(file)], capture_output=True, text=True, check=False)

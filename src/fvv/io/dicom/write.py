@@ -79,7 +79,7 @@ def _write(folder: Path, source: DicomSource, prediction: Prediction, synthesis_
     segmentation = _segmentation(source, found)
     _save(folder / SEGMENTATION_FILE, segmentation)
     _check(folder / SEGMENTATION_FILE, found)
-    _save(folder / REPORT_FILE, _report(source, segmentation, list(found), prediction))
+    _save(folder / REPORT_FILE, _report(source, segmentation, found, prediction))
 
 
 def _segmentation(source: DicomSource, masks: dict[Channel, BoolArray]) -> Any:
@@ -143,16 +143,18 @@ def _source_images(source: DicomSource) -> tuple[list[Any], dict[str, Any]]:
     }
 
 
-def _report(source: DicomSource, segmentation: Any, channels: list[Channel], prediction: Prediction) -> Any:
+def _report(
+    source: DicomSource, segmentation: Any, masks: dict[Channel, BoolArray], prediction: Prediction
+) -> hd.sr.Comprehensive3DSR:
     """TID 1500: one group of measurements for each segment."""
     unit = hd.sr.CodedConcept("mL", "UCUM", "milliliter")
     groups = []
-    for number, channel in enumerate(channels, start=1):
+    for number, (channel, mask) in enumerate(masks.items(), start=1):
         volume = prediction.volume_ml(channel)
         groups.append(
             hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
                 tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), channel.label),
-                referenced_segment=hd.sr.ReferencedSegment.from_segmentation(segmentation, segment_number=number),
+                referenced_segment=_reference(source, segmentation, number, mask),
                 finding_type=_KINDS[channel][1],
                 algorithm_id=hd.sr.AlgorithmIdentification("fvv", __version__),
                 measurements=[hd.sr.Measurement(name=codes.SCT.Volume, value=round(volume or 0.0, 4), unit=unit)],
@@ -179,6 +181,30 @@ def _report(source: DicomSource, segmentation: Any, channels: list[Channel], pre
         is_complete=True,
         is_final=False,
         manufacturer="fvv",
+    )
+
+
+def _reference(source: DicomSource, segmentation: Any, number: int, mask: BoolArray) -> hd.sr.ReferencedSegment:
+    """A segment, and the slices of the source that it lies on.
+
+    highdicom's own `from_segmentation` looks for each frame's segment where a segmentation of one segment has none.
+    """
+    images: dict[str, Any] = {}
+    frames: dict[str, list[int]] = {}
+    for k in np.flatnonzero(mask.any(axis=(0, 1))):
+        uid = str(source.b1000[k].SOPInstanceUID)
+        images[uid] = source.b1000[k]
+        frames.setdefault(uid, []).append(source.frames[k] + 1)
+    return hd.sr.ReferencedSegment(
+        sop_class_uid=segmentation.SOPClassUID,
+        sop_instance_uid=segmentation.SOPInstanceUID,
+        segment_number=number,
+        source_images=[
+            hd.sr.SourceImageForSegmentation(
+                str(image.SOPClassUID), uid, frames[uid] if "PerFrameFunctionalGroupsSequence" in image else None
+            )
+            for uid, image in images.items()
+        ],
     )
 
 
