@@ -297,8 +297,8 @@ def _card_options(verb: argparse.ArgumentParser) -> None:
     """Write the model card of a bundle from its evaluations."""
     add_path(verb, "-m", "--models", default="saved_models_ONNX", meaning="the bundle; the card is written into it")
     add_path(verb, "--out-of-fold", meaning="folder of its evaluation out of fold")
-    add_path(verb, "--external", meaning="folder of its evaluation on new simulated patients")
-    add_path(verb, "--cohort", meaning="these patients, for what the simulator knows of them")
+    add_path(verb, "--external", meaning="folder of its evaluation on new patients")
+    add_path(verb, "--cohort", meaning="these patients, if simulated, for what the simulator knows of them")
     add_path(verb, "--real", meaning="folder of its evaluation on real patients")
     add_path(verb, "-o", "--output", meaning="write the card to this file too")
 

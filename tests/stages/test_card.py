@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,27 @@ import pytest
 from builders import AFFINE, write_onnx
 from cohorts import cohort, patient
 from fvv.analysis.card import mean_dice
-from fvv.analysis.paper import EXTERNAL
+from fvv.analysis.paper import EXTERNAL, OUT_OF_FOLD
 from fvv.analysis.patient import jsonable
 from fvv.analysis.publish import Evaluation, publish
-from fvv.config import PROFILES, CardConfig, EvaluateConfig
+from fvv.config import PROFILES, CardConfig, EvaluateConfig, PostprocessConfig
 from fvv.data import Channel
 from fvv.errors import InputError, ModelError
-from fvv.io.bundle import BundleManifest, Calibration, ModelEntry, file_sha256, write_manifest
+from fvv.io.bundle import (
+    BundleManifest,
+    Calibration,
+    ModelBundle,
+    ModelEntry,
+    QuantisedModel,
+    file_sha256,
+    write_manifest,
+)
 from fvv.io.evaluation import EvaluationFolder, PatientFiles
 from fvv.stages.card import card
 
+SETTINGS = EvaluateConfig(
+    bootstrap_samples=20, own_masks=True, precision="fp32", postprocess=PostprocessConfig(adc_gate=0.9)
+)
 CONFIG = CardConfig(training_data="on drawn heads", limits=("children",), commands=("make model",))
 PATIENTS = [one for one in cohort() if one.participant != "healthy"] + [patient("crumb", lesion=40, found=0)]
 """Lesions of 2 mL, but for one of 0.8 mL that is missed."""
@@ -33,6 +45,14 @@ def write_evaluation(folder: Path, models: dict[str, str], config: EvaluateConfi
         files.write_patient(one.participant, "", jsonable(one), PatientFiles(AFFINE, None))
     counts = {"evaluated": len(PATIENTS), "not assessable": 1, "failed": 0}
     publish(files, Evaluation(EXTERNAL, tuple(PATIENTS), (), counts, {"software": "x"}, models), config)
+    return folder
+
+
+def told(evaluation: Path, folder: Path, **content: object) -> Path:
+    """A copy of an evaluation whose summary says something else."""
+    shutil.copytree(evaluation, folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({**summary, **content}))
     return folder
 
 
@@ -54,10 +74,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     manifest = BundleManifest(
         software="fvv test", run_name="drawn-v1", notice="trained on drawings only", profile=PROFILES["robust-v1"],
         channels=(), models=(entry,), calibration=Calibration(intercept=-1.0, slope=-2.0, pseudo_volume_ml=0.1),
+        postprocess=PostprocessConfig(adc_gate=0.9),
     )  # fmt: skip
     write_manifest(folder / "models", manifest)
-    config = EvaluateConfig(bootstrap_samples=20, own_masks=True, precision="fp32")
-    evaluation = write_evaluation(folder / "external", {file.name: entry.sha256}, config)
+    evaluation = write_evaluation(folder / "external", {file.name: entry.sha256}, SETTINGS)
     return folder / "models", evaluation, write_truth(folder / "truth")
 
 
@@ -117,10 +137,88 @@ def test_the_mean_leaves_out_what_is_not_defined() -> None:
 
 
 def test_another_bundles_evaluation_is_refused(bundle: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    models, _, _ = bundle
-    other = write_evaluation(tmp_path / "other", {"model1.onnx": "0" * 64}, EvaluateConfig(bootstrap_samples=20))
+    models, evaluation, _ = bundle
+    other = told(evaluation, tmp_path / "other", models_sha256={"model1.onnx": "0" * 64})
     with pytest.raises(ModelError, match="other models"):
         card(models, CONFIG, external=other)
+
+
+def changed(bundle: Path, folder: Path, **changes: object) -> Path:
+    """A copy of the bundle with something else in its manifest."""
+    shutil.copytree(bundle, folder)
+    write_manifest(folder, ModelBundle.open(bundle).manifest.model_copy(update=changes))
+    return folder
+
+
+def test_each_kind_of_evaluation_has_its_place(bundle: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    models, evaluation, _ = bundle
+    out_of_fold = told(evaluation, tmp_path / "fold", kind=OUT_OF_FOLD)
+    for wrong in ({"out_of_fold": evaluation}, {"external": out_of_fold}, {"real": out_of_fold}):
+        with pytest.raises(InputError, match="evaluation expected, this one is"):
+            card(models, CONFIG, **wrong)
+    card(models, CONFIG, out_of_fold=out_of_fold, external=evaluation)
+    head = row_of((models / "MODEL_CARD.md").read_text(), "|  |")
+    assert head[1:] == ["Out of fold", "New patients"]
+
+
+def test_only_patients_of_the_simulator_are_called_simulated(bundle: tuple[Path, Path, Path]) -> None:
+    models, evaluation, truth = bundle
+    card(models, CONFIG, external=evaluation, cohort=truth)
+    assert "New simulated patients" in (models / "MODEL_CARD.md").read_text()
+    card(models, CONFIG, external=evaluation)
+    assert "simulated" not in (models / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize("gate", [None, PostprocessConfig(), PostprocessConfig(adc_gate=0.8)])
+def test_other_post_processing_than_the_bundle_states_is_refused(
+    bundle: tuple[Path, Path, Path], tmp_path: Path, gate: PostprocessConfig | None
+) -> None:
+    models, evaluation, _ = bundle
+    settings = SETTINGS.model_copy(update={"postprocess": gate}).model_dump(mode="json")
+    other = told(evaluation, tmp_path / "other", settings=settings)
+    with pytest.raises(ModelError, match="evaluated with post-processing"):
+        card(models, CONFIG, external=other)
+
+
+def test_the_card_says_on_whom_the_bundles_curve_was_fitted(bundle: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    models, evaluation, _ = bundle
+    card(models, CONFIG, external=evaluation)
+    assert "fitted on none of the patients below" in (models / "MODEL_CARD.md").read_text()
+    asked = SETTINGS.model_copy(update={"calibrate": True}).model_dump(mode="json")
+    out_of_fold = told(evaluation, tmp_path / "fold", kind=OUT_OF_FOLD, settings=asked)
+    with pytest.raises(ModelError, match="the bundle has another curve"):
+        card(models, CONFIG, out_of_fold=out_of_fold)
+    with pytest.raises(ModelError, match="the bundle has no curve"):
+        card(changed(models, tmp_path / "none", calibration=None), CONFIG, out_of_fold=out_of_fold)
+    curve = json.loads((out_of_fold / "summary.json").read_text())["marker"]["calibration"]["curve"]
+    fitted = changed(models, tmp_path / "fitted", calibration=Calibration(**curve))
+    card(fitted, CONFIG, out_of_fold=out_of_fold)
+    assert "fitted on the patients of: out of fold" in (fitted / "MODEL_CARD.md").read_text()
+    card(fitted, CONFIG, external=told(evaluation, tmp_path / "new", settings=asked))
+    assert "fitted on the patients of: new patients" in (fitted / "MODEL_CARD.md").read_text()
+
+
+def test_the_form_that_was_tested_is_the_bundles(bundle: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    models, evaluation, _ = bundle
+    entry = ModelBundle.open(models).models[0]
+    small = write_onnx(tmp_path / "model1.int8.onnx", biases=(1.5, -2.0, -1.0))
+    int8 = QuantisedModel(file=small.name, sha256=file_sha256(small), calibrated_on=(), checks={"stroke_dice": 1.0})
+    both = changed(models, tmp_path / "both", models=(entry.model_copy(update={"int8": int8}),))
+    shutil.copy(small, both)
+    tested = ModelBundle.open(both).models_sha256("int8")
+    assert tested == {small.name: int8.sha256}
+    in_8_bits = SETTINGS.model_copy(update={"precision": "int8"}).model_dump(mode="json")
+    evaluation = told(evaluation, tmp_path / "evaluation", models_sha256=tested, settings=in_8_bits)
+    card(both, CONFIG, external=evaluation)
+    assert row_of((both / "MODEL_CARD.md").read_text(), "| Weights")[1] == "int8"
+    small = write_onnx(tmp_path / small.name, biases=(1.5, -2.0, -0.9))
+    anew = int8.model_copy(update={"sha256": file_sha256(small)})
+    other = changed(both, tmp_path / "other", models=(entry.model_copy(update={"int8": anew}),))
+    shutil.copy(small, other)
+    with pytest.raises(ModelError, match="other models"):
+        card(other, CONFIG, external=evaluation)
+    with pytest.raises(ModelError, match="other models"):  # A bundle without that form at all.
+        card(models, CONFIG, external=evaluation)
 
 
 def test_nothing_measured_is_no_card(bundle: tuple[Path, Path, Path], tmp_path: Path) -> None:

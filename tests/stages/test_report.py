@@ -14,9 +14,10 @@ import pytest
 from builders import write_cohort
 from bundles import write_bundle
 from fvv.analysis.publish import EvaluateResult
-from fvv.config import EvaluateConfig, PredictConfig, PrepareConfig
+from fvv.config import CardConfig, EvaluateConfig, PostprocessConfig, PredictConfig, PrepareConfig
 from fvv.errors import ConfigError, FvvError, InputError, ModelError
 from fvv.io.bundle import ModelBundle
+from fvv.stages.card import card
 from fvv.stages.evaluate import evaluate
 from fvv.stages.evaluate_external import evaluate_external
 from fvv.stages.predict import predict
@@ -120,6 +121,19 @@ def test_a_calibration_is_written_only_when_asked_for_and_predict_finds_it(cohor
     assert "calibration of P(mismatch) written" in result.summary()
     answer = predict(cohort / "others" / "new_p0", models, tmp_path / "answer", PredictConfig(threads=1))
     assert not answer.failures
+
+
+def test_a_bundle_calibrated_and_tested_gets_its_card(cohort, tmp_path):
+    """What `make model` does after conversion."""
+    models = write_bundle(tmp_path / "models", cohort / "store", postprocess=PostprocessConfig(minimum_lesion_mm3=1.0))
+    calibrating = QUICK.model_copy(update={"calibrate": True})
+    evaluate(cohort / "store", models, tmp_path / "out_of_fold", calibrating)
+    unmasked = QUICK.model_copy(update={"own_masks": True})
+    evaluate_external(cohort / "others", models, tmp_path / "external", unmasked)
+    card(models, CardConfig(), out_of_fold=tmp_path / "out_of_fold", external=tmp_path / "external")
+    said = (models / "MODEL_CARD.md").read_text()
+    assert "fitted on the patients of: out of fold" in said
+    assert "smallest lesion: 1 mm³" in said
 
 
 def test_external_patients_get_what_predict_gives_them(external, cohort, tmp_path):

@@ -18,7 +18,7 @@ from fvv.analysis.statistics import Estimate, bootstrap_intervals
 from fvv.arrays import IntArray
 from fvv.config import CardConfig
 from fvv.data import Channel
-from fvv.io.bundle import BundleManifest
+from fvv.io.bundle import BundleManifest, Calibration
 
 LEAST_VOLUME_ML, LEAST_CONTRAST = 1.0, 3.0
 """Lesions that a reader would be expected to outline: mL, and contrast-to-noise on b1000."""
@@ -45,6 +45,12 @@ class Evidence:
     patients: tuple[PatientResult, ...]
     truth: Mapping[str, Truth]
 
+    @property
+    def curve(self) -> Calibration | None:
+        """The curve of P(mismatch) fitted on these patients, where there is one."""
+        fitted = self.summary["marker"]["calibration"]
+        return None if fitted is None else Calibration(**fitted["curve"])
+
 
 def model_card(
     manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequence[Evidence], config: CardConfig
@@ -62,7 +68,7 @@ def model_card(
         f"> **{_sentence(manifest.notice or 'For research use only')}** It is no medical device, and no treatment may "
         "be decided on what it says.",
         "## What it is",
-        *_about(manifest, sizes),
+        *_about(manifest, sizes, evidence),
         "## What it was trained on",
         _sentence(config.training_data or "Not stated"),
         _trained(manifest).markdown(),
@@ -81,13 +87,13 @@ def model_card(
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
-def _about(manifest: BundleManifest, sizes: Mapping[str, int]) -> list[str]:
+def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequence[Evidence]) -> list[str]:
     calibration, post = manifest.calibration, manifest.postprocess
     probability = "not calibrated"
     if calibration is not None:
         probability = (
             f"1 / (1 + exp(-({calibration.intercept:.3f} + {calibration.slope:.3f} ln(FVV + "
-            f"{calibration.pseudo_volume_ml:g} mL)))), fitted out of fold"
+            f"{calibration.pseudo_volume_ml:g} mL)))), {_fitted_on(calibration, evidence)}"
         )
     gate = "off" if post.adc_gate is None else f"voxels under {post.adc_gate:g} of the brain's median are kept"
     smallest = f"{post.minimum_lesion_mm3:g} mm³" if post.minimum_lesion_mm3 else "off"
@@ -107,6 +113,13 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int]) -> list[str]:
             ]
         ),
     ]
+
+
+def _fitted_on(calibration: Calibration, evidence: Sequence[Evidence]) -> str:
+    for one in evidence:
+        if one.curve == calibration:
+            return f"fitted on the patients of: {one.title.lower()}"
+    return "fitted on none of the patients below"
 
 
 def _trained(manifest: BundleManifest) -> Table:

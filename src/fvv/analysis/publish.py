@@ -39,7 +39,7 @@ class Evaluation:
         failures: patients that could not be evaluated, by name.
         counts: patients by what became of them.
         run: what readers should know of the run, in order.
-        models_sha256: hash of every model file.
+        models_sha256: hash of every model file that was tested.
         settings: those the report was last made with; empty before the first.
     """
 

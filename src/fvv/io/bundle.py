@@ -166,14 +166,14 @@ class ModelBundle:
         """The models, in file order."""
         return self.manifest.models
 
-    def file(self, model: ModelEntry, precision: Precision = "fp32") -> Path:
-        """Path of a model's ONNX file.
+    def form(self, model: ModelEntry, precision: Precision = "fp32") -> BundleFile:
+        """The file, and its hash, that holds a model in a precision.
 
         Raises:
             ModelError: the bundle holds no such form of it.
         """
         if precision == "fp32" and not self.manifest.int8_only:
-            return self.path / model.file
+            return model
         if precision == "fp32":
             raise ModelError("holds 8-bit models only", file=self.path, hint="leave --precision out, or use int8")
         if model.int8 is None:
@@ -182,7 +182,24 @@ class ModelBundle:
                 file=self.path,
                 hint="convert again with --int8, or use --precision fp32",
             )
-        return self.path / model.int8.file
+        return model.int8
+
+    def file(self, model: ModelEntry, precision: Precision = "fp32") -> Path:
+        """Path of that file.
+
+        Raises:
+            ModelError: the bundle holds no such form of it.
+        """
+        return self.path / self.form(model, precision).file
+
+    def models_sha256(self, precision: Precision) -> dict[str, str]:
+        """Hash of every model in the form that runs, by file: float32 and 8 bits of one model may say different things.
+
+        Raises:
+            ModelError: the bundle holds no such form of a model.
+        """
+        forms = [self.form(model, precision) for model in self.models]
+        return {form.file: form.sha256 for form in forms}
 
     @property
     def precisions(self) -> tuple[Precision, ...]:

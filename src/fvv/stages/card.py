@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fvv.analysis.card import Evidence, model_card
+from fvv.analysis.paper import EXTERNAL, OUT_OF_FOLD
 from fvv.analysis.patient import PatientResult
 from fvv.config import CardConfig
 from fvv.data import Failure
@@ -51,28 +53,30 @@ def card(
         models: the bundle.
         config: what no file says.
         out_of_fold: the bundle's evaluation out of fold.
-        external: its evaluation on new simulated patients.
+        external: its evaluation on new patients; simulated ones where `cohort` is given.
         real: its evaluation on real ones.
-        cohort: folder of the patients of `external`, for what the simulator knows of them.
+        cohort: folder of the simulated patients of `external`, for what the simulator knows of them.
         copy: write the card there too.
 
     Raises:
-        InputError: no evaluation named, or a patient's truth is missing.
-        ModelError: an evaluation tested other models, or was to calibrate them and did not.
+        InputError: no evaluation named, one is of another kind, or a patient's truth is missing.
+        ModelError: an evaluation tested other models or other post-processing, or was to calibrate them and the
+            bundle's curve is not its own.
     """
     bundle = ModelBundle.open(models)
     evidence = []
-    for title, folder, patients in (
-        ("Out of fold", out_of_fold, None),
-        ("New simulated patients", external, cohort),
-        ("Real patients", real, None),
+    for title, kind, folder, patients in (
+        ("Out of fold", OUT_OF_FOLD, out_of_fold, None),
+        ("New patients" if cohort is None else "New simulated patients", EXTERNAL, external, cohort),
+        ("Real patients", EXTERNAL, real, None),
     ):
         if folder is not None:
-            evidence.append(_evidence(title, folder, patients, bundle))
+            evidence.append(_evidence(title, kind, folder, patients, bundle))
     if not evidence:
         raise InputError(
             "no evaluation named", hint="--out-of-fold, --external or --real with a folder of `fvv evaluate`"
         )
+    _check_calibration(evidence, bundle)
     named = [bundle.file(model, precision) for model in bundle.models for precision in bundle.precisions]
     sizes = {file.name: file.stat().st_size for file in named}
     text = model_card(bundle.manifest, sizes, evidence, config)
@@ -82,18 +86,37 @@ def card(
     return CardResult(files)
 
 
-def _evidence(title: str, folder: Path, cohort: Path | None, bundle: ModelBundle) -> Evidence:
+def _evidence(title: str, kind: str, folder: Path, cohort: Path | None, bundle: ModelBundle) -> Evidence:
     summary, results, _ = EvaluationFolder(folder).read_finished()
-    if summary["models_sha256"] != {model.file: model.sha256 for model in bundle.models}:
-        raise ModelError("this evaluation tested other models", file=folder, hint="evaluate this bundle again")
-    if "own_masks" not in summary["settings"]:
+    settings = summary["settings"]
+    if summary["kind"] != kind:
+        hint = "--out-of-fold takes one kind, --external and --real take the other"
+        raise InputError(f"{kind} evaluation expected, this one is {summary['kind']}", file=folder, hint=hint)
+    if "own_masks" not in settings:
         hint = f"bring it up to date with `fvv report -i {folder}`"
         raise InputError("this evaluation was reported by an earlier version", file=folder, hint=hint)
-    if summary["settings"]["calibrate"] and bundle.manifest.calibration is None:
-        raise ModelError("evaluated with calibration, and the bundle has none", file=bundle.path, hint="evaluate again")
+    precision = bundle.precision(settings["precision"])
+    if precision not in bundle.precisions or summary["models_sha256"] != bundle.models_sha256(precision):
+        raise ModelError("this evaluation tested other models", file=folder, hint="evaluate this bundle again")
+    said = bundle.manifest.postprocess.model_dump(mode="json")
+    if settings["postprocess"] != said:
+        raise ModelError(
+            f"evaluated with post-processing {settings['postprocess']}, the bundle states {said}",
+            file=folder,
+            hint="evaluate again, without settings of evaluate.postprocess",
+        )
     patients = tuple(PatientResult.from_json(result) for result in results)
     truth = {} if cohort is None else {patient.participant: _truth(cohort, patient.participant) for patient in patients}
     return Evidence(title, summary, patients, truth)
+
+
+def _check_calibration(evidence: Sequence[Evidence], bundle: ModelBundle) -> None:
+    """Where an evaluation was to calibrate the bundle, the bundle's curve is one of theirs."""
+    asked = [one for one in evidence if one.summary["settings"]["calibrate"]]
+    if asked and bundle.manifest.calibration not in [one.curve for one in asked]:
+        what = "no curve of P(mismatch)" if bundle.manifest.calibration is None else "another curve of P(mismatch)"
+        hint = "evaluate again with --calibrate"
+        raise ModelError(f"evaluated with calibration, and the bundle has {what}", file=bundle.path, hint=hint)
 
 
 def _truth(cohort: Path, participant: str) -> dict[str, object]:

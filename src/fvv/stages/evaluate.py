@@ -78,7 +78,7 @@ def evaluate(
                 patients.append(outcome)
         if not patients:
             raise StoreError(f"no patient could be evaluated; the first: {failures[0].reason}", file=store)
-        result = publish(folder, _measured(cases, bundle, patients, failures), config)
+        result = publish(folder, _measured(cases, bundle, patients, failures, config), config)
     return calibrated(result, bundle) if config.calibrate else result
 
 
@@ -90,6 +90,7 @@ def _plan(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) -> tupl
         model = bundle.model_of_fold(fold)
         if not model.trained_on:
             raise ModelError("the model does not say on whom it was trained", file=bundle.path)
+        form = bundle.form(model, bundle.precision(config.precision))
         for participant in plan.participants(fold, Role.TEST):
             try:
                 record = store.record(participant)
@@ -97,7 +98,7 @@ def _plan(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) -> tupl
                 failures.append(failure_of(participant, error))
                 continue
             _refuse_seen(model, bundle, record, plan.person_of(participant))
-            tasks.append(_Task(participant, fold, record, _source_sha256(model, record, fold, config)))
+            tasks.append(_Task(participant, fold, record, _source_sha256(form.sha256, record, fold, config)))
     return tasks, failures
 
 
@@ -113,12 +114,12 @@ def _refuse_seen(model: ModelEntry, bundle: ModelBundle, record: CaseRecord, per
         )
 
 
-def _source_sha256(model: ModelEntry, record: CaseRecord, fold: int, config: EvaluateConfig) -> str:
+def _source_sha256(model_sha256: str, record: CaseRecord, fold: int, config: EvaluateConfig) -> str:
     """Hash of everything one patient's result depends on."""
     settings = [
         __version__,
         SCHEMA_VERSION,
-        model.sha256,
+        model_sha256,
         config.precision,
         record.source_sha256,
         fold,
@@ -172,7 +173,11 @@ def _evaluate_one(
 
 
 def _measured(
-    store: CaseStore, bundle: ModelBundle, patients: list[PatientResult], failures: list[Failure]
+    store: CaseStore,
+    bundle: ModelBundle,
+    patients: list[PatientResult],
+    failures: list[Failure],
+    config: EvaluateConfig,
 ) -> Evaluation:
     """The cohort as it was measured."""
     tested = {patient.participant for patient in patients} | {failure.patient for failure in failures}
@@ -196,5 +201,5 @@ def _measured(
             "preprocessing": store.profile.name,
             "software": software_versions(),
         },
-        models_sha256={model.file: model.sha256 for model in bundle.models},
+        models_sha256=bundle.models_sha256(bundle.precision(config.precision)),
     )

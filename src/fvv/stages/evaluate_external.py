@@ -83,7 +83,7 @@ def evaluate_external(
                 failures.append(failure_of(name, error))
         if not patients:
             raise InputError(f"no patient could be evaluated; the first: {failures[0].reason}", file=external)
-        result = publish(folder, _measured(bundle, profile, patients, failures), config)
+        result = publish(folder, _measured(bundle, profile, patients, failures, config), config)
     return calibrated(result, bundle) if config.calibrate else result
 
 
@@ -129,7 +129,8 @@ def _source_sha256(folder: Path, participant: Participant, bundle: ModelBundle, 
     settings = config.model_dump(
         mode="json", include={"preprocess", "postprocess", "decision", "heatmaps", "own_masks"}
     )
-    models = [bundle.profile.sha256, config.precision, *(model.sha256 for model in bundle.models)]
+    forms = bundle.models_sha256(bundle.precision(config.precision))
+    models = [bundle.profile.sha256, config.precision, *forms.values()]
     content = [__version__, SCHEMA_VERSION, models, files, who, settings]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -179,7 +180,11 @@ def _nothing(case: PreparedCase, n_models: int) -> FusedSegmentation:
 
 
 def _measured(
-    bundle: ModelBundle, profile: PreprocessingProfile, patients: list[PatientResult], failures: list[Failure]
+    bundle: ModelBundle,
+    profile: PreprocessingProfile,
+    patients: list[PatientResult],
+    failures: list[Failure],
+    config: EvaluateConfig,
 ) -> Evaluation:
     """The cohort as it was measured."""
     return Evaluation(
@@ -196,5 +201,5 @@ def _measured(
             "preprocessing": profile.name,
             "software": software_versions(),
         },
-        models_sha256={model.file: model.sha256 for model in bundle.models},
+        models_sha256=bundle.models_sha256(bundle.precision(config.precision)),
     )
