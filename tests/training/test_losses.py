@@ -10,7 +10,7 @@ from fvv.data import Channel
 from fvv.training.losses import segmentation_loss, soft_dice_loss
 
 BRAIN, STROKE, VISIBLE = (channel.value for channel in Channel)
-PLAIN = LossConfig(label_smoothing=0.0)
+PLAIN = LossConfig(label_smoothing=0.0, dice_weight=0.0)
 
 
 def half_brain() -> torch.Tensor:
@@ -42,14 +42,14 @@ def test_smoothing_puts_the_best_answer_at_half_the_smoothing():
     labels = half_brain()
     best = torch.where(labels, 1.0, -1.0) * math.log(0.995 / 0.005)
     best.requires_grad_()
-    segmentation_loss(best, labels, LossConfig(label_smoothing=0.01)).total.backward()
+    segmentation_loss(best, labels, LossConfig(label_smoothing=0.01, dice_weight=0.0)).total.backward()
     assert best.grad.abs().max() < 1e-6
 
 
 @pytest.mark.parametrize(("term", "weight"), [("brain", 2.0), ("stroke", 3.0), ("flair_visible", 7.0)])
 def test_each_weight_scales_its_own_term(term, weight):
     logits = torch.randn(1, 3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
-    off = {f"{name}_weight": 0.0 for name in ("brain", "stroke", "flair_visible")}
+    off = {f"{name}_weight": 0.0 for name in ("brain", "stroke", "flair_visible", "dice")}
     terms = segmentation_loss(logits, half_brain(), LossConfig(**(off | {f"{term}_weight": weight})))
     assert terms.total.item() == pytest.approx(weight * getattr(terms, term).item())
 

@@ -12,9 +12,9 @@ from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork, SliceMixin
 
 SMALL = {"widths": (8, 8, 12, 16), "decoder_widths": (12, 8, 8)}
 CONFIGS = [
-    NetworkConfig(**SMALL),
+    NetworkConfig(**SMALL, resolution="full"),
     NetworkConfig(**SMALL, resolution="half"),
-    NetworkConfig(encoder="lite0", decoder_widths=(12, 8, 8)),
+    NetworkConfig(encoder="lite0", decoder_widths=(12, 8, 8), resolution="full"),
 ]
 
 
