@@ -274,6 +274,7 @@ class FusedSegmentation:
         flair_visible_votes: (256, 256, slices) uint8, number of models (0..n) inside the stroke.
         flair_visible_voxels: mean over models of the FLAIR-visible voxels inside the stroke.
         flair_visible_voxels_per_model: the same for each model, in model order.
+        findings: what could not be done of the post-processing.
     """
 
     n_models: int
@@ -282,6 +283,7 @@ class FusedSegmentation:
     flair_visible_votes: UInt8Array
     flair_visible_voxels: float
     flair_visible_voxels_per_model: tuple[int, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +297,7 @@ class Prediction:
         brain_voxels, stroke_voxels, flair_visible_voxels: counts on the working grid, as the reference reports them.
         brain, stroke: (i, j, k) bool on the native grid.
         flair_visible_votes: (i, j, k) uint8 on the native grid, 0..n_models.
-        adc: (i, j, k) float32 on the native grid, mm^2/s; 0 where an image holds no signal.
+        adc: (i, j, k) float32 on the native grid, mm^2/s, NaN where not measured; None: no common gain.
         fvv_per_model_ml: FVV of each model.
         mismatch_probability: P(mismatch), where the models are calibrated.
         lesion_adc: median, 10th percentile (10^-6 mm^2/s) and median relative to the brain of the ADC in the stroke.

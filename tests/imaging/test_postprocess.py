@@ -10,7 +10,7 @@ from fvv.config import PostprocessConfig
 from fvv.data import InPlaneGrid, PreparedCase, SignalScale
 from fvv.errors import InputError
 from fvv.imaging.fusion import fuse_folds
-from fvv.imaging.postprocess import believable_stroke, relative_diffusion, without_small_pieces
+from fvv.imaging.postprocess import believable_stroke, postprocess_findings, relative_diffusion, without_small_pieces
 
 SHAPE = (32, 32, 6)
 VOXEL_MM3 = 2.0 * 2.0 * 5.0
@@ -93,6 +93,19 @@ def test_what_holds_no_signal_is_left_alone(stroke: np.ndarray) -> None:
     np.testing.assert_array_equal(
         believable_stroke(stroke, BRAIN, case=case, config=PostprocessConfig(adc_gate=0.8)), stroke
     )
+
+
+def test_images_of_two_gains_are_not_gated_and_that_is_said(case: PreparedCase, stroke: np.ndarray) -> None:
+    """b1000 halved: what looked like diffusion is mostly the gain."""
+    assert case.b1000_scale is not None
+    halved = replace(case, b1000_scale=SignalScale(case.b1000_scale.mean / 2, case.b1000_scale.deviation / 2))
+    config = PostprocessConfig(adc_gate=0.8)
+    left = believable_stroke(stroke, BRAIN, case=halved, config=config)
+    np.testing.assert_array_equal(left, stroke)
+    assert [finding.code for finding in postprocess_findings(left, case=halved, config=config)] == ["adc-gate-skipped"]
+    for other, settings in ((case, config), (halved, OFF), (halved, None)):
+        assert not postprocess_findings(stroke, case=other, config=settings)
+    assert not postprocess_findings(np.zeros_like(stroke), case=halved, config=config)
 
 
 def test_a_case_without_signal_scale_is_refused_only_where_the_gate_needs_it(

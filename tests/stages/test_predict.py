@@ -12,7 +12,7 @@ import pytest
 
 import fvv
 from builders import AFFINE, case_of, head, save, write_onnx, write_patient
-from fvv.config import PROFILES, DecisionConfig, PredictConfig, PreprocessConfig
+from fvv.config import PROFILES, DecisionConfig, PostprocessConfig, PredictConfig, PreprocessConfig
 from fvv.data import Case, Channel, DecisionState, Volume
 from fvv.errors import GeometryError, InputError, OutputExistsError
 from fvv.inference.ensemble import OnnxEnsemble
@@ -185,6 +185,34 @@ def test_the_lesions_adc_is_measured(tmp_path: Path, models: Path, rng: np.rando
     assert prediction.lesion_adc is not None
     assert prediction.lesion_adc[0] == pytest.approx(np.median(expected), rel=0.05)
     assert prediction.lesion_adc[2] < 0.8
+
+
+def test_no_adc_is_given_where_the_images_share_no_gain(tmp_path: Path, models: Path, rng: np.random.Generator) -> None:
+    """b1000 halved, or each image scaled to 0-1: FVV stays, the ratio of the two is no diffusion any more."""
+    images = write_physical_patient(tmp_path / "in" / "raw", rng)
+    for name, b0, b1000 in (
+        ("halved", images["b0"], images["b1000"] / 2),
+        ("unit", *((image - image.min()) / np.ptp(image) for image in (images["b0"], images["b1000"]))),
+    ):
+        for kind, image in (("b0", b0), ("b1000", b1000), ("mask", images["brain"])):
+            save(tmp_path / "in" / name / f"{kind}.nii.gz", image)
+    gated = CONFIG.model_copy(update={"postprocess": PostprocessConfig(adc_gate=0.8)})
+    predictions = {one.patient: one for one in predict(tmp_path / "in", models, tmp_path / "out", gated).predictions}
+    codes = {name: {reason.code for reason in one.decision.reasons} for name, one in predictions.items()}
+    said = {"no-common-gain", "adc-gate-skipped"}
+    assert not said & codes["raw"]
+    for name in ("halved", "unit"):
+        assert said <= codes[name]
+        assert predictions[name].lesion_adc is None
+        assert not (tmp_path / "out" / name / "adc.nii.gz").exists()
+        assert (tmp_path / "out" / name / "predictions.nii.gz").exists()
+    assert "rescaled" in codes["unit"] - codes["halved"]
+
+    derived = predict(tmp_path / "in" / "unit", models, tmp_path / "bids", CONFIG.model_copy(update={"layout": "bids"}))
+    assert derived.predictions[0].fvv_ml == pytest.approx(predictions["unit"].fvv_ml)
+    (folder,) = (tmp_path / "bids").glob("sub-*/dwi")
+    assert list(folder.glob("*stroke_mask.nii.gz"))
+    assert not list(folder.glob("*ADC*"))
 
 
 def test_finished_patients_are_kept_and_outdated_ones_done_again(

@@ -8,43 +8,97 @@ from __future__ import annotations
 import numpy as np
 
 from fvv.arrays import BoolArray, FloatArray
+from fvv.data import Finding, PreparedCase, Severity
 from fvv.errors import InputError
 
 DEFAULT_B = 1000.0
 """s/mm^2, where no file states b1000's."""
 HIGHEST = 4e-3
 """mm^2/s: water at 37 degrees has 3.0e-3; what is computed beyond is noise."""
+USUAL_LOG_DROP = (0.5, 1.3)
+"""Median ln(b0/b1000) = b ADC of the brain. Tissue has an ADC of 0.7 to 0.95e-3 mm^2/s, which is 0.6 to 1.1 at the
+b-values that pass without a warning; fluid in the mask adds to it (the one real patient at hand: 1.2)."""
+_FAINTEST = 0.01
+"""Of the brain's mean: fainter signals are lost in the rounding of the stored z-scores."""
 _UNITS = {"mm^2/s": 1.0, "10^-3 mm^2/s": 1e-3, "10^-6 mm^2/s": 1e-6}
 
 
 def adc_map(b0: FloatArray, b1000: FloatArray, b_value: float) -> FloatArray:
-    """ADC in mm^2/s, 0 to 4e-3; 0 where an image holds no signal.
+    """ADC in mm^2/s, up to 4e-3; NaN where an image holds no signal, or b1000 is no darker: that is no diffusion.
 
     Args:
-        b0, b1000: (i, j, k) raw intensities at one gain.
+        b0, b1000: (i, j, k) raw intensities at one gain (see `gain_findings`).
         b_value: of b1000, s/mm^2.
     """
-    both = (b0 > 0) & (b1000 > 0)
-    adc = np.zeros(b0.shape)
-    adc[both] = np.log(b0[both] / b1000[both]) / b_value
-    return np.clip(adc, 0.0, HIGHEST)
+    decays = (b0 > b1000) & (b1000 > 0)
+    adc = np.full(b0.shape, np.nan)
+    adc[decays] = np.log(b0[decays] / b1000[decays]) / b_value
+    return np.asarray(np.minimum(adc, HIGHEST))
 
 
 def lesion_adc(adc: FloatArray, stroke: BoolArray, brain: BoolArray) -> tuple[float, float, float] | None:
-    """ADC inside the stroke; None where there is no stroke, or nothing to compare with.
+    """ADC inside the stroke; None where less than half of it was measured, or there is nothing to compare with.
 
     Args:
-        adc: (i, j, k) mm^2/s.
+        adc: (i, j, k) mm^2/s, NaN where not measured.
         stroke, brain: (i, j, k) bool.
 
     Returns:
         Median and 10th percentile, 10^-6 mm^2/s, and the median over that of the brain outside the stroke.
     """
-    inside, outside = adc[stroke], adc[brain & ~stroke]
-    if not inside.size or not outside.size or not np.median(outside) > 0:
+    inside, outside = (part[np.isfinite(part)] for part in (adc[stroke], adc[brain & ~stroke]))
+    if not inside.size or 2 * inside.size < stroke.sum() or not outside.size or not np.median(outside) > 0:
         return None
     median = float(np.median(inside))
     return median * 1e6, float(np.percentile(inside, 10)) * 1e6, median / float(np.median(outside))
+
+
+def log_drop(case: PreparedCase, within: BoolArray) -> FloatArray:
+    """ln(b0 / b1000), taken back from the z-scores, so that a stored patient and a new one give the same numbers.
+
+    Args:
+        case: the patient.
+        within: (i, j, k) bool on the working grid.
+
+    Returns:
+        (i, j, k) float64; NaN outside, and where an image holds no signal.
+
+    Raises:
+        InputError: the case was prepared without the scale of its signals.
+    """
+    if case.b0_scale is None or case.b1000_scale is None:
+        raise InputError(
+            "prepared by a version that kept no signal scale: b0 and b1000 cannot be compared",
+            patient=case.patient,
+            hint="run `fvv prepare --overwrite`, or leave adc_gate off",
+        )
+    b0, b1000 = (
+        image.astype(np.float64) * scale.deviation + scale.mean
+        for image, scale in ((case.b0, case.b0_scale), (case.b1000, case.b1000_scale))
+    )
+    measured = within & (b0 > _FAINTEST * case.b0_scale.mean) & (b1000 > _FAINTEST * case.b1000_scale.mean)
+    drop = np.full(b0.shape, np.nan)
+    drop[measured] = np.log(b0[measured] / b1000[measured])
+    return drop
+
+
+def gain_findings(case: PreparedCase) -> list[Finding]:
+    """Do b0 and b1000 share one gain? Where they do not, their ratio is no diffusion, and no ADC is given.
+
+    A gain of b1000 of about 0.6 to 1.4 times that of b0 passes unnoticed.
+
+    Raises:
+        InputError: the case was prepared without the scale of its signals.
+    """
+    rescaled = any(finding.code == "rescaled" for finding in case.findings)
+    drop = log_drop(case, case.brain)
+    measured = drop[np.isfinite(drop)]
+    typical = float(np.median(measured)) if measured.size else 0.0
+    low, high = USUAL_LOG_DROP
+    if low <= typical <= high and not rescaled:
+        return []
+    why = "each was rescaled by itself" if rescaled else f"ln(b0/b1000) is {typical:.2f}, expected {low:g} to {high:g}"
+    return [Finding("no-common-gain", f"b0 and b1000 share no gain ({why}): no ADC is given", Severity.NOTE)]
 
 
 def b0_from_adc(b1000: FloatArray, adc: FloatArray, b_value: float) -> tuple[FloatArray, str]:

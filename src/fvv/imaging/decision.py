@@ -27,7 +27,7 @@ def decide(
         not assessable, if a finding says so or nothing was segmented; no lesion found, if the stroke is not over the
         smallest lesion; else mismatch likely under the cut-off and unlikely from it on.
     """
-    found = list(findings)
+    found = [*findings, *(() if fused is None else fused.findings)]
     if fused is not None and not fused.brain.any():
         found.append(Finding("no-brain", "the models found no brain", Severity.NOT_ASSESSABLE))
     if fused is None or any(finding.severity is Severity.NOT_ASSESSABLE for finding in found):

@@ -14,6 +14,15 @@ doi 10.1080/01621459.1993.10476408)."""
 OUTLIER_DEVIATIONS = 3.0
 
 
+def same_range(b0: FloatArray, b1000: FloatArray) -> bool:
+    """Were two images rescaled one by one, to 0-1 or to one maximum? A scanner's own never span the very same range.
+
+    Args:
+        b0, b1000: (i, j, k) raw intensities.
+    """
+    return bool(np.isclose(float(np.ptp(b0)), float(np.ptp(b1000))))
+
+
 def reference_voxels(b1000: FloatArray, brain: BoolArray, *, outlier_robust: bool) -> BoolArray:
     """The voxels whose mean and deviation set the scale.
 

@@ -12,14 +12,12 @@ from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import PostprocessConfig
-from fvv.data import PreparedCase
-from fvv.errors import InputError
+from fvv.data import Finding, PreparedCase, Severity
+from fvv.imaging.adc import gain_findings, log_drop
 from fvv.imaging.fusion import StrokeFilter
 
 _SMOOTHED_OVER = (3, 3, 1)
 """Voxels of the working grid: a voxel's own diffusion is too noisy to judge it by."""
-_FAINTEST = 0.01
-"""Of the brain's mean: fainter signals are lost in the rounding of the stored z-scores."""
 _TOUCHING = np.ones((3, 3, 3))
 """Voxels that share a face, an edge or a corner are of one piece."""
 
@@ -32,7 +30,7 @@ def stroke_filter(case: PreparedCase, config: PostprocessConfig | None) -> Strok
 def believable_stroke(
     stroke: BoolArray, brain: BoolArray, *, case: PreparedCase, config: PostprocessConfig
 ) -> BoolArray:
-    """The part of a stroke that the settings leave.
+    """The part of a stroke that the settings leave; the ADC gate does nothing where b0 and b1000 share no gain.
 
     Args:
         stroke: (i, j, k) fused stroke, inside the brain.
@@ -43,7 +41,7 @@ def believable_stroke(
     Raises:
         InputError: diffusion is asked for, and the case was prepared without the scale of its signals.
     """
-    if config.adc_gate is not None and stroke.any():
+    if config.adc_gate is not None and stroke.any() and not gain_findings(case):
         # Not "under": what could not be measured (NaN) stays.
         stroke = stroke & ~(relative_diffusion(case, brain) >= config.adc_gate)
     if config.minimum_lesion_mm3:
@@ -51,11 +49,26 @@ def believable_stroke(
     return stroke
 
 
+def postprocess_findings(
+    stroke: BoolArray, *, case: PreparedCase, config: PostprocessConfig | None
+) -> tuple[Finding, ...]:
+    """What could not be done of what the settings ask for.
+
+    Args:
+        stroke: (i, j, k) what `believable_stroke` left.
+        case: the patient.
+        config: what was asked for.
+    """
+    if config is None or config.adc_gate is None or not stroke.any() or not gain_findings(case):
+        return ()
+    message = "b0 and b1000 share no gain: false alarms were not taken out of the stroke by their diffusion (adc_gate)"
+    return (Finding("adc-gate-skipped", message, Severity.WARNING),)
+
+
 def relative_diffusion(case: PreparedCase, brain: BoolArray) -> FloatArray:
     """ADC over the brain's median ADC, as ln(b0 / b1000) averaged over 3 x 3 voxels in plane.
 
-    The b-value cancels out. The signals are taken back from the z-scores, so that a stored patient and a new one give
-    the same numbers; b0 and b1000 must come from one scan at one gain.
+    The b-value cancels out; the gains must be one (see `gain_findings`).
 
     Args:
         case: the patient.
@@ -68,27 +81,17 @@ def relative_diffusion(case: PreparedCase, brain: BoolArray) -> FloatArray:
     Raises:
         InputError: the case was prepared without the scale of its signals.
     """
-    if case.b0_scale is None or case.b1000_scale is None:
-        raise InputError(
-            "prepared by a version that kept no signal scale: the ADC gate cannot be applied",
-            patient=case.patient,
-            hint="run `fvv prepare --overwrite`, or leave adc_gate off",
-        )
-    b0, b1000 = (
-        image.astype(np.float64) * scale.deviation + scale.mean
-        for image, scale in ((case.b0, case.b0_scale), (case.b1000, case.b1000_scale))
-    )
     # Inside the brain only: the air and skull around it would otherwise blur into its rim.
-    measured = brain & (b0 > _FAINTEST * case.b0_scale.mean) & (b1000 > _FAINTEST * case.b1000_scale.mean)
-    decay = np.zeros(b0.shape)
-    decay[measured] = np.log(b0[measured] / b1000[measured])
+    decay = log_drop(case, brain)
+    measured = np.isfinite(decay)
+    decay[~measured] = 0.0
     near = ndimage.uniform_filter(measured.astype(np.float64), _SMOOTHED_OVER)
-    smoothed = np.full(b0.shape, np.nan)
+    smoothed = np.full(decay.shape, np.nan)
     known = near > 0.5 / np.prod(_SMOOTHED_OVER)
     smoothed[known] = ndimage.uniform_filter(decay, _SMOOTHED_OVER)[known] / near[known]
     inside = smoothed[measured]
     usual = float(np.median(inside)) if inside.size else np.nan
-    return smoothed / usual if usual > 0 else np.full(b0.shape, np.nan)
+    return smoothed / usual if usual > 0 else np.full(decay.shape, np.nan)
 
 
 def without_small_pieces(mask: BoolArray, minimum_mm3: float, voxel_mm3: float) -> BoolArray:

@@ -10,7 +10,7 @@ from fvv.data import Case, Finding, InPlaneGrid, PreparedCase, Severity, SignalS
 from fvv.errors import FvvError, MaskError
 from fvv.imaging.brain import otsu_mask, robust_mask
 from fvv.imaging.geometry import fraction_kept, pad_or_crop, plan_grid, scale_slices, to_working_grid
-from fvv.imaging.intensity import reference_voxels, signal_scale, zscore
+from fvv.imaging.intensity import reference_voxels, same_range, signal_scale, zscore
 
 CROP_WARNING = 0.995
 """A crop that keeps less than this share of the brain is worth a warning."""
@@ -40,6 +40,8 @@ def preprocess_case(case: Case, profile: PreprocessingProfile) -> PreparedCase:
 def _preprocess(case: Case, profile: PreprocessingProfile) -> PreparedCase:
     grid = plan_grid(case.b1000, profile.grid_size)
     findings = [Finding("reader-note", note, Severity.NOTE) for note in case.notes]
+    if same_range(case.b0.array, case.b1000.array):
+        findings.append(Finding("rescaled", "b0 and b1000 span one range: each was rescaled by itself", Severity.NOTE))
     b0 = scale_slices(case.b0.array, grid)
     b1000 = scale_slices(case.b1000.array, grid)
 

@@ -12,7 +12,7 @@ import numpy as np
 from fvv.config import PredictConfig
 from fvv.data import Case, Decision, DecisionState, Finding, Prediction, Severity
 from fvv.errors import MaskError
-from fvv.imaging.adc import DEFAULT_B, adc_map, lesion_adc
+from fvv.imaging.adc import DEFAULT_B, adc_map, gain_findings, lesion_adc
 from fvv.imaging.decision import decide
 from fvv.imaging.geometry import plan_grid, restore_to_native
 from fvv.imaging.preprocess import preprocess_case
@@ -107,7 +107,9 @@ def predict_case(
         brain, stroke, votes = (
             restore_to_native(mask, prepared.grid) for mask in (fused.brain, fused.stroke, fused.flair_visible_votes)
         )
-        adc = adc_map(case.b0.array, case.b1000.array, case.b_value or DEFAULT_B)
+        adc = None
+        if not gain_findings(prepared):
+            adc = adc_map(case.b0.array, case.b1000.array, case.b_value or DEFAULT_B)
     prediction = Prediction(
         patient=case.patient,
         decision=decision,
@@ -119,9 +121,9 @@ def predict_case(
         brain=brain,
         stroke=stroke,
         flair_visible_votes=votes,
-        adc=adc.astype(np.float32),
+        adc=None if adc is None else adc.astype(np.float32),
         fvv_per_model_ml=tuple(voxels * voxel_volume_ml for voxels in fused.flair_visible_voxels_per_model),
-        lesion_adc=lesion_adc(adc, stroke, brain),
+        lesion_adc=None if adc is None else lesion_adc(adc, stroke, brain),
         provider=ensemble.provider,
         models=models,
         seconds=clock.seconds,

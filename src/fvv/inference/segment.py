@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from fvv.config import PostprocessConfig
 from fvv.data import FusedSegmentation, PreparedCase
 from fvv.errors import FvvError
 from fvv.imaging.fusion import fuse_folds
-from fvv.imaging.postprocess import stroke_filter
+from fvv.imaging.postprocess import postprocess_findings, stroke_filter
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
 
@@ -29,7 +30,7 @@ def segment_case(
     Raises:
         ModelError: a model's output is not finite.
     """
-    return fuse_folds(_each_mask(case, ensemble), stroke_filter(case, postprocess))
+    return _fused(_each_mask(case, ensemble), case, postprocess)
 
 
 def segment_together_and_alone(
@@ -46,8 +47,12 @@ def segment_together_and_alone(
         ModelError: a model's output is not finite.
     """
     masks = list(_each_mask(case, ensemble))
-    keep = stroke_filter(case, postprocess)
-    return fuse_folds(masks, keep), tuple(fuse_folds([mask], keep) for mask in masks)
+    return _fused(masks, case, postprocess), tuple(_fused([mask], case, postprocess) for mask in masks)
+
+
+def _fused(masks: Iterable[BoolArray], case: PreparedCase, postprocess: PostprocessConfig | None) -> FusedSegmentation:
+    fused = fuse_folds(masks, stroke_filter(case, postprocess))
+    return replace(fused, findings=postprocess_findings(fused.stroke, case=case, config=postprocess))
 
 
 def _each_mask(case: PreparedCase, ensemble: OnnxEnsemble) -> Iterator[BoolArray]:

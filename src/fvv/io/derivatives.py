@@ -114,15 +114,15 @@ def write_derivatives(
 
 
 def _images(prediction: Prediction) -> dict[str, np.ndarray]:
-    if prediction.brain is None or prediction.stroke is None or prediction.adc is None:
+    if prediction.brain is None or prediction.stroke is None:
         return {}
     votes = np.asarray(prediction.flair_visible_votes, dtype=np.float32)
-    return {
+    masks = {
         "brain": prediction.brain,
         "stroke": prediction.stroke,
         "flair_visible": votes / np.float32(prediction.n_models),
-        "adc": stored_adc(prediction.adc),
     }
+    return masks if prediction.adc is None else {**masks, "adc": stored_adc(prediction.adc)}
 
 
 def _source_uri(image: Path) -> str:

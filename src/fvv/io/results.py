@@ -107,8 +107,8 @@ def write_prediction(
 
 
 def stored_adc(adc: FloatArray) -> np.ndarray:
-    """ADC as scanners store it: whole 10^-6 mm^2/s, int16."""
-    return np.asarray(np.rint(adc * 1e6), dtype=np.int16)
+    """ADC as scanners store it: whole 10^-6 mm^2/s, int16; 0 where not measured."""
+    return np.asarray(np.rint(np.nan_to_num(adc) * 1e6), dtype=np.int16)
 
 
 def result_content(prediction: Prediction) -> dict[str, Any]:

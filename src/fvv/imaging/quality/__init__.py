@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from fvv.arrays import BoolArray
 from fvv.data import Case, Finding, PreparedCase
+from fvv.imaging.adc import gain_findings
 from fvv.imaging.quality.alignment import alignment_findings
 from fvv.imaging.quality.contrast import contrast_findings
 from fvv.imaging.quality.mask import brain_volume_findings, mask_findings
@@ -51,5 +52,6 @@ def assess_quality(
         *stack_findings(view),
         *contrast_findings(view, case.b_value),
         *alignment_findings(view),
+        *gain_findings(prepared),
         *unusual_findings(prepared, usual_range or {}),
     )

@@ -8,6 +8,7 @@ from scipy import ndimage
 from fvv.arrays import BoolArray, FloatArray
 from fvv.data import Finding, Severity
 from fvv.imaging.brain import SMALL_MAXIMUM
+from fvv.imaging.intensity import same_range
 from fvv.imaging.quality.view import NativeView, brightest
 
 EXPECTED_B = 1000.0
@@ -75,7 +76,7 @@ def _looks_like_flair(view: NativeView, b_value: float | None) -> bool:
         return True
     # Images rescaled one by one (to 0-1, or to one maximum) no longer share a gain: their tissue drop says nothing.
     highest = float(np.ptp(view.b0)), float(np.ptp(view.b1000))
-    one_gain = min(highest) >= SMALL_MAXIMUM and not np.isclose(*highest)
+    one_gain = min(highest) >= SMALL_MAXIMUM and not same_range(view.b0, view.b1000)
     return one_gain and tissue < LOW_TISSUE_DROP and fluid > FLUID_LOG_DROP_MINOR
 
 
