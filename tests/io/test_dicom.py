@@ -23,6 +23,7 @@ from fvv.data import Channel, DecisionState
 from fvv.errors import GeometryError, InputError
 from fvv.io.dicom.read import read_dicom
 from fvv.io.inputs import find_examinations
+from fvv.io.results import PATIENT_FILES, RESULT_FILE
 from fvv.stages.predict import predict
 
 CONFIG = PredictConfig(device="cpu")
@@ -193,7 +194,24 @@ def test_a_header_damaged_where_only_the_results_need_it(
     done = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG)
     assert done.predictions == ()
     (failure,) = done.failures
-    assert "headers" in failure.reason
+    assert "a header of its images is damaged" in failure.reason
+    assert "the NIfTI results are written" in failure.reason
+    assert {path.name for path in (tmp_path / "out" / "anna").iterdir()} == {*PATIENT_FILES} - {RESULT_FILE}
+
+
+def test_a_fault_of_ours_is_not_laid_on_the_headers(
+    tmp_path: Path, images: dict[str, np.ndarray], models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(*_: object) -> None:
+        raise AttributeError("'Dataset' object has no attribute 'X'")
+
+    monkeypatch.setattr("fvv.io.dicom.write._report", faulty)
+    write_patient(tmp_path / "anna", images)
+    (failure,) = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).failures
+    assert "no DICOM results could be made: AttributeError" in failure.reason
+    assert "damaged" not in failure.reason
+    assert "the NIfTI results are written" in failure.reason
+    assert (tmp_path / "out" / "anna" / "predictions.nii.gz").exists()
     assert not (tmp_path / "out" / "anna" / "results.json").exists()
 
 

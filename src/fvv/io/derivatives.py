@@ -18,7 +18,7 @@ from fvv.arrays import UInt8Array
 from fvv.data import Case, Prediction
 from fvv.io.atomic import write_bytes, write_text
 from fvv.io.nifti import write_rgb, write_volume
-from fvv.io.results import DISCLAIMER, RESULT_FILE, result_content, stored_adc
+from fvv.io.results import DISCLAIMER, RESULT_FILE, remove_earlier, stored_adc
 
 BIDS_VERSION = "1.10.0"
 _STEMS = {
@@ -86,9 +86,8 @@ def write_derivatives(
     *,
     heatmap: UInt8Array | None,
     synthesis_png: bytes,
-    source_sha256: str = "",
 ) -> None:
-    """Write a patient's derivatives, each image with its JSON sidecar; results.json comes last.
+    """Write a patient's derivatives, each image with its JSON sidecar, but for results.json.
 
     Args:
         files: from `derivative_files`.
@@ -96,11 +95,8 @@ def write_derivatives(
         prediction: the answer, masks on the native grid.
         heatmap: (i, j, k, 3) uint8; None where nothing could be measured, and then no image is written.
         synthesis_png: the picture.
-        source_sha256: hash of everything the result depends on.
     """
-    for file in files.values():  # A result replaced by "not assessable" must not leave its old masks behind.
-        file.unlink(missing_ok=True)
-        _sidecar(file).unlink(missing_ok=True)
+    remove_earlier({**files, **{f"{kind}.json": _sidecar(file) for kind, file in files.items()}})
     affine, like = case.b1000.affine, case.b1000_file
     sources = {"Sources": [_source_uri(like)]} if like is not None else {}
     for kind, image in _images(prediction).items():
@@ -109,8 +105,6 @@ def write_derivatives(
     if heatmap is not None:
         write_rgb(files["heatmap"], heatmap, affine, like=like)
     write_bytes(files["synthesis.png"], synthesis_png)
-    content = {**result_content(prediction), "source_sha256": source_sha256}
-    write_text(files[RESULT_FILE], json.dumps(content, indent=2) + "\n")
 
 
 def _images(prediction: Prediction) -> dict[str, np.ndarray]:

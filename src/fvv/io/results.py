@@ -75,9 +75,8 @@ def write_prediction(
     *,
     heatmap: UInt8Array | None,
     synthesis_png: bytes,
-    source_sha256: str = "",
 ) -> None:
-    """Write a patient's files; results.json comes last, so its presence means that all are there.
+    """Write a patient's files but for results.json, which an earlier run may have left and which goes first of all.
 
     Args:
         files: where each of `PATIENT_FILES` goes.
@@ -85,10 +84,8 @@ def write_prediction(
         prediction: the answer, masks on the native grid.
         heatmap: (i, j, k, 3) uint8; None where nothing could be measured, and then no mask is written either.
         synthesis_png: the picture.
-        source_sha256: hash of everything the result depends on, by which a later run knows it again.
     """
-    for file in files.values():  # A result replaced by "not assessable" must not leave its old masks behind.
-        file.unlink(missing_ok=True)
+    remove_earlier(files)
     affine, like = case.b1000.affine, case.b1000_file
     if heatmap is not None and prediction.brain is not None and prediction.stroke is not None:
         n = prediction.n_models
@@ -102,8 +99,24 @@ def write_prediction(
     row = result_row(prediction)
     text = [f"{key}={'n/a' if value is None else value}" for key, value in row.items()]
     write_text(files["results.txt"], "\n".join([*text, f"note={DISCLAIMER}", ""]))
+
+
+def write_result(path: Path, prediction: Prediction, source_sha256: str) -> None:
+    """Write results.json: last, so its presence means that all of a patient's files are there.
+
+    Args:
+        path: of results.json.
+        prediction: the answer.
+        source_sha256: hash of everything the result depends on, by which a later run knows it again.
+    """
     content = {**result_content(prediction), "source_sha256": source_sha256}
-    write_text(files[RESULT_FILE], json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def remove_earlier(files: Mapping[str, Path]) -> None:
+    """Remove an earlier run's files: those that are not written anew must not be taken for this run's."""
+    for file in (files[RESULT_FILE], *files.values()):  # Without it the others are no result.
+        file.unlink(missing_ok=True)
 
 
 def stored_adc(adc: FloatArray) -> np.ndarray:

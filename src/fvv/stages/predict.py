@@ -36,6 +36,7 @@ from fvv.io.results import (
     read_result,
     refuse_existing,
     write_prediction,
+    write_result,
     write_results_table,
     write_run_record,
 )
@@ -160,13 +161,13 @@ def _predict_one(
                 slice_axis=slice_axis(plan_grid(case.b1000)),
             )
         picture = figure_png(synthesis_figure(case.b1000, prediction))
-    files[RESULT_FILE].unlink(missing_ok=True)  # It comes last: its presence means that all others are there.
+    write = write_derivatives if config.layout == "bids" else write_prediction
+    write(files, case, prediction, heatmap=heatmap, synthesis_png=picture)
     if dicom is not None:
         from fvv.io.dicom.write import write_dicom_results  # noqa: PLC0415  (an extra: only DICOM needs it)
 
         write_dicom_results(files[RESULT_FILE].parent / "dicom", dicom, prediction, synthesis_png=picture)
-    write = write_derivatives if config.layout == "bids" else write_prediction
-    write(files, case, prediction, heatmap=heatmap, synthesis_png=picture, source_sha256=source_sha256)
+    write_result(files[RESULT_FILE], prediction, source_sha256)
     return prediction.without_images(), picture
 
 

@@ -50,18 +50,32 @@ def write_dicom_results(folder: Path, source: DicomSource, prediction: Predictio
 
     Raises:
         InputError: a header of the source is damaged where it is first looked at here.
-        FvvError: a file cannot be written, or the segmentation does not read back as it should.
+        FvvError: a file cannot be written or made, or the segmentation does not read back as it should.
     """
     for name in (SEGMENTATION_FILE, REPORT_FILE, PICTURE_FILE):
         (folder / name).unlink(missing_ok=True)
     try:
         _write(folder, source, prediction, synthesis_png)
     except DAMAGE as error:
-        raise InputError(
-            f"no DICOM results can be made of its headers: {error}",
-            patient=prediction.patient,
-            hint="export the series again, or give NIfTI, which gives the same numbers",
-        ) from error
+        if damage := _damage_in(source):
+            message, hint = f"a header of its images is damaged: {damage}", "export the series again"
+        else:
+            message = f"no DICOM results could be made: {type(error).__name__}: {error}"
+            hint = "the headers lack what these need, or fvv is at fault: please report it"
+        found = "the NIfTI results are written; without results.json, the mark of a finished patient"
+        kind = InputError if damage else FvvError
+        raise kind(message, patient=prediction.patient, hint=f"{hint}; {found}") from error
+
+
+def _damage_in(source: DicomSource) -> str:
+    """What an element of the headers is damaged by; "" where all can be read, which is not done before it is needed."""
+    try:
+        for dataset in {id(dataset): dataset for dataset in source.b1000}.values():
+            for _ in dataset.iterall():
+                pass
+    except DAMAGE as error:
+        return str(error) or type(error).__name__
+    return ""
 
 
 def _write(folder: Path, source: DicomSource, prediction: Prediction, synthesis_png: bytes) -> None:
