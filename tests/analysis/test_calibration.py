@@ -39,6 +39,16 @@ def test_classes_that_do_not_overlap_give_a_finite_curve():
     assert 0.1 < curve.mismatch_probability(9.0) < 0.4
 
 
+def test_nearly_one_volume_gives_no_certainty_and_no_overflow():
+    fvv_ml = np.array([0.5, 0.50000001, 0.50001, 0.50002])
+    curve = fit_calibration(fvv_ml, np.array([True, True, False, False]), 0.1)
+    assert curve.slope < -1000
+    probabilities = [curve.mismatch_probability(volume) for volume in (0.0, 0.5, 0.50001, 60.0, 1e6)]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert probabilities[0] == pytest.approx(3 / 4)
+    assert probabilities[-1] == pytest.approx(1 / 4)
+
+
 def test_one_volume_for_all_gives_the_prevalence():
     curve = fit_calibration(np.zeros(4), np.array([True, True, True, False]), 0.1)
     assert curve.slope == 0.0

@@ -31,7 +31,8 @@ def fit_calibration(fvv_ml: FloatArray, mismatch: BoolArray, pseudo_volume_ml: f
     """Fit P(mismatch) = logistic(intercept + slope log(FVV + pseudo-volume)).
 
     The targets are Platt's, (n₁ + 1)/(n₁ + 2) and 1/(n₀ + 2) in place of 1 and 0 (Platt 1999, "Probabilistic outputs
-    for support vector machines"): the curve stays finite where the classes do not overlap.
+    for support vector machines"): the curve stays finite where the classes do not overlap. Between classes that lie
+    close it may be as steep as one likes, so no probability beyond those targets is given: 1 of 1 is no certainty.
 
     Args:
         fvv_ml: (n,) volumes, mL.
@@ -40,7 +41,8 @@ def fit_calibration(fvv_ml: FloatArray, mismatch: BoolArray, pseudo_volume_ml: f
     """
     positives = int(mismatch.sum())
     negatives = mismatch.size - positives
-    target = np.where(mismatch, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    highest, lowest = (positives + 1) / (positives + 2), 1 / (negatives + 2)
+    target = np.where(mismatch, highest, lowest)
     feature = np.log(fvv_ml + pseudo_volume_ml)
     if np.ptp(feature) < 1e-12:  # One volume for all tells nothing apart: only the prevalence is known.
         share = float(target.mean())
@@ -53,7 +55,11 @@ def fit_calibration(fvv_ml: FloatArray, mismatch: BoolArray, pseudo_volume_ml: f
         sample_weight=np.concatenate([target, 1 - target]),
     )
     return Calibration(
-        intercept=float(model.intercept_[0]), slope=float(model.coef_[0, 0]), pseudo_volume_ml=pseudo_volume_ml
+        intercept=float(model.intercept_[0]),
+        slope=float(model.coef_[0, 0]),
+        pseudo_volume_ml=pseudo_volume_ml,
+        lowest=lowest,
+        highest=highest,
     )
 
 

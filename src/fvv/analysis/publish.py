@@ -195,10 +195,18 @@ def calibrated(result: EvaluateResult, bundle: ModelBundle) -> EvaluateResult:
     """Write the curve of P(mismatch) into the bundle, for `predict`.
 
     Raises:
-        ModelError: no curve could be fitted, or the folder is in the published format, which has no place for one.
+        ModelError: no curve could be fitted, it says the opposite of the answers, or the folder is in the published
+            format, which has no place for one.
     """
     if result.calibration is None:
         raise ModelError("P(mismatch) cannot be calibrated: both classes are needed", file=bundle.path)
+    if result.calibration.slope >= 0:
+        raise ModelError(
+            "P(mismatch) cannot be calibrated: in these patients a mismatch is no likelier where FVV is small, against "
+            f"what the answers say (slope {result.calibration.slope:+.2f}, expected under 0)",
+            file=bundle.path,
+            hint="look at the AUC in the report; leave --calibrate out",
+        )
     if not (bundle.path / BUNDLE_FILE).exists():
         raise ModelError("the published format has no place for a calibration", file=bundle.path)
     write_manifest(bundle.path, bundle.manifest.model_copy(update={"calibration": result.calibration}))

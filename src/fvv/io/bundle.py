@@ -102,15 +102,20 @@ class Calibration(_Entry):
     Attributes:
         intercept, slope: of the curve; FVV in mL, natural logarithm.
         pseudo_volume_ml: added to FVV, so that 0 mL has a logarithm.
+        lowest, highest: no probability beyond these is given: the patients it was fitted on were too few to show one.
     """
 
     intercept: float
     slope: float
     pseudo_volume_ml: float = Field(gt=0)
+    lowest: float = Field(0.0, ge=0, le=1)
+    highest: float = Field(1.0, ge=0, le=1)
 
     def mismatch_probability(self, fvv_ml: float) -> float:
         """P(mismatch) at an FVV."""
-        return 1 / (1 + math.exp(-(self.intercept + self.slope * math.log(fvv_ml + self.pseudo_volume_ml))))
+        log_odds = self.intercept + self.slope * math.log(fvv_ml + self.pseudo_volume_ml)
+        # The logistic function in a form that no steepness overflows.
+        return min(max(0.5 + 0.5 * math.tanh(log_odds / 2), self.lowest), self.highest)
 
 
 class BundleManifest(_Entry):
