@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,9 +172,8 @@ def test_results_as_dicom(tmp_path: Path, images: dict[str, np.ndarray], models:
             sorted(map(tuple, np.round(dicom, 3))), sorted(map(tuple, np.round(nifti * [-1, -1, 1], 3))), atol=2e-3
         )
     report = hd.sr.srread(folder / "report.dcm")
-    groups = report.content.get_volumetric_roi_measurement_groups()
-    volumes = [group.get_measurements()[0].value for group in groups]
-    assert volumes[:2] == pytest.approx([prediction.volume_ml(c) for c in (Channel.BRAIN, Channel.STROKE)], abs=1e-3)
+    volumes = volumes_of(report.content.get_volumetric_roi_measurement_groups())
+    assert volumes == pytest.approx({c.label: prediction.volume_ml(c) for c in Channel}, abs=1e-3)
     source = pydicom.dcmread(next((tmp_path / "anna").glob("*.dcm")))
     for name in ("segmentation", "report", "synthesis"):
         assert pydicom.dcmread(folder / f"{name}.dcm").StudyInstanceUID == source.StudyInstanceUID
@@ -215,6 +215,38 @@ def test_a_fault_of_ours_is_not_laid_on_the_headers(
     assert not (tmp_path / "out" / "anna" / "results.json").exists()
 
 
+def volumes_of(groups: list[Any]) -> dict[str, float]:
+    """mL by what was measured."""
+    return {group.tracking_identifier: group.get_measurements()[0].value for group in groups}
+
+
+@pytest.mark.parametrize("visible", [(-100.0, -100.0, -100.0), (-3.0, -100.0, -100.0)])
+def test_fvv_is_reported_also_where_nothing_is_outlined(
+    tmp_path: Path, images: dict[str, np.ndarray], visible: tuple[float, ...]
+) -> None:
+    """A measured 0 mL, and the mean over models of whom one in three sees anything."""
+    for number, bias in enumerate(visible, start=1):
+        write_onnx(tmp_path / "models" / f"model{number}.onnx", whole_volume=False, biases=(1.5, -2.0, bias))
+    write_patient(tmp_path / "anna", images)
+    (prediction,) = predict(tmp_path / "anna", tmp_path / "models", tmp_path / "out", CONFIG).predictions
+    assert prediction.fvv_ml is not None
+    assert (prediction.fvv_ml > 0) == (max(visible) > -100)
+    folder = tmp_path / "out" / "anna" / "dicom"
+    assert len(hd.seg.segread(folder / "segmentation.dcm").SegmentSequence) == 2
+    report = hd.sr.srread(folder / "report.dcm").content
+    fvv = volumes_of(report.get_image_measurement_groups())
+    assert fvv == pytest.approx({Channel.FLAIR_VISIBLE.label: prediction.fvv_ml}, abs=1e-4)
+
+
+def test_what_is_not_assessable_has_a_picture_alone(
+    tmp_path: Path, images: dict[str, np.ndarray], models: Path
+) -> None:
+    write_patient(tmp_path / "anna", {"b0": images["b1000"], "b1000": images["b0"]})
+    (prediction,) = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).predictions
+    assert prediction.decision.state is DecisionState.NOT_ASSESSABLE
+    assert [file.name for file in (tmp_path / "out" / "anna" / "dicom").iterdir()] == ["synthesis.dcm"]
+
+
 @pytest.mark.parametrize("form", ["siemens", "enhanced"])
 def test_no_lesion_as_dicom(tmp_path: Path, rng: np.random.Generator, models: Path, form: str) -> None:
     """The brain is the only segment."""
@@ -226,7 +258,10 @@ def test_no_lesion_as_dicom(tmp_path: Path, rng: np.random.Generator, models: Pa
     folder = tmp_path / "out" / "anna" / "dicom"
     segmentation = hd.seg.segread(folder / "segmentation.dcm")
     assert [one.SegmentLabel for one in segmentation.SegmentSequence] == [Channel.BRAIN.label]
-    (group,) = hd.sr.srread(folder / "report.dcm").content.get_volumetric_roi_measurement_groups()
+    report = hd.sr.srread(folder / "report.dcm").content
+    (group,) = report.get_volumetric_roi_measurement_groups()
+    without_segment = volumes_of(report.get_image_measurement_groups())
+    assert without_segment == {Channel.STROKE.label: 0, Channel.FLAIR_VISIBLE.label: 0}
     # One source slice, or one frame of the enhanced object, for each of the segment's own.
     sources = group.referenced_segment.source_images_for_segmentation
     frames = [one.referenced_frame_numbers for one in sources]

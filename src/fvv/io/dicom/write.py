@@ -32,6 +32,7 @@ _ALGORITHM = hd.AlgorithmIdentificationSequence(
 )
 _INFARCT = hd.sr.CodedConcept("55641003", "SCT", "Infarct")
 _FLAIR_VISIBLE = hd.sr.CodedConcept("FLAIRVIS", "99FVV", "FLAIR-visible part of the acute infarct")
+_MILLILITRE = hd.sr.CodedConcept("mL", "UCUM", "milliliter")
 _KINDS = {
     Channel.BRAIN: (codes.SCT.Organ, codes.SCT.Brain, (217, 217, 217)),
     Channel.STROKE: (codes.SCT.MorphologicallyAbnormalStructure, _INFARCT, (0, 158, 232)),
@@ -160,20 +161,27 @@ def _source_images(source: DicomSource) -> tuple[list[Any], dict[str, Any]]:
 def _report(
     source: DicomSource, segmentation: Any, masks: dict[Channel, BoolArray], prediction: Prediction
 ) -> hd.sr.Comprehensive3DSR:
-    """TID 1500: one group of measurements for each segment."""
-    unit = hd.sr.CodedConcept("mL", "UCUM", "milliliter")
-    groups = []
-    for number, (channel, mask) in enumerate(masks.items(), start=1):
+    """TID 1500: a group of measurements for each channel, also where no voxel of it has half of the votes.
+
+    Such a channel has no segment to refer to: its volume is 0 mL, or a mean over models of whom fewer than half agree.
+    """
+    numbers = {channel: number for number, channel in enumerate(masks, start=1)}
+    groups: list[Any] = []
+    for channel in Channel:
         volume = prediction.volume_ml(channel)
-        groups.append(
-            hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-                tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), channel.label),
-                referenced_segment=_reference(source, segmentation, number, mask),
-                finding_type=_KINDS[channel][1],
-                algorithm_id=hd.sr.AlgorithmIdentification("fvv", __version__),
-                measurements=[hd.sr.Measurement(name=codes.SCT.Volume, value=round(volume or 0.0, 4), unit=unit)],
-            )
-        )
+        if volume is None:
+            raise FvvError(f"no volume of the {channel.label} was measured", patient=prediction.patient)
+        about: dict[str, Any] = {
+            "tracking_identifier": hd.sr.TrackingIdentifier(hd.UID(), channel.label),
+            "finding_type": _KINDS[channel][1],
+            "algorithm_id": hd.sr.AlgorithmIdentification("fvv", __version__),
+            "measurements": [hd.sr.Measurement(name=codes.SCT.Volume, value=round(volume, 4), unit=_MILLILITRE)],
+        }
+        if channel in numbers:
+            segment = _reference(source, segmentation, numbers[channel], masks[channel])
+            groups.append(hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(**about, referenced_segment=segment))
+        else:
+            groups.append(hd.sr.MeasurementsAndQualitativeEvaluations(**about))
     observer = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(uid=hd.UID(), name="fvv"),
