@@ -28,6 +28,7 @@ def patient(
     found_visible: int = 0,
     reader: bool | None = None,
     measured: bool = True,
+    segmented: bool = True,
     person: str | None = None,
     site: str = "",
     fold: int = 0,
@@ -35,13 +36,13 @@ def patient(
     """A patient whose masks hold so many voxels."""
     truth = dict(zip(Channel, (line(1000), line(lesion), line(visible)), strict=True))
     predicted = dict(zip(Channel, (line(900), line(found), line(found_visible)), strict=True))
-    state = DecisionState.MISMATCH_LIKELY if measured else DecisionState.NOT_ASSESSABLE
+    state = DecisionState.MISMATCH_LIKELY if measured and segmented else DecisionState.NOT_ASSESSABLE
     return PatientResult.compare(
         Participant(name, person or name, site, reader),
         fold,
         Decision(state, 0.5, (Finding("code", "message", Severity.NOTE),)),
         truth=truth,
-        predicted=predicted,
+        predicted=predicted if segmented else None,
         spacing_mm=SPACING,
         true_ml={channel.label: float(mask.sum()) * VOXEL_ML for channel, mask in truth.items()},
         predicted_ml={channel.label: float(mask.sum()) * VOXEL_ML for channel, mask in predicted.items()},

@@ -24,11 +24,16 @@ def summary_of(patients: list[PatientResult]) -> dict:
 
 
 def test_a_result_survives_json(rng):
-    for result in (patient("p", lesion=0, found=0), patient("q", measured=False, reader=True)):
+    for result in (
+        patient("p", lesion=0, found=0),
+        patient("q", measured=False, reader=True),
+        patient("r", segmented=False),
+    ):
         text = json.dumps(jsonable(result), allow_nan=False)
         back = PatientResult.from_json(json.loads(text))
         assert jsonable(back) == jsonable(result)
         assert math.isnan(back.metrics["flair_visible"]["dice_coefficient"])
+        assert back.segmented == result.segmented
         assert dataclasses.replace(back, metrics={}) == dataclasses.replace(result, metrics={})
 
 
@@ -69,8 +74,37 @@ def test_the_unmeasured_are_counted_and_never_taken_for_zero():
     assert volumes["dice_coefficient"] == 1.0
 
 
+def test_who_was_refused_before_any_model_ran_changes_counts_alone():
+    seen = [one for one in cohort() if one.participant != "unmeasured"]
+    refused = patient("refused", lesion=300, visible=50, segmented=False, person="other3", site="A", fold=1)
+    assert not refused.segmented
+    assert refused.lesions == {"stroke": (), "flair_visible": ()}
+    alone, both = summary_of(seen), summary_of([*seen, refused])
+    for channel in Channel:
+        before, after = (summary["segmentation"][channel.label] for summary in (alone, both))
+        counted = after["empty_cases"].pop("not segmented: quality control refused the images")
+        assert counted == 1
+        assert after == before
+    assert jsonable(both["lesions_by_size"]) == jsonable(alone["lesions_by_size"])
+    for value in ("A", "1"):
+        before, after = (next(row for row in one["strata"] if row["value"] == value) for one in (alone, both))
+        assert after == {**before, "patients": before["patients"] + 1}
+    assert both["marker"]["excluded"]["could not be measured"] == 1
+    assert "not segmented" in page([*seen, refused])
+    assert not any("refused" in names for names in extremes([*seen, refused]).values())
+
+
+def test_a_cohort_that_was_refused_altogether_has_no_numbers():
+    summary = summary_of([patient("a", segmented=False), patient("b", segmented=False)])
+    stroke = summary["segmentation"]["stroke"]
+    assert math.isnan(stroke["dice_pooled"].value)
+    assert math.isnan(stroke["dice_mean"].value)
+    assert stroke["per_patient"]["dice_coefficient"]["defined"] == 0
+    assert stroke["lesions"]["missed"] == 0
+
+
 def test_every_patient_is_somewhere():
-    patients = cohort()
+    patients = [*cohort(), patient("refused", segmented=False)]
     summary = summary_of(patients)
     marker = summary["marker"]
     assert marker["mismatch"] + marker["no_mismatch"] + sum(marker["excluded"].values()) == len(patients)

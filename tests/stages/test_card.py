@@ -34,8 +34,12 @@ SETTINGS = EvaluateConfig(
     bootstrap_samples=20, own_masks=True, precision="fp32", postprocess=PostprocessConfig(adc_gate=0.9)
 )
 CONFIG = CardConfig(training_data="on drawn heads", limits=("children",), commands=("make model",))
-PATIENTS = [one for one in cohort() if one.participant != "healthy"] + [patient("crumb", lesion=40, found=0)]
-"""Lesions of 2 mL, but for one of 0.8 mL that is missed."""
+PATIENTS = [one for one in cohort() if one.participant != "healthy"] + [
+    patient("crumb", lesion=40, found=0),
+    patient("refused", segmented=False),
+]
+"""Lesions of 2 mL, but for one of 0.8 mL that is missed; quality control refused the last patient."""
+SEGMENTED = PATIENTS[:-1]
 
 
 def write_evaluation(folder: Path, models: dict[str, str], config: EvaluateConfig) -> Path:
@@ -120,11 +124,15 @@ def test_the_breakdown_counts_who_belongs(bundle: tuple[Path, Path, Path]) -> No
     models, evaluation, truth = bundle
     card(models, CONFIG, external=evaluation, cohort=truth)
     text = (models / "MODEL_CARD.md").read_text()
-    clear = [one for number, one in enumerate(PATIENTS) if not number % 2 and one.participant != "crumb"]
+    clear = [
+        one for number, one in enumerate(PATIENTS) if not number % 2 and one.participant != "crumb" and one.segmented
+    ]
     asked = row_of(text, "| lesion ≥ 1 mL and CNR ≥ 3")
     assert asked[1] == str(len(clear))
     assert asked[2].startswith(f"{np.mean([one.metrics['stroke']['dice_coefficient'] for one in clear]):.3f}")
-    assert row_of(text, "| all with a lesion")[1] == str(len(PATIENTS))
+    assert row_of(text, "| all with a lesion")[1] == str(len(SEGMENTED))
+    assert row_of(text, "| all with a lesion")[4] == "1"  # Missed; who was refused is not.
+    assert "| refused" not in text
     assert row_of(text, "| lesion under 1 mL")[1] == "1"
     assert "| 1.5 T" not in text
     assert "| lesion 5 to 20 mL" not in text

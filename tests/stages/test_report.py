@@ -210,7 +210,14 @@ def test_an_external_patient_that_cannot_be_read_or_measured_is_listed(cohort, t
     assert [failure.patient for failure in result.failures] == ["new_p0"]
     states = {patient.participant: patient.decision for patient in result.patients}
     assert states["new_p1"] == "not assessable"
-    assert next(p for p in result.patients if p.participant == "new_p1").fvv_ml is None
+    refused = next(p for p in result.patients if p.participant == "new_p1")
+    assert refused.fvv_ml is None
+    # Nothing was looked for, so nothing was missed.
+    assert not refused.segmented
+    summary = json.loads((tmp_path / "output" / "summary.json").read_text())["segmentation"]["stroke"]
+    assert summary["empty_cases"]["not segmented: quality control refused the images"] == 1
+    assert summary["per_patient"]["dice_coefficient"]["defined"] == 1
+    assert summary["lesions"]["missed"] == 0
 
 
 def test_evaluations_of_different_cohorts_are_not_compared(output, external, cohort):

@@ -229,11 +229,7 @@ def _group_row(
     truths: Mapping[str, Truth],
     belongs: Callable[[PatientResult, Truth], bool],
 ) -> tuple[str, ...]:
-    chosen = [
-        patient
-        for patient in patients
-        if patient.true_ml[Channel.STROKE.label] > 0 and belongs(patient, truths[patient.participant])
-    ]
+    chosen = [patient for patient in patients if _searched(patient) and belongs(patient, truths[patient.participant])]
     missed = sum(_dice(patient, Channel.STROKE) == 0 for patient in chosen)
     dice = (mean_dice(chosen, channel) for channel in (Channel.STROKE, Channel.FLAIR_VISIBLE))
     return name, str(len(chosen)), *(with_interval(mean, 3) for mean in dice), str(missed)
@@ -257,7 +253,7 @@ def _failures(evidence: Sequence[Evidence]) -> list[str]:
     """The worst strokes of every evaluation of more than one patient."""
     texts = []
     for one in evidence:
-        drawn = [patient for patient in one.patients if patient.true_ml[Channel.STROKE.label] > 0]
+        drawn = [patient for patient in one.patients if _searched(patient)]
         worst = sorted(drawn, key=lambda patient: _dice(patient, Channel.STROKE))[:WORST]
         if len(drawn) > 1:
             # A card goes to others: folders are named only where they are the simulator's.
@@ -281,6 +277,11 @@ def _failure_row(patient: PatientResult, truth: Truth) -> tuple[str, ...]:
         _ml(patient.true_ml[visible]),
         _ml(patient.fvv_ml),
     )
+
+
+def _searched(patient: PatientResult) -> bool:
+    """Whether there was a stroke to find, and the models were run."""
+    return patient.segmented and patient.true_ml[Channel.STROKE.label] > 0
 
 
 def _dice(patient: PatientResult, channel: Channel) -> float:

@@ -31,7 +31,7 @@ def measure_case(
     case: PreparedCase,
     participant: Participant,
     fold: int | None,
-    fused: FusedSegmentation,
+    fused: FusedSegmentation | None,
     decision: Decision,
     *,
     alone: Sequence[FusedSegmentation] = (),
@@ -43,7 +43,7 @@ def measure_case(
         case: prepared, with its ROIs.
         participant: who.
         fold: whose model; None: the ensemble.
-        fused: what the model, or the ensemble, marked.
+        fused: what the model, or the ensemble, marked; None where it was not run.
         decision: the answer given.
         alone: what each model of the ensemble marks alone.
         pictures: draw the picture, the heat map and the viewer's volumes.
@@ -53,7 +53,7 @@ def measure_case(
     """
     drawn = _drawn_masks(case)
     truth = {channel: restore_to_native(mask, case.grid) for channel, mask in drawn.items()}
-    prediction = _native_prediction(fused, case)
+    prediction = None if fused is None else _native_prediction(fused, case)
     result = PatientResult.compare(
         participant,
         fold,
@@ -62,11 +62,12 @@ def measure_case(
         predicted=prediction,
         spacing_mm=Volume(truth[Channel.BRAIN], case.grid.native_affine).spacing_mm,
         true_ml=_volumes_ml(case, *(mask.sum() for mask in drawn.values())),
-        predicted_ml=_volumes_ml(case, fused.brain.sum(), fused.stroke.sum(), fused.flair_visible_voxels),
+        predicted_ml=_predicted_ml(fused, case),
         single_models=tuple(_single(one, case, truth) for one in alone),
     )
     measured = decision.state is not DecisionState.NOT_ASSESSABLE
     affine = case.grid.native_affine
+    prediction = prediction or {channel: np.zeros_like(mask) for channel, mask in truth.items()}
     masks = np.stack([prediction[channel] for channel in Channel], axis=3).astype(np.uint8) if measured else None
     if not pictures:
         return result, PatientFiles(affine, masks)
@@ -95,6 +96,12 @@ def _native_prediction(fused: FusedSegmentation, case: PreparedCase) -> dict[Cha
         Channel.STROKE: restore_to_native(fused.stroke, case.grid),
         Channel.FLAIR_VISIBLE: (votes > 0) & (2 * votes.astype(int) >= fused.n_models),
     }
+
+
+def _predicted_ml(fused: FusedSegmentation | None, case: PreparedCase) -> dict[str, float]:
+    if fused is None:
+        return {}
+    return _volumes_ml(case, fused.brain.sum(), fused.stroke.sum(), fused.flair_visible_voxels)
 
 
 def _single(fused: FusedSegmentation, case: PreparedCase, truth: Masks) -> SingleModelResult:

@@ -25,6 +25,7 @@ class Emptiness(Enum):
     BOTH = "both empty"
     PREDICTION = "missed: only the prediction is empty"
     TRUTH = "false alarm: only the truth is empty"
+    UNKNOWN = "not segmented: quality control refused the images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +307,12 @@ def segmentation_metrics(
         "false_negative_ml": pooled.false_negative,
         "true_negative_ml": pooled.true_negative,
     }
+
+
+def undefined_metrics() -> dict[str, float]:
+    """The names of `segmentation_metrics`, all NaN: nothing was predicted, which is not the same as an empty mask."""
+    nothing = np.zeros((1, 1, 1), dtype=bool)
+    return dict.fromkeys(segmentation_metrics(nothing, nothing, (1.0, 1.0, 1.0)), math.nan)
 
 
 def _hausdorff_95(distances: tuple[FloatArray, FloatArray]) -> float:

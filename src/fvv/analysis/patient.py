@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from fvv.analysis.metrics import lesion_sizes, segmentation_metrics, volume_error_ml, volume_error_percent
+from fvv.analysis.metrics import (
+    lesion_sizes,
+    segmentation_metrics,
+    undefined_metrics,
+    volume_error_ml,
+    volume_error_percent,
+)
 from fvv.arrays import BoolArray
 from fvv.config import DecisionConfig
 from fvv.data import Channel, Decision, DecisionState, Participant
@@ -41,8 +47,10 @@ class PatientResult:
         reasons: codes of the findings behind it.
         true_ml: drawn volume of each channel by its label.
         predicted_ml: predicted volume of each channel; all None where nothing could be measured.
-        metrics: of each channel by its label, see `segmentation_metrics`; NaN where undefined.
-        lesions: of stroke and FLAIR-visible, every drawn lesion: its volume in mL, and whether it was found.
+        metrics: of each channel by its label, see `segmentation_metrics`; NaN where undefined, and throughout where
+            the models were not run.
+        lesions: of stroke and FLAIR-visible, every drawn lesion: its volume in mL, and whether it was found; none where
+            the models were not run.
         single_models: what each model of an ensemble says alone; empty for one model.
     """
 
@@ -67,7 +75,7 @@ class PatientResult:
         decision: Decision,
         *,
         truth: Mapping[Channel, BoolArray],
-        predicted: Mapping[Channel, BoolArray],
+        predicted: Mapping[Channel, BoolArray] | None,
         spacing_mm: tuple[float, float, float],
         true_ml: dict[str, float],
         predicted_ml: dict[str, float],
@@ -80,19 +88,26 @@ class PatientResult:
             fold: whose model; None: the ensemble.
             decision: the answer given; where it is not assessable, no predicted volume is kept.
             truth: (i, j, k) bool mask of each channel on the native grid.
-            predicted: the same, predicted.
+            predicted: the same, predicted; None where quality control refused the images and no model was run: nothing
+                was missed then, for nothing was looked for.
             spacing_mm: voxel edges of that grid.
             true_ml: drawn volumes as prepared.
-            predicted_ml: predicted volumes as reported to users.
+            predicted_ml: predicted volumes as reported to users; none are looked at where nothing is measured.
             single_models: what each model of an ensemble says alone.
         """
         measured = decision.state is not DecisionState.NOT_ASSESSABLE
-        metrics = {}
+        metrics, lesions = {}, {}
         for channel in Channel:
             drawn_ml = true_ml[channel.label]
             found_ml = predicted_ml[channel.label] if measured else math.nan
+            overlap = undefined_metrics()
+            found: list[tuple[float, bool]] = []
+            if predicted is not None:
+                overlap = segmentation_metrics(truth[channel], predicted[channel], spacing_mm)
+                found = lesion_sizes(truth[channel], predicted[channel], math.prod(spacing_mm) / 1000.0)
+            lesions[channel.label] = tuple(found)
             metrics[channel.label] = {
-                **segmentation_metrics(truth[channel], predicted[channel], spacing_mm),
+                **overlap,
                 "true_volume_ml": drawn_ml,
                 "predicted_volume_ml": found_ml,
                 "volume_error_ml": volume_error_ml(drawn_ml, found_ml),
@@ -107,12 +122,9 @@ class PatientResult:
             decision=decision.state.value,
             reasons=tuple(finding.code for finding in decision.reasons),
             true_ml=true_ml,
-            predicted_ml={name: volume if measured else None for name, volume in predicted_ml.items()},
+            predicted_ml={name: predicted_ml[name] if measured else None for name in true_ml},
             metrics=metrics,
-            lesions={
-                channel.label: tuple(lesion_sizes(truth[channel], predicted[channel], math.prod(spacing_mm) / 1000.0))
-                for channel in (Channel.STROKE, Channel.FLAIR_VISIBLE)
-            },
+            lesions={channel.label: lesions[channel.label] for channel in (Channel.STROKE, Channel.FLAIR_VISIBLE)},
             single_models=single_models,
         )
 
@@ -158,6 +170,11 @@ class PatientResult:
     def fvv_ml(self) -> float | None:
         """Predicted FVV; None where it could not be measured."""
         return self.predicted_ml[Channel.FLAIR_VISIBLE.label]
+
+    @property
+    def segmented(self) -> bool:
+        """Whether the models were run, whatever they found."""
+        return not math.isnan(self.metrics[Channel.STROKE.label]["true_positive_ml"])
 
     @property
     def true_visible_fraction(self) -> float:

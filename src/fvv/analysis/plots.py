@@ -48,8 +48,9 @@ def evaluation_plots(
         summary: of the same patients, from `summarise_cohort`.
     """
     plots = _marker_plots(data, summary["marker"])
+    segmented = [patient for patient in patients if patient.segmented]
     dice = {
-        channel: [patient.metrics[channel.label]["dice_coefficient"] for patient in patients] for channel in Channel
+        channel: [patient.metrics[channel.label]["dice_coefficient"] for patient in segmented] for channel in Channel
     }
     plots.append(Plot("dice", "Dice of every patient, sorted within each channel.", dice_figure(dice)))
     for channel, name in ((Channel.FLAIR_VISIBLE, "FVV"), (Channel.STROKE, "stroke volume")):

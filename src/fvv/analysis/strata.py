@@ -106,16 +106,22 @@ def lesions_by_size(patients: Iterable[PatientResult], channel: Channel) -> list
 
 
 def pooled_overlap(patients: Iterable[PatientResult], channel: Channel) -> Overlap:
-    """Overlap of all patients together, mL."""
+    """Overlap of all patients together, mL; of those on whom the models were run."""
     parts = ("true_positive_ml", "false_positive_ml", "false_negative_ml", "true_negative_ml")
-    overlaps = (Overlap(*(patient.metrics[channel.label][part] for part in parts)) for patient in patients)
+    overlaps = (
+        Overlap(*(patient.metrics[channel.label][part] for part in parts)) for patient in patients if patient.segmented
+    )
     return sum(overlaps, Overlap(0, 0, 0, 0))
 
 
 def pooled_lesions(patients: Iterable[PatientResult], channel: Channel) -> LesionCounts:
-    """Lesions of all patients together."""
+    """Lesions of all patients together; of those on whom the models were run."""
     parts = ("lesions_detected", "lesions_missed", "lesion_false_alarms")
-    counts = (LesionCounts(*(int(patient.metrics[channel.label][part]) for part in parts)) for patient in patients)
+    counts = (
+        LesionCounts(*(int(patient.metrics[channel.label][part]) for part in parts))
+        for patient in patients
+        if patient.segmented
+    )
     return sum(counts, LesionCounts(0, 0, 0))
 
 

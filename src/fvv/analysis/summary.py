@@ -13,7 +13,7 @@ import numpy as np
 from fvv.analysis import statistics
 from fvv.analysis.agreement import bland_altman
 from fvv.analysis.marker import MarkerData, summarise_marker, summarise_single_models
-from fvv.analysis.metrics import Overlap
+from fvv.analysis.metrics import Emptiness, Overlap
 from fvv.analysis.patient import PatientResult
 from fvv.analysis.statistics import Estimate
 from fvv.analysis.strata import lesions_by_size, pooled_lesions, pooled_overlap, summarise_strata
@@ -68,10 +68,15 @@ def summarise_cohort(patients: Sequence[PatientResult], data: MarkerData, config
 def summarise_segmentation(
     patients: Sequence[PatientResult], *, samples: int, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Per channel: pooled ratios, averages over patients, empty cases and lesions, Dice with bootstrap intervals."""
+    """Per channel: pooled ratios, averages over patients, empty cases and lesions, Dice with bootstrap intervals.
+
+    Patients on whom the models were not run are counted among the empty cases, and in nothing else.
+    """
+    segmented = [patient for patient in patients if patient.segmented]
 
     def table(name: str) -> FloatArray:
-        return np.array([[_of(patient, channel, name) for channel in Channel] for patient in patients])
+        rows = [[_of(patient, channel, name) for channel in Channel] for patient in segmented]
+        return np.array(rows, dtype=float).reshape(-1, len(Channel))
 
     dice, common = table("dice_coefficient"), table("true_positive_ml")
     errors = table("false_positive_ml") + table("false_negative_ml")
@@ -85,20 +90,23 @@ def summarise_segmentation(
             numbers[f"{channel.label}_dice_mean"] = _mean(dice[drawn, place])
         return numbers
 
-    persons = np.array([patient.person for patient in patients])
+    persons = np.array([patient.person for patient in segmented])
     intervals = statistics.bootstrap_intervals(persons, dice_of, samples=samples, rng=rng)
     summary = {}
     for channel in Channel:
-        overlaps = [pooled_overlap([patient], channel) for patient in patients]
-        lesions = pooled_lesions(patients, channel)
+        overlaps = [pooled_overlap([patient], channel) for patient in segmented]
+        lesions = pooled_lesions(segmented, channel)
+        emptiness = Counter(overlap.emptiness.value for overlap in overlaps)
+        if len(segmented) < len(patients):
+            emptiness[Emptiness.UNKNOWN.value] = len(patients) - len(segmented)
         summary[channel.label] = {
             "dice_pooled": intervals[f"{channel.label}_dice_pooled"],
             "dice_mean": intervals[f"{channel.label}_dice_mean"],
             "pooled": sum(overlaps, Overlap(0, 0, 0, 0)).ratios(),
             "per_patient": {
-                name: _spread([_of(patient, channel, name) for patient in patients]) for name in SPREAD_METRICS
+                name: _spread([_of(patient, channel, name) for patient in segmented]) for name in SPREAD_METRICS
             },
-            "empty_cases": dict(Counter(overlap.emptiness.value for overlap in overlaps)),
+            "empty_cases": dict(emptiness),
             "lesions": {**asdict(lesions), "f1": lesions.f1},
         }
     return summary

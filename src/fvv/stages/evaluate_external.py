@@ -8,15 +8,13 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from fvv import __version__
 from fvv.analysis.measure import measure_case
 from fvv.analysis.paper import EXTERNAL, software_versions
 from fvv.analysis.patient import PatientResult, jsonable
 from fvv.analysis.publish import EvaluateResult, Evaluation, calibrated, publish
 from fvv.config import EvaluateConfig, PreprocessingProfile
-from fvv.data import Case, Failure, FusedSegmentation, Participant, PreparedCase, Severity, hashed_ids
+from fvv.data import Case, Failure, Participant, Severity, hashed_ids
 from fvv.errors import FvvError, InputError, ModelError
 from fvv.imaging.decision import decide
 from fvv.imaging.preprocess import preprocess_case
@@ -164,19 +162,13 @@ def _evaluate_one(
     )
     refused = any(finding.severity is Severity.NOT_ASSESSABLE for finding in findings)
     # What quality control refuses is not measured, as in `predict`; it is counted as not assessable.
-    nothing = _nothing(prepared, len(ensemble))
-    fused, alone = (nothing, ()) if refused else segment_together_and_alone(prepared, ensemble, config.postprocess)
-    decision = decide(None if refused else fused, prepared.voxel_volume_ml, findings, config.decision)
+    fused, alone = (None, ()) if refused else segment_together_and_alone(prepared, ensemble, config.postprocess)
+    decision = decide(fused, prepared.voxel_volume_ml, findings, config.decision)
     # A given mask that the models did not see is still the brain that was drawn.
     drawn = preprocess_case(case, profile) if config.own_masks and case.mask is not None else prepared
     result, files = measure_case(drawn, task.participant, None, fused, decision, alone=alone, pictures=config.heatmaps)
     folder.write_patient(case.patient, task.source_sha256, jsonable(result), files)
     return result
-
-
-def _nothing(case: PreparedCase, n_models: int) -> FusedSegmentation:
-    nothing = np.zeros(case.brain.shape, dtype=bool)
-    return FusedSegmentation(n_models, nothing, nothing, nothing.astype(np.uint8), 0.0, (0,) * n_models)
 
 
 def _measured(
