@@ -257,11 +257,13 @@ class Decision:
         state: one of the four answers.
         cutoff_ml: the FVV under which a mismatch is called likely.
         reasons: the findings that led there, or that the reader should know.
+        minimum_lesion_ml: a stroke of no more than this counted as no lesion.
     """
 
     state: DecisionState
     cutoff_ml: float
     reasons: tuple[Finding, ...] = ()
+    minimum_lesion_ml: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ CUTOFF = DecisionConfig(cutoff_ml=0.5, minimum_lesion_ml=0.2)
 @pytest.mark.parametrize(
     ("stroke_ml", "fvv_ml", "state", "code", "message"),
     [
-        (0.2, 0.0, DecisionState.NO_LESION_FOUND, "no-lesion", "stroke volume 0.20 mL"),
+        (0.2, 0.0, DecisionState.NO_LESION_FOUND, "no-lesion", "stroke volume 0.20 mL is not over 0.2 mL"),
         (0.21, 0.0, DecisionState.MISMATCH_LIKELY, "fvv-under-cutoff", "FVV 0.00 mL is under 0.5 mL"),
         (9.0, 0.499, DecisionState.MISMATCH_LIKELY, "fvv-under-cutoff", "FVV 0.50 mL is under 0.5 mL"),
         (9.0, 0.5, DecisionState.MISMATCH_UNLIKELY, "fvv-over-cutoff", "FVV 0.50 mL is not under 0.5 mL"),

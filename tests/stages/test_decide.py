@@ -34,6 +34,22 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return folder / "out"
 
 
+def test_the_smallest_lesion_of_the_prediction_holds_unless_another_is_named(tmp_path: Path) -> None:
+    write_patient(tmp_path / "in", np.random.default_rng(7))
+    write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
+    config = PredictConfig(device="cpu", decision=DecisionConfig(minimum_lesion_ml=500.0))
+    predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", config)
+    none = DecisionState.NO_LESION_FOUND
+    (same,) = decide(tmp_path / "out", DecisionConfig(cutoff_ml=0.5)).after
+    assert (same.decision.state, same.decision.minimum_lesion_ml) == (none, 500.0)
+    named = DecisionConfig(cutoff_ml=0.5, minimum_lesion_ml=1.0)
+    (other,) = decide(tmp_path / "out", named, overwrite=True).after
+    assert other.decision.state is DecisionState.MISMATCH_UNLIKELY
+    assert main(["decide", str(tmp_path / "out"), "--cutoff", "1.5"]) == 0
+    (row,) = read_table(tmp_path / "out" / "decisions_1.5_mL.csv")
+    assert (row["decision"], row["minimum_lesion_ml"]) == (none.value, "500.0")
+
+
 def test_another_cutoff_changes_the_answers_and_nothing_else(results: Path) -> None:
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
     done = decide(results, DecisionConfig(cutoff_ml=1000.0))

@@ -31,7 +31,7 @@ def decide(
     if fused is not None and not fused.brain.any():
         found.append(Finding("no-brain", "the models found no brain", Severity.NOT_ASSESSABLE))
     if fused is None or any(finding.severity is Severity.NOT_ASSESSABLE for finding in found):
-        return Decision(DecisionState.NOT_ASSESSABLE, config.cutoff_ml, tuple(found))
+        return _decision(DecisionState.NOT_ASSESSABLE, found, config)
     fvv_ml = fused.flair_visible_voxels * voxel_volume_ml
     per_model = tuple(voxels * voxel_volume_ml for voxels in fused.flair_visible_voxels_per_model)
     return decide_volumes(int(fused.stroke.sum()) * voxel_volume_ml, fvv_ml, per_model, found, config)
@@ -40,12 +40,14 @@ def decide(
 def decide_again(prediction: Prediction, config: DecisionConfig) -> Decision:
     """The decision at another cut-off, from the volumes of a finished prediction.
 
-    What could not be assessed stays so.
+    What could not be assessed stays so. The smallest lesion is that of the prediction, unless the settings name one.
     """
+    if "minimum_lesion_ml" not in config.model_fields_set:
+        config = config.model_copy(update={"minimum_lesion_ml": prediction.decision.minimum_lesion_ml})
     stroke_ml, fvv_ml = prediction.volume_ml(Channel.STROKE), prediction.fvv_ml
     kept = tuple(reason for reason in prediction.decision.reasons if reason.code not in _ANSWER_CODES)
     if stroke_ml is None or fvv_ml is None:
-        return Decision(DecisionState.NOT_ASSESSABLE, config.cutoff_ml, kept)
+        return _decision(DecisionState.NOT_ASSESSABLE, kept, config)
     return decide_volumes(stroke_ml, fvv_ml, prediction.fvv_per_model_ml, kept, config)
 
 
@@ -66,16 +68,15 @@ def decide_volumes(
     """
     state, code = answer(stroke_ml, fvv_ml, config)
     if state is DecisionState.NO_LESION_FOUND:
-        return Decision(
-            state, config.cutoff_ml, (Finding(code, f"stroke volume {stroke_ml:.2f} mL", Severity.NOTE), *findings)
-        )
+        message = f"stroke volume {stroke_ml:.2f} mL is not over {config.minimum_lesion_ml:g} mL"
+        return _decision(state, [Finding(code, message, Severity.NOTE), *findings], config)
     side = "under" if state is DecisionState.MISMATCH_LIKELY else "not under"
     reasons = [Finding(code, f"FVV {fvv_ml:.2f} mL is {side} {config.cutoff_ml:g} mL", Severity.NOTE)]
     agreeing = sum((fvv < config.cutoff_ml) == (fvv_ml < config.cutoff_ml) for fvv in fvv_per_model_ml)
     if fvv_per_model_ml and agreeing < AGREEMENT * len(fvv_per_model_ml):
         message = f"only {agreeing} of {len(fvv_per_model_ml)} models, asked alone, would give this answer"
         reasons.append(Finding("models-disagree", message, Severity.WARNING))
-    return Decision(state, config.cutoff_ml, (*reasons, *findings))
+    return _decision(state, [*reasons, *findings], config)
 
 
 def answer(stroke_ml: float, fvv_ml: float, config: DecisionConfig) -> tuple[DecisionState, str]:
@@ -85,3 +86,7 @@ def answer(stroke_ml: float, fvv_ml: float, config: DecisionConfig) -> tuple[Dec
     if fvv_ml < config.cutoff_ml:
         return DecisionState.MISMATCH_LIKELY, "fvv-under-cutoff"
     return DecisionState.MISMATCH_UNLIKELY, "fvv-over-cutoff"
+
+
+def _decision(state: DecisionState, reasons: Sequence[Finding], config: DecisionConfig) -> Decision:
+    return Decision(state, config.cutoff_ml, tuple(reasons), config.minimum_lesion_ml)

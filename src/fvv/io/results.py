@@ -53,6 +53,7 @@ def result_row(prediction: Prediction) -> dict[str, Any]:
         "FlairVizVolume": prediction.volume_ml(Channel.FLAIR_VISIBLE),
         "decision": prediction.decision.state.value,
         "cutoff_ml": prediction.decision.cutoff_ml,
+        "minimum_lesion_ml": prediction.decision.minimum_lesion_ml,
         "reasons": "; ".join(finding.code for finding in prediction.decision.reasons),
         "n_models": prediction.n_models,
         "FlairVizVolume_min": min(per_model, default=None),
@@ -157,7 +158,12 @@ def read_result(path: Path) -> tuple[Prediction, str]:
         adc = tuple(content.get(column) for column in _ADC_COLUMNS)
         prediction = Prediction(
             patient=content["Patient"],
-            decision=Decision(DecisionState(content["decision"]), content["cutoff_ml"], reasons),
+            decision=Decision(
+                DecisionState(content["decision"]),
+                content["cutoff_ml"],
+                reasons,
+                content.get("minimum_lesion_ml", 0.0),  # Results written before it was kept: the default.
+            ),
             n_models=content["n_models"],
             voxel_volume_ml=content["VoxVolume"],
             brain_voxels=content["BrainMaskVoxels"],

@@ -48,7 +48,7 @@ def decide(results: Path, config: DecisionConfig, *, overwrite: bool = False) ->
 
     Args:
         results: what `predict` wrote: a cohort's folder, or one patient's.
-        config: cut-off and smallest lesion.
+        config: cut-off; a smallest lesion only where it is named, else each patient's own holds.
         overwrite: replace a table of the same cut-off.
 
     Raises:
