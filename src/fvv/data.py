@@ -300,7 +300,7 @@ class Prediction:
         brain, stroke: (i, j, k) bool on the native grid.
         flair_visible_votes: (i, j, k) uint8 on the native grid, 0..n_models.
         adc: (i, j, k) float32 on the native grid, mm^2/s, NaN where not measured; None: no common gain.
-        fvv_per_model_ml: FVV of each model.
+        fvv_per_model_ml: FVV of each model, within the fused stroke.
         mismatch_probability: P(mismatch), where the models are calibrated.
         lesion_adc: median, 10th percentile (10^-6 mm^2/s) and median relative to the brain of the ADC in the stroke.
         provider: the onnxruntime provider that really ran.
@@ -346,7 +346,10 @@ class Prediction:
 
     @property
     def agreement(self) -> float | None:
-        """Share of the models whose own FVV lies on the same side of the cut-off; None where nothing was measured."""
+        """Share of the models whose FVV within the fused stroke lies on the same side of the cut-off.
+
+        None where nothing was measured. It says nothing of how far their strokes agree.
+        """
         if self.fvv_ml is None or not self.fvv_per_model_ml:
             return None
         cutoff = self.decision.cutoff_ml

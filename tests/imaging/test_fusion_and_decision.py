@@ -149,8 +149,20 @@ def test_the_reader_is_warned_where_under_two_thirds_of_the_models_agree(
     per_model: tuple[float, ...], agreeing: int | None
 ) -> None:
     _, *warned = decide_volumes(9.0, 0.4, per_model, [], CUTOFF).reasons
-    message = f"only {agreeing} of {len(per_model)} models, asked alone, would give this answer"
+    message = (
+        f"within the stroke they mark together, the FVV of only {agreeing} of {len(per_model)} models "
+        "lies on this side of the cut-off"
+    )
     assert warned == ([] if agreeing is None else [Finding("models-disagree", message, Severity.WARNING)])
+
+
+def test_agreement_is_within_the_fused_stroke_and_not_of_models_alone() -> None:
+    """Two of four models mark no stroke; what they mark FLAIR-visible counts in that of the others."""
+    everywhere, lesion, nothing = slice(0, 12), slice(0, 2), slice(0, 0)
+    masks = masks_of(*[(everywhere, lesion, lesion)] * 2, *[(everywhere, nothing, lesion)] * 2)
+    assert fuse_folds(masks).flair_visible_voxels_per_model == (96,) * 4
+    assert [fuse_folds([mask]).flair_visible_voxels for mask in masks] == [96, 96, 0, 0]
+    assert [reason.code for reason in decide(fuse_folds(masks), 0.01, (), CUTOFF).reasons] == ["fvv-over-cutoff"]
 
 
 def test_a_model_on_the_cutoff_agrees_with_the_answer_over_it() -> None:

@@ -235,7 +235,7 @@ def _volume_lines(prediction: Prediction) -> str:
 
 
 def _model_line(prediction: Prediction) -> str:
-    """How far the models' own volumes lie apart, and how many would give the same answer alone."""
+    """How far the models' volumes within the fused stroke lie apart, and how many on this side of the cut-off."""
     per_model, agreement = prediction.fvv_per_model_ml, prediction.agreement
     if len(per_model) < 2 or agreement is None:
         return "one model: no spread is known"

@@ -62,7 +62,8 @@ def decide_volumes(
 
     Args:
         stroke_ml, fvv_ml: of the fused segmentation.
-        fvv_per_model_ml: FVV of each model; where many lie on the other side of the cut-off, the reader is warned.
+        fvv_per_model_ml: FVV of each model within the fused stroke; where many lie on the other side of the cut-off,
+            the reader is warned.
         findings: what quality control has said; none of it not assessable.
         config: cut-off and smallest lesion.
     """
@@ -74,7 +75,10 @@ def decide_volumes(
     reasons = [Finding(code, f"FVV {fvv_ml:.2f} mL is {side} {config.cutoff_ml:g} mL", Severity.NOTE)]
     agreeing = sum((fvv < config.cutoff_ml) == (fvv_ml < config.cutoff_ml) for fvv in fvv_per_model_ml)
     if fvv_per_model_ml and agreeing < AGREEMENT * len(fvv_per_model_ml):
-        message = f"only {agreeing} of {len(fvv_per_model_ml)} models, asked alone, would give this answer"
+        message = (
+            f"within the stroke they mark together, the FVV of only {agreeing} of {len(fvv_per_model_ml)} models lies "
+            "on this side of the cut-off"
+        )
         reasons.append(Finding("models-disagree", message, Severity.WARNING))
     return _decision(state, [*reasons, *findings], config)
 
