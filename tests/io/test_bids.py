@@ -10,7 +10,7 @@ import pytest
 from builders import AFFINE, head, save, write_onnx
 from fvv.config import PredictConfig
 from fvv.data import Channel
-from fvv.errors import InputError
+from fvv.errors import InputError, OutputExistsError
 from fvv.io.inputs import find_examinations
 from fvv.stages.predict import predict
 
@@ -63,11 +63,21 @@ def test_a_data_set_without_diffusion(tmp_path: Path) -> None:
         find_examinations(tmp_path)
 
 
+def test_the_images_own_data_set_is_no_place_for_results(data_set: Path, tmp_path: Path) -> None:
+    write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
+    before = (data_set / "dataset_description.json").read_bytes()
+    config = PredictConfig(device="cpu", layout="bids", overwrite=True)
+    with pytest.raises(OutputExistsError, match="describes another BIDS data set"):
+        predict(data_set, tmp_path / "models", data_set, config)
+    assert (data_set / "dataset_description.json").read_bytes() == before
+
+
 def test_derivatives(data_set: Path, tmp_path: Path) -> None:
     write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
     out = tmp_path / "derivatives"
     result = predict(data_set, tmp_path / "models", out, PredictConfig(device="cpu", layout="bids"))
     assert [one.patient for one in result.predictions] == ["sub-01_ses-1", "sub-01_ses-2", "sub-02"]
+    predict(data_set, tmp_path / "models", out, PredictConfig(device="cpu", layout="bids", resume=True))
     description = json.loads((out / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
     assert description["GeneratedBy"][0]["Name"] == "fvv"

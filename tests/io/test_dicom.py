@@ -215,6 +215,22 @@ def test_a_fault_of_ours_is_not_laid_on_the_headers(
     assert not (tmp_path / "out" / "anna" / "results.json").exists()
 
 
+def test_results_beside_dicom_images(tmp_path: Path, images: dict[str, np.ndarray], models: Path) -> None:
+    """They are no part of the examination the second time; what others wrote under their names is left alone."""
+    write_patient(tmp_path / "anna", images)
+    go_on = CONFIG.model_copy(update={"resume": True})
+    predict(tmp_path / "anna", models, None, go_on)
+    stamp = (tmp_path / "anna" / "results.json").stat().st_mtime_ns
+    predict(tmp_path / "anna", models, None, go_on)
+    assert (tmp_path / "anna" / "results.json").stat().st_mtime_ns == stamp
+    theirs = tmp_path / "anna" / "dicom" / "report.dcm"
+    shutil.copy(next((tmp_path / "anna").glob("*.dcm")), theirs)
+    before = theirs.read_bytes()
+    (failure,) = predict(tmp_path / "anna", models, None, CONFIG.model_copy(update={"overwrite": True})).failures
+    assert "not written by fvv" in failure.reason
+    assert theirs.read_bytes() == before
+
+
 def volumes_of(groups: list[Any]) -> dict[str, float]:
     """mL by what was measured."""
     return {group.tracking_identifier: group.get_measurements()[0].value for group in groups}

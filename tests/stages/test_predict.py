@@ -24,7 +24,7 @@ from fvv.io.results import PATIENT_FILES, write_prediction
 from fvv.stages.predict import predict
 
 CONFIG = PredictConfig(device="cpu")
-FILES = {"predictions.nii.gz", "heatmap.nii.gz", "adc.nii.gz", "synthesis.png", "results.txt", "results.json"}
+FILES = {"predictions.nii.gz", "heatmap.nii.gz", "fvv_adc.nii.gz", "synthesis.png", "results.txt", "results.json"}
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +175,44 @@ def test_an_adc_map_stands_in_for_b0(tmp_path: Path, models: Path, rng: np.rando
     assert any("b0 computed from b1000 and adc.nii.gz" in reason.message for reason in derived.decision.reasons)
 
 
+def test_an_adc_map_beside_the_results_is_left_alone(tmp_path: Path, models: Path, rng: np.random.Generator) -> None:
+    """Results beside the images, again, and again under quality control that refuses the patient."""
+    folder = tmp_path / "anna"
+    images = write_physical_patient(folder, rng)
+    save(folder / "adc.nii.gz", np.log(np.maximum(images["b0"], 1) / np.maximum(images["b1000"], 1)) / 1000)
+    (folder / "b0.nii.gz").unlink()
+    given = (folder / "adc.nii.gz").read_bytes()
+    assert predict(folder, models, None, CONFIG).failures == ()
+    stamp = (folder / "results.json").stat().st_mtime_ns
+    predict(folder, models, None, CONFIG.model_copy(update={"resume": True}))
+    assert (folder / "results.json").stat().st_mtime_ns == stamp  # The results are no images that could have changed.
+    save(folder / "mask.nii.gz", np.zeros((64, 64, 10)))
+    (refused,) = predict(folder, models, None, CONFIG.model_copy(update={"overwrite": True})).predictions
+    assert refused.fvv_ml is None
+    assert (folder / "adc.nii.gz").read_bytes() == given
+
+
+@pytest.mark.parametrize("name", PATIENT_FILES[:3])
+def test_no_result_replaces_an_image_that_is_read(
+    tmp_path: Path, models: Path, rng: np.random.Generator, name: str
+) -> None:
+    images = write_patient(tmp_path / "elsewhere", rng)
+    save(tmp_path / "out" / "anna" / name, images["b1000"])
+    given = (tmp_path / "out" / "anna" / name).read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    b1000 = tmp_path / "link" / "anna" / name
+    files = CaseFiles("anna", b1000, b0=tmp_path / "elsewhere" / "b0.nii.gz")
+    for asked in ("overwrite", "resume"):
+        settings = CONFIG.model_copy(update={asked: True})
+        (failure,) = predict(files, models, tmp_path / "out", settings).failures
+        assert "a result would replace it" in failure.reason
+        assert b1000.read_bytes() == given
+
+
 def test_the_lesions_adc_is_measured(tmp_path: Path, models: Path, rng: np.random.Generator) -> None:
     images = write_physical_patient(tmp_path / "anna", rng)
     (prediction,) = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).predictions
-    stored = np.asarray(nib.load(tmp_path / "out" / "anna" / "adc.nii.gz").dataobj)
+    stored = np.asarray(nib.load(tmp_path / "out" / "anna" / "fvv_adc.nii.gz").dataobj)
     lesion = images["stroke_roi"]
     expected = np.log(images["b0"][lesion] / images["b1000"][lesion]) * 1000
     assert np.median(stored[lesion]) == pytest.approx(np.median(expected), abs=1)
@@ -321,7 +355,7 @@ def test_stored_axes_change_nothing(
     heatmap = np.zeros((*stored.b1000.array.shape, 3), dtype=np.uint8)
     write_prediction(files, stored, found, heatmap=heatmap, synthesis_png=b"")
     source = nib.load(tmp_path / "b1000.nii.gz")
-    for name in ("predictions.nii.gz", "heatmap.nii.gz", "adc.nii.gz"):
+    for name in ("predictions.nii.gz", "heatmap.nii.gz", "fvv_adc.nii.gz"):
         image = nib.load(files[name])
         assert image.shape[:3] == source.shape
         np.testing.assert_array_equal(image.affine, source.affine)

@@ -16,6 +16,7 @@ import numpy as np
 from fvv import __version__
 from fvv.arrays import UInt8Array
 from fvv.data import Case, Prediction
+from fvv.errors import OutputExistsError
 from fvv.io.atomic import write_bytes, write_text
 from fvv.io.nifti import write_rgb, write_volume
 from fvv.io.results import DISCLAIMER, RESULT_FILE, remove_earlier, stored_adc
@@ -62,10 +63,14 @@ def derivative_files(root: Path, name: str) -> dict[str, Path]:
 def write_dataset_description(root: Path, source: Path) -> None:
     """dataset_description.json, README.md, and a .bidsignore for what the standard has no name for.
 
+    Raises:
+        OutputExistsError: another data set has its own there.
+
     Args:
         root: of the derivative data set.
         source: where the images came from; the sidecars' `Sources` are relative to it.
     """
+    _refuse_other_data_set(root / "dataset_description.json")
     content = {
         "Name": "FLAIR Visibility Volume",
         "BIDSVersion": BIDS_VERSION,
@@ -77,6 +82,20 @@ def write_dataset_description(root: Path, source: Path) -> None:
     write_text(root / "README.md", f"# FLAIR Visibility Volume\n\n{DISCLAIMER}\nWritten by fvv {__version__}.\n")
     ignored = ("*_heatmap.*", "*_results.json", "figures", "report.html", "run.json", "*.csv", ".fvv.lock")
     write_text(root / ".bidsignore", "\n".join(ignored) + "\n")
+
+
+def _refuse_other_data_set(description: Path) -> None:
+    """Whatever may be overwritten, another data set's description may not: it may be that of the images."""
+    if not description.exists():
+        return
+    try:
+        makers = json.loads(description.read_text(encoding="utf-8")).get("GeneratedBy") or []
+        ours = any(maker.get("Name") == "fvv" for maker in makers)
+    except (OSError, ValueError, AttributeError, TypeError):
+        ours = False
+    if not ours:
+        hint = "name a folder for the results alone, such as -o derivatives/fvv"
+        raise OutputExistsError("describes another BIDS data set", file=description, hint=hint)
 
 
 def write_derivatives(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fvv.config import PredictConfig
 from fvv.data import Case
-from fvv.errors import InputError
+from fvv.errors import InputError, OutputExistsError
 from fvv.io.bids import find_bids, is_bids
 from fvv.io.bundle import file_sha256
 from fvv.io.case import CaseFiles, case_files, read_case, read_files
-from fvv.io.dicom import holds_dicom, is_dicom
+from fvv.io.dicom import DICOM_FILES, DICOM_FOLDER, holds_dicom, is_dicom
 from fvv.io.manifest import list_patients
 from fvv.io.nifti import MAX_BYTES, find_image
 
@@ -59,14 +60,31 @@ class Examination:
             InputError: a file is so large that it is no image, or cannot be read.
         """
         digest = hashlib.sha256()
-        for path in self._files():
+        for path in self.files():
             if path.stat().st_size > MAX_BYTES:
                 raise InputError("over the largest image read here", file=path)
             digest.update(path.name.encode())
             digest.update(file_sha256(path).encode())
         return digest.hexdigest()
 
-    def _files(self) -> list[Path]:
+    def refuse_to_replace(self, targets: Iterable[Path]) -> None:
+        """Whatever may be overwritten, an image that is read here may not.
+
+        Args:
+            targets: files about to be written, or removed.
+
+        Raises:
+            OutputExistsError: one of them is an input, by whatever path.
+        """
+        there = [target for target in targets if target.exists()]
+        inputs = {file.resolve() for file in self.files()} if there else set()
+        for target in there:
+            if target.resolve() in inputs:
+                hint = "name another folder with -o, or rename the image"
+                raise OutputExistsError("an image to be read, and a result would replace it", file=target, hint=hint)
+
+    def files(self) -> list[Path]:
+        """All files that the result may depend on."""
         if isinstance(self.source, CaseFiles):
             named = (self.source.b1000, self.source.b0, self.source.adc, self.source.mask)
             images = [path for path in named if path is not None]
@@ -75,7 +93,9 @@ class Examination:
         if self.source.is_file():
             return [self.source]
         if self.dicom:
-            return sorted(path for path in self.source.rglob("*") if path.is_file() and is_dicom(path))
+            ours = {self.home / DICOM_FOLDER / name for name in DICOM_FILES}  # An earlier run's results are no input.
+            found = (path for path in self.source.rglob("*") if path.is_file() and path not in ours)
+            return sorted(path for path in found if is_dicom(path))
         adc = find_image(self.source, "adc")
         return [*case_files(self.source), *([adc] if adc else [])]
 

@@ -22,7 +22,9 @@ from fvv.io.manifest import write_table
 from fvv.io.nifti import write_rgb, write_volume
 
 RESULT_FILE = "results.json"
-PATIENT_FILES = ("predictions.nii.gz", "heatmap.nii.gz", "adc.nii.gz", "synthesis.png", "results.txt", RESULT_FILE)
+ADC_FILE = "fvv_adc.nii.gz"
+"""Not adc.nii.gz: that is an image given in place of b0, and may lie in the same folder."""
+PATIENT_FILES = ("predictions.nii.gz", "heatmap.nii.gz", ADC_FILE, "synthesis.png", "results.txt", RESULT_FILE)
 COHORT_FILES = ("results.csv", "failures.csv", "report.html", "run.json")
 _ADC_COLUMNS = ("lesion_adc_median", "lesion_adc_p10", "lesion_adc_relative")
 DISCLAIMER = "For research use only. Not a medical device."
@@ -95,7 +97,7 @@ def write_prediction(
         write_volume(files["predictions.nii.gz"], stacked, affine, like=like)
         write_rgb(files["heatmap.nii.gz"], heatmap, affine, like=like)
         if prediction.adc is not None:
-            write_volume(files["adc.nii.gz"], stored_adc(prediction.adc), affine, like=like)
+            write_volume(files[ADC_FILE], stored_adc(prediction.adc), affine, like=like)
     write_bytes(files["synthesis.png"], synthesis_png)
     row = result_row(prediction)
     text = [f"{key}={'n/a' if value is None else value}" for key, value in row.items()]

@@ -26,6 +26,7 @@ from fvv.io.atomic import write_text
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import CaseFiles
 from fvv.io.derivatives import derivative_files, write_dataset_description, write_derivatives
+from fvv.io.dicom import DICOM_FOLDER
 from fvv.io.inputs import Examination, find_examinations, named_files
 from fvv.io.lock import only_writer
 from fvv.io.manifest import FAILURES_FILE, failure_of, write_failures
@@ -137,6 +138,7 @@ def _predict_one(
     files = {name: target / name for name in PATIENT_FILES}
     if config.layout == "bids" and output is not None:
         files = derivative_files(output, examination.name)
+    examination.refuse_to_replace(files.values())
     source_sha256 = _source_sha256(examination, bundle, config)
     if config.resume and files[RESULT_FILE].exists():
         known, known_sha256 = read_result(files[RESULT_FILE])
@@ -166,7 +168,7 @@ def _predict_one(
     if dicom is not None:
         from fvv.io.dicom.write import write_dicom_results  # noqa: PLC0415  (an extra: only DICOM needs it)
 
-        write_dicom_results(files[RESULT_FILE].parent / "dicom", dicom, prediction, synthesis_png=picture)
+        write_dicom_results(files[RESULT_FILE].parent / DICOM_FOLDER, dicom, prediction, synthesis_png=picture)
     write_result(files[RESULT_FILE], prediction, source_sha256)
     return prediction.without_images(), picture
 

@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+DICOM_FOLDER = "dicom"
+"""Of the results, beside the NIfTI ones."""
+DICOM_FILES = SEGMENTATION_FILE, REPORT_FILE, PICTURE_FILE = "segmentation.dcm", "report.dcm", "synthesis.dcm"
 _MARK = b"DICM"
 MARK_END = 132
 """Bytes: a preamble of 128, then the mark (PS3.10, 7.1)."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import highdicom as hd
 import numpy as np
+import pydicom
 from matplotlib.image import imread
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
@@ -19,12 +20,13 @@ from pydicom.uid import ExplicitVRLittleEndian
 from fvv import __version__
 from fvv.arrays import BoolArray
 from fvv.data import Channel, Prediction
-from fvv.errors import FvvError, InputError
+from fvv.errors import FvvError, InputError, OutputExistsError
 from fvv.io.atomic import atomic_write
+from fvv.io.dicom import DICOM_FILES, PICTURE_FILE, REPORT_FILE, SEGMENTATION_FILE
 from fvv.io.dicom.frames import DAMAGE
 from fvv.io.dicom.read import DicomSource
 
-SEGMENTATION_FILE, REPORT_FILE, PICTURE_FILE = "segmentation.dcm", "report.dcm", "synthesis.dcm"
+_MAKER = "fvv"
 FIRST_SERIES_NUMBER = 9000
 """Of our three series: beyond those of scanners."""
 _ALGORITHM = hd.AlgorithmIdentificationSequence(
@@ -51,10 +53,15 @@ def write_dicom_results(folder: Path, source: DicomSource, prediction: Predictio
 
     Raises:
         InputError: a header of the source is damaged where it is first looked at here.
+        OutputExistsError: a file of the same name is there that is none of ours: it may be one of the source's.
         FvvError: a file cannot be written or made, or the segmentation does not read back as it should.
     """
-    for name in (SEGMENTATION_FILE, REPORT_FILE, PICTURE_FILE):
-        (folder / name).unlink(missing_ok=True)
+    earlier = [folder / name for name in DICOM_FILES if (folder / name).exists()]
+    for file in earlier:
+        if not _is_ours(file):
+            raise OutputExistsError("already there, and not written by fvv", file=file, hint="name another -o")
+    for file in earlier:
+        file.unlink()
     try:
         _write(folder, source, prediction, synthesis_png)
     except DAMAGE as error:
@@ -66,6 +73,13 @@ def write_dicom_results(folder: Path, source: DicomSource, prediction: Predictio
         found = "the NIfTI results are written; without results.json, the mark of a finished patient"
         kind = InputError if damage else FvvError
         raise kind(message, patient=prediction.patient, hint=f"{hint}; {found}") from error
+
+
+def _is_ours(file: Path) -> bool:
+    try:
+        return str(pydicom.dcmread(file, stop_before_pixels=True).get("Manufacturer", "")) == _MAKER
+    except DAMAGE:
+        return False
 
 
 def _damage_in(source: DicomSource) -> str:
@@ -124,7 +138,7 @@ def _segmentation(source: DicomSource, masks: dict[Channel, BoolArray]) -> Any:
         instance_number=1,
         series_description="FVV segmentation, for research use only",
         omit_empty_frames=True,
-        manufacturer="fvv",
+        manufacturer=_MAKER,
         manufacturer_model_name="fvv",
         software_versions=__version__,
         device_serial_number=__version__,
@@ -202,7 +216,7 @@ def _report(
         series_description="FVV volumes, for research use only",
         is_complete=True,
         is_final=False,
-        manufacturer="fvv",
+        manufacturer=_MAKER,
     )
 
 
@@ -244,7 +258,7 @@ def _picture(source: DicomSource, png: bytes) -> Any:
         series_number=FIRST_SERIES_NUMBER + 2,
         sop_instance_uid=hd.UID(),
         instance_number=1,
-        manufacturer="fvv",
+        manufacturer=_MAKER,
         series_description="FVV synthesis, for research use only",
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
