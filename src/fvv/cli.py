@@ -268,6 +268,8 @@ def _evaluate(options: argparse.Namespace, config: Config) -> StageResult:
 
     # Out of fold only one's own models can be tested, and what writes into a bundle never writes into the package's.
     own = options.models or OWN_MODELS
+    if options.external is not None and options.budgets is not None:
+        raise ConfigError("--external and --budgets are two runs", hint="give one, then the other")
     if options.external is not None:
         models = own if config.evaluate.calibrate else models_to_use(options.models)
         return evaluate_external(options.external, models, options.output, config.evaluate, overwrite=options.overwrite)
@@ -288,9 +290,7 @@ def _report_options(verb: argparse.ArgumentParser) -> None:
 def _report(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.stages.report import report  # noqa: PLC0415
 
-    if options.config is not None:
-        return report(options.input, config.evaluate, compare=options.compare)
-    return report(options.input, changes=_overrides(options), compare=options.compare)
+    return report(options.input, config.evaluate, compare=options.compare)
 
 
 def _card_options(verb: argparse.ArgumentParser) -> None:

@@ -14,7 +14,8 @@ import pytest
 from builders import write_cohort
 from bundles import write_bundle
 from fvv.analysis.publish import EvaluateResult
-from fvv.config import CardConfig, EvaluateConfig, PostprocessConfig, PredictConfig, PrepareConfig
+from fvv.cli import main
+from fvv.config import CardConfig, DecisionConfig, EvaluateConfig, PostprocessConfig, PredictConfig, PrepareConfig
 from fvv.errors import ConfigError, FvvError, InputError, ModelError
 from fvv.io.bundle import ModelBundle
 from fvv.stages.card import card
@@ -78,7 +79,7 @@ def test_another_cutoff_needs_no_inference_and_agrees_with_evaluating_under_it(o
         raise AssertionError("no inference")
 
     monkeypatch.setattr("fvv.inference.ensemble.OnnxEnsemble.__init__", refuse)
-    result = report(output, changes={"evaluate.decision.cutoff_ml": cutoff_ml})
+    result = report(output, EvaluateConfig(decision=DecisionConfig(cutoff_ml=cutoff_ml)))
     assert sum(patient.decision == "mismatch likely" for patient in result.patients) == 3
     for name in (*WRITTEN, "report.html", "summary.json"):
         assert (output / name).read_bytes() == (tmp_path / "anew" / name).read_bytes(), name
@@ -87,9 +88,30 @@ def test_another_cutoff_needs_no_inference_and_agrees_with_evaluating_under_it(o
     assert json.loads((output / "summary.json").read_text())["marker"]["cutoff_ml"] == cutoff_ml
 
 
-def test_what_is_no_finished_evaluation_or_no_setting_is_said(output, tmp_path):
-    with pytest.raises(ConfigError, match="no such setting"):
-        report(output, changes={"evaluate.cutof": 1.0})
+def test_a_report_changes_what_was_set_and_never_how_it_was_measured(output, tmp_path, capsys):
+    file = output / "summary.json"
+    summary = json.loads(file.read_text())
+    done = {"own_masks": True, "precision": "fp32", "postprocess": {"adc_gate": 0.9, "minimum_lesion_mm3": 2.0}}
+    summary["settings"] |= {**done, "decision": {"cutoff_ml": 0.8, "minimum_lesion_ml": 0.1}}
+    file.write_text(json.dumps(summary))
+    settings = tmp_path / "mine.yaml"
+    settings.write_text("evaluate: {bootstrap_samples: 20, decision: {minimum_lesion_ml: 0.2}}")
+    words = ["report", "-i", str(output), "-c", str(settings), "--set", "evaluate.precision=int8"]
+    assert main([*words, "--set", "evaluate.own_masks=false"]) == 0
+    expected = summary["settings"] | {
+        "bootstrap_samples": 20,
+        "decision": {"cutoff_ml": 0.8, "minimum_lesion_ml": 0.2},
+    }
+    assert json.loads(file.read_text())["settings"] == expected
+    assert "which a report cannot change: own_masks, precision\n" in capsys.readouterr().err
+
+
+def test_masks_of_our_own_are_refused_out_of_fold(cohort, tmp_path):
+    with pytest.raises(ConfigError, match="own_masks is for external"):
+        evaluate(cohort / "store", cohort / "models", tmp_path, QUICK.model_copy(update={"own_masks": True}))
+
+
+def test_what_is_no_finished_evaluation_is_said(output, tmp_path):
     with pytest.raises(InputError, match="no finished evaluation"):
         report(tmp_path / "nothing")
     summary = json.loads((output / "summary.json").read_text())

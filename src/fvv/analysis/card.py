@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fvv.analysis.paper import CHANNEL_NAMES, NOT_GIVEN, Table, with_interval
+from fvv.analysis.paper import CHANNEL_NAMES, EXTERNAL, NOT_GIVEN, Table, with_interval
 from fvv.analysis.patient import PatientResult
 from fvv.analysis.statistics import Estimate, bootstrap_intervals
 from fvv.arrays import IntArray
@@ -164,7 +164,8 @@ def _overview(evidence: Sequence[Evidence]) -> Table:
 
 
 def _masks(one: Evidence) -> str:
-    return "our own" if one.summary["settings"]["own_masks"] else "the one given, else our own"
+    own = one.summary["kind"] == EXTERNAL and one.summary["settings"]["own_masks"]
+    return "our own" if own else "the one given, else our own"
 
 
 def _left_out(counts: Mapping[str, int]) -> str:

@@ -16,7 +16,7 @@ from fvv.analysis.patient import PatientResult, jsonable
 from fvv.analysis.publish import EvaluateResult, Evaluation, calibrated, publish
 from fvv.config import EvaluateConfig
 from fvv.data import Failure, Role, hashed_ids
-from fvv.errors import FvvError, ModelError, StoreError
+from fvv.errors import ConfigError, FvvError, ModelError, StoreError
 from fvv.imaging.decision import decide
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.segment import segment_case
@@ -53,11 +53,14 @@ def evaluate(
         overwrite: replace a finished evaluation.
 
     Raises:
+        ConfigError: `own_masks` is asked for, and stored patients have the masks of their preparation.
         ModelError: a fold has no model, a model was trained on a person or an image of its test fold, or does not say
             on whom it was trained.
         StoreError: no store, or no patient could be evaluated.
         OutputExistsError: a finished evaluation is there, and overwriting was not asked for.
     """
+    if config.own_masks:
+        raise ConfigError("evaluate.own_masks is for external patients", hint="the store's masks hold out of fold")
     cases, bundle = CaseStore.open(store), ModelBundle.open(models)
     if bundle.profile != cases.profile:
         raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,31 +12,39 @@ from fvv.config import EvaluateConfig, load_config
 from fvv.io.evaluation import EvaluationFolder
 from fvv.io.lock import only_writer
 
+log = logging.getLogger(__name__)
 
-def report(
-    folder: Path,
-    config: EvaluateConfig | None = None,
-    *,
-    changes: Mapping[str, Any] | None = None,
-    compare: Path | None = None,
-) -> EvaluateResult:
+MEASURED_WITH = (
+    "preprocess", "postprocess", "own_masks", "precision", "device", "threads", "chunk_slices", "heatmaps", "calibrate",
+)  # fmt: skip
+"""Settings of the inference. It is done, so they stay what they were: a report never says otherwise."""
+
+
+def report(folder: Path, config: EvaluateConfig | None = None, *, compare: Path | None = None) -> EvaluateResult:
     """Compute tables, figures and the page anew from the patients' results.
 
     Args:
         folder: output of `evaluate`; its summary, tables, figures and page are replaced.
-        config: settings; None: those the evaluation was last reported with.
-        changes: single settings by dotted name, as {"evaluate.decision.cutoff_ml": 1.0}, on top of those.
+        config: what was set in it is changed; all else stays as the evaluation was last reported.
         compare: another model's evaluation of the same patients, to compare with.
 
     Raises:
         InputError: no finished evaluation is there.
-        ConfigError: no such setting.
         FvvError: the two evaluations do not belong together.
     """
     files = EvaluationFolder(folder)
     with only_writer(folder):
         measured = Evaluation.from_files(files)
-        settings = measured.settings if config is None else config.model_dump(mode="json")
-        chosen = load_config(overrides={"evaluate": settings, **(changes or {})}).evaluate
+        given = {} if config is None else config.model_dump(mode="json", exclude_unset=True)
+        settings = _changed(measured.settings, given)
         other = None if compare is None else Evaluation.from_files(EvaluationFolder(compare))
-        return publish(files, measured, chosen, other)
+        return publish(files, measured, load_config(overrides={"evaluate": settings}).evaluate, other)
+
+
+def _changed(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored settings with those given on top, but for what the inference was done with."""
+    kept = [name for name in MEASURED_WITH if given.get(name) not in (None, "auto", settings.get(name))]
+    if kept:
+        log.warning("kept as the evaluation was done, which a report cannot change: %s", ", ".join(kept))
+    new = {name: value for name, value in given.items() if name not in MEASURED_WITH}
+    return {**settings, **new, "decision": {**settings["decision"], **new.get("decision", {})}}
