@@ -57,6 +57,15 @@ def test_runs_of_one_session_keep_their_names(tmp_path: Path, rng: np.random.Gen
     assert [one.name for one in find_examinations(tmp_path)] == ["sub-01_run-1", "sub-01_run-2"]
 
 
+def test_an_unreadable_table_is_its_examinations_trouble_alone(data_set: Path) -> None:
+    table = next((data_set / "sub-01" / "ses-1" / "dwi").glob("*.bval"))
+    table.write_text("0 many")
+    found = {one.name: one for one in find_examinations(data_set)}
+    assert list(found) == ["sub-01_ses-1", "sub-01_ses-2", "sub-02"]
+    with pytest.raises(InputError, match="expected numbers"):
+        found["sub-01_ses-1"].read(PredictConfig())
+
+
 def test_a_data_set_without_diffusion(tmp_path: Path) -> None:
     (tmp_path / "dataset_description.json").write_text("{}")
     with pytest.raises(InputError, match=r"sub-\*"):

@@ -92,6 +92,27 @@ def test_bad_patients_are_listed_and_the_others_go_on(tmp_path: Path, models: Pa
     assert "--b0-index" in reasons["b"]
 
 
+def test_a_file_that_may_not_be_read_is_its_patients_trouble_alone(
+    tmp_path: Path, models: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused on opening, as tests may run as a user who may read everything."""
+    for name in ("a", "b"):
+        write_patient(tmp_path / "in" / name, rng)
+    locked = tmp_path / "in" / "a" / "b1000.nii.gz"
+    really_open = Path.open
+
+    def open_unless_locked(path: Path, *args: Any, **options: Any) -> Any:
+        if path == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return really_open(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", open_unless_locked)
+    result = predict(tmp_path / "in", models, tmp_path / "out", CONFIG)
+    assert [one.patient for one in result.predictions] == ["b"]
+    assert "cannot be read: Permission denied" in result.failures[0].reason
+    assert "b1000.nii.gz" in result.failures[0].reason
+
+
 @pytest.mark.parametrize("fault", ["empty mask", "swapped"])
 def test_what_cannot_be_measured_is_never_zero(
     tmp_path: Path, models: Path, rng: np.random.Generator, fault: str

@@ -48,7 +48,11 @@ def _of_session(folder: Path) -> list[CaseFiles]:
     images = sorted(path for suffix in SUFFIXES for path in folder.glob(f"*_dwi{suffix}"))
     both, only_b0, only_b1000 = [], [], []
     for image in images:
-        bvals = read_bvals(image)
+        try:
+            bvals = read_bvals(image)
+        except InputError:  # Who reads this examination says so, and the others go on.
+            both.append(image)
+            continue
         if bvals is None:
             log.warning("%s: left out, no .bval file beside it", image.name)
             continue

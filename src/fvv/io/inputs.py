@@ -60,11 +60,15 @@ class Examination:
             InputError: a file is so large that it is no image, or cannot be read.
         """
         digest = hashlib.sha256()
-        for path in self.files():
-            if path.stat().st_size > MAX_BYTES:
-                raise InputError("over the largest image read here", file=path)
-            digest.update(path.name.encode())
-            digest.update(file_sha256(path).encode())
+        try:
+            for path in self.files():
+                if path.stat().st_size > MAX_BYTES:
+                    raise InputError("over the largest image read here", file=path, patient=self.name)
+                digest.update(path.name.encode())
+                digest.update(file_sha256(path).encode())
+        except OSError as error:
+            where = error.filename or self.home
+            raise InputError(f"cannot be read: {error.strerror or error}", file=where, patient=self.name) from error
         return digest.hexdigest()
 
     def refuse_to_replace(self, targets: Iterable[Path]) -> None:
@@ -140,7 +144,8 @@ def _zipped(path: Path) -> Examination:
 def _has_images(folder: Path) -> bool:
     try:
         return bool(find_image(folder, "b1000") or find_image(folder, "b0"))
-    except InputError:  # Two forms of one image: whoever reads this patient says so, and the others go on.
+    except (InputError, OSError):
+        # Two forms of one image, or none that may be looked at: who reads this patient says so, and the others go on.
         return True
 
 

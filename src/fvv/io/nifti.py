@@ -218,6 +218,8 @@ def read_bvals(image_path: Path) -> FloatArray | None:
         return np.array([float(word) for word in path.read_text(encoding="ascii").split()])
     except ValueError as error:
         raise InputError(f"expected numbers: {_one_line(error)}", file=path) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", file=path) from error
 
 
 def read_b_value(image_path: Path, *, index: int | None = None, target_b: float = 1000.0) -> float | None:
