@@ -82,7 +82,7 @@ class Budget(_Entry):
         folds: models fused.
         precision: of the weights.
         patients: how many were measured.
-        stroke_dice, flair_visible_dice: mean over patients, against what was drawn.
+        stroke_dice, flair_visible_dice: mean over patients, against what was drawn; None where defined for nobody.
         fvv_error_ml: mean absolute difference from the drawn FVV.
         decisions_changed: patients whose decision is another than the whole ensemble's in float32.
     """
@@ -90,8 +90,8 @@ class Budget(_Entry):
     folds: int
     precision: Precision
     patients: int
-    stroke_dice: float
-    flair_visible_dice: float
+    stroke_dice: float | None
+    flair_visible_dice: float | None
     fvv_error_ml: float
     decisions_changed: int
 
@@ -243,8 +243,9 @@ class ModelBundle:
         """What is known of the cost of a part of the ensemble, as a sentence."""
         for budget in self.manifest.budgets:
             if (budget.folds, budget.precision) == (folds, precision):
+                dice = "not defined" if budget.stroke_dice is None else f"{budget.stroke_dice:.3f}"
                 return (
-                    f"measured on {budget.patients} patients: stroke Dice {budget.stroke_dice:.3f}, FVV error "
+                    f"measured on {budget.patients} patients: stroke Dice {dice}, FVV error "
                     f"{budget.fvv_error_ml:.2f} mL, {budget.decisions_changed} decisions unlike the whole ensemble's"
                 )
         return "what this costs in accuracy was not measured for these models"

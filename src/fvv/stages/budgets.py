@@ -6,25 +6,27 @@ labelled patients that no model has seen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fvv.analysis.metrics import dice_coefficient
 from fvv.arrays import BoolArray
-from fvv.config import EvaluateConfig, Precision, PreprocessConfig
-from fvv.data import DecisionState, Failure, FusedSegmentation, Participant, PreparedCase, hashed_ids
+from fvv.config import EvaluateConfig, Precision, PreprocessingProfile
+from fvv.data import Case, DecisionState, Failure, FusedSegmentation, Participant, PreparedCase, hashed_ids
 from fvv.errors import FvvError, InputError, ModelError
 from fvv.imaging.decision import decide
 from fvv.imaging.fusion import fuse_folds
 from fvv.imaging.postprocess import stroke_filter
 from fvv.imaging.preprocess import preprocess_case
+from fvv.imaging.quality.signal import without_gaps
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import FAST_FOLDS, OnnxEnsemble
 from fvv.io.bundle import Budget, ModelBundle, write_manifest
 from fvv.io.case import image_sha256, read_case
 from fvv.io.manifest import failure_of, read_participants
+from fvv.io.mask_command import with_commanded_mask
 from fvv.parallel import track
 
 FOLDS_MEASURED = (1, FAST_FOLDS, 5)
@@ -53,8 +55,8 @@ class BudgetResult:
             f"{'FVV error mL':>14}{'decisions changed':>19}"
         ]
         lines += [
-            f"{row.folds:>7}{row.precision:>11}{row.patients:>10}{row.stroke_dice:>13.3f}"
-            f"{row.flair_visible_dice:>14.3f}{row.fvv_error_ml:>14.2f}{row.decisions_changed:>19}"
+            f"{row.folds:>7}{row.precision:>11}{row.patients:>10}{_dice(row.stroke_dice):>13}"
+            f"{_dice(row.flair_visible_dice):>14}{row.fvv_error_ml:>14.2f}{row.decisions_changed:>19}"
             for row in self.budgets
         ]
         return "\n".join([*lines, f"kept in {self.bundle}"])
@@ -76,17 +78,20 @@ def measure_budgets(patients: Path, models: Path, config: EvaluateConfig) -> Bud
     Args:
         patients: labelled patients that no model has seen, a folder each, as for `prepare`.
         models: the bundle.
-        config: cut-off, device.
+        config: masks, cut-off, device.
 
     Raises:
+        ConfigError: masks come from an outside tool whose command was not given.
         ModelError: a model has seen one of the patients, or does not say whom it has seen.
         InputError: no patient could be measured.
     """
     bundle = ModelBundle.open(models)
     config = bundle.completed(config)
+    profile = config.preprocess.applied_to(bundle.profile)
     seen = {identity for model in bundle.models for identity in model.trained_on}
     if not all(model.trained_on for model in bundle.models):
         raise ModelError("a model does not say on whom it was trained", file=models)
+    names, failures = _plan(patients, bundle, config, seen)
     ensembles = {
         precision: OnnxEnsemble.from_bundle(
             bundle, precision=precision, device=config.device, threads=config.threads, chunk_slices=config.chunk_slices
@@ -94,25 +99,37 @@ def measure_budgets(patients: Path, models: Path, config: EvaluateConfig) -> Bud
         for precision in bundle.precisions
     }
     answers: list[dict[_Choice, _Answer]] = []
-    failures = []
-    participants = read_participants(patients)
-    for name, participant in track(participants.items(), "measure", len(participants)):
+    for name in track(names, "measure", len(names)):
         try:
-            case = _read(patients / name, participant, bundle, seen)
-            answers.append(_answers(case, ensembles, config))
-        except ModelError:
-            raise
+            case, _ = without_gaps(read_case(patients / name, config.preprocess, labelled=True))
+            answers.append(_answers(case, profile, ensembles, config))
         except FvvError as error:
             failures.append(failure_of(name, error))
     if not answers:
-        raise InputError("no patient could be measured", file=patients)
+        raise InputError(f"no patient could be measured; the first: {failures[0].reason}", file=patients)
     budgets = tuple(_budget(choice, answers, whole=(len(bundle.models), bundle.precisions[0])) for choice in answers[0])
     write_manifest(models, bundle.manifest.model_copy(update={"budgets": budgets}))
     return BudgetResult(models, budgets, tuple(failures))
 
 
-def _read(folder: Path, participant: Participant, bundle: ModelBundle, seen: set[str]) -> PreparedCase:
-    case = read_case(folder, PreprocessConfig(), labelled=True)
+def _plan(
+    patients: Path, bundle: ModelBundle, config: EvaluateConfig, seen: set[str]
+) -> tuple[list[str], list[Failure]]:
+    """Who is measured; every image is looked at before any is predicted, so that a refusal comes at once."""
+    names, failures = [], []
+    participants = read_participants(patients)
+    for name, participant in track(participants.items(), "check", len(participants)):
+        try:
+            case = read_case(patients / name, config.preprocess, labelled=True)
+        except FvvError as error:
+            failures.append(failure_of(name, error))
+            continue
+        _refuse_seen(case, participant, bundle, seen)
+        names.append(name)
+    return names, failures
+
+
+def _refuse_seen(case: Case, participant: Participant, bundle: ModelBundle, seen: set[str]) -> None:
     if seen & set(hashed_ids([participant.person, image_sha256(case)])):
         raise ModelError(
             "a model was trained on this person or on these images",
@@ -120,32 +137,37 @@ def _read(folder: Path, participant: Participant, bundle: ModelBundle, seen: set
             file=bundle.path,
             hint="leave this patient out; another person needs another patient_id",
         )
-    return preprocess_case(case, bundle.profile)
 
 
 def _answers(
-    case: PreparedCase, ensembles: dict[Precision, OnnxEnsemble], config: EvaluateConfig
+    case: Case, profile: PreprocessingProfile, ensembles: dict[Precision, OnnxEnsemble], config: EvaluateConfig
 ) -> dict[_Choice, _Answer]:
     """What each part of the ensemble says: every model runs once."""
-    keep = stroke_filter(case, config.postprocess)
+    shown = replace(case, mask=None) if config.own_masks else case
+    if profile.mask_method == "command" and shown.mask is None:
+        shown = with_commanded_mask(shown, profile.mask_command)
+    prepared = preprocess_case(shown, profile)
+    # A given mask that the models do not see is still the one that the lesion was drawn in.
+    drawn = preprocess_case(case, profile) if config.own_masks and case.mask is not None else prepared
+    keep = stroke_filter(prepared, config.postprocess)
     answers: dict[_Choice, _Answer] = {}
     for precision, ensemble in ensembles.items():
-        masks = np.moveaxis(ensemble.masks(network_input(case, ensemble.profile.context_slices)), 2, 4)
+        masks = np.moveaxis(ensemble.masks(network_input(prepared, ensemble.profile.context_slices)), 2, 4)
         whole = len(ensemble)
         for folds in (whole, *(n for n in FOLDS_MEASURED if n < whole)):
-            answers[folds, precision] = _judge(case, fuse_folds(masks[:folds], keep), config)
+            answers[folds, precision] = _judge(drawn, fuse_folds(masks[:folds], keep), config)
     return answers
 
 
-def _judge(case: PreparedCase, fused: FusedSegmentation, config: EvaluateConfig) -> _Answer:
-    if case.stroke is None or case.flair_visible is None:
-        raise InputError("no ROI was drawn", patient=case.patient)
-    drawn_voxels = int(case.flair_visible.sum())
+def _judge(drawn: PreparedCase, fused: FusedSegmentation, config: EvaluateConfig) -> _Answer:
+    if drawn.stroke is None or drawn.flair_visible is None:
+        raise InputError("no ROI was drawn", patient=drawn.patient)
+    drawn_voxels = int(drawn.flair_visible.sum())
     return _Answer(
-        stroke_dice=dice_coefficient(case.stroke, fused.stroke),
-        flair_visible_dice=dice_coefficient(case.flair_visible, _half_of(fused)),
-        fvv_error_ml=abs(fused.flair_visible_voxels - drawn_voxels) * case.voxel_volume_ml,
-        state=decide(fused, case.voxel_volume_ml, case.findings, config.decision).state,
+        stroke_dice=dice_coefficient(drawn.stroke, fused.stroke),
+        flair_visible_dice=dice_coefficient(drawn.flair_visible, _half_of(fused)),
+        fvv_error_ml=abs(fused.flair_visible_voxels - drawn_voxels) * drawn.voxel_volume_ml,
+        state=decide(fused, drawn.voxel_volume_ml, drawn.findings, config.decision).state,
     )
 
 
@@ -161,14 +183,18 @@ def _budget(choice: _Choice, answers: list[dict[_Choice, _Answer]], *, whole: _C
         folds=choice[0],
         precision=choice[1],
         patients=len(rows),
-        stroke_dice=_mean([row.stroke_dice for row in rows]),
-        flair_visible_dice=_mean([row.flair_visible_dice for row in rows]),
-        fvv_error_ml=_mean([row.fvv_error_ml for row in rows]),
+        stroke_dice=_mean_dice([row.stroke_dice for row in rows]),
+        flair_visible_dice=_mean_dice([row.flair_visible_dice for row in rows]),
+        fvv_error_ml=float(np.mean([row.fvv_error_ml for row in rows])),
         decisions_changed=sum(answer[choice].state is not answer[whole].state for answer in answers),
     )
 
 
-def _mean(values: list[float]) -> float:
-    """Of those that are defined: Dice is not where neither mask holds a voxel. 1 where none is, nothing being wrong."""
+def _mean_dice(values: list[float]) -> float | None:
+    """Of the patients for whom it is defined (not where neither mask holds a voxel); None where of nobody."""
     defined = [value for value in values if not np.isnan(value)]
-    return float(np.mean(defined)) if defined else 1.0
+    return float(np.mean(defined)) if defined else None
+
+
+def _dice(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
