@@ -113,6 +113,22 @@ def test_a_file_that_may_not_be_read_is_its_patients_trouble_alone(
     assert "b1000.nii.gz" in result.failures[0].reason
 
 
+@pytest.mark.parametrize(("other", "layout"), [("anna.zip", "folders"), ("an-na", "bids"), ("an_na", "bids")])
+def test_two_examinations_of_one_name_are_refused(
+    tmp_path: Path, models: Path, rng: np.random.Generator, other: str, layout: str
+) -> None:
+    write_patient(tmp_path / "in" / "anna", rng)
+    if other.endswith(".zip"):
+        (tmp_path / "in" / other).write_bytes(b"")
+    else:
+        write_patient(tmp_path / "in" / other, rng)
+    settings = {"layout": layout, "overwrite": True}
+    with pytest.raises(InputError, match="would have the same results as") as raised:
+        predict(tmp_path / "in", models, tmp_path / "out", CONFIG.model_copy(update=settings))
+    assert str(tmp_path / "in" / other) in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("fault", ["empty mask", "swapped"])
 def test_what_cannot_be_measured_is_never_zero(
     tmp_path: Path, models: Path, rng: np.random.Generator, fault: str

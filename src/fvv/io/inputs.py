@@ -38,6 +38,11 @@ class Examination:
     source: Path | CaseFiles
     dicom: bool = False
 
+    @property
+    def place(self) -> Path:
+        """Its folder, zip file, or b1000."""
+        return self.source.b1000 if isinstance(self.source, CaseFiles) else self.source
+
     def read(self, config: PredictConfig) -> tuple[Case, DicomSource | None]:
         """Read the images; for DICOM also the objects they came from.
 

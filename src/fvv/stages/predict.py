@@ -18,7 +18,7 @@ from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
 from fvv.analysis.report import MOST_PICTURES, prediction_page
 from fvv.config import PredictConfig
 from fvv.data import Failure, Prediction, Severity
-from fvv.errors import ConfigError, FvvError
+from fvv.errors import ConfigError, FvvError, InputError
 from fvv.imaging.geometry import plan_grid, slice_axis
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
 from fvv.inference.patient import Clock, predict_case
@@ -89,13 +89,14 @@ def predict(input_path: Path | CaseFiles, models: Path, output: Path | None, con
         config: masks, cut-off, device.
 
     Raises:
-        InputError: nothing to predict there.
+        InputError: nothing to predict there, or two examinations whose results would be one.
         ModelError: no usable models.
         OutputExistsError: results of an earlier run are there, and neither overwriting nor going on was asked for.
     """
     started = time.perf_counter()
     examinations = find_examinations(input_path) if isinstance(input_path, Path) else [named_files(input_path)]
     root = _root(input_path, output, examinations, config)
+    _refuse_twins(examinations, output, config)
     bundle = ModelBundle.open(models)
     if not (config.overwrite or config.resume):
         refuse_existing(root, COHORT_FILES)
@@ -134,10 +135,7 @@ def _predict_one(
 ) -> tuple[Prediction, bytes]:
     """One patient, from files to files, in whatever process; gives the numbers and the picture."""
     bundle, ensemble = _models_of(models, config)
-    target = examination.home if output is None else output / examination.name
-    files = {name: target / name for name in PATIENT_FILES}
-    if config.layout == "bids" and output is not None:
-        files = derivative_files(output, examination.name)
+    files = _files_of(examination, output, config)
     examination.refuse_to_replace(files.values())
     source_sha256 = _source_sha256(examination, bundle, config)
     if config.resume and files[RESULT_FILE].exists():
@@ -196,6 +194,27 @@ def _root(
     if output is not None:
         return output
     return input_path if isinstance(input_path, Path) else examinations[0].home
+
+
+def _files_of(examination: Examination, output: Path | None, config: PredictConfig) -> dict[str, Path]:
+    """Where each of a patient's results goes."""
+    if config.layout == "bids" and output is not None:
+        return derivative_files(output, examination.name)
+    target = examination.home if output is None else output / examination.name
+    return {name: target / name for name in PATIENT_FILES}
+
+
+def _refuse_twins(examinations: list[Examination], output: Path | None, config: PredictConfig) -> None:
+    """Refuse examinations that the tables or the files could not tell apart: `anna` and `anna.zip`, `P-1` and `P1`."""
+    first: dict[str | Path, Examination] = {}
+    for examination in examinations:
+        for mark in (examination.name, _files_of(examination, output, config)[RESULT_FILE]):
+            other = first.setdefault(mark, examination)
+            if other is not examination:
+                raise InputError(
+                    f"{examination.place} would have the same results as {other.place}",
+                    hint="rename one of them, or predict them into two folders",
+                )
 
 
 def _source_sha256(examination: Examination, bundle: ModelBundle, config: PredictConfig) -> str:
