@@ -77,8 +77,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     entry = ModelEntry(file=file.name, sha256=file_sha256(file), fold=0, epoch=4, score=0.5)
     manifest = BundleManifest(
         software="fvv test", run_name="drawn-v1", notice="trained on drawings only", profile=PROFILES["robust-v1"],
-        channels=(), models=(entry,), calibration=Calibration(intercept=-1.0, slope=-2.0, pseudo_volume_ml=0.1),
-        postprocess=PostprocessConfig(adc_gate=0.9),
+        channels=(), models=(entry,), postprocess=PostprocessConfig(adc_gate=0.9),
+        calibration=Calibration(intercept=-1.0, slope=-2.0, pseudo_volume_ml=0.1, lowest=0.05, highest=0.9),
     )  # fmt: skip
     write_manifest(folder / "models", manifest)
     evaluation = write_evaluation(folder / "external", {file.name: entry.sha256}, SETTINGS)
@@ -100,6 +100,7 @@ def test_the_card_says_what_was_measured(bundle: tuple[Path, Path, Path], tmp_pa
         "Trained on drawings only.",
         "On drawn heads.",
         "* Children.",
+        "kept within 0.050 to 0.900",
         "`make model`",
     ):
         assert said in text

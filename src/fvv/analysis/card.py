@@ -93,7 +93,8 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequenc
     if calibration is not None:
         probability = (
             f"1 / (1 + exp(-({calibration.intercept:.3f} + {calibration.slope:.3f} ln(FVV + "
-            f"{calibration.pseudo_volume_ml:g} mL)))), {_fitted_on(calibration, evidence)}"
+            f"{calibration.pseudo_volume_ml:g} mL)))), kept within {calibration.lowest:.3f} to "
+            f"{calibration.highest:.3f}, {_fitted_on(calibration, evidence)}"
         )
     gate = "off" if post.adc_gate is None else f"voxels under {post.adc_gate:g} of the brain's median are kept"
     smallest = f"{post.minimum_lesion_mm3:g} mm³" if post.minimum_lesion_mm3 else "off"
