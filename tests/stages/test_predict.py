@@ -275,7 +275,7 @@ def test_no_adc_is_given_where_the_images_share_no_gain(tmp_path: Path, models: 
     for name in ("halved", "unit"):
         assert said <= codes[name]
         assert predictions[name].lesion_adc is None
-        assert not (tmp_path / "out" / name / "adc.nii.gz").exists()
+        assert not (tmp_path / "out" / name / "fvv_adc.nii.gz").exists()
         assert (tmp_path / "out" / name / "predictions.nii.gz").exists()
     assert "rescaled" in codes["unit"] - codes["halved"]
 
