@@ -242,6 +242,45 @@ def test_an_external_patient_that_cannot_be_read_or_measured_is_listed(cohort, t
     assert summary["lesions"]["missed"] == 0
 
 
+@pytest.mark.parametrize("own_masks", [False, True])
+def test_what_quality_control_judges_is_judged_as_in_predict(cohort, tmp_path, own_masks):
+    """Images with holes, and one of which no brain mask can be made: neither is a failure."""
+    folder, unlabelled = tmp_path / "others", tmp_path / "unlabelled"
+    shutil.copytree(cohort / "others", folder)
+    change(folder / "new_p0" / "b0.nii.gz", np.s_[31, 31, 4:6], np.nan)
+    change(folder / "new_p1" / "b1000.nii.gz", np.s_[:], 7.0)
+    if not own_masks:
+        change(folder / "new_p2" / "mask.nii.gz", np.s_[:], 0)
+    shutil.copytree(folder, unlabelled)
+    if own_masks:
+        for file in unlabelled.glob("*/mask.nii.gz"):
+            file.unlink()
+    config = QUICK.model_copy(update={"own_masks": own_masks})
+    result = evaluate_external(folder, cohort / "models", tmp_path / "output", config)
+    answers = predict(unlabelled, cohort / "models", tmp_path / "answers", PredictConfig(threads=1)).predictions
+    assert not result.failures
+    for patient, prediction in zip(result.patients, answers, strict=True):
+        assert (patient.decision, patient.fvv_ml) == (prediction.decision.state.value, prediction.fvv_ml)
+        of_drawing = {"roi-cut", "no-lesion-drawn"}
+        assert [code for code in patient.reasons if code not in of_drawing] == [
+            finding.code for finding in prediction.decision.reasons
+        ]
+        assert patient.true_ml["stroke"] > 0
+    assert result.patients[0].fvv_ml is not None
+    unmade = result.patients[1 if own_masks else 2]
+    assert unmade.reasons == ("no-brain-mask",)
+    assert not unmade.segmented
+    assert f"{sum(not one.segmented for one in result.patients)} not assessable, 0 failed" in result.summary()
+
+
+def change(file: Path, where: object, value: float) -> None:
+    """Put a value into some voxels of an image."""
+    image = nib.load(file)
+    array = np.asarray(image.dataobj).copy()
+    array[where] = value
+    nib.save(nib.Nifti1Image(array, image.affine), file)
+
+
 def test_evaluations_of_different_cohorts_are_not_compared(output, external, cohort):
     with pytest.raises(FvvError, match="no patient in common"):
         report(output, compare=cohort / "external")

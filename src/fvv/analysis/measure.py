@@ -12,6 +12,7 @@ from fvv.analysis.patient import PatientResult, SingleModelResult
 from fvv.analysis.viewer import viewer_volumes
 from fvv.arrays import BoolArray, UInt8Array
 from fvv.data import (
+    Case,
     Channel,
     Decision,
     DecisionState,
@@ -21,7 +22,7 @@ from fvv.data import (
     Volume,
 )
 from fvv.errors import StoreError
-from fvv.imaging.geometry import restore_to_native, slice_axis
+from fvv.imaging.geometry import plan_grid, restore_to_native, slice_axis, to_working_grid
 from fvv.io.evaluation import PatientFiles
 
 Masks = Mapping[Channel, BoolArray]
@@ -79,6 +80,22 @@ def measure_case(
         picture_png=_picture(case, grey, truth, prediction, result),
         viewer=viewer_volumes(grey, affine, truth, prediction, slice_axis=slice_axis(case.grid)),
     )
+
+
+def as_drawn(case: Case, grid_size: int) -> PreparedCase:
+    """What was drawn of an examination that cannot be prepared, to be counted with: no signal, nothing is cut.
+
+    Args:
+        case: as read, with its ROIs; without a mask no brain was drawn.
+        grid_size: edge of the working grid, voxels.
+    """
+    grid = plan_grid(case.b1000, grid_size)
+    nothing = np.zeros(grid.working_shape, dtype=np.float32)
+    brain, stroke, visible = (
+        nothing > 0 if roi is None else to_working_grid(roi.array, grid)
+        for roi in (case.mask, case.stroke_roi, case.flair_visible_roi)
+    )
+    return PreparedCase(case.patient, nothing, nothing, brain, grid, stroke, visible & stroke)
 
 
 def _drawn_masks(case: PreparedCase) -> dict[Channel, BoolArray]:

@@ -41,7 +41,7 @@ class CaseFiles:
     flairviz_roi: Path | None = None
 
 
-def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool) -> Case:
+def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool, finite: bool | None = None) -> Case:
     """Read one patient's folder.
 
     Args:
@@ -50,13 +50,17 @@ def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool) -> Case
         config: which volume of 4D files, whether files on another grid may be resampled.
         labelled: read the two ROI files, which must then be there; a new patient's are not looked at, and may have adc
             in place of b0.
+        finite: refuse images with voxels that are not finite; None: those of labelled patients, for training takes no
+            such image, while a new patient's are for quality control to judge.
 
     Raises:
         InputError: a file is missing or unreadable.
         GeometryError: a file lies on another grid than b1000.
     """
     try:
-        return _read_files(_find_files(folder, labelled=labelled), config, labelled=labelled)
+        return _read_files(
+            _find_files(folder, labelled=labelled), config, finite=labelled if finite is None else finite
+        )
     except FvvError as error:
         raise error.for_patient(folder.name) from error
     except OSError as error:  # A folder or file that may not be looked into is this patient's trouble alone.
@@ -79,7 +83,7 @@ def image_sha256(case: Case) -> str:
     return digest.hexdigest()
 
 
-def read_files(files: CaseFiles, config: PreprocessConfig, *, labelled: bool = False) -> Case:
+def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = False) -> Case:
     """Read one examination from files named one by one; what `read_case` does with those it finds.
 
     Raises:
@@ -87,7 +91,7 @@ def read_files(files: CaseFiles, config: PreprocessConfig, *, labelled: bool = F
         GeometryError: a file lies on another grid than b1000.
     """
     try:
-        return _read_files(files, config, labelled=labelled)
+        return _read_files(files, config, finite=finite)
     except FvvError as error:
         raise error.for_patient(files.patient) from error
 
@@ -115,12 +119,11 @@ def _find_files(folder: Path, *, labelled: bool) -> CaseFiles:
     )
 
 
-def _read_files(files: CaseFiles, config: PreprocessConfig, *, labelled: bool) -> Case:
-    # A new patient with voxels that are not finite is for quality control to judge; training takes no such image.
-    b1000 = read_volume(files.b1000, index=config.b1000_index, target_b=EXPECTED_B, finite=labelled)
+def _read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool) -> Case:
+    b1000 = read_volume(files.b1000, index=config.b1000_index, target_b=EXPECTED_B, finite=finite)
     b_value = read_b_value(files.b1000, index=config.b1000_index, target_b=EXPECTED_B)
     notes: list[str] = []
-    b0 = _read_b0(files, b1000, b_value, config, notes, labelled=labelled)
+    b0 = _read_b0(files, b1000, b_value, config, notes, finite=finite)
     rois = {
         name: None if path is None else _read_roi(path, files.b1000, b1000, config, notes)
         for name, path in (
@@ -145,13 +148,13 @@ def _read_b0(
     config: PreprocessConfig,
     notes: list[str],
     *,
-    labelled: bool,
+    finite: bool,
 ) -> Volume:
     """b0 as a file holds it, or as the ADC map implies it; on b1000's grid."""
     path = files.b0 or files.adc
     if path is None:
         raise InputError("neither b0 nor an ADC map is given", file=files.b1000)
-    volume = read_volume(path, index=config.b0_index, target_b=0.0, finite=labelled)
+    volume = read_volume(path, index=config.b0_index, target_b=0.0, finite=finite)
     if not same_grid(volume, b1000):
         if not config.resample_b0:
             raise _off_grid(path, volume, files.b1000, b1000, "--resample-b0")

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fvv import __version__
-from fvv.analysis.measure import measure_case
+from fvv.analysis.measure import as_drawn, measure_case
 from fvv.analysis.paper import EXTERNAL, software_versions
 from fvv.analysis.patient import PatientResult, jsonable
 from fvv.analysis.publish import EvaluateResult, Evaluation, calibrated, publish
+from fvv.arrays import BoolArray
 from fvv.config import EvaluateConfig, PreprocessingProfile
-from fvv.data import Case, Failure, Participant, Severity, hashed_ids
-from fvv.errors import FvvError, InputError, ModelError
+from fvv.data import Case, Failure, Finding, FusedSegmentation, Participant, PreparedCase, Severity, hashed_ids
+from fvv.errors import FvvError, InputError, MaskError, ModelError
 from fvv.imaging.decision import decide
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality
@@ -96,7 +97,7 @@ def _plan(external: Path, bundle: ModelBundle, config: EvaluateConfig) -> tuple[
     for name, participant in track(participants.items(), "check", len(participants)):
         folder = external / name
         try:
-            case = read_case(folder, config.preprocess, labelled=True)
+            case = read_case(folder, config.preprocess, labelled=True, finite=False)
         except FvvError as error:
             failures.append(failure_of(name, error))
             continue
@@ -148,7 +149,40 @@ def _evaluate_one(
 ) -> PatientResult:
     """Read, prepare, check, segment, measure, draw, write."""
     profile = config.preprocess.applied_to(bundle.profile)
-    case, not_finite = without_gaps(read_case(task.folder, config.preprocess, labelled=True))
+    case = read_case(task.folder, config.preprocess, labelled=True, finite=False)
+    prepared: PreparedCase | None = None
+    try:
+        case, not_finite = without_gaps(case)
+        prepared, findings = _prepared(case, not_finite, profile, bundle, config)
+    except MaskError as error:
+        findings = (Finding("no-brain-mask", error.message, Severity.NOT_ASSESSABLE),)
+    if prepared is None:
+        drawn = as_drawn(case, profile.grid_size)
+    elif config.own_masks and case.mask is not None:
+        drawn = preprocess_case(case, profile)  # A given mask that the models did not see is still the brain drawn.
+    else:
+        drawn = prepared
+    refused = any(finding.severity is Severity.NOT_ASSESSABLE for finding in findings)
+    # What quality control refuses is not measured, as in `predict`; it is counted as not assessable.
+    fused: FusedSegmentation | None = None
+    alone: tuple[FusedSegmentation, ...] = ()
+    if prepared is not None and not refused:
+        fused, alone = segment_together_and_alone(prepared, ensemble, config.postprocess)
+    decision = decide(fused, drawn.voxel_volume_ml, findings, config.decision)
+    pictures = config.heatmaps and prepared is not None
+    result, files = measure_case(drawn, task.participant, None, fused, decision, alone=alone, pictures=pictures)
+    folder.write_patient(case.patient, task.source_sha256, jsonable(result), files)
+    return result
+
+
+def _prepared(
+    case: Case, not_finite: BoolArray, profile: PreprocessingProfile, bundle: ModelBundle, config: EvaluateConfig
+) -> tuple[PreparedCase, tuple[Finding, ...]]:
+    """The patient as the models see it, and what quality control says of that.
+
+    Raises:
+        MaskError: no brain mask can be made; `predict` calls such a patient not assessable.
+    """
     shown = replace(case, mask=None) if config.own_masks else case
     if profile.mask_method == "command" and shown.mask is None:
         shown = with_commanded_mask(shown, profile.mask_command)
@@ -160,15 +194,7 @@ def _evaluate_one(
         not_finite=not_finite,
         usual_range=bundle.manifest.intensity_range,
     )
-    refused = any(finding.severity is Severity.NOT_ASSESSABLE for finding in findings)
-    # What quality control refuses is not measured, as in `predict`; it is counted as not assessable.
-    fused, alone = (None, ()) if refused else segment_together_and_alone(prepared, ensemble, config.postprocess)
-    decision = decide(fused, prepared.voxel_volume_ml, findings, config.decision)
-    # A given mask that the models did not see is still the brain that was drawn.
-    drawn = preprocess_case(case, profile) if config.own_masks and case.mask is not None else prepared
-    result, files = measure_case(drawn, task.participant, None, fused, decision, alone=alone, pictures=config.heatmaps)
-    folder.write_patient(case.patient, task.source_sha256, jsonable(result), files)
-    return result
+    return prepared, findings
 
 
 def _measured(
