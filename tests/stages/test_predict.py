@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -303,6 +304,27 @@ def test_finished_patients_are_kept_and_outdated_ones_done_again(
     assert second.predictions[1].fvv_ml != first.predictions[1].fvv_ml
     with pytest.raises(OutputExistsError):
         predict(tmp_path / "in", models, tmp_path / "out", CONFIG)
+
+
+def test_going_on_with_a_part_leaves_the_cohorts_tables_alone(
+    tmp_path: Path, models: Path, rng: np.random.Generator
+) -> None:
+    write_patient(tmp_path / "in" / "a", rng)
+    write_patient(tmp_path / "in" / "b", rng)
+    write_patient(tmp_path / "in" / "c", rng)
+    (tmp_path / "in" / "c" / "b0.nii.gz").unlink()
+    out = tmp_path / "out"
+    predict(tmp_path / "in", models, out, CONFIG)
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    go_on = CONFIG.model_copy(update={"resume": True})
+    with pytest.raises(OutputExistsError, match=r"results\.csv: lists patients who are not in this run: b"):
+        predict(tmp_path / "in" / "a", models, out, go_on)
+    shutil.rmtree(tmp_path / "in" / "c")
+    with pytest.raises(OutputExistsError, match=r"failures\.csv: lists patients who are not in this run: c"):
+        predict(tmp_path / "in", models, out, go_on)
+    assert {file: file.read_bytes() for file in before} == before
+    (out / "failures.csv").unlink()
+    assert len(predict(tmp_path / "in", models, out, go_on).predictions) == 2
 
 
 @pytest.mark.slow

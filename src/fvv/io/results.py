@@ -25,7 +25,8 @@ RESULT_FILE = "results.json"
 ADC_FILE = "fvv_adc.nii.gz"
 """Not adc.nii.gz: that is an image given in place of b0, and may lie in the same folder."""
 PATIENT_FILES = ("predictions.nii.gz", "heatmap.nii.gz", ADC_FILE, "synthesis.png", "results.txt", RESULT_FILE)
-COHORT_FILES = ("results.csv", "failures.csv", "report.html", "run.json")
+RESULTS_FILE = "results.csv"
+COHORT_FILES = (RESULTS_FILE, "failures.csv", "report.html", "run.json")
 _ADC_COLUMNS = ("lesion_adc_median", "lesion_adc_p10", "lesion_adc_relative")
 DISCLAIMER = "For research use only. Not a medical device."
 

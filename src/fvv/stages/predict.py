@@ -18,7 +18,7 @@ from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
 from fvv.analysis.report import MOST_PICTURES, prediction_page
 from fvv.config import PredictConfig
 from fvv.data import Failure, Prediction, Severity
-from fvv.errors import ConfigError, FvvError, InputError
+from fvv.errors import ConfigError, FvvError, InputError, OutputExistsError
 from fvv.imaging.geometry import plan_grid, slice_axis
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
 from fvv.inference.patient import Clock, predict_case
@@ -29,11 +29,12 @@ from fvv.io.derivatives import derivative_files, write_dataset_description, writ
 from fvv.io.dicom import DICOM_FOLDER
 from fvv.io.inputs import Examination, find_examinations, named_files
 from fvv.io.lock import only_writer
-from fvv.io.manifest import FAILURES_FILE, failure_of, write_failures
+from fvv.io.manifest import FAILURES_FILE, failure_of, read_table, write_failures
 from fvv.io.results import (
     COHORT_FILES,
     PATIENT_FILES,
     RESULT_FILE,
+    RESULTS_FILE,
     read_result,
     refuse_existing,
     write_prediction,
@@ -100,6 +101,8 @@ def predict(input_path: Path | CaseFiles, models: Path, output: Path | None, con
     bundle = ModelBundle.open(models)
     if not (config.overwrite or config.resume):
         refuse_existing(root, COHORT_FILES)
+    if config.resume and not config.overwrite:
+        _refuse_to_forget(root, examinations)
     _models_of.cache_clear()
     config = _with_threads(config, len(examinations))
     _, ensemble = _models_of(models, config)
@@ -120,7 +123,7 @@ def predict(input_path: Path | CaseFiles, models: Path, output: Path | None, con
                 pictures[examination.name] = picture
         ordered = [predictions[one.name] for one in examinations if one.name in predictions]
         failures.sort(key=lambda failure: failure.patient)
-        write_results_table(root / "results.csv", ordered)
+        write_results_table(root / RESULTS_FILE, ordered)
         write_failures(root / FAILURES_FILE, failures)
         page = prediction_page(ordered, failures, dict(sorted(pictures.items())), _about_run(bundle, ensemble))
         write_text(root / "report.html", page)
@@ -215,6 +218,25 @@ def _refuse_twins(examinations: list[Examination], output: Path | None, config: 
                     f"{examination.place} would have the same results as {other.place}",
                     hint="rename one of them, or predict them into two folders",
                 )
+
+
+def _refuse_to_forget(root: Path, examinations: list[Examination]) -> None:
+    """Going on with a part of a cohort would leave the others out of its tables, which are written anew.
+
+    Raises:
+        OutputExistsError: the tables name a patient who is not among these.
+    """
+    now = {examination.name for examination in examinations}
+    for name, column in ((RESULTS_FILE, "Patient"), (FAILURES_FILE, "patient")):
+        rows = read_table(root / name, required=(column,)) if (root / name).exists() else []
+        lost = [row[column] for row in rows if row[column] not in now]
+        if lost:
+            more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+            raise OutputExistsError(
+                f"lists patients who are not in this run: {', '.join(lost[:5])}{more}",
+                file=root / name,
+                hint="give the whole cohort, or another -o; without this file they are left out",
+            )
 
 
 def _source_sha256(examination: Examination, bundle: ModelBundle, config: PredictConfig) -> str:
