@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from builders import prepared_case, write_onnx
-from fvv.config import PROFILES
+from fvv.config import PROFILES, DecisionConfig, EvaluateConfig
 from fvv.data import Finding, Participant, Severity
 from fvv.errors import ModelError, StoreError
 from fvv.io.bundle import BundleFile, BundleManifest, ModelBundle, ModelEntry, file_sha256, write_manifest
@@ -141,6 +141,16 @@ def test_every_file_the_bundle_names_is_checked(bundle: Path) -> None:
     (bundle / "golden.npz").write_bytes(b"2")
     with pytest.raises(ModelError, match=r"golden\.npz: changed since it was converted"):
         ModelBundle.open(bundle)
+
+
+def test_a_bundles_cutoff_holds_unless_one_is_named(bundle: Path) -> None:
+    manifest = ModelBundle.open(bundle).manifest
+    own = ModelBundle(bundle, manifest.model_copy(update={"cutoff_ml": 0.8}))
+    lesions = EvaluateConfig(decision=DecisionConfig(minimum_lesion_ml=0.1))
+    named = EvaluateConfig(decision=DecisionConfig(cutoff_ml=0.5))
+    assert own.completed(lesions).decision == DecisionConfig(cutoff_ml=0.8, minimum_lesion_ml=0.1)
+    assert own.completed(named).decision.cutoff_ml == 0.5
+    assert ModelBundle(bundle, manifest).completed(lesions).decision == lesions.decision
 
 
 def test_published_format_needs_no_manifest(tmp_path: Path) -> None:

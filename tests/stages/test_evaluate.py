@@ -157,11 +157,12 @@ def test_predicting_with_one_folds_model_gives_the_same_masks_to_the_bit(cohort,
             file.unlink()
 
 
-def test_prediction_and_evaluation_post_process_alike_as_the_bundle_says(cohort, tmp_path):
+def test_prediction_and_evaluation_post_process_and_decide_alike_as_the_bundle_says(cohort, tmp_path):
     patient = next(one for one in cohort.result.patients if one.fvv_ml)
     manifest = BundleManifest.model_validate_json((cohort.models / "bundle.json").read_text())
     # In these heads the FLAIR-visible part diffuses at 0.45 of the brain, the rest of the stroke at less than 0.
-    gated = manifest.model_copy(update={"postprocess": PostprocessConfig(adc_gate=0.3, minimum_lesion_mm3=200)})
+    gate = PostprocessConfig(adc_gate=0.3, minimum_lesion_mm3=200)
+    gated = manifest.model_copy(update={"postprocess": gate, "cutoff_ml": 2 * patient.fvv_ml})
     models = shutil.copytree(cohort.models, tmp_path / "models")
     write_manifest(models, gated)
     result = evaluate(cohort.store, models, tmp_path / "evaluated", QUICK)
@@ -170,6 +171,8 @@ def test_prediction_and_evaluation_post_process_alike_as_the_bundle_says(cohort,
     answer = predict(cohort.images / patient.participant, models, tmp_path / "out", PredictConfig())
     evaluated = next(one for one in result.patients if one.participant == patient.participant)
     assert answer.predictions[0].fvv_ml == evaluated.fvv_ml < 0.6 * patient.fvv_ml
+    assert answer.predictions[0].decision.state.value == evaluated.decision == "mismatch likely"
+    assert patient.decision == "mismatch unlikely"
     theirs = nib.load(next((tmp_path / "out").rglob("predictions.nii.gz")))
     ours = nib.load(tmp_path / "evaluated" / "masks" / f"{patient.participant}.nii.gz")
     assert np.array_equal(np.asarray(theirs.dataobj), np.asarray(ours.dataobj))

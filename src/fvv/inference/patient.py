@@ -61,10 +61,7 @@ def predict_case(
     profile = config.preprocess.applied_to(ensemble.profile)
     voxel_volume_ml = plan_grid(case.b1000, profile.grid_size).voxel_volume_ml
     models = "" if manifest is None else manifest.description
-    decision_config = config.decision
-    # The models' own cut-off holds unless the user named one.
-    if manifest is not None and manifest.cutoff_ml and "cutoff_ml" not in decision_config.model_fields_set:
-        decision_config = decision_config.model_copy(update={"cutoff_ml": manifest.cutoff_ml})
+    decision_config = config.decision if manifest is None else manifest.decision(config.decision)
 
     def not_assessable(decision: Decision) -> Prediction:
         return Prediction(

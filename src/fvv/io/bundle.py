@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fvv.config import (
     PROFILES,
+    DecisionConfig,
     EvaluateConfig,
     PostprocessConfig,
     Precision,
@@ -128,7 +129,7 @@ class BundleManifest(_Entry):
     """What everybody who uses the models should know; said at every prediction."""
     profile: PreprocessingProfile
     channels: tuple[str, ...]
-    cutoff_ml: float | None = None
+    cutoff_ml: float | None = Field(None, gt=0)
     """The bundle's own cut-off, where one was found; else the caller's."""
     calibration: Calibration | None = None
     """From FVV to the probability of a mismatch, fitted out of fold; None: no probability is given."""
@@ -152,6 +153,12 @@ class BundleManifest(_Entry):
         """Which models these are, in one line."""
         told = f"; {self.notice}" if self.notice else ""
         return f"{self.run_name} ({len(self.models)} models{told})"
+
+    def decision(self, asked: DecisionConfig) -> DecisionConfig:
+        """The settings of the decision: the models' own cut-off holds unless the user named one."""
+        if self.cutoff_ml is None or "cutoff_ml" in asked.model_fields_set:
+            return asked
+        return asked.model_copy(update={"cutoff_ml": self.cutoff_ml})
 
 
 class ModelBundle:
@@ -221,6 +228,7 @@ class ModelBundle:
         chosen = {
             "precision": self.precision(config.precision),
             "postprocess": config.postprocess or self.manifest.postprocess,
+            "decision": self.manifest.decision(config.decision),
         }
         return config.model_copy(update=chosen)
 
