@@ -288,4 +288,7 @@ def test_an_ensemble_is_compared_with_its_models_alone():
     assert gain["youden_cutoff_single_ml"] == pytest.approx(gain["youden_cutoff_ml"] + 0.4)
     assert summary["marker"]["calibration"]["held_out_by"] == "person"
     assert "against its 2 models alone" in page(patients, kind="external")
+    refused = patient("a first by name", segmented=False)
+    assert jsonable(summary_of([refused, *patients])["single_models"]) == jsonable(gain)
+    assert summary_of([refused])["single_models"] is None
     assert summary_of(cohort())["single_models"] is None

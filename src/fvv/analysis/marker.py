@@ -165,10 +165,11 @@ def summarise_single_models(
         For AUC, kappa at the cut-off, and mean Dice: `ensemble`, `single` (mean over the models), `lowest`,
         `highest`, `difference` (ensemble minus single, interval over persons); and Youden's cut-off of both.
     """
-    n_models = len(patients[0].single_models)
-    if not n_models or not data.used.size:
-        return None
     used = [patients[index] for index in data.used]
+    # Of those that are used: who is not assessable was shown to no model.
+    n_models = len(used[0].single_models) if used else 0
+    if not n_models:
+        return None
     mismatch, cutoff_ml = data.mismatch, config.decision.cutoff_ml
     volumes = np.array([[patient.fvv_ml, *(one.fvv_ml for one in patient.single_models)] for patient in used])
     channels = list(used[0].metrics)
