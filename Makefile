@@ -42,7 +42,7 @@ RUN := model_run
 NAME := simulated-v1
 TEST_CASES := 60
 TEST_SEED := 60001
-PACKAGE := src/fvv/models/$(NAME)
+SHIPPED := src/fvv/models
 CARD := docs/explanation/model-card.md
 REAL := # folder of an evaluation on real patients, for the card: make model REAL=real_results
 model: $(READY)
@@ -59,7 +59,8 @@ model: $(READY)
 	$(BIN)/fvv card -c $(SETTINGS) -m $(RUN)/bundle --out-of-fold $(RUN)/out_of_fold --external $(RUN)/external \
 		--cohort $(RUN)/new_patients $(if $(strip $(REAL)),--real $(REAL)) -o $(CARD)
 	$(BIN)/fvv doctor -m $(RUN)/bundle
-	rm -rf $(PACKAGE) && mkdir -p $(PACKAGE) && cp $(RUN)/bundle/* $(PACKAGE)/
+	@# One model is shipped: none of an earlier name stays, here or where setuptools gathers the next wheel.
+	rm -rf $(SHIPPED) build && mkdir -p $(SHIPPED)/$(NAME) && cp $(RUN)/bundle/* $(SHIPPED)/$(NAME)/
 
 # One thread per worker: the workers already fill the cores.
 test: $(READY)

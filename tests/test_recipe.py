@@ -17,13 +17,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def steps() -> list[argparse.Namespace]:
-    """The commands of the recipe, parsed but not run."""
+def lines() -> list[str]:
+    """The lines of the recipe, not run."""
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
     words = ["make", "-n", "-o", ".venv/.ready", "model", "BIN=here", "REAL=real_results"]
     printed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    lines = printed.replace("\\\n", " ").splitlines()
+    return printed.replace("\\\n", " ").splitlines()
+
+
+@pytest.fixture(scope="module")
+def steps(lines: list[str]) -> list[argparse.Namespace]:
+    """The commands of the recipe, parsed but not run."""
     commands = [line.partition("here/fvv ")[2] for line in lines if "here/fvv " in line]
     return [build_parser().parse_args(shlex.split(command)) for command in commands]
 
@@ -42,6 +47,17 @@ def test_every_step_takes_what_an_earlier_one_made(steps: list[argparse.Namespac
             asked.add(getattr(step, "input", None))
         assert asked - {None} <= made, step.verb
         made.add(getattr(step, "output", None))
+
+
+def test_one_model_is_shipped_whatever_was_before(lines: list[str], tmp_path: Path) -> None:
+    old = (tmp_path / "src/fvv/models/earlier-name", tmp_path / "build/lib/fvv/models/earlier-name")
+    for folder in (*old, tmp_path / "model_run/bundle"):
+        folder.mkdir(parents=True)
+        (folder / "bundle.json").write_text("{}")
+    subprocess.run(["/bin/sh", "-c", lines[-1]], cwd=tmp_path, check=True)
+    assert [path.name for path in (tmp_path / "src/fvv/models").iterdir()] == ["simulated-v1"]
+    assert (tmp_path / "src/fvv/models/simulated-v1/bundle.json").exists()
+    assert not any(folder.exists() for folder in old)
 
 
 def test_the_models_are_tested_on_persons_of_another_seed(steps: list[argparse.Namespace]) -> None:
