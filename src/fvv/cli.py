@@ -346,7 +346,9 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
     add_setting(verb, "--threads", key="predict.threads", meaning="0: one per core")
     add_setting(verb, "--precision", key="predict.precision", meaning="weights of the models")
     add_setting(verb, "--folds", key="predict.folds", meaning="fuse only the first so many models; 0: all")
-    add_setting(verb, "--fast", key="predict.fast", meaning="at most 3 models, in 8 bits where there are such")
+    add_setting(
+        verb, "--fast", key="predict.fast", meaning="at most 3 models, in 8 bits if there, unless --precision says"
+    )
     verb.add_argument(
         "--series",
         type=int,

@@ -402,7 +402,7 @@ class PredictConfig(_Settings):
     folds: int = Field(0, ge=0)
     """Fuse only the first so many models; 0: all."""
     fast: bool = False
-    """At most 3 models, in 8 bits where the bundle has them."""
+    """At most 3 models, in 8 bits where the bundle has them and precision names no other."""
     overwrite: bool = False
     resume: bool = False
     """Keep the results of patients whose images, models and settings are those of now; predict the others."""

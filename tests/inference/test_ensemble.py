@@ -150,11 +150,14 @@ def test_a_budget_opens_a_part_of_the_ensemble(tmp_path: Path, caplog: pytest.Lo
     caplog.set_level("INFO")
     bundle = bundle_of(tmp_path, [{}] * 4, int8=True)
     assert len(open_ensemble(bundle, PredictConfig(device="cpu"))) == 4
-    assert "4 of 4 models in fp32 on CPU" in caplog.text
+    assert "4 of 4 models, fp32) on CPU" in caplog.text
     assert len(open_ensemble(bundle, PredictConfig(device="cpu", folds=2))) == 2
     assert "not measured" in caplog.text
     assert len(open_ensemble(bundle, PredictConfig(device="cpu", fast=True))) == 3
-    assert "3 of 4 models in int8" in caplog.text
+    assert "3 of 4 models, int8)" in caplog.text
+    for precision in ("fp32", "int8"):  # What was asked for by name holds, also in haste.
+        opened = open_ensemble(bundle, PredictConfig(device="cpu", fast=True, precision=precision))
+        assert (len(opened), opened.precision) == (3, precision)
     with pytest.raises(ModelError, match="5 folds asked for, the bundle has 4"):
         open_ensemble(bundle, PredictConfig(device="cpu", folds=5))
 

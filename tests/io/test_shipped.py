@@ -15,6 +15,7 @@ from fvv.cli import main
 from fvv.config import PROFILES, EvaluateConfig, PredictConfig
 from fvv.data import Volume
 from fvv.errors import ModelError
+from fvv.inference.ensemble import open_ensemble
 from fvv.io import shipped
 from fvv.io.bundle import BundleManifest, ModelBundle, ModelEntry, QuantisedModel, file_sha256, write_manifest
 from fvv.io.bundle_size import leave_out_forms
@@ -84,7 +85,7 @@ def test_prediction_without_models_says_everywhere_which_ran(
     with caplog.at_level(logging.INFO, "fvv"):
         predict(Path("anna"), models_to_use(None), Path("out"), PredictConfig(device="cpu"))
     assert "no --models given: the model in the package, small-v1" in caplog.text
-    described = f"small-v1 (2 models; {NOTICE})"
+    described = f"small-v1 (2 of 2 models, fp32; {NOTICE})"
     assert f"models: {described}" in caplog.text
     assert json.loads(Path("out/anna/results.json").read_text())["models"] == described
     assert f"models={described}" in Path("out/anna/results.txt").read_text()
@@ -93,11 +94,25 @@ def test_prediction_without_models_says_everywhere_which_ran(
     assert json.loads(Path("out/run.json").read_text())["bundle"]["notice"] == NOTICE
 
 
+def test_results_say_which_part_ran_in_which_precision(tmp_path: Path, rng: np.random.Generator) -> None:
+    from fvv.stages.predict import predict  # noqa: PLC0415
+
+    folder = write_small_bundle(tmp_path / "small-v1")
+    write_patient(tmp_path / "anna", rng)
+    predict(tmp_path / "anna", folder, tmp_path / "out", PredictConfig(device="cpu", folds=1, precision="int8"))
+    answer = json.loads((tmp_path / "out" / "anna" / "results.json").read_text())
+    assert answer["models"] == f"small-v1 (1 of 2 models, int8; {NOTICE})"
+    ran = json.loads((tmp_path / "out" / "run.json").read_text())["ran"]
+    file = folder / "model1.int8.onnx"
+    files = {file.name: file_sha256(file)}
+    assert ran == {"models": 1, "precision": "int8", "provider": "CPUExecutionProvider", "files": files}
+
+
 def test_prediction_from_python_takes_the_packages_model(package: Path, rng: np.random.Generator) -> None:
     write_small_bundle(package / "small-v1", models=1)
     images = head(rng)
     prediction = fvv.predict(Volume(images["b0"], AFFINE), Volume(images["b1000"], AFFINE))
-    assert prediction.models == f"small-v1 (1 models; {NOTICE})"
+    assert prediction.models == f"small-v1 (1 of 1 models, fp32; {NOTICE})"
     assert prediction.stroke is not None
     assert prediction.stroke.any()
 
@@ -133,6 +148,7 @@ def test_a_bundle_of_8_bit_models_alone_is_used_as_such(tmp_path: Path) -> None:
     write_manifest(folder, both.manifest.model_copy(update={"int8_only": True}))
     small = ModelBundle.open(folder)
     assert (small.precisions, small.precision("auto")) == (("int8",), "int8")
+    assert open_ensemble(small, PredictConfig(device="cpu")).precision == "int8"
     assert small.completed(EvaluateConfig()).precision == "int8"
     assert small.file(small.models[0], "int8").is_file()
     with pytest.raises(ModelError, match="8-bit models only"):

@@ -54,7 +54,7 @@ def test_onnxruntime_agrees_with_torch_on_real_volumes(converted):
 def test_the_bundle_opens_and_knows_its_folds_and_persons(converted, base):
     bundle = ModelBundle.open(converted.bundle)
     assert bundle.profile == PROFILE
-    assert bundle.manifest.description == "tiny (2 models; trained on noise)"
+    assert bundle.manifest.description(2, "fp32") == "tiny (2 of 2 models, fp32; trained on noise)"
     assert bundle.manifest.postprocess == TIDY
     assert [model.fold for model in bundle.models] == [0, 1]
     store = CaseStore.open(base / "store")

@@ -36,6 +36,7 @@ class OnnxEnsemble:
     Args:
         files: ONNX files; one may hold several models.
         profile: the preprocessing they expect.
+        precision: of their weights, for the record.
         device: see `choose_providers`.
         threads: threads of one operation; 0: one per core.
         chunk_slices: slices run at once.
@@ -49,11 +50,14 @@ class OnnxEnsemble:
         files: Sequence[Path],
         profile: PreprocessingProfile,
         *,
+        precision: Precision = "fp32",
         device: str = "auto",
         threads: int = 0,
         chunk_slices: int = 32,
     ) -> None:
+        self.files = tuple(files)
         self.profile = profile
+        self.precision: Precision = precision
         self.chunk_slices = chunk_slices
         providers = choose_providers(device)
         self._models = [OnnxModel.open(file, providers, threads or core_count()) for file in files]
@@ -80,7 +84,9 @@ class OnnxEnsemble:
         chosen = bundle.models if models is None else models
         fused = bundle.fused(precision) if tuple(chosen) == bundle.models else None
         files = [bundle.file(model, precision) for model in chosen] if fused is None else [fused]
-        opened = cls(files, bundle.profile, device=device, threads=threads, chunk_slices=chunk_slices)
+        opened = cls(
+            files, bundle.profile, precision=precision, device=device, threads=threads, chunk_slices=chunk_slices
+        )
         if fused is None:
             for model, entry, file in zip(opened._models, chosen, files, strict=True):
                 _check_identity(model, entry, file, bundle.profile)
@@ -153,7 +159,7 @@ def open_ensemble(bundle: ModelBundle, config: PredictConfig) -> OnnxEnsemble:
     folds, precision = config.folds, bundle.precision(config.precision)
     if config.fast:
         folds = folds or min(FAST_FOLDS, len(bundle.models))
-        precision = bundle.precisions[-1]
+        precision = bundle.precisions[-1] if config.precision == "auto" else precision
     models = bundle.part(folds)
     ensemble = OnnxEnsemble.from_bundle(
         bundle,
@@ -163,8 +169,7 @@ def open_ensemble(bundle: ModelBundle, config: PredictConfig) -> OnnxEnsemble:
         threads=config.threads,
         chunk_slices=config.chunk_slices,
     )
-    log.info("models: %s", bundle.manifest.description)
-    log.info("%d of %d models in %s on %s", len(ensemble), len(bundle.models), precision, ensemble.provider)
+    log.info("models: %s on %s", bundle.manifest.description(len(ensemble), precision), ensemble.provider)
     if (len(models), precision) != (len(bundle.models), bundle.precisions[0]):
         log.info("%s", bundle.cost_of(len(models), precision))
     return ensemble

@@ -60,7 +60,7 @@ def predict_case(
     clock = clock or Clock()
     profile = config.preprocess.applied_to(ensemble.profile)
     voxel_volume_ml = plan_grid(case.b1000, profile.grid_size).voxel_volume_ml
-    models = "" if manifest is None else manifest.description
+    models = "" if manifest is None else manifest.description(len(ensemble), ensemble.precision)
     decision_config = config.decision if manifest is None else manifest.decision(config.decision)
 
     def not_assessable(decision: Decision) -> Prediction:

@@ -148,11 +148,15 @@ class BundleManifest(_Entry):
     budgets: tuple[Budget, ...] = ()
     """What `--folds`, `--fast` and INT8 cost, where it was measured."""
 
-    @property
-    def description(self) -> str:
-        """Which models these are, in one line."""
+    def description(self, n_models: int, precision: Precision) -> str:
+        """Which of these models ran, in one line.
+
+        Args:
+            n_models: how many of them.
+            precision: of their weights.
+        """
         told = f"; {self.notice}" if self.notice else ""
-        return f"{self.run_name} ({len(self.models)} models{told})"
+        return f"{self.run_name} ({n_models} of {len(self.models)} models, {precision}{told})"
 
     def decision(self, asked: DecisionConfig) -> DecisionConfig:
         """The settings of the decision: the models' own cut-off holds unless the user named one."""

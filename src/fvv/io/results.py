@@ -204,8 +204,18 @@ def write_results_table(path: Path, predictions: Sequence[Prediction]) -> None:
     write_table(path, rows, columns=None if rows else ("Patient",))
 
 
-def write_run_record(path: Path, bundle: ModelBundle, options: dict[str, Any], seconds: float) -> None:
-    """run.json: what ran, with what, where, for how long."""
+def write_run_record(
+    path: Path, bundle: ModelBundle, options: dict[str, Any], ran: dict[str, Any], seconds: float
+) -> None:
+    """run.json: what ran, with what, where, for how long.
+
+    Args:
+        path: of run.json.
+        bundle: the models there were.
+        options: what was asked for.
+        ran: what that came to: how many models, in which precision, from which files, on which provider.
+        seconds: wall time of the whole.
+    """
     packages = ("numpy", "scipy", "scikit-image", "nibabel", "onnxruntime")
     record = {
         "software": f"fvv {__version__}",
@@ -213,6 +223,7 @@ def write_run_record(path: Path, bundle: ModelBundle, options: dict[str, Any], s
         "python": platform.python_version(),
         "machine": {"system": platform.system(), "processor": platform.machine()},
         "options": options,
+        "ran": ran,
         "bundle": {
             "run_name": bundle.manifest.run_name,
             "notice": bundle.manifest.notice,

@@ -23,7 +23,7 @@ from fvv.imaging.geometry import plan_grid, slice_axis
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
 from fvv.inference.patient import Clock, predict_case
 from fvv.io.atomic import write_text
-from fvv.io.bundle import ModelBundle
+from fvv.io.bundle import ModelBundle, file_sha256
 from fvv.io.case import CaseFiles
 from fvv.io.derivatives import derivative_files, write_dataset_description, write_derivatives
 from fvv.io.dicom import DICOM_FOLDER
@@ -129,7 +129,13 @@ def predict(input_path: Path | CaseFiles, models: Path, output: Path | None, con
         write_text(root / "report.html", page)
         named = input_path.name if isinstance(input_path, Path) else input_path.b1000.name
         options = {"input": named, **config.model_dump(mode="json")}
-        write_run_record(root / "run.json", bundle, options, time.perf_counter() - started)
+        ran = {
+            "models": len(ensemble),
+            "precision": ensemble.precision,
+            "provider": ensemble.provider,
+            "files": {file.name: file_sha256(file) for file in ensemble.files},
+        }
+        write_run_record(root / "run.json", bundle, options, ran, time.perf_counter() - started)
     return PredictResult(root, tuple(ordered), tuple(failures), ensemble.provider)
 
 
@@ -254,7 +260,7 @@ def _source_sha256(examination: Examination, bundle: ModelBundle, config: Predic
 
 def _about_run(bundle: ModelBundle, ensemble: OnnxEnsemble) -> dict[str, str]:
     return {
-        "Models": f"{len(ensemble)} of {bundle.manifest.description}",
+        "Models": bundle.manifest.description(len(ensemble), ensemble.precision),
         "Preprocessing": bundle.profile.name,
         "Device": ensemble.provider,
     }
