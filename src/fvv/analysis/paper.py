@@ -12,7 +12,7 @@ from typing import Any
 from fvv import __version__
 from fvv.analysis.statistics import Estimate
 from fvv.analysis.strata import VISIBLE_EDGES, VOLUME_EDGES_ML
-from fvv.config import EvaluateConfig
+from fvv.config import EvaluateConfig, PostprocessConfig
 
 CHANNEL_NAMES = {"brain": "Brain", "stroke": "Stroke", "flair_visible": "FLAIR-visible"}
 OUT_OF_FOLD, EXTERNAL = "out-of-fold", "external"
@@ -134,6 +134,7 @@ def methods_paragraphs(kind: str, label: str, config: EvaluateConfig) -> tuple[s
     shares = " and ".join(f"{100 * edge:g}" for edge in VISIBLE_EDGES)
     text = _METHODS.format(
         who=_WHO[kind],
+        how=" ".join(_how(kind, config)),
         label=label,
         cutoff=f"{config.decision.cutoff_ml:g}",
         specificity=f"{100 * config.operating_specificity:g}",
@@ -147,6 +148,32 @@ def methods_paragraphs(kind: str, label: str, config: EvaluateConfig) -> tuple[s
     return tuple(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
 
 
+def _how(kind: str, config: EvaluateConfig) -> list[str]:
+    """What was done to the images and to the masks, a sentence each."""
+    sentences = [_OWN_MASKS if kind == EXTERNAL and config.own_masks else _GIVEN_MASKS]
+    if config.precision != "auto":  # As in reports of settings that never said which it was.
+        sentences.append(_PRECISION[config.precision])
+    post = config.postprocess
+    if post is not None and post.adc_gate is not None:
+        sentences.append(
+            f"Stroke voxels were kept where the apparent diffusion, averaged in plane, was under {post.adc_gate:g} of "
+            "the brain's median (everywhere, where b0 and b1000 share no gain)."
+        )
+    if post == PostprocessConfig():
+        sentences.append("Nothing was taken out of the stroke afterwards.")
+    if post is not None and post.minimum_lesion_mm3:
+        sentences.append(f"Separate pieces of the stroke under {post.minimum_lesion_mm3:g} mm³ were dropped.")
+    if kind == EXTERNAL:
+        sentences.append(_REFUSED)
+    return sentences
+
+
+_GIVEN_MASKS = "Brain mask: the file's where there was one, else computed from the images."
+_OWN_MASKS = """Brain mask shown to the models: computed from the images of every patient; a drawn one was only compared
+    with the predicted brain."""
+_PRECISION = {"fp32": "The models ran in 32-bit floating point.", "int8": "The models were reduced to 8-bit integers."}
+_REFUSED = """Images that quality control refused were shown to no model: these examinations are counted, and are in no
+    overlap and no lesion count."""
 _WHO = {
     OUT_OF_FOLD: """Each examination was segmented by the cross-validation model that had neither been trained on that
         person nor used that person to choose its weights. These are numbers of single models; a new patient gets the
@@ -157,7 +184,7 @@ _WHO = {
         stroke.""",
 }
 _METHODS = """
-{who}
+{who} {how}
 
 Masks were compared on the grid of the input images. Pooled Dice adds up the volumes of all patients before the ratio is
 taken; mean Dice is the average over patients. Where both masks are empty, overlap is not defined and the patient is

@@ -1,0 +1,35 @@
+"""The methods text says what was done, and nothing that was not."""
+
+from __future__ import annotations
+
+import pytest
+
+from fvv.analysis.paper import EXTERNAL, OUT_OF_FOLD, methods_paragraphs
+from fvv.config import EvaluateConfig, PostprocessConfig
+
+GATED = PostprocessConfig(adc_gate=0.9, minimum_lesion_mm3=20)
+
+
+def text_of(kind: str, **settings: object) -> str:
+    return " ".join(methods_paragraphs(kind, "label", EvaluateConfig(**settings)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "said", "unsaid"),
+    [
+        (EXTERNAL, {"own_masks": True}, "a drawn one was only compared", "the file's where there was one"),
+        (EXTERNAL, {"own_masks": False}, "the file's where there was one", "only compared"),
+        (OUT_OF_FOLD, {"own_masks": True}, "the file's where there was one", "only compared"),
+        (OUT_OF_FOLD, {"precision": "int8"}, "reduced to 8-bit integers", "32-bit"),
+        (OUT_OF_FOLD, {"precision": "fp32"}, "in 32-bit floating point", "8-bit"),
+        (EXTERNAL, {"postprocess": GATED}, "was under 0.9 of the brain's median", "Nothing was taken out"),
+        (EXTERNAL, {"postprocess": GATED}, "pieces of the stroke under 20 mm³ were dropped", "Nothing was taken out"),
+        (EXTERNAL, {"postprocess": PostprocessConfig()}, "Nothing was taken out of the stroke", "dropped"),
+        (EXTERNAL, {}, "quality control refused were shown to no model", "32-bit"),
+        (OUT_OF_FOLD, {}, "cross-validation model", "shown to no model"),
+    ],
+)
+def test_the_methods_say_how_it_was_done(kind: str, settings: dict[str, object], said: str, unsaid: str) -> None:
+    text = text_of(kind, **settings)
+    assert said in text
+    assert unsaid not in text
