@@ -13,18 +13,19 @@ from fvv.inference.golden import golden_input, golden_output
 from fvv.io.bundle import BundleFile, BundleManifest, ModelBundle, ModelEntry, file_sha256, write_manifest
 from fvv.io.golden import write_golden
 from fvv.stages.doctor import doctor
+from fvv.training.graphs import fuse
 
 PROFILE = PROFILES["robust-v1"]
 CONFIG = DoctorConfig(device="cpu")
 
 
-def write_bundle(folder: Path, *, shift: float = 0.0) -> Path:
-    """Two models, and golden outputs that the second one misses by `shift`."""
-    files = [write_onnx(folder / f"model{n + 1}.onnx", biases=(1.5, -2.0, -1.0 - n)) for n in range(2)]
+def write_bundle(folder: Path, *, shift: float = 0.0, n_models: int = 2) -> Path:
+    """Models, and golden outputs that the last one misses by `shift`."""
+    files = [write_onnx(folder / f"model{n + 1}.onnx", biases=(1.5, -2.0, -1.0 - n)) for n in range(n_models)]
     entries = tuple(ModelEntry(file=file.name, sha256=file_sha256(file), fold=n) for n, file in enumerate(files))
     images = golden_input(PROFILE)
     outputs = golden_output(OnnxEnsemble(files, PROFILE, device="cpu"), images)
-    outputs[1] += np.float32(shift)
+    outputs[-1] += np.float32(shift)
     write_golden(folder / "golden.npz", images, {"fp32": outputs})
     golden = BundleFile(file="golden.npz", sha256=file_sha256(folder / "golden.npz"))
     manifest = BundleManifest(software="x", run_name="r", profile=PROFILE, channels=(), models=entries, golden=golden)
@@ -47,6 +48,24 @@ def test_a_model_that_says_something_else_fails(tmp_path: Path) -> None:
     assert [failure.patient for failure in result.failures] == ["model2.onnx"]
     assert [model.passed for model in result.models] == [True, False]
     assert "FAIL" in result.summary()
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.01])
+def test_the_graph_that_prediction_takes_is_checked_too(tmp_path: Path, shift: float) -> None:
+    """Beside its models, also where there is but one; a graph that says something else than they do fails alone."""
+    for n_models in (1, 2):
+        folder = write_bundle(tmp_path / str(n_models), n_models=n_models)
+        others = [write_onnx(tmp_path / f"{n}.onnx", biases=(1.5, -2.0, -1.0 - n + shift)) for n in range(n_models)]
+        fuse(others, folder / "ensemble.onnx")
+        manifest = BundleManifest.model_validate_json((folder / "bundle.json").read_text())
+        entry = BundleFile(file="ensemble.onnx", sha256=file_sha256(folder / "ensemble.onnx"))
+        write_manifest(folder, manifest.model_copy(update={"fused": {"fp32": entry}}))
+        result = doctor(folder, CONFIG)
+        names = [f"model{n + 1}.onnx" for n in range(n_models)]
+        assert [model.file for model in result.models] == [*names, "ensemble.onnx"]
+        assert [failure.patient for failure in result.failures] == (["ensemble.onnx"] if shift else [])
+        assert f"{n_models} models, fp32" in result.summary()
+        assert "all in one graph, fp32" in result.summary()
 
 
 def test_published_models_only_have_to_run(tmp_path: Path) -> None:

@@ -74,15 +74,22 @@ class OnnxEnsemble:
         device: str = "auto",
         threads: int = 0,
         chunk_slices: int = 32,
+        one_graph: bool = True,
     ) -> Self:
         """Open some models of a bundle; all of them by default.
+
+        Args:
+            bundle: holds them.
+            models: those to open.
+            precision, device, threads, chunk_slices: as above.
+            one_graph: take the graph that holds all models, where there is one and all are wanted.
 
         Raises:
             ModelError: besides the above: no such precision in the bundle, or a file that says it is another model
                 than the bundle says.
         """
         chosen = bundle.models if models is None else models
-        fused = bundle.fused(precision) if tuple(chosen) == bundle.models else None
+        fused = bundle.fused(precision) if one_graph and tuple(chosen) == bundle.models else None
         files = [bundle.file(model, precision) for model in chosen] if fused is None else [fused]
         opened = cls(
             files, bundle.profile, precision=precision, device=device, threads=threads, chunk_slices=chunk_slices

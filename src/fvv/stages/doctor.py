@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ TIMED_SLICES = 8
 
 @dataclass(frozen=True, slots=True)
 class ModelCheck:
-    """One model in one form.
+    """One model in one form, or all of them in one graph.
 
     Attributes:
         file: its name in the bundle.
@@ -31,6 +32,7 @@ class ModelCheck:
         against_golden: its outputs here against the bundle's; None where the bundle keeps none (published format).
         seconds_per_slice: wall time.
         passed: finite outputs, and within bounds of the golden ones.
+        one_graph: whether it is the graph of all models, which `predict` takes where it is there.
     """
 
     file: str
@@ -38,6 +40,7 @@ class ModelCheck:
     against_golden: GoldenDifference | None
     seconds_per_slice: float
     passed: bool
+    one_graph: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +72,19 @@ class DoctorResult:
             verdict = "" if model.passed else "   FAIL"
             lines.append(f"{model.file:<20}{numbers}{1000 * model.seconds_per_slice:>10.1f}{verdict}")
         for precision in dict.fromkeys(model.precision for model in self.models):
-            chosen = [model.seconds_per_slice for model in self.models if model.precision == precision]
-            lines.append(f"{len(chosen)} models, {precision}: {30 * sum(chosen):.1f} s of network for 30 slices")
+            for one_graph in (False, True):
+                chosen = [one for one in self.models if (one.precision, one.one_graph) == (precision, one_graph)]
+                if chosen:
+                    what = "all in one graph" if one_graph else f"{len(chosen)} models"
+                    seconds = 30 * sum(model.seconds_per_slice for model in chosen)
+                    lines.append(f"{what}, {precision}: {seconds:.1f} s of network for 30 slices")
         lines.append(f"ran on {self.provider}; this onnxruntime offers {', '.join(offered_devices())}")
         lines.append(f"{'FAIL' if self.failures else 'pass'}: {self.bundle}")
         return "\n".join(lines)
 
 
 def doctor(models: Path, config: DoctorConfig) -> DoctorResult:
-    """Run every model of a bundle on its golden input and compare.
+    """Run every model of a bundle, and the graph of them all, on its golden input and compare.
 
     Args:
         models: a bundle, or a folder of models in the published format (which then only have to run).
@@ -93,36 +100,54 @@ def doctor(models: Path, config: DoctorConfig) -> DoctorResult:
     if bundle.manifest.golden is not None:
         images, golden = read_golden(models / bundle.manifest.golden.file)
     checks, failures, provider = [], [], ""
-    forms: list[tuple[int, Precision]] = [
-        (number, precision) for precision in bundle.precisions for number in range(len(bundle.models))
-    ]
-    for number, precision in forms:
-        file = bundle.file(bundle.models[number], precision)
+    for form in _forms(bundle):
         try:
             ensemble = OnnxEnsemble.from_bundle(
-                bundle, [bundle.models[number]], precision=precision, device=config.device, threads=config.threads
+                bundle,
+                bundle.models[form.models],
+                precision=form.precision,
+                device=config.device,
+                threads=config.threads,
+                one_graph=form.one_graph,
             )
             provider = ensemble.provider
-            kept = golden[precision][number] if precision in golden else None
-            check = _check(ensemble, file.name, precision, images, kept)
+            kept = golden[form.precision][form.models] if form.precision in golden else None
+            check = _check(ensemble, form, images, kept)
         except FvvError as error:
-            failures.append(Failure(file.name, str(error)))
+            failures.append(Failure(form.file, str(error)))
             continue
         checks.append(check)
         if not check.passed:
-            failures.append(Failure(file.name, "says something else here than where it was converted"))
+            failures.append(Failure(form.file, "says something else here than where it was converted"))
     return DoctorResult(models, provider, tuple(checks), tuple(failures))
 
 
-def _check(
-    ensemble: OnnxEnsemble, file: str, precision: Precision, images: FloatArray, kept: FloatArray | None
-) -> ModelCheck:
-    (found,) = golden_output(ensemble, images)  # Also warms the session up.
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A file to check, and which models it holds."""
+
+    file: str
+    precision: Precision
+    models: slice
+    one_graph: bool = False
+
+
+def _forms(bundle: ModelBundle) -> Iterator[_Form]:
+    for precision in bundle.precisions:
+        for number, model in enumerate(bundle.models):
+            yield _Form(bundle.file(model, precision).name, precision, slice(number, number + 1))
+        one_graph = bundle.fused(precision)
+        if one_graph is not None:
+            yield _Form(one_graph.name, precision, slice(None), one_graph=True)
+
+
+def _check(ensemble: OnnxEnsemble, form: _Form, images: FloatArray, kept: FloatArray | None) -> ModelCheck:
+    found = golden_output(ensemble, images)  # Also warms the session up.
     context = ensemble.profile.context_slices
     volume = np.zeros((images.shape[0], TIMED_SLICES + 2 * context, *images.shape[2:]), dtype=np.float32)
     started = time.perf_counter()
     ensemble.logits(volume)
     seconds = (time.perf_counter() - started) / TIMED_SLICES
     against = None if kept is None else difference(found, kept)
-    passed = bool(np.isfinite(found).all()) if against is None else against.accepted(precision)
-    return ModelCheck(file, precision, against, seconds, passed)
+    passed = bool(np.isfinite(found).all()) if against is None else against.accepted(form.precision)
+    return ModelCheck(form.file, form.precision, against, seconds, passed, form.one_graph)
