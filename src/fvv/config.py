@@ -190,7 +190,7 @@ class NetworkConfig(_Settings):
 
 
 class LossConfig(_Settings):
-    """loss = brain + lesion (inside the brain) + flair_visible_weight * FLAIR-visible (inside the brain)."""
+    """loss = brain + lesion + FLAIR-visible, cross-entropies with a weight each, the last two inside the brain; + Dice."""
 
     label_smoothing: float = Field(0.01, ge=0, lt=0.5)
     brain_weight: float = 1.0
