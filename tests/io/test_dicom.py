@@ -127,6 +127,8 @@ def test_folders_zip_files_and_studies_of_several_series(tmp_path: Path, images:
         for file in (tmp_path / "in" / "anna").iterdir():
             archive.write(file, f"deep/{file.name}")
     found = find_examinations(tmp_path / "in")
+    (tmp_path / "in" / "clara_fvv").mkdir()  # Results of an earlier run, where no other place was named.
+    assert find_examinations(tmp_path / "in") == found
     assert [(one.name, one.dicom) for one in found] == [("anna", True), ("berta", True), ("clara", True)]
     first, _ = found[0].read(CONFIG)
     zipped, _ = found[2].read(CONFIG)

@@ -80,7 +80,7 @@ def write_dataset_description(root: Path, source: Path) -> None:
     }
     write_text(root / "dataset_description.json", json.dumps(content, indent=2) + "\n")
     write_text(root / "README.md", f"# FLAIR Visibility Volume\n\n{DISCLAIMER}\nWritten by fvv {__version__}.\n")
-    ignored = ("*_heatmap.*", "*_results.json", "figures", "report.html", "run.json", "*.csv", ".fvv.lock")
+    ignored = ("*_heatmap.*", "*_results.json", "figures", "dicom", "report.html", "run.json", "*.csv", ".fvv.lock")
     write_text(root / ".bidsignore", "\n".join(ignored) + "\n")
 
 

@@ -129,12 +129,13 @@ def find_examinations(path: Path) -> list[Examination]:
         return [named_files(files) for files in find_bids(path)]
     if any(is_dicom(item) for item in path.iterdir() if item.is_file()) or _is_one_study(path):
         return [Examination(path.name, path, path, dicom=True)]
-    zipped = sorted(item for item in path.iterdir() if item.suffix.lower() == ".zip")
-    if zipped and not any(item.is_dir() for item in path.iterdir()):
-        return [_zipped(item) for item in zipped]
-    folders = [path / name for name in list_patients(path)]
+    zipped = [_zipped(item) for item in sorted(path.iterdir()) if item.suffix.lower() == ".zip"]
+    results = {one.home for one in zipped}  # Of an earlier run, beside the zip files: no patients.
+    if zipped and not any(item.is_dir() and item not in results for item in path.iterdir()):
+        return zipped
+    folders = [path / name for name in list_patients(path) if path / name not in results]
     found = [Examination(item.name, item, item, dicom=not _has_images(item) and holds_dicom(item)) for item in folders]
-    return [*found, *(_zipped(item) for item in zipped)]
+    return [*found, *zipped]
 
 
 def named_files(files: CaseFiles) -> Examination:
