@@ -21,7 +21,7 @@ def lines() -> list[str]:
     """The lines of the recipe, not run."""
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    words = ["make", "-n", "-o", ".venv/.ready", "model", "BIN=here", "REAL=real_results"]
+    words = ["make", "--no-print-directory", "-n", "-o", ".venv/.ready", "model", "BIN=here", "REAL=real_results"]
     printed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return printed.replace("\\\n", " ").splitlines()
 
