@@ -6,9 +6,9 @@ Makes the cohort and its store in the output folder once, times a few steps of e
 many epochs of it fit into so many minutes of one core, so that every schedule ends in its time, whatever else the
 machine does. Then trains fold 0 of each variant and seed, one thread each, as many side by side as there are cores, and
 tests the chosen checkpoints on that fold's test patients, who neither trained nor chose, and on the patients of
-`--real`, a folder like input_data. Typed again it goes on where it
-stopped, with the same plan. table.csv has a row a run, table.md the mean and the spread over seeds. The best deserve
-more seeds: `--only A B --seeds 3`. Without `-o` it says only this: it runs for hours.
+`--real`, a folder like input_data. Typed again it goes on where it stopped, with the same plan. table.csv has a row a
+run, table.md the mean and the spread over seeds. The best deserve more seeds: `--only A B --seeds 3`. Without `-o` it
+says only this: it runs for hours.
 """
 
 from __future__ import annotations
