@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from builders import AFFINE, case_of, head, save, write_patient
-from fvv.config import PreprocessConfig
+from fvv.config import PROFILES, PreprocessConfig, PreprocessingProfile
+from fvv.data import Volume
 from fvv.errors import ConfigError, FvvError, GeometryError, InputError, MaskError
 from fvv.io.case import image_sha256, read_case
 from fvv.io.mask_command import with_commanded_mask
@@ -103,6 +105,10 @@ def test_an_examination_is_known_again_by_its_values(rng: np.random.Generator) -
     assert image_sha256(case_of(images)) != image_sha256(case_of(other))
 
 
+def commanding(command: str) -> PreprocessingProfile:
+    return PROFILES["robust-v2"].model_copy(update={"mask_method": "command", "mask_command": command})
+
+
 TOOL = """
 import sys, nibabel as nib
 image = nib.load(sys.argv[1])
@@ -114,9 +120,18 @@ def test_an_outside_tool_gives_the_mask(tmp_path: Path, rng: np.random.Generator
     script = tmp_path / "my tool.py"
     script.write_text(TOOL)
     images = head(rng)
-    case = with_commanded_mask(case_of(images), f"{sys.executable} '{script}' {{b0}} {{mask}}")
+    command = f"{sys.executable} '{script}' {{b0}} {{mask}}"
+    case = with_commanded_mask(case_of(images), commanding(command))
     assert case.mask is not None
     np.testing.assert_array_equal(case.mask.array, images["b0"] > 250)
+
+
+def test_no_outside_tool_runs_where_a_mask_is_given_or_none_is_asked_of_it(rng: np.random.Generator) -> None:
+    images = head(rng)
+    masked = replace(case_of(images), mask=Volume(images["b0"] > 250, np.eye(4)))
+    assert with_commanded_mask(masked, commanding("no-such-tool-anywhere {mask}")) is masked
+    bare = case_of(images)
+    assert with_commanded_mask(bare, PROFILES["robust-v2"]) is bare
 
 
 @pytest.mark.parametrize(
@@ -131,4 +146,4 @@ def test_an_outside_tool_gives_the_mask(tmp_path: Path, rng: np.random.Generator
 )
 def test_a_failing_tool_is_said(rng: np.random.Generator, template: str, error: type[FvvError], match: str) -> None:
     with pytest.raises(error, match=match):
-        with_commanded_mask(case_of(head(rng)), template)
+        with_commanded_mask(case_of(head(rng)), commanding(template))

@@ -77,8 +77,7 @@ def predict_case(
     try:
         with clock.step("prepare"):
             case, not_finite = without_gaps(case)
-            if profile.mask_method == "command" and case.mask is None:
-                case = with_commanded_mask(case, profile.mask_command)
+            case = with_commanded_mask(case, profile)
             prepared = preprocess_case(case, profile)
         with clock.step("check"):
             findings = assess_quality(

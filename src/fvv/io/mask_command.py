@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fvv.config import PreprocessingProfile
 from fvv.data import Case, Volume
 from fvv.errors import ConfigError, MaskError
 from fvv.io.nifti import read_volume, write_volume
@@ -19,17 +20,20 @@ log = logging.getLogger(__name__)
 TIMEOUT_S = 1800
 
 
-def with_commanded_mask(case: Case, template: str) -> Case:
-    """Run the tool on the case's b0 and b1000 and put its mask into the case.
+def with_commanded_mask(case: Case, profile: PreprocessingProfile) -> Case:
+    """The case with the mask of the outside tool, where the profile names one and the case came without a mask.
 
     Args:
-        case: without a mask.
-        template: the command, with {b0}, {b1000} and {mask} standing for file names; run without a shell.
+        case: one that has a mask keeps it.
+        profile: `mask_command` is run on b0 and b1000 without a shell; {b0}, {b1000} and {mask} stand for file names.
 
     Raises:
-        ConfigError: the template names no {mask}, or an unknown placeholder.
+        ConfigError: the command names no {mask}, or an unknown placeholder.
         MaskError: the tool is missing, fails, or its mask does not fit.
     """
+    if profile.mask_method != "command" or case.mask is not None:
+        return case
+    template = profile.mask_command
     if "{mask}" not in template:
         raise ConfigError(f"the mask command must contain {{mask}}: {template!r}")
     with tempfile.TemporaryDirectory(prefix="fvv-mask-") as name:

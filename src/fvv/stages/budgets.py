@@ -143,9 +143,7 @@ def _answers(
     case: Case, profile: PreprocessingProfile, ensembles: dict[Precision, OnnxEnsemble], config: EvaluateConfig
 ) -> dict[_Choice, _Answer]:
     """What each part of the ensemble says: every model runs once."""
-    shown = replace(case, mask=None) if config.own_masks else case
-    if profile.mask_method == "command" and shown.mask is None:
-        shown = with_commanded_mask(shown, profile.mask_command)
+    shown = with_commanded_mask(replace(case, mask=None) if config.own_masks else case, profile)
     prepared = preprocess_case(shown, profile)
     # A given mask that the models do not see is still the one that the lesion was drawn in.
     drawn = preprocess_case(case, profile) if config.own_masks and case.mask is not None else prepared

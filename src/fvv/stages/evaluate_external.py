@@ -183,9 +183,7 @@ def _prepared(
     Raises:
         MaskError: no brain mask can be made; `predict` calls such a patient not assessable.
     """
-    shown = replace(case, mask=None) if config.own_masks else case
-    if profile.mask_method == "command" and shown.mask is None:
-        shown = with_commanded_mask(shown, profile.mask_command)
+    shown = with_commanded_mask(replace(case, mask=None) if config.own_masks else case, profile)
     prepared = preprocess_case(shown, profile)
     findings = assess_quality(
         shown,

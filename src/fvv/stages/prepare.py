@@ -137,9 +137,7 @@ def _prepare_one(
     source = _source_sha256(folder, config, store.profile, participant)
     if not overwrite and _already_there(store, participant.participant, source):
         return False
-    case = read_case(folder, config, labelled=True)
-    if store.profile.mask_method == "command" and case.mask is None:
-        case = with_commanded_mask(case, store.profile.mask_command)
+    case = with_commanded_mask(read_case(folder, config, labelled=True), store.profile)
     prepared = preprocess_case(case, store.profile)
     for finding in brain_volume_findings(prepared, config.brain_volume_bounds_ml):
         raise MaskError(finding.message, hint="give a mask file, or another --mask-method", patient=case.patient)
