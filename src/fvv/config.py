@@ -131,13 +131,19 @@ class SimulateConfig(_Settings):
     """Standard deviation of the reader's error about that share (chosen here)."""
     minimum_contrast_to_noise: float = Field(2.0, ge=0)
     """A stroke fainter than this on b1000 is drawn anew: no reader would outline it."""
+    minimum_brightening: float = Field(1.2, ge=1)
+    """So is one whose b1000 is less than this many times that of the same tissue without it, on average. 1.2 is what
+    grey matter (ADC 0.82) gains at 0.62 x 10-3 mm2/s, the usual threshold of an infarct's core (Purushotham et al.
+    2015, doi 10.1111/ijs.12068)."""
     skull_stripped_share: float = Field(0.2, ge=0, le=1)
     """Share of cases whose b0 and b1000 come without the head around the brain."""
     large_lesion_share: float | None = Field(None, ge=0, le=1)
     """Share of strokes over 80 mL; none: what the stroke patterns give, about 0.16."""
     t2_amplitude_range: tuple[float, float] = (0.25, 1.4)
-    """Relative T2 gain of a stroke long after onset, log-uniform. To 1.4, T2 rises by 1 to 6 % an hour early on; more
-    makes late lesions as bright as the brightest seen in practice."""
+    """Relative T2 gain of a stroke long after onset, log-uniform; more than 1.4 makes late lesions as bright as the
+    brightest seen in practice."""
+    pace_by_size: bool = True
+    """T2 rises sooner and faster in larger strokes, as the sizes of mismatches say; false: alike in all."""
     reader_threshold: float = Field(0.0, ge=0, lt=1)
     """Readers leave out of the stroke ROI what is hardly brighter on b1000: less than this share of the lesion's median
     excess, such as the sulci that run through it. 0: the whole infarct; 0.3 to 0.5: an outline near half height."""

@@ -32,6 +32,7 @@ class CaseRecord:
     Attributes:
         dwi_flair_mismatch: the simulated reader's label, None without a stroke.
         contrast_to_noise: mean b1000 excess of the stroke over its own normal tissue, in noise deviations.
+        brightening: mean b1000 of the stroke over that of its own normal tissue.
         attempt: how many strokes were drawn and rejected before this one.
     """
 
@@ -45,6 +46,7 @@ class CaseRecord:
     flair_visible_ml: float
     dwi_flair_mismatch: bool | None
     contrast_to_noise: float | None
+    brightening: float | None
     attempt: int
     old_damage: tuple[str, ...]
     skull_stripped: bool
@@ -187,6 +189,7 @@ def _record(
         flair_visible_ml=visible_ml,
         dwi_flair_mismatch=label,
         contrast_to_noise=None if stroke is None else stroke.contrast_to_noise,
+        brightening=None if stroke is None else stroke.brightening,
         attempt=0 if stroke is None else stroke.attempt,
         old_damage=patient.old_damage,
         skull_stripped=chain.skull_stripped(config.skull_stripped_share),

@@ -23,7 +23,7 @@ from fvv.imaging.phantom.contrast import (
 )
 from fvv.imaging.phantom.fields import apply_separably, area_resampling, smooth_noise
 from fvv.imaging.phantom.lattice import LATTICE_SHAPE, LATTICE_STEP_MM
-from fvv.imaging.phantom.lesions import draw_appearance, draw_pattern_and_volume, stroke_depth
+from fvv.imaging.phantom.lesions import draw_appearance, draw_pattern_and_volume, pace_of_size, stroke_depth
 from fvv.imaging.phantom.old_damage import draw_old_damage
 from fvv.imaging.phantom.sampling import PlacedHead, draw_pose, place_head
 from fvv.imaging.phantom.scanner import Protocol, draw_protocol
@@ -61,6 +61,7 @@ class SeenStroke:
     at_points: StrokeAtPoints
     roi: BoolArray
     contrast_to_noise: float
+    brightening: float
 
 
 def lay_down(visit: Visit, model: HeadModel, config: SimulateConfig) -> Patient:
@@ -110,7 +111,8 @@ def find_stroke(patient: Patient, model: HeadModel, config: SimulateConfig) -> S
         stroke = _draw_stroke(patient, model, config, attempt)
         voxels = int(stroke.roi.sum())
         large_enough = voxels >= MINIMUM_VOXELS and voxels * patient.protocol.voxel_volume_ml >= MINIMUM_ML
-        if large_enough and stroke.contrast_to_noise >= config.minimum_contrast_to_noise:
+        clear = stroke.contrast_to_noise >= config.minimum_contrast_to_noise
+        if large_enough and clear and stroke.brightening >= config.minimum_brightening:
             return stroke
     raise FvvError(f"no visible stroke in {MAX_ATTEMPTS} draws", patient=visit.participant, hint="use another seed")
 
@@ -118,7 +120,8 @@ def find_stroke(patient: Patient, model: HeadModel, config: SimulateConfig) -> S
 def _draw_stroke(patient: Patient, model: HeadModel, config: SimulateConfig, attempt: int) -> SeenStroke:
     rng = random_stream(config.seed, patient.visit.person, Purpose.STROKE, attempt)
     pattern, volume_ml = draw_pattern_and_volume(rng, config.large_lesion_share)
-    appearance = draw_appearance(rng, config.t2_amplitude_range)
+    pace = pace_of_size(volume_ml) if config.pace_by_size else 1.0
+    appearance = draw_appearance(rng, config.t2_amplitude_range, pace=pace)
     depth = stroke_depth(rng, pattern, volume_ml, model, atlas_share=patient.atlas_share)
     head, onset_h = patient.head, patient.visit.onset_h or 0.0
     at_points = apply_stroke(patient.tissue, head.brain_mm, depth, appearance=appearance, onset_h=onset_h, rng=rng)
@@ -126,13 +129,14 @@ def _draw_stroke(patient: Patient, model: HeadModel, config: SimulateConfig, att
     roi = on_image_grid(patient, at_points.share * (head.brain_hull_mm < 0)) > 0.5
     before = brain_signals(at_points.before, patient.tissues, patient.protocol).b1000
     after = brain_signals(at_points.after, patient.tissues, patient.protocol).b1000
-    excess = np.zeros(at_points.share.shape, dtype=np.float32)
-    excess[at_points.touched] = after - before
-    rise = on_image_grid(patient, excess * head.brain_pile_up, biased=True)
+    normal, excess = (np.zeros(at_points.share.shape, dtype=np.float32) for _ in range(2))
+    normal[at_points.touched], excess[at_points.touched] = before, after - before
+    usual, rise = (on_image_grid(patient, part * head.brain_pile_up, biased=True) for part in (normal, excess))
     if config.reader_threshold > 0 and roi.any():
         roi &= rise > config.reader_threshold * np.median(rise[roi])
     contrast = float(rise[roi].mean() / patient.noise) if roi.any() else 0.0
-    return SeenStroke(pattern.name, attempt, at_points, roi, contrast)
+    brightening = float(1.0 + rise[roi].mean() / usual[roi].mean()) if roi.any() else 1.0
+    return SeenStroke(pattern.name, attempt, at_points, roi, contrast, brightening)
 
 
 def on_image_grid(patient: Patient, values: FloatArray, *, biased: bool = False) -> FloatArray:
