@@ -77,6 +77,7 @@ def test_contrast_is_that_of_diffusion_mri(cases):
         if case.record.lesion_volume_ml > 1:
             assert np.median(case.b1000[case.stroke]) > 1.1 * tissue
             assert case.record.contrast_to_noise >= CONFIG.minimum_contrast_to_noise
+            assert case.record.brightening >= CONFIG.minimum_brightening
 
 
 def test_images_fit_scanner_integers(cases):

@@ -17,6 +17,7 @@ from fvv.imaging.phantom.lesions import (
     StrokeAppearance,
     StrokePattern,
     draw_appearance,
+    pace_of_size,
     draw_pattern,
     draw_pattern_and_volume,
     stroke_depth,
@@ -106,6 +107,17 @@ def test_t2_gain_starts_late_rises_and_levels_off():
     assert gains[:2] == [0.0, 0.0]
     assert gains == sorted(gains)
     assert gains[-1] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_t2_of_larger_strokes_rises_sooner_and_faster():
+    assert pace_of_size(10.0) == 1.0
+    assert pace_of_size(40.0) == pytest.approx(2.0)
+    assert (pace_of_size(0.01), pace_of_size(1000.0)) == (0.25, 4.0)
+    slow, fast = (draw_appearance(np.random.default_rng(3), pace=pace) for pace in (0.5, 2.0))
+    assert fast.t2_gain(4.5) > slow.t2_gain(4.5)
+    # The same stroke otherwise, and the same in the end.
+    assert (fast.adc_factor, fast.t2_amplitude) == (slow.adc_factor, slow.t2_amplitude)
+    assert fast.t2_gain(1000.0) == pytest.approx(slow.t2_gain(1000.0))
 
 
 def test_drawn_adc_is_lowered_from_the_start():
