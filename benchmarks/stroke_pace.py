@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def main() -> None:
     print(f"  in people {PRE_FLAIR}")
     print(f"under 12 h, with mismatch {size(volume[acute & mismatch])}, without {size(volume[acute & ~mismatch])}")
     print(f"  in people {SIZES}")
-    for start, stop in zip(ONSETS_H[:-1], ONSETS_H[1:], strict=True):
+    for start, stop in pairwise(ONSETS_H):
         chosen = (onset >= start) & (onset < stop)
         if chosen.any():
             print(f"  {start:4.1f} to {stop:4.1f} h: mismatch {share(mismatch[chosen])}")

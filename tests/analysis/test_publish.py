@@ -36,3 +36,11 @@ def test_a_curve_against_the_answers_is_refused(bundle: ModelBundle, inverted: b
     else:
         calibrated(result, bundle)
         assert ModelBundle.open(bundle.path).manifest.calibration == curve
+
+
+def test_a_refusal_says_that_an_older_curve_stays(bundle: ModelBundle) -> None:
+    older = fit_calibration(np.array([0.0, 0.1, 2.0, 9.0]), np.array([True, True, False, False]), 0.1)
+    write_manifest(bundle.path, bundle.manifest.model_copy(update={"calibration": older}))
+    bundle = ModelBundle.open(bundle.path)
+    with pytest.raises(ModelError, match="both classes are needed; the bundle keeps the curve it has"):
+        calibrated(EvaluateResult(bundle.path, OUT_OF_FOLD, (), {}, "", (), None), bundle)

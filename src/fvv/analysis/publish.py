@@ -198,12 +198,13 @@ def calibrated(result: EvaluateResult, bundle: ModelBundle) -> EvaluateResult:
         ModelError: no curve could be fitted, it says the opposite of the answers, or the folder is in the published
             format, which has no place for one.
     """
+    kept = "" if bundle.manifest.calibration is None else "; the bundle keeps the curve it has"
     if result.calibration is None:
-        raise ModelError("P(mismatch) cannot be calibrated: both classes are needed", file=bundle.path)
+        raise ModelError(f"P(mismatch) cannot be calibrated: both classes are needed{kept}", file=bundle.path)
     if result.calibration.slope >= 0:
         raise ModelError(
             "P(mismatch) cannot be calibrated: in these patients a mismatch is no likelier where FVV is small, against "
-            f"what the answers say (slope {result.calibration.slope:+.2f}, expected under 0)",
+            f"what the answers say (slope {result.calibration.slope:+.2f}, expected under 0){kept}",
             file=bundle.path,
             hint="look at the AUC in the report; leave --calibrate out",
         )
