@@ -17,9 +17,9 @@ from fvv.imaging.phantom.lesions import (
     StrokeAppearance,
     StrokePattern,
     draw_appearance,
-    pace_of_size,
     draw_pattern,
     draw_pattern_and_volume,
+    pace_of_size,
     stroke_depth,
 )
 
