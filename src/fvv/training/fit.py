@@ -102,7 +102,7 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
     norm_slabs = norm_loader(training, slabs) if slabs else None
     # Deterministic training would first fill all memory it takes, a quarter of its time; nothing reads what it has not
     # written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     module = SegmentationModule(config, patients.validation_records, about, norm_slabs)
     table = MetricsTable(run.folder / "metrics.csv")
     with _quiet_lightning(), open_loggers(run, config) as loggers:
