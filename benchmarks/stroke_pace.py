@@ -36,9 +36,11 @@ def size(volumes_ml: FloatArray) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohort", type=Path)
-    cohort = parser.parse_args().cohort
+    cohort: Path = parser.parse_args().cohort
     cases = [json.loads(path.read_text())["case"] for path in sorted(cohort.glob("*/simulation.json"))]
     strokes = [case for case in cases if case["dwi_flair_mismatch"] is not None]
+    if not strokes:
+        parser.error(f"no simulated stroke in {cohort}: expected */simulation.json, as `fvv simulate` writes them")
     onset, volume, mismatch = (
         np.array([case[name] for case in strokes]) for name in ("onset_h", "lesion_volume_ml", "dwi_flair_mismatch")
     )

@@ -135,7 +135,7 @@ def pace_of_size(volume_ml: float) -> float:
 
     Strokes that FLAIR shows are larger than others of the same age (Thomalla et al. 2009, Ann Neurol 65:724), and
     mismatches smaller: 8.9 against 43.1 mL within 12 h (Payabvash et al. 2017, doi 10.1111/jon.12407). Power and bounds
-    are chosen here to give about that ratio.
+    are chosen here; what they give stands beside it in docs/explanation/simulation.md.
     """
     return float(np.clip(np.sqrt(volume_ml / 10.0), 0.25, 4.0))
 
