@@ -35,15 +35,15 @@ def steps(lines: list[str]) -> list[argparse.Namespace]:
 
 def test_every_step_takes_what_an_earlier_one_made(steps: list[argparse.Namespace]) -> None:
     assert [step.verb for step in steps] == [
-        "simulate", "prepare", "train", "convert", "evaluate", "simulate", "evaluate", "card", "doctor",
+        "simulate", "prepare", "train", "convert", "evaluate", "simulate", "evaluate", "evaluate", "card",
+        "doctor",
     ]  # fmt: skip
     made = {Path("real_results")}
     for step in steps:
-        external = getattr(step, "external", None)
-        asked = {getattr(step, name, None) for name in ("models", "store", "out_of_fold", "cohort", "real")} | {
-            external
-        }
-        if external is None and step.verb != "simulate":
+        named = ("models", "store", "external", "budgets", "out_of_fold", "cohort", "real")
+        asked = {getattr(step, name, None) for name in named}
+        new_patients = getattr(step, "external", None) or getattr(step, "budgets", None)
+        if new_patients is None and step.verb != "simulate":
             asked.add(getattr(step, "input", None))
         assert asked - {None} <= made, step.verb
         made.add(getattr(step, "output", None))
@@ -66,9 +66,10 @@ def test_the_models_are_tested_on_persons_of_another_seed(steps: list[argparse.N
 
 
 def test_only_the_evaluation_out_of_fold_calibrates(steps: list[argparse.Namespace]) -> None:
-    out_of_fold, external = (step for step in steps if step.verb == "evaluate")
+    out_of_fold, external, budgets = (step for step in steps if step.verb == "evaluate")
     assert getattr(out_of_fold, "evaluate.calibrate")
     assert "evaluate.calibrate" not in vars(external)
+    assert "evaluate.calibrate" not in vars(budgets)
     config = load_config(ROOT / external.config)
     assert not config.evaluate.calibrate
     assert "never on people" in config.convert.notice

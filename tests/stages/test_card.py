@@ -133,6 +133,9 @@ def test_the_breakdown_counts_who_belongs(bundle: tuple[Path, Path, Path]) -> No
     assert asked[2].startswith(f"{np.mean([one.metrics['stroke']['dice_coefficient'] for one in clear]):.3f}")
     assert row_of(text, "| all with a lesion")[1] == str(len(SEGMENTED))
     assert row_of(text, "| all with a lesion")[4] == "1"  # Missed; who was refused is not.
+    showing = [one for one in SEGMENTED if one.true_ml["flair_visible"] > 0]
+    assert 0 < len(showing) < len(SEGMENTED)
+    assert row_of(text, "| something of it FLAIR-visible")[1] == str(len(showing))
     assert "| refused" not in text
     assert row_of(text, "| lesion under 1 mL")[1] == "1"
     assert "| 1.5 T" not in text

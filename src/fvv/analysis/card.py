@@ -209,6 +209,7 @@ def _groups() -> dict[str, Callable[[PatientResult, Truth], bool]]:
             volume(LEAST_VOLUME_ML, math.inf)(patient, truth) and contrast(LEAST_CONTRAST, math.inf)(patient, truth)
         ),
         "all with a lesion": lambda *_: True,
+        "something of it FLAIR-visible": lambda patient, _: patient.true_ml[Channel.FLAIR_VISIBLE.label] > 0,
         "lesion under 1 mL": volume(0, 1),
         "lesion 1 to 5 mL": volume(1, 5),
         "lesion 5 to 20 mL": volume(5, 20),
