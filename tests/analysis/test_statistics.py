@@ -177,6 +177,14 @@ def test_bootstrap_agrees_with_the_standard_error_of_a_mean(rng):
     assert (estimate.high - estimate.low) / 2 == pytest.approx(1.96 * error, rel=0.15)
 
 
+def test_one_person_gives_no_interval() -> None:
+    """However many examinations: drawing that person again and again would say that nothing can vary."""
+    persons, values = np.array(["a", "a"]), np.array([0.7, 0.9])
+    estimate = bootstrap_intervals(persons, mean_of(values), samples=20, rng=np.random.default_rng(1))["mean"]
+    assert estimate.value == pytest.approx(0.8)
+    assert np.isnan([estimate.low, estimate.high]).all()
+
+
 def test_examining_the_same_persons_again_does_not_narrow_the_bootstrap(rng):
     values, persons = rng.normal(size=60), np.array([f"p{n}" for n in range(60)])
     again, persons_again = np.tile(values, 4), np.tile(persons, 4)

@@ -278,11 +278,13 @@ def bootstrap_intervals(
 
     Returns:
         For each name its value over all examinations, and the interval over the draws where it is defined; no
-        interval if those are under half of the draws.
+        interval if those are under half of the draws, or of one person, who is the same in every draw.
     """
     _, codes = np.unique(persons, return_inverse=True)
     members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     whole = statistics(np.arange(len(persons)))
+    if len(members) == 1:
+        return {name: Estimate(value, math.nan, math.nan) for name, value in whole.items()}
     drawn = [
         statistics(np.concatenate([members[person] for person in rng.integers(len(members), size=len(members))]))
         for _ in range(samples)
