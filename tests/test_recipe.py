@@ -55,8 +55,8 @@ def test_one_model_is_shipped_whatever_was_before(lines: list[str], tmp_path: Pa
         folder.mkdir(parents=True)
         (folder / "bundle.json").write_text("{}")
     subprocess.run(["/bin/sh", "-c", lines[-1]], cwd=tmp_path, check=True)
-    assert [path.name for path in (tmp_path / "src/fvv/models").iterdir()] == ["simulated-v1"]
-    assert (tmp_path / "src/fvv/models/simulated-v1/bundle.json").exists()
+    assert [path.name for path in (tmp_path / "src/fvv/models").iterdir()] == ["simulated-v2"]
+    assert (tmp_path / "src/fvv/models/simulated-v2/bundle.json").exists()
     assert not any(folder.exists() for folder in old)
 
 

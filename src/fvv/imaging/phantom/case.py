@@ -104,7 +104,8 @@ def simulate_case(number: int, model: HeadModel, config: SimulateConfig) -> Simu
     chain_rng = random_stream(config.seed, number, Purpose.SCAN, 1)
     chain = draw_image_chain(chain_rng, patient.protocol, vary=config.vary_appearance)
     images = _images(patient, diseased, model, chain, config)
-    brain = on_image_grid(patient, np.ones_like(diseased.b0) * (patient.head.brain_hull_mm < 0)) > 0.5
+    # With the CSF around it, as stripping tools mark it.
+    brain = on_image_grid(patient, np.ones_like(diseased.b0)) > 0.5
     brain = _stored(brain, patient.protocol)
     roi = np.zeros_like(flair_visible) if stroke is None else stroke.roi
     stroke_roi = _stored(roi, patient.protocol) & brain
