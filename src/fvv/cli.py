@@ -40,6 +40,7 @@ _EXTRA_OF_VERB = {
     "train": "train",
     "convert": "train",
     "evaluate": "report",
+    "report": "report",
     "card": "report",
     "demo": "all",
 }
@@ -338,10 +339,6 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
     )
     add_setting(verb, "--cutoff", key="predict.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
     add_preparation_settings(verb, "predict")
-    add_setting(verb, "--b0-index", key="predict.preprocess.b0_index", meaning="volume of a 4D b0 file, from 0")
-    add_setting(
-        verb, "--b1000-index", key="predict.preprocess.b1000_index", meaning="volume of a 4D b1000 file, from 0"
-    )
     add_setting(verb, "--device", key="predict.device", meaning="where to compute, by name: auto, gpu, cpu, cuda ...")
     add_setting(verb, "--threads", key="predict.threads", meaning="0: one per core")
     add_setting(verb, "--precision", key="predict.precision", meaning="weights of the models")

@@ -348,7 +348,7 @@ class EvaluateConfig(_Settings):
     preprocess: PreprocessConfig = PreprocessConfig()
     """Of external patients; out of fold the store's hold."""
     postprocess: PostprocessConfig | None = None
-    """None: as the bundle says."""
+    """Steps not named here, and None: as the bundle says."""
     decision: DecisionConfig = DecisionConfig()
     own_masks: bool = False
     """Show external patients to the models through a brain mask of our own, as new patients who come without one; a
@@ -366,7 +366,8 @@ class EvaluateConfig(_Settings):
     calibrate: bool = False
     """Write the curve of P(mismatch) into the bundle, where `predict` finds it."""
     heatmaps: bool = True
-    """Write a picture and a colour image of every patient; the report shows the worst and the best."""
+    """Write a picture and a colour image of every patient; the report shows the worst and the best. Without, it
+    has no viewer."""
     viewer_patients: int = Field(24, ge=0)
     """Patients in the page's scrollable viewer, 0.2 to 0.6 MB each; of more, some from the lowest to the highest stroke
     Dice are taken."""
@@ -396,7 +397,7 @@ class PredictConfig(_Settings):
 
     preprocess: PreprocessConfig = PreprocessConfig()
     postprocess: PostprocessConfig | None = None
-    """None: as the bundle says."""
+    """Steps not named here, and None: as the bundle says."""
     decision: DecisionConfig = DecisionConfig()
     device: str = "auto"
     """auto: CUDA where onnxruntime offers it, else the CPU; gpu: the same, with a warning; any other name (cpu, cuda,

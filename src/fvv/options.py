@@ -52,6 +52,8 @@ def add_preparation_settings(verb: argparse.ArgumentParser, section: str) -> Non
     add_setting(
         verb, "--mask-command", key=f"{key}.mask_command", meaning="outside tool, as 'mask_tool -i {b0} -m {mask}'"
     )
+    add_setting(verb, "--b0-index", key=f"{key}.b0_index", meaning="volume of a 4D b0 file, from 0")
+    add_setting(verb, "--b1000-index", key=f"{key}.b1000_index", meaning="volume of a 4D b1000 file, from 0")
     add_setting(verb, "--resample-rois", key=f"{key}.resample_rois", meaning="bring ROIs on another grid onto b1000's")
     add_setting(verb, "--resample-b0", key=f"{key}.resample_b0", meaning="bring a b0 on another grid onto b1000's")
 

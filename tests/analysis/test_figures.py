@@ -15,7 +15,6 @@ from matplotlib.text import Text
 from fvv.analysis.figures import (
     comparison_figure,
     figure_png,
-    format_ml,
     grey_scale,
     heatmap_rgb,
     in_plane_outline,
@@ -206,18 +205,3 @@ def test_comparison_has_a_row_for_each_side_even_when_only_one_found_something(r
     assert len(re.findall(r"slice \d+", texts(figure))) == 4
     picture = matplotlib.image.imread(io.BytesIO(figure_png(figure)))
     assert picture.std() > 0.05
-
-
-@pytest.mark.parametrize(
-    ("volume", "text"),
-    [
-        (None, "not measured"),
-        (0.0, "0.000 mL"),
-        (0.499, "0.499 mL"),
-        (2.345, "2.35 mL"),
-        (61.25, "61.2 mL"),
-        (1510, "1510 mL"),
-    ],
-)
-def test_volumes_for_people(volume, text):
-    assert format_ml(volume) == text

@@ -264,6 +264,20 @@ def test_lesions_are_counted_by_size_as_found_or_missed():
     assert math.isnan(rows[-1]["share_found"].value)
 
 
+def test_only_patients_whose_dice_all_of_them_have_are_compared():
+    """Where nothing is drawn, who marks nothing has no Dice, and who marks a voxel has 0."""
+    patients = []
+    for number in range(10):
+        visible = 50 if number < 5 else 0
+        one = patient(f"p{number}", lesion=100, visible=visible, found=visible)
+        empty = one.metrics["flair_visible"]["dice_coefficient"]
+        worse = {**{channel: values["dice_coefficient"] for channel, values in one.metrics.items()}}
+        alone = (SingleModelResult(0.1, {**worse, "flair_visible": 0.0 if number >= 5 else empty}),)
+        patients.append(dataclasses.replace(one, fold=None, single_models=alone))
+    gain = summary_of(patients)["single_models"]["numbers"]["flair_visible_dice_mean"]
+    assert gain["difference"].value == 0
+
+
 def test_an_ensemble_is_compared_with_its_models_alone():
     patients = [
         dataclasses.replace(

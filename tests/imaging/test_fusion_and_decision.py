@@ -5,7 +5,7 @@ import pytest
 
 from fvv.config import DecisionConfig
 from fvv.data import DecisionState, Finding, Prediction, Severity
-from fvv.imaging.decision import decide, decide_again, decide_volumes
+from fvv.imaging.decision import decide, decide_again, decide_volumes, format_ml
 from fvv.imaging.fusion import fuse_folds
 from fvv.imaging.slabs import extract_slabs
 
@@ -126,10 +126,10 @@ CUTOFF = DecisionConfig(cutoff_ml=0.5, minimum_lesion_ml=0.2)
 @pytest.mark.parametrize(
     ("stroke_ml", "fvv_ml", "state", "code", "message"),
     [
-        (0.2, 0.0, DecisionState.NO_LESION_FOUND, "no-lesion", "stroke volume 0.20 mL is not over 0.2 mL"),
-        (0.21, 0.0, DecisionState.MISMATCH_LIKELY, "fvv-under-cutoff", "FVV 0.00 mL is under 0.5 mL"),
-        (9.0, 0.499, DecisionState.MISMATCH_LIKELY, "fvv-under-cutoff", "FVV 0.50 mL is under 0.5 mL"),
-        (9.0, 0.5, DecisionState.MISMATCH_UNLIKELY, "fvv-over-cutoff", "FVV 0.50 mL is not under 0.5 mL"),
+        (0.2, 0.0, DecisionState.NO_LESION_FOUND, "no-lesion", "stroke volume 0.200 mL is not over 0.2 mL"),
+        (0.21, 0.0, DecisionState.MISMATCH_LIKELY, "fvv-under-cutoff", "FVV 0.000 mL is under 0.5 mL"),
+        (9.0, 0.499, DecisionState.MISMATCH_LIKELY, "fvv-under-cutoff", "FVV 0.499 mL is under 0.5 mL"),
+        (9.0, 0.5, DecisionState.MISMATCH_UNLIKELY, "fvv-over-cutoff", "FVV 0.500 mL is not under 0.5 mL"),
     ],
 )
 def test_on_the_cutoff_and_beside_it(
@@ -212,3 +212,26 @@ def test_slabs_hold_each_slice_in_its_middle(rng: np.random.Generator, context: 
     assert slabs.shape == (5, 2, 2 * context + 1, 4, 4)
     for index, k in enumerate(range(2, 7)):
         np.testing.assert_array_equal(slabs[index, :, context], padded[:, k + context])
+
+
+@pytest.mark.parametrize(
+    ("volume", "text"),
+    [
+        (None, "not measured"),
+        (0.0, "0.000 mL"),
+        (0.0001, "0.0001 mL"),
+        (0.499, "0.499 mL"),
+        (0.49996, "0.49996 mL"),
+        (0.5, "0.500 mL"),
+        (2.345, "2.35 mL"),
+        (61.25, "61.2 mL"),
+        (1510, "1510 mL"),
+    ],
+)
+def test_volumes_for_people(volume: float | None, text: str) -> None:
+    assert format_ml(volume, 0.5) == text
+
+
+def test_a_volume_just_under_the_cutoff_is_not_said_to_be_the_cutoff() -> None:
+    decision = decide_volumes(3.0, 0.4996, (), (), DecisionConfig())
+    assert decision.reasons[0].message == "FVV 0.4996 mL is under 0.5 mL"

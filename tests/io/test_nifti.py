@@ -9,7 +9,7 @@ import pytest
 
 from builders import AFFINE, save
 from fvv.errors import InputError, OutputExistsError
-from fvv.io.nifti import find_image, read_volume, write_rgb, write_volume
+from fvv.io.nifti import find_image, read_b_value, read_volume, write_rgb, write_volume
 
 
 @pytest.fixture
@@ -143,3 +143,22 @@ def test_two_candidates_are_ambiguous(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="both there"):
         find_image(tmp_path, "b0")
     assert find_image(tmp_path, "b1000") is None
+
+
+def test_a_voxel_size_given_twice_and_not_the_same(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.ones((4, 4, 3)), np.diag([1.0, 1, 1, 1]))
+    image.header.set_zooms((0.97, 0.97, 4.76))
+    nib.save(image, tmp_path / "a.nii.gz")
+    with pytest.raises(InputError, match=r"0\.97, 4\.76.* mm \(pixdim\), but \[1\.0, 1\.0, 1\.0\] mm by"):
+        read_volume(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize(("text", "found"), [("2000", 2000.0), ("0 2000", None), ("0 1000 2000", None)])
+def test_b_values_of_other_volumes_are_no_b_value(tmp_path: Path, text: str, found: float | None) -> None:
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 3)), np.eye(4)), tmp_path / "b1000.nii.gz")
+    (tmp_path / "b1000.bval").write_text(text)
+    if found is not None:
+        assert read_b_value(tmp_path / "b1000.nii.gz") == found
+        return
+    with pytest.raises(InputError, match=r"1 volume but . b-values"):
+        read_b_value(tmp_path / "b1000.nii.gz")

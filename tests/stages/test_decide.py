@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,20 @@ def test_the_smallest_lesion_of_the_prediction_holds_unless_another_is_named(tmp
     assert main(["decide", str(tmp_path / "out"), "--cutoff", "1.5"]) == 0
     (row,) = read_table(tmp_path / "out" / "decisions_1.5_mL.csv")
     assert (row["decision"], row["minimum_lesion_ml"]) == (none.value, "500.0")
+
+
+def test_no_probability_of_a_mismatch_where_no_lesion_is_left(tmp_path: Path) -> None:
+    """The curve has seen none such."""
+    write_patient(tmp_path / "in", np.random.default_rng(7))
+    write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
+    predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", PredictConfig(device="cpu"))
+    (file,) = tmp_path.glob("out/*/results.json")
+    content = json.loads(file.read_text())
+    assert "mismatch_probability" in content
+    file.write_text(json.dumps({**content, "mismatch_probability": 0.6}))
+    (lesion,) = decide(tmp_path / "out", DecisionConfig(cutoff_ml=1.5)).after
+    (none,) = decide(tmp_path / "out", DecisionConfig(cutoff_ml=0.5, minimum_lesion_ml=500.0)).after
+    assert (lesion.mismatch_probability, none.mismatch_probability) == (0.6, None)
 
 
 def test_another_cutoff_changes_the_answers_and_nothing_else(results: Path) -> None:

@@ -176,9 +176,14 @@ def test_prediction_and_evaluation_post_process_and_decide_alike_as_the_bundle_s
     theirs = nib.load(next((tmp_path / "out").rglob("predictions.nii.gz")))
     ours = nib.load(tmp_path / "evaluated" / "masks" / f"{patient.participant}.nii.gz")
     assert np.array_equal(np.asarray(theirs.dataobj), np.asarray(ours.dataobj))
-    asked = PredictConfig(overwrite=True, postprocess=PostprocessConfig())
+    asked = PredictConfig(overwrite=True, postprocess=PostprocessConfig(adc_gate=None, minimum_lesion_mm3=0))
     assert predict(cohort.images / patient.participant, models, tmp_path / "out", asked).predictions[0].fvv_ml == (
         patient.fvv_ml
+    )
+    # What is not named stays as the makers of the models say.
+    asked = PredictConfig(overwrite=True, postprocess=PostprocessConfig(minimum_lesion_mm3=0))
+    assert predict(cohort.images / patient.participant, models, tmp_path / "out", asked).predictions[0].fvv_ml < (
+        0.6 * patient.fvv_ml
     )
 
 

@@ -22,6 +22,7 @@ from fvv.io.bundle import Calibration, ModelBundle, write_manifest
 from fvv.io.case import CaseFiles, read_case
 from fvv.io.manifest import read_table
 from fvv.io.results import PATIENT_FILES, write_prediction
+from fvv.stages.decide import decide
 from fvv.stages.predict import predict
 
 CONFIG = PredictConfig(device="cpu")
@@ -163,6 +164,36 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path, models: Path, rng: np.ra
         (tmp_path / "out" / name).unlink(missing_ok=True)
     (failure,) = predict(tmp_path / "in", models, tmp_path / "out", CONFIG).failures
     assert "already there" in failure.reason
+
+
+@pytest.mark.parametrize("layout", ["folders", "bids"])
+@pytest.mark.parametrize("again", ["overwrite", "resume"])
+def test_a_patient_who_fails_now_keeps_no_earlier_answer(
+    tmp_path: Path, models: Path, rng: np.random.Generator, layout: str, again: str
+) -> None:
+    write_patient(tmp_path / "in" / "anna", rng)
+    config = CONFIG.model_copy(update={"layout": layout})
+    predict(tmp_path / "in", models, tmp_path / "out", config)
+    assert list(tmp_path.glob("out/**/*results.json"))
+    image = tmp_path / "in" / "anna" / "b1000.nii.gz"
+    image.write_bytes(image.read_bytes()[:1000])
+    result = predict(tmp_path / "in", models, tmp_path / "out", config.model_copy(update={again: True}))
+    assert len(result.failures) == 1
+    folders = {"folders": "anna", "bids": "sub-anna"}
+    assert not [path for path in (tmp_path / "out" / folders[layout]).rglob("*") if path.is_file()]
+    with pytest.raises(InputError):
+        decide(tmp_path / "out", CONFIG.decision)
+
+
+def test_hardly_any_brain_is_not_assessable_whatever_the_stroke(tmp_path: Path, rng: np.random.Generator) -> None:
+    """The stroke is cut to the brain: with a speck of it, 0 mL of stroke would be no measurement."""
+    write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(-2.0, -2.0, -3.0))
+    write_patient(tmp_path / "anna", rng)
+    (prediction,) = predict(tmp_path / "anna", tmp_path / "models", tmp_path / "out", CONFIG).predictions
+    assert prediction.decision.state is DecisionState.NOT_ASSESSABLE
+    (reason,) = (one for one in prediction.decision.reasons if one.code == "no-brain")
+    assert "mL of brain, the mask holds" in reason.message
+    assert prediction.fvv_ml is None
 
 
 def test_the_cutoff_decides(tmp_path: Path, models: Path, rng: np.random.Generator) -> None:

@@ -26,6 +26,7 @@ from fvv.analysis.slices import (
 )
 from fvv.arrays import Affine, BoolArray, FloatArray, IntArray, UInt8Array
 from fvv.data import Channel, DecisionState, Finding, Prediction, Severity, Volume
+from fvv.imaging.decision import format_ml
 
 RESEARCH_USE = "For research use only. Not for clinical decisions."
 
@@ -224,11 +225,13 @@ def _text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
 
 
 def _volume_lines(prediction: Prediction) -> str:
-    brain, stroke, fvv = (format_ml(prediction.volume_ml(channel)) for channel in Channel)
+    cutoff_ml = prediction.decision.cutoff_ml
+    brain, stroke = (format_ml(prediction.volume_ml(channel)) for channel in (Channel.BRAIN, Channel.STROKE))
+    fvv = format_ml(prediction.fvv_ml, cutoff_ml)
     volumes = f"Stroke  {stroke}      Brain  {brain}"
     if prediction.decision.state is DecisionState.NO_LESION_FOUND:
         return f"No part of a stroke could be visible on FLAIR: FVV  {fvv}\n{volumes}"
-    first = f"FVV  {fvv}   (cut-off {prediction.decision.cutoff_ml:g} mL)"
+    first = f"FVV  {fvv}   (cut-off {cutoff_ml:g} mL)"
     if prediction.mismatch_probability is not None:
         first += f"      P(mismatch)  {prediction.mismatch_probability:.0%}"
     return "\n".join([first, _model_line(prediction), volumes, _adc_line(prediction)])
@@ -252,14 +255,6 @@ def _adc_line(prediction: Prediction) -> str:
         return ""
     median, _, relative = prediction.lesion_adc
     return f"Median ADC of the stroke  {median:.0f} x 10⁻⁶ mm²/s,  {relative:.0%} of the brain's"
-
-
-def format_ml(volume: float | None) -> str:
-    """A volume with its unit; finer where it is small, so that it never rounds onto the cut-off."""
-    if volume is None:
-        return "not measured"
-    decimals = next((places for limit, places in ((1, 3), (10, 2), (1000, 1)) if volume < limit), 0)
-    return f"{volume:.{decimals}f} mL"
 
 
 def _finding_lines(findings: tuple[Finding, ...]) -> list[tuple[str, Severity]]:

@@ -182,13 +182,14 @@ def summarise_single_models(
             for patient in used
         ]
     )  # (patients, channels, ensemble and models)
+    # Nothing drawn and nothing marked is no Dice; what one has, the others may not: only shared ones are compared.
+    shared = ~np.isnan(dice).any(axis=2)
 
     def of_model(drawn: IntArray, place: int) -> dict[str, float]:
         point = statistics.operating_point(volumes[drawn, place], mismatch[drawn], cutoff_ml)
         means = {}
         for row, channel in enumerate(channels):
-            values = dice[drawn, row, place]
-            defined = values[~np.isnan(values)]
+            defined = dice[drawn, row, place][shared[drawn, row]]
             means[f"{channel}_dice_mean"] = float(defined.mean()) if defined.size else math.nan
         return {"auc": statistics.auc(volumes[drawn, place], mismatch[drawn]), "kappa": point.kappa, **means}
 

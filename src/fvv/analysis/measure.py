@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fvv.analysis.figures import comparison_figure, figure_png, format_ml, grey_scale, paint_heatmap
+from fvv.analysis.figures import comparison_figure, figure_png, grey_scale, paint_heatmap
 from fvv.analysis.metrics import dice_coefficient
 from fvv.analysis.patient import PatientResult, SingleModelResult
 from fvv.analysis.viewer import viewer_volumes
@@ -22,6 +22,7 @@ from fvv.data import (
     Volume,
 )
 from fvv.errors import StoreError
+from fvv.imaging.decision import format_ml
 from fvv.imaging.geometry import plan_grid, restore_to_native, slice_axis, to_working_grid
 from fvv.io.evaluation import PatientFiles
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from fvv.config import DecisionConfig
 from fvv.data import Channel, Decision, DecisionState, Finding, FusedSegmentation, Prediction, Severity
 
 AGREEMENT = 2 / 3
 """Share of the models that must lie on the answer's side of the cut-off, or the reader is warned (chosen here)."""
+MOST_DECIMALS = 6
 _ANSWER_CODES = {"no-lesion", "fvv-under-cutoff", "fvv-over-cutoff", "models-disagree"}
 
 
@@ -35,6 +38,18 @@ def decide(
     fvv_ml = fused.flair_visible_voxels * voxel_volume_ml
     per_model = tuple(voxels * voxel_volume_ml for voxels in fused.flair_visible_voxels_per_model)
     return decide_volumes(int(fused.stroke.sum()) * voxel_volume_ml, fvv_ml, per_model, found, config)
+
+
+def format_ml(volume: float | None, *limits_ml: float) -> str:
+    """A volume with its unit, as fine as it takes to show on which side of the limits it lies, and that it is not 0."""
+    if volume is None:
+        return "not measured"
+    decimals = next((places for limit, places in ((1, 3), (10, 2), (1000, 1)) if volume < limit), 0)
+    while decimals < MOST_DECIMALS and any(
+        np.sign(round(volume, decimals) - limit) != np.sign(volume - limit) for limit in (0, *limits_ml)
+    ):
+        decimals += 1
+    return f"{volume:.{decimals}f} mL"
 
 
 def decide_again(prediction: Prediction, config: DecisionConfig) -> Decision:
@@ -69,10 +84,13 @@ def decide_volumes(
     """
     state, code = answer(stroke_ml, fvv_ml, config)
     if state is DecisionState.NO_LESION_FOUND:
-        message = f"stroke volume {stroke_ml:.2f} mL is not over {config.minimum_lesion_ml:g} mL"
+        smallest_ml = config.minimum_lesion_ml
+        message = f"stroke volume {format_ml(stroke_ml, smallest_ml)} is not over {smallest_ml:g} mL"
         return _decision(state, [Finding(code, message, Severity.NOTE), *findings], config)
     side = "under" if state is DecisionState.MISMATCH_LIKELY else "not under"
-    reasons = [Finding(code, f"FVV {fvv_ml:.2f} mL is {side} {config.cutoff_ml:g} mL", Severity.NOTE)]
+    reasons = [
+        Finding(code, f"FVV {format_ml(fvv_ml, config.cutoff_ml)} is {side} {config.cutoff_ml:g} mL", Severity.NOTE)
+    ]
     agreeing = sum((fvv < config.cutoff_ml) == (fvv_ml < config.cutoff_ml) for fvv in fvv_per_model_ml)
     if fvv_per_model_ml and agreeing < AGREEMENT * len(fvv_per_model_ml):
         message = (

@@ -94,8 +94,9 @@ def predict_case(
     fused = None
     if not any(finding.severity is Severity.NOT_ASSESSABLE for finding in findings):
         with clock.step("network"):
-            said = None if manifest is None else manifest.postprocess
-            fused = segment_case(prepared, ensemble, config.postprocess or said)
+            asked = config.postprocess
+            postprocess = asked if manifest is None else manifest.postprocessing(asked)
+            fused = segment_case(prepared, ensemble, postprocess)
     decision = decide(fused, voxel_volume_ml, findings, decision_config)
     if fused is None or decision.state is DecisionState.NOT_ASSESSABLE:
         return not_assessable(decision)

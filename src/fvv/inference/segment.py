@@ -9,12 +9,15 @@ import numpy as np
 
 from fvv.arrays import BoolArray
 from fvv.config import PostprocessConfig
-from fvv.data import FusedSegmentation, PreparedCase
+from fvv.data import Finding, FusedSegmentation, PreparedCase, Severity
 from fvv.errors import FvvError
 from fvv.imaging.fusion import fuse_folds
 from fvv.imaging.postprocess import postprocess_findings, stroke_filter
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
+
+LEAST_BRAIN = 0.5
+"""Of the preprocessing mask (chosen here)."""
 
 
 def segment_case(
@@ -52,7 +55,20 @@ def segment_together_and_alone(
 
 def _fused(masks: Iterable[BoolArray], case: PreparedCase, postprocess: PostprocessConfig | None) -> FusedSegmentation:
     fused = fuse_folds(masks, stroke_filter(case, postprocess))
-    return replace(fused, findings=postprocess_findings(fused.stroke, case=case, config=postprocess))
+    findings = postprocess_findings(fused.stroke, case=case, config=postprocess)
+    return replace(fused, findings=(*_brain_findings(fused.brain, case), *findings))
+
+
+def _brain_findings(brain: BoolArray, case: PreparedCase) -> tuple[Finding, ...]:
+    """The stroke is cut to the brain that the models mark: with hardly any, 0 mL of stroke would mean nothing.
+
+    With none at all there is no decision (`fvv.imaging.decision.decide`).
+    """
+    found, expected = (int(mask.sum()) * case.voxel_volume_ml for mask in (brain, case.brain))
+    if not found or found >= LEAST_BRAIN * expected:
+        return ()
+    message = f"the models found {found:.0f} mL of brain, the mask holds {expected:.0f} mL"
+    return (Finding("no-brain", message, Severity.NOT_ASSESSABLE),)
 
 
 def _each_mask(case: PreparedCase, ensemble: OnnxEnsemble) -> Iterator[BoolArray]:

@@ -164,6 +164,11 @@ class BundleManifest(_Entry):
             return asked
         return asked.model_copy(update={"cutoff_ml": self.cutoff_ml})
 
+    def postprocessing(self, asked: PostprocessConfig | None) -> PostprocessConfig:
+        """What is taken out of the stroke: as the models' makers say, but for the steps that the user named."""
+        named = {} if asked is None else {step: getattr(asked, step) for step in asked.model_fields_set}
+        return self.postprocess.model_copy(update=named)
+
 
 class ModelBundle:
     """A checked bundle: every file there, unchanged, and of a preprocessing this version knows."""
@@ -231,7 +236,7 @@ class ModelBundle:
         """The settings with what they leave to the bundle filled in."""
         chosen = {
             "precision": self.precision(config.precision),
-            "postprocess": config.postprocess or self.manifest.postprocess,
+            "postprocess": self.manifest.postprocessing(config.postprocess),
             "decision": self.manifest.decision(config.decision),
         }
         return config.model_copy(update=chosen)

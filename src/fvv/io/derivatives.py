@@ -98,6 +98,11 @@ def _refuse_other_data_set(description: Path) -> None:
         raise OutputExistsError("describes another BIDS data set", file=description, hint=hint)
 
 
+def remove_derivatives(files: Mapping[str, Path]) -> None:
+    """Remove an earlier run's files of a patient, sidecars too (see `remove_earlier`)."""
+    remove_earlier({**files, **{f"{kind}.json": _sidecar(file) for kind, file in files.items()}})
+
+
 def write_derivatives(
     files: Mapping[str, Path],
     case: Case,
@@ -115,7 +120,7 @@ def write_derivatives(
         heatmap: (i, j, k, 3) uint8; None where nothing could be measured, and then no image is written.
         synthesis_png: the picture.
     """
-    remove_earlier({**files, **{f"{kind}.json": _sidecar(file) for kind, file in files.items()}})
+    remove_derivatives(files)
     affine, like = case.b1000.affine, case.b1000_file
     sources = {"Sources": [_source_uri(like)]} if like is not None else {}
     for kind, image in _images(prediction).items():

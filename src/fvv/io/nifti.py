@@ -30,6 +30,8 @@ B0_TOLERANCE = 50.0
 """s/mm^2: a volume under this counts as b0 (scanners write 0, 5 or 50)."""
 B1000_TOLERANCE = 150.0
 """s/mm^2: a volume within this of 1000 counts as b1000."""
+SAME_VOXEL_SIZE = 0.01
+"""Relative: what rounding and slightly sheared s-forms make of one size."""
 
 
 def find_image(folder: Path, *stems: str) -> Path | None:
@@ -109,7 +111,7 @@ def _read_array(path: Path, index: int | None, target_b: float | None) -> tuple[
         image: Any = nib.load(path)
         if not isinstance(image, nib.Nifti1Image):  # A pair's data would lie in another file.
             raise InputError("not a readable NIfTI image: of another kind", file=path)
-        _refuse_sizeless_voxels(path, image)
+        _refuse_doubtful_voxels(path, image)
         _refuse_lies(path, image)
         array = np.asarray(_pick_volume(path, image, index, target_b), dtype=np.float64)
         affine = np.array(image.affine, dtype=np.float64)
@@ -122,12 +124,23 @@ def _read_array(path: Path, index: int | None, target_b: float | None) -> tuple[
     return array, affine
 
 
-def _refuse_sizeless_voxels(path: Path, image: Any) -> None:
-    """Refuse a voxel size that is not positive where the affine comes of it: nibabel would take 1 mm in its place."""
+def _refuse_doubtful_voxels(path: Path, image: Any) -> None:
+    """Refuse a voxel size that is not positive where the affine comes of it: nibabel would take 1 mm in its place.
+
+    And one that is given twice and not the same: every volume in mL hangs on it.
+    """
     with nib.openers.ImageOpener(str(path)) as stream:
         header = type(image.header).from_fileobj(stream, check=False)
-    if header["sform_code"] <= 0 and not (header["pixdim"][1:4] > 0).all():
-        raise InputError(f"voxel size {header['pixdim'][1:4].tolist()} mm: it must be positive", file=path)
+    sizes = header["pixdim"][1:4].astype(float)
+    if header["sform_code"] <= 0 and not (sizes > 0).all():
+        raise InputError(f"voxel size {sizes.tolist()} mm: it must be positive", file=path)
+    used = nib.affines.voxel_sizes(image.affine)
+    if (sizes > 0).all() and not np.allclose(sizes, used, rtol=SAME_VOXEL_SIZE):
+        raise InputError(
+            f"voxel size {sizes.round(3).tolist()} mm (pixdim), but {used.round(3).tolist()} mm by the s-form",
+            file=path,
+            hint="correct the header: one of them is wrong",
+        )
 
 
 def _refuse_lies(path: Path, image: Any) -> None:
@@ -199,13 +212,18 @@ def _volumes_near(path: Path, n: int, target_b: float | None) -> np.ndarray:
             hint="name the volume with --b0-index / --b1000-index, or put the .bval file beside the image",
         )
     if len(bvals) != n:
-        raise InputError(f"{n} volumes but {len(bvals)} b-values in the .bval file", file=path)
+        raise _unequal(path, n, bvals)
     near = np.flatnonzero(np.abs(bvals - target_b) <= (B0_TOLERANCE if target_b == 0 else B1000_TOLERANCE))
     if not len(near):
         raise InputError(
             f"no volume near b = {target_b:g} s/mm^2; b-values are {sorted(set(bvals.tolist()))}", file=path
         )
     return near
+
+
+def _unequal(path: Path, n: int, bvals: FloatArray) -> InputError:
+    message = f"{n} volume{'s' if n > 1 else ''} but {len(bvals)} b-values in the .bval file beside it"
+    return InputError(message, file=path, hint="give each volume its b-value, or remove the .bval file")
 
 
 def read_bvals(image_path: Path) -> FloatArray | None:
@@ -227,6 +245,10 @@ def read_b_value(image_path: Path, *, index: int | None = None, target_b: float 
     bvals = read_bvals(image_path)
     if bvals is None or not len(bvals):
         return None
+    image: Any = nib.load(image_path)
+    n = math.prod(image.shape[3:])
+    if len(bvals) != n:
+        raise _unequal(image_path, n, bvals)
     if len(bvals) > 1:
         bvals = bvals[np.abs(bvals - target_b) <= B1000_TOLERANCE] if index is None else bvals[index : index + 1]
     return float(bvals.mean()) if len(bvals) else None

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fvv.config import DecisionConfig
-from fvv.data import Failure, Prediction
+from fvv.data import DecisionState, Failure, Prediction
 from fvv.errors import FvvError
-from fvv.imaging.decision import decide_again
+from fvv.imaging.decision import decide_again, format_ml
 from fvv.io.lock import only_writer
 from fvv.io.manifest import failure_of
 from fvv.io.results import find_results, read_result, refuse_existing, write_results_table
@@ -33,7 +33,8 @@ class DecideResult:
     def summary(self) -> str:
         """One line a patient whose answer changed, and where the table is."""
         lines = [
-            f"{new.patient}: {old.decision.state.value} -> {new.decision.state.value}, FVV {new.fvv_ml:.2f} mL"
+            f"{new.patient}: {old.decision.state.value} -> {new.decision.state.value}, "
+            f"FVV {format_ml(new.fvv_ml, new.decision.cutoff_ml)}"
             for old, new in zip(self.before, self.after, strict=True)
             if old.decision.state is not new.decision.state
         ]
@@ -68,6 +69,9 @@ def decide(results: Path, config: DecisionConfig, *, overwrite: bool = False) ->
                 failures.append(failure_of(file.parent.name, error))
                 continue
             before.append(prediction)
-            after.append(replace(prediction, decision=decide_again(prediction, config)))
+            decision = decide_again(prediction, config)
+            lesion = decision.state is not DecisionState.NO_LESION_FOUND
+            probability = prediction.mismatch_probability if lesion else None
+            after.append(replace(prediction, decision=decision, mismatch_probability=probability))
         write_results_table(table, after)
     return DecideResult(table, tuple(before), tuple(after), tuple(failures))

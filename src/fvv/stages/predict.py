@@ -19,13 +19,14 @@ from fvv.analysis.report import MOST_PICTURES, prediction_page
 from fvv.config import PredictConfig
 from fvv.data import Failure, Prediction, Severity
 from fvv.errors import ConfigError, FvvError, InputError, OutputExistsError
+from fvv.imaging.decision import format_ml
 from fvv.imaging.geometry import plan_grid, slice_axis
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
 from fvv.inference.patient import Clock, predict_case
 from fvv.io.atomic import write_text
 from fvv.io.bundle import ModelBundle, file_sha256
 from fvv.io.case import CaseFiles
-from fvv.io.derivatives import derivative_files, write_dataset_description, write_derivatives
+from fvv.io.derivatives import derivative_files, remove_derivatives, write_dataset_description, write_derivatives
 from fvv.io.dicom import DICOM_FOLDER
 from fvv.io.inputs import Examination, find_examinations, named_files
 from fvv.io.lock import only_writer
@@ -37,6 +38,7 @@ from fvv.io.results import (
     RESULTS_FILE,
     read_result,
     refuse_existing,
+    remove_earlier,
     write_prediction,
     write_result,
     write_results_table,
@@ -67,8 +69,8 @@ class PredictResult:
         """One line a patient, and where the files are."""
         lines = []
         for prediction in self.predictions:
-            fvv = "FVV not measured" if prediction.fvv_ml is None else f"FVV {prediction.fvv_ml:.2f} mL"
-            lines.append(f"{prediction.patient}: {prediction.decision.state.value}, {fvv}")
+            fvv = format_ml(prediction.fvv_ml, prediction.decision.cutoff_ml)
+            lines.append(f"{prediction.patient}: {prediction.decision.state.value}, FVV {fvv}")
             lines += [
                 f"  {finding.severity.value}: {finding.message}"
                 for finding in prediction.decision.reasons
@@ -105,6 +107,7 @@ def predict(input_path: Path | CaseFiles, models: Path, output: Path | None, con
         _refuse_to_forget(root, examinations)
     _models_of.cache_clear()
     config = _with_threads(config, len(examinations))
+    config = config.model_copy(update={"postprocess": bundle.manifest.postprocessing(config.postprocess)})
     _, ensemble = _models_of(models, config)
     predictions: dict[str, Prediction] = {}
     failures: list[Failure] = []
@@ -154,6 +157,9 @@ def _predict_one(
     elif not (config.overwrite or config.resume):
         for file in files.values():
             refuse_existing(file.parent, [file.name])
+    # Before anything can fail: a patient who fails now must not keep an answer of earlier images or models.
+    remove = remove_derivatives if config.layout == "bids" else remove_earlier
+    remove(files)
     clock = Clock()
     with clock.step("read"):
         case, dicom = examination.read(config)
