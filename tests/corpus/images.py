@@ -189,6 +189,7 @@ DAMAGED = (
     Damage("zero-affine", affine(lambda a: a * 0), "singular", everywhere=True),
     Damage("nan-affine", affine(lambda a: a * math.nan), "affine", everywhere=True),
     Damage("infinite-affine", affine(lambda a: a * math.inf), "affine", everywhere=True),
+    Damage("voxels-of-two-sizes", header(PIXDIM + 4, "3f", 1.0, 1.0, 10.0), "s-form", everywhere=True),
     Damage("sheared-affine", affine(lambda a: a @ _SHEAR), "shear", everywhere=True),
     Damage(
         "zero-voxel-size",

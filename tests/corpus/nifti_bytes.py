@@ -76,11 +76,15 @@ def voxels(change: Callable[[np.ndarray], np.ndarray], dtype: str = "f4") -> Bre
 
 
 def affine(change: Callable[[np.ndarray], np.ndarray]) -> Breaker:
-    """Write another s-form, whatever it is, and no q-form."""
+    """Write another s-form, whatever it is, the voxel sizes that follow from it, and no q-form."""
 
     def break_it(path: Path) -> None:
-        rows = change(nib.load(path).affine)[:3].ravel().tolist()
-        both(header(QFORM, "hh", 0, 1), header(SROW, "12f", *rows))(path)
+        changed = change(nib.load(path).affine)
+        both(
+            header(QFORM, "hh", 0, 1),
+            header(SROW, "12f", *changed[:3].ravel().tolist()),
+            header(PIXDIM + 4, "3f", *nib.affines.voxel_sizes(changed).tolist()),
+        )(path)
 
     return break_it
 

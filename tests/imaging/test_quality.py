@@ -18,6 +18,7 @@ from fvv.imaging.quality import assess_quality
 from fvv.imaging.quality.signal import without_gaps
 from fvv.imaging.quality.usual import unusual_findings, usual_features, usual_range
 from fvv.io.case import read_case
+from fvv.io.nifti import read_volume
 
 BOUNDS = (400.0, 2500.0)
 # A coarser working grid: the checks look at native voxels, and it takes a quarter of the time.
@@ -52,6 +53,11 @@ def changed(case: Case, change: Callable[[np.ndarray], np.ndarray], *names: str)
     return replace(case, **new)
 
 
+def without_air(brain: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Sets what is darker than a tenth of the brain's median to 0, as scanners do that mask the background."""
+    return lambda image: np.where(image > 0.1 * np.median(image[brain]), image, 0.0)
+
+
 @pytest.mark.parametrize("number", CLEAN)
 def test_clean_patients_are_assessable(simulated: Simulated, number: int) -> None:
     found = codes(case_of(simulated, number))
@@ -65,6 +71,10 @@ def test_the_real_patient_is_clean(golden: Any) -> None:
     case = read_case(golden / "cases" / "S01_256x256x30", PreprocessConfig(), labelled=False)
     assert codes(case) == {}
     assert codes(case, REFERENCE) == {}
+
+    # Another tool's mask reaches further into dura and bone, which are dark on b1000.
+    mask = read_volume(golden / "brain_ads" / "S01_256x256x30.nii.gz")
+    assert codes(replace(case, mask=Volume(mask.array > 0, mask.affine))) == {}
 
 
 @pytest.mark.parametrize("number", [NUMBER, 7, 9, 10, 43])
@@ -118,6 +128,21 @@ def test_saturated(simulated: Simulated) -> None:
     assert codes(changed(case_of(simulated), lambda image: np.minimum(image, top), "b0"))["intensity-range"]
 
 
+@pytest.mark.parametrize("name", ["b0", "b1000"])
+@pytest.mark.parametrize(
+    ("times", "expected"), [(20, None), (150, Severity.WARNING), (10_000, Severity.NOT_ASSESSABLE)]
+)
+def test_a_spike(simulated: Simulated, times: float, expected: Severity | None, name: str) -> None:
+    brain = simulated(NUMBER).brain
+    places = np.argwhere(brain)
+
+    def spoil(image: np.ndarray) -> np.ndarray:
+        image[tuple(places[len(places) // 2])] = times * np.median(image[brain])
+        return image
+
+    assert codes(changed(case_of(simulated), spoil, name)).get("spike") is expected
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_not_finite_inside_the_brain(simulated: Simulated, bad: float) -> None:
     lesion = np.argwhere(simulated(NUMBER).brain)[::200]
@@ -127,6 +152,41 @@ def test_not_finite_inside_the_brain(simulated: Simulated, bad: float) -> None:
         return image
 
     assert codes(changed(case_of(simulated), spoil, "b1000"))["not-finite"] is Severity.NOT_ASSESSABLE
+
+
+@pytest.mark.parametrize("names", [("b1000",), ("b0", "b1000")])
+@pytest.mark.parametrize("number", [9, 10, 42])
+def test_lesion_without_numbers_leaves_the_mask_but_counts(
+    simulated: Simulated, number: int, names: tuple[str, ...]
+) -> None:
+    """Background at 0: what is filled with it is cut out of the mask."""
+    made = simulated(number)
+    lesion = ndimage.binary_dilation(made.stroke, np.ones((3, 3, 1)), iterations=2)
+    dark = changed(case_of(simulated, number), without_air(made.brain))
+    assert Severity.NOT_ASSESSABLE not in codes(dark).values()
+    holed = changed(dark, lambda image: np.where(lesion, np.nan, image), *names)
+    assert codes(holed)["not-finite"] is Severity.NOT_ASSESSABLE
+
+
+@pytest.mark.parametrize("number", [NUMBER, 10, 20])
+def test_background_without_numbers_is_only_warned_about(simulated: Simulated, number: int) -> None:
+    """All that lies outside the head, as tools that write NaN for "nothing" leave it."""
+    made = simulated(number)
+    dark = changed(case_of(simulated, number), without_air(made.brain))
+    tissue = (dark.b0.array > 0) | made.brain
+    tissue = ndimage.binary_dilation(tissue, np.ones((3, 3, 1)), iterations=2)
+    head = np.stack([ndimage.binary_fill_holes(tissue[..., k]) for k in range(tissue.shape[2])], axis=2)
+    assert codes(changed(dark, lambda image: np.where(head, image, np.nan)))["not-finite"] is Severity.WARNING
+
+
+def test_island_without_numbers_far_from_the_brain_is_only_warned_about(simulated: Simulated) -> None:
+    case, corner = case_of(simulated), np.s_[2:12, 2:12]
+
+    def spoil(image: np.ndarray) -> np.ndarray:
+        image[corner] = np.nan
+        return image
+
+    assert codes(changed(case, spoil)) == {"not-finite": Severity.WARNING}
 
 
 def test_not_finite_background_is_only_warned_about(simulated: Simulated) -> None:
@@ -182,6 +242,42 @@ def test_few_slices(simulated: Simulated, n: int, expected: Severity) -> None:
 def test_stack_that_ends_inside_the_brain(simulated: Simulated) -> None:
     found = codes(changed(case_of(simulated), lambda image: image[:, :, 8:16]))
     assert found["brain-cut-by-slices"] is Severity.WARNING
+
+
+@pytest.mark.parametrize("nothing", [0.0, np.nan])
+@pytest.mark.parametrize("end", [np.s_[:, :, :8], np.s_[:, :, 16:]])
+def test_padded_stack_that_ends_inside_the_brain(simulated: Simulated, end: Any, nothing: float) -> None:
+    def pad(image: np.ndarray) -> np.ndarray:
+        image[end] = nothing
+        return image
+
+    assert codes(changed(case_of(simulated), pad))["brain-cut-by-slices"] is Severity.WARNING
+
+
+def test_padding_beyond_the_head_is_nothing_to_speak_of(simulated: Simulated) -> None:
+    case = case_of(simulated)
+    assert codes(changed(case, lambda image: np.pad(image, ((0, 0), (0, 0), (3, 3))))) == codes(case)
+
+
+@pytest.mark.parametrize("nothing", [0.0, np.nan])
+@pytest.mark.parametrize("name", ["b0", "b1000"])
+@pytest.mark.parametrize("end", [np.s_[:, :, :8], np.s_[:, :, 16:]])
+def test_an_end_that_one_image_lacks(simulated: Simulated, end: Any, name: str, nothing: float) -> None:
+    def lose(image: np.ndarray) -> np.ndarray:
+        image[end] = nothing
+        return image
+
+    assert codes(changed(case_of(simulated), lose, name))["missing-slices"] is Severity.NOT_ASSESSABLE
+
+
+def test_slice_beyond_the_head_that_one_image_lacks_is_only_warned_about(simulated: Simulated) -> None:
+    case = changed(case_of(simulated), lambda image: np.pad(image, ((0, 0), (0, 0), (0, 1))))
+
+    def leave_a_rim(image: np.ndarray) -> np.ndarray:
+        image[20:24, 20:24, -1] = image.max()
+        return image
+
+    assert codes(changed(case, leave_a_rim, "b0")) == {"missing-slices": Severity.WARNING}
 
 
 @pytest.mark.parametrize("value", [0.0, 300.0])

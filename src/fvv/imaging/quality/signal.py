@@ -14,10 +14,16 @@ from fvv.imaging.quality.view import NativeView
 
 NOT_FINITE_SHARE = 1e-3
 """Of the brain: more voxels without a number than this, and a lesion may hide among them."""
+_AROUND = np.ones((3, 3, 3), dtype=bool)
+_IN_PLANE = _AROUND & np.array([False, True, False])
 FEWEST_LEVELS = 32
 """Fewer different values in the brain are a picture, not a measurement: even 8 bits give over 100."""
 SATURATED_SHARE = 0.005
 """Of the brain at the very same highest value: a clean image has a handful of voxels there."""
+SPIKE = 100.0
+"""A voxel this many times brighter than the brain's median is no tissue (the real patient's brightest on b0: 20)."""
+USELESS_SPIKE = 300.0
+"""From here on a single voxel shifts the scale on which the network sees the image: 7 % of a volume, and soon all."""
 LOWEST_SNR = 6.0
 """Median of the brain over noise on b1000; clean simulated examinations have 13 and more, the real patient 170."""
 USELESS_SNR = 2.5
@@ -41,10 +47,11 @@ def without_gaps(case: Case) -> tuple[Case, BoolArray]:
 
 
 def signal_findings(view: NativeView) -> list[Finding]:
-    """Non-finite values, coarse or saturated intensities, noise."""
+    """Non-finite values, coarse or saturated intensities, spikes, noise."""
     found = _gap_findings(view)
     for name, image in (("b0", view.b0), ("b1000", view.b1000)):
         found += _level_findings(name, image[view.core])
+        found += _spike_findings(name, image[view.brain] - image.min())
     snr = signal_to_noise(view.b1000, view.core)
     if snr < LOWEST_SNR:
         severity = Severity.NOT_ASSESSABLE if snr < USELESS_SNR else Severity.WARNING
@@ -74,10 +81,22 @@ def _gap_findings(view: NativeView) -> list[Finding]:
     total = int(view.not_finite.sum())
     if not total:
         return []
-    inside = float((view.not_finite & view.brain).sum() / view.brain.sum())
+    inside = float(_gaps_in_brain(view).sum() / view.brain.sum())
     message = f"{total} voxels were not finite (NaN or infinite), {inside:.2%} of the brain; the lowest value stands in"
     severity = Severity.NOT_ASSESSABLE if inside > NOT_FINITE_SHARE else Severity.WARNING
     return [Finding("not-finite", message, severity)]
+
+
+def _gaps_in_brain(view: NativeView) -> BoolArray:
+    """Gaps inside the mask, and whole islands of them at the mask.
+
+    Filled with the lowest value, a patch without numbers looks like background to the mask, which leaves it out. An
+    island is a patch in one slice that does not reach the edge of the image, as the background around a head does.
+    """
+    islands, _ = ndimage.label(view.not_finite, _IN_PLANE)
+    background = np.concatenate([islands[[0, -1]].ravel(), islands[:, [0, -1]].ravel()])
+    near = islands[ndimage.binary_dilation(view.brain, _AROUND)]
+    return view.not_finite & (view.brain | np.isin(islands, np.setdiff1d(near, background)))
 
 
 def _level_findings(name: str, values: FloatArray) -> list[Finding]:
@@ -91,3 +110,12 @@ def _level_findings(name: str, values: FloatArray) -> list[Finding]:
         message = f"{name} is cut off at its highest value {highest:g} in {saturated:.1%} of the brain"
         return [Finding("intensity-range", message, Severity.WARNING)]
     return []
+
+
+def _spike_findings(name: str, values: FloatArray) -> list[Finding]:
+    typical = float(np.median(values))
+    ratio = float(values.max()) / typical if typical > 0 else 0.0
+    if ratio <= SPIKE:
+        return []
+    severity = Severity.NOT_ASSESSABLE if ratio > USELESS_SPIKE else Severity.WARNING
+    return [Finding("spike", f"{name} has a voxel {ratio:.3g} times brighter than the brain's median", severity)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fvv.arrays import FloatArray
+from fvv.arrays import BoolArray, FloatArray
 from fvv.data import Finding, Severity
 from fvv.imaging.quality.view import NativeView
 
@@ -17,6 +17,9 @@ THICK_OVER_THIN = 1.5
 LARGE_GAP_MM = 10.0
 """Clinical diffusion has 3 to 6.5 mm from slice to slice; beyond 10 mm lesions fall between the slices."""
 USELESS_GAP_MM = 15.0
+ALONE_SHARE = 0.05
+"""Tissue in a slice that only one image holds, over the brain in the largest: less is the rim of a head that each image
+was cut out of by itself."""
 CUT_SLICE_SHARE = 0.6
 """Brain in the first or last slice over that in the largest: the stack ends inside the brain (clean: under 0.42)."""
 MOTION_MM = 1.5
@@ -54,28 +57,51 @@ def _spacing_findings(view: NativeView) -> list[Finding]:
 
 
 def _blank_findings(view: NativeView) -> list[Finding]:
-    """Slices without an image between slices that hold brain; a mask may reach into empty ones at the ends."""
-    empty = np.array(
-        [any(np.ptp(image[..., k]) == 0 for image in (view.b0, view.b1000)) for k in range(view.brain.shape[2])]
-    )
-    imaged = np.flatnonzero((view.slice_areas() > 0) & ~empty)
+    """Slices without an image between slices that hold brain, and slices anywhere with one of the two images only.
+
+    Above and below the brain both may be empty: a stack is padded, and a mask may reach into the padding.
+    """
+    b0, b1000 = _holds_image(view.b0), _holds_image(view.b1000)
+    areas = view.slice_areas()
+    imaged = np.flatnonzero((areas > 0) & b0 & b1000)
     if not len(imaged):
         return [Finding("missing-slices", "no slice with brain holds an image", Severity.NOT_ASSESSABLE)]
-    blank = [k + 1 for k in range(int(imaged[0]), int(imaged[-1])) if empty[k]]
-    if not blank:
+    inside = np.zeros_like(b0)
+    inside[imaged[0] : imaged[-1]] = True
+    missing = inside & ~(b0 & b1000)
+    alone = b0 != b1000
+    if not (missing | alone).any():
         return []
-    message = f"slices without an image inside the brain: {', '.join(map(str, blank))}"
-    return [Finding("missing-slices", message, Severity.NOT_ASSESSABLE)]
+    tissue = np.maximum(_tissue_areas(view.b0, view), _tissue_areas(view.b1000, view))
+    refused = missing | (alone & (tissue > ALONE_SHARE * areas.max()))
+    numbers = ", ".join(str(k + 1) for k in np.flatnonzero(missing | alone))
+    message = f"slices without an image inside the brain, or with one of b0 and b1000 only: {numbers}"
+    return [Finding("missing-slices", message, Severity.NOT_ASSESSABLE if refused.any() else Severity.WARNING)]
 
 
 def _end_findings(view: NativeView) -> list[Finding]:
+    """Brain cut off at an end of the stack; slices padded beyond it are no end."""
+    imaged = np.flatnonzero(_holds_image(view.b0) & _holds_image(view.b1000))
+    if not len(imaged):
+        return []
     areas = view.slice_areas()
     found = []
-    for end, area in (("bottom", areas[0]), ("top", areas[-1])):
+    for end, area in (("bottom", areas[imaged[0]]), ("top", areas[imaged[-1]])):
         if area > CUT_SLICE_SHARE * areas.max():
             message = f"the slices end inside the brain: the {end} one holds {area / areas.max():.0%} of the largest"
             found.append(Finding("brain-cut-by-slices", message, Severity.WARNING))
     return found
+
+
+def _holds_image(image: FloatArray) -> BoolArray:
+    """(k,) bool: the slice is not of one value only."""
+    return np.asarray(np.ptp(image, axis=(0, 1)) > 0)
+
+
+def _tissue_areas(image: FloatArray, view: NativeView) -> FloatArray:
+    """(k,) voxels of each slice over half the brain's median; the mask itself needs both images."""
+    floor = image.min()
+    return np.asarray((image - floor > 0.5 * (np.median(image[view.brain]) - floor)).sum(axis=(0, 1)), dtype=np.float64)
 
 
 def _motion_findings(view: NativeView, inner: list[int]) -> list[Finding]:
