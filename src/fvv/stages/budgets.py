@@ -6,7 +6,7 @@ labelled patients that no model has seen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +14,18 @@ import numpy as np
 from fvv.analysis.metrics import dice_coefficient
 from fvv.arrays import BoolArray
 from fvv.config import EvaluateConfig, Precision, PreprocessingProfile
-from fvv.data import Case, DecisionState, Failure, FusedSegmentation, Participant, PreparedCase, hashed_ids
-from fvv.errors import FvvError, InputError, ModelError
+from fvv.data import Case, DecisionState, Failure, FusedSegmentation, PreparedCase
+from fvv.errors import FvvError, InputError
 from fvv.imaging.decision import decide
 from fvv.imaging.fusion import fuse_folds
 from fvv.imaging.postprocess import stroke_filter
 from fvv.imaging.preprocess import preprocess_case
-from fvv.imaging.quality.signal import without_gaps
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import FAST_FOLDS, OnnxEnsemble
+from fvv.inference.unseen import shown_to_models, unseen_participants, with_drawn_brain
 from fvv.io.bundle import Budget, ModelBundle, write_manifest
-from fvv.io.case import image_sha256, read_case
-from fvv.io.manifest import failure_of, read_participants
-from fvv.io.mask_command import with_commanded_mask
+from fvv.io.case import read_case
+from fvv.io.manifest import failure_of
 from fvv.parallel import track
 
 FOLDS_MEASURED = (1, FAST_FOLDS, 5)
@@ -88,10 +87,7 @@ def measure_budgets(patients: Path, models: Path, config: EvaluateConfig) -> Bud
     bundle = ModelBundle.open(models)
     config = bundle.completed(config)
     profile = config.preprocess.applied_to(bundle.profile)
-    seen = {identity for model in bundle.models for identity in model.trained_on}
-    if not all(model.trained_on for model in bundle.models):
-        raise ModelError("a model does not say on whom it was trained", file=models)
-    names, failures = _plan(patients, bundle, config, seen)
+    participants, failures = unseen_participants(patients, bundle, config)
     ensembles = {
         precision: OnnxEnsemble.from_bundle(
             bundle, precision=precision, device=config.device, threads=config.threads, chunk_slices=config.chunk_slices
@@ -99,9 +95,10 @@ def measure_budgets(patients: Path, models: Path, config: EvaluateConfig) -> Bud
         for precision in bundle.precisions
     }
     answers: list[dict[_Choice, _Answer]] = []
-    for name in track(names, "measure", len(names)):
+    for participant in track(participants, "measure", len(participants)):
+        name = participant.participant
         try:
-            case, _ = without_gaps(read_case(patients / name, config.preprocess, labelled=True))
+            case = read_case(patients / name, config.preprocess, labelled=True)
             answers.append(_answers(case, profile, ensembles, config))
         except FvvError as error:
             failures.append(failure_of(name, error))
@@ -112,41 +109,12 @@ def measure_budgets(patients: Path, models: Path, config: EvaluateConfig) -> Bud
     return BudgetResult(models, budgets, tuple(failures))
 
 
-def _plan(
-    patients: Path, bundle: ModelBundle, config: EvaluateConfig, seen: set[str]
-) -> tuple[list[str], list[Failure]]:
-    """Who is measured; every image is looked at before any is predicted, so that a refusal comes at once."""
-    names, failures = [], []
-    participants = read_participants(patients)
-    for name, participant in track(participants.items(), "check", len(participants)):
-        try:
-            case = read_case(patients / name, config.preprocess, labelled=True)
-        except FvvError as error:
-            failures.append(failure_of(name, error))
-            continue
-        _refuse_seen(case, participant, bundle, seen)
-        names.append(name)
-    return names, failures
-
-
-def _refuse_seen(case: Case, participant: Participant, bundle: ModelBundle, seen: set[str]) -> None:
-    if seen & set(hashed_ids([participant.person, image_sha256(case)])):
-        raise ModelError(
-            "a model was trained on this person or on these images",
-            patient=case.patient,
-            file=bundle.path,
-            hint="leave this patient out; another person needs another patient_id",
-        )
-
-
 def _answers(
     case: Case, profile: PreprocessingProfile, ensembles: dict[Precision, OnnxEnsemble], config: EvaluateConfig
 ) -> dict[_Choice, _Answer]:
     """What each part of the ensemble says: every model runs once."""
-    shown = with_commanded_mask(replace(case, mask=None) if config.own_masks else case, profile)
-    prepared = preprocess_case(shown, profile)
-    # A given mask that the models do not see is still the one that the lesion was drawn in.
-    drawn = preprocess_case(case, profile) if config.own_masks and case.mask is not None else prepared
+    prepared = preprocess_case(shown_to_models(case, profile, config), profile)
+    drawn = with_drawn_brain(case, prepared, profile, config)
     keep = stroke_filter(prepared, config.postprocess)
     answers: dict[_Choice, _Answer] = {}
     for precision, ensemble in ensembles.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from fvv import __version__
@@ -15,20 +15,20 @@ from fvv.analysis.patient import PatientResult, jsonable
 from fvv.analysis.publish import EvaluateResult, Evaluation, calibrated, publish
 from fvv.arrays import BoolArray
 from fvv.config import EvaluateConfig, PreprocessingProfile
-from fvv.data import Case, Failure, Finding, FusedSegmentation, Participant, PreparedCase, Severity, hashed_ids
-from fvv.errors import FvvError, InputError, MaskError, ModelError
+from fvv.data import Case, Failure, Finding, FusedSegmentation, Participant, PreparedCase, Severity
+from fvv.errors import FvvError, InputError, MaskError
 from fvv.imaging.decision import decide
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality
 from fvv.imaging.quality.signal import without_gaps
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.segment import segment_together_and_alone
+from fvv.inference.unseen import shown_to_models, unseen_participants, with_drawn_brain
 from fvv.io.bundle import ModelBundle
-from fvv.io.case import case_files, image_sha256, read_case
+from fvv.io.case import case_files, read_case
 from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
 from fvv.io.lock import only_writer
-from fvv.io.manifest import failure_of, read_participants
-from fvv.io.mask_command import with_commanded_mask
+from fvv.io.manifest import failure_of
 from fvv.parallel import track
 
 log = logging.getLogger(__name__)
@@ -62,15 +62,16 @@ def evaluate_external(
     """
     bundle = ModelBundle.open(models)
     config = bundle.completed(config)
-    tasks, failures = _plan(external, bundle, config)
+    participants, failures = unseen_participants(external, bundle, config)
     profile = config.preprocess.applied_to(bundle.profile)
     folder = EvaluationFolder(output)
     with only_writer(output):
-        folder.begin([task.participant.participant for task in tasks], overwrite=overwrite)
+        folder.begin([participant.participant for participant in participants], overwrite=overwrite)
         ensemble: OnnxEnsemble | None = None
         patients: list[PatientResult] = []
-        for task in track(tasks, "evaluate", len(tasks)):
-            name = task.participant.participant
+        for participant in track(participants, "evaluate", len(participants)):
+            name = participant.participant
+            task = _task(external / name, participant, bundle, config)
             known = folder.read_patient(name, task.source_sha256)
             if known is not None:
                 patients.append(PatientResult.from_json(known))
@@ -86,43 +87,7 @@ def evaluate_external(
     return calibrated(result, bundle) if config.calibrate else result
 
 
-def _plan(external: Path, bundle: ModelBundle, config: EvaluateConfig) -> tuple[list[_Task], list[Failure]]:
-    """Who is tested; every image is looked at before any is predicted, so that a refusal comes at once."""
-    for model in bundle.models:
-        if not model.trained_on:
-            raise ModelError("the model does not say on whom it was trained", file=bundle.path)
-    trained_on = {identity for model in bundle.models for identity in model.trained_on}
-    participants = read_participants(external)
-    tasks, failures = [], []
-    for name, participant in track(participants.items(), "check", len(participants)):
-        folder = external / name
-        try:
-            case = read_case(folder, config.preprocess, labelled=True, finite=False)
-        except FvvError as error:
-            failures.append(failure_of(name, error))
-            continue
-        _refuse_seen(case, participant, trained_on, bundle)
-        tasks.append(_Task(participant, folder, _source_sha256(folder, participant, bundle, config)))
-    return tasks, failures
-
-
-def _refuse_seen(case: Case, participant: Participant, trained_on: set[str], bundle: ModelBundle) -> None:
-    """The images are known again under any name; a person under the same id, whatever the images."""
-    for identity, what, hint in (
-        (image_sha256(case), "these images", "leave this patient out"),
-        (participant.person, "this person", "leave this patient out; another person needs another patient_id"),
-    ):
-        if set(hashed_ids([identity])) & trained_on:
-            raise ModelError(
-                f"the ensemble was trained on {what}: testing it here would measure memory, not skill",
-                patient=case.patient,
-                file=bundle.path,
-                hint=hint,
-            )
-
-
-def _source_sha256(folder: Path, participant: Participant, bundle: ModelBundle, config: EvaluateConfig) -> str:
-    """Hash of everything one patient's result depends on."""
+def _task(folder: Path, participant: Participant, bundle: ModelBundle, config: EvaluateConfig) -> _Task:
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in case_files(folder)}
     who = [participant.person, participant.site, participant.dwi_flair_mismatch]
     settings = config.model_dump(
@@ -131,7 +96,7 @@ def _source_sha256(folder: Path, participant: Participant, bundle: ModelBundle, 
     forms = bundle.models_sha256(bundle.precision(config.precision))
     models = [bundle.profile.sha256, config.precision, *forms.values()]
     content = [__version__, SCHEMA_VERSION, models, files, who, settings]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return _Task(participant, folder, hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest())
 
 
 def _open(bundle: ModelBundle, config: EvaluateConfig) -> OnnxEnsemble:
@@ -156,12 +121,7 @@ def _evaluate_one(
         prepared, findings = _prepared(case, not_finite, profile, bundle, config)
     except MaskError as error:
         findings = (Finding("no-brain-mask", error.message, Severity.NOT_ASSESSABLE),)
-    if prepared is None:
-        drawn = as_drawn(case, profile.grid_size)
-    elif config.own_masks and case.mask is not None:
-        drawn = preprocess_case(case, profile)  # A given mask that the models did not see is still the brain drawn.
-    else:
-        drawn = prepared
+    drawn = as_drawn(case, profile.grid_size) if prepared is None else with_drawn_brain(case, prepared, profile, config)
     refused = any(finding.severity is Severity.NOT_ASSESSABLE for finding in findings)
     # What quality control refuses is not measured, as in `predict`; it is counted as not assessable.
     fused: FusedSegmentation | None = None
@@ -183,7 +143,7 @@ def _prepared(
     Raises:
         MaskError: no brain mask can be made; `predict` calls such a patient not assessable.
     """
-    shown = with_commanded_mask(replace(case, mask=None) if config.own_masks else case, profile)
+    shown = shown_to_models(case, profile, config)
     prepared = preprocess_case(shown, profile)
     findings = assess_quality(
         shown,
