@@ -31,7 +31,7 @@ gain (clean: 1.3 to 2.7, 3.0 in one of 48 simulated patients; under another tool
 the rim was left out); on FLAIR fluid is nulled and it is mostly over 2.8. Of a higher b-value, where one is stated,
 the limit is higher in proportion."""
 LOW_TISSUE_DROP = 0.5
-"""ln(b0/b1000) of tissue at one gain is b ADC = 0.75 (clean, with the simulator's gains: over 0.8). FLAIR has a scale
+"""ln(b0/b1000) of tissue at one gain is b ADC = 0.75 (clean, with the simulator's gains: over 0.75). FLAIR has a scale
 of its own, and most often less than this."""
 FLUID_LOG_DROP_MINOR = 2.0
 """With so low a tissue drop, a fluid drop over this is enough."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fvv.arrays import BoolArray, FloatArray
+from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.data import Finding, Severity
 from fvv.imaging.quality.view import NativeView
 
@@ -38,11 +38,11 @@ def stack_findings(view: NativeView) -> list[Finding]:
 
 
 def _number_findings(view: NativeView) -> list[Finding]:
-    n = view.brain.shape[2]
+    n = len(_imaged(view))
     if n >= FEWEST_SLICES:
         return []
     severity = Severity.NOT_ASSESSABLE if n < TOO_FEW_SLICES else Severity.WARNING
-    return [Finding("few-slices", f"only {n} slices; the network looks at {FEWEST_SLICES}", severity)]
+    return [Finding("few-slices", f"only {n} slices with an image; the network looks at {FEWEST_SLICES}", severity)]
 
 
 def _spacing_findings(view: NativeView) -> list[Finding]:
@@ -57,14 +57,15 @@ def _spacing_findings(view: NativeView) -> list[Finding]:
 
 
 def _blank_findings(view: NativeView) -> list[Finding]:
-    """Slices without an image between slices that hold brain, and slices anywhere with one of the two images only.
+    """Slices without an image between slices that hold one, and slices anywhere with one of the two images only.
 
-    Above and below the brain both may be empty: a stack is padded, and a mask may reach into the padding.
+    At the ends of the stack both may be empty: a stack is padded, and a mask may reach into the padding. Between, where
+    our mask, being of one piece, may end at the very gap, they may not.
     """
     b0, b1000 = _holds_image(view.b0), _holds_image(view.b1000)
     areas = view.slice_areas()
-    imaged = np.flatnonzero((areas > 0) & b0 & b1000)
-    if not len(imaged):
+    imaged = _imaged(view)
+    if not areas[imaged].any():
         return [Finding("missing-slices", "no slice with brain holds an image", Severity.NOT_ASSESSABLE)]
     inside = np.zeros_like(b0)
     inside[imaged[0] : imaged[-1]] = True
@@ -75,22 +76,26 @@ def _blank_findings(view: NativeView) -> list[Finding]:
     tissue = np.maximum(_tissue_areas(view.b0, view), _tissue_areas(view.b1000, view))
     refused = missing | (alone & (tissue > ALONE_SHARE * areas.max()))
     numbers = ", ".join(str(k + 1) for k in np.flatnonzero(missing | alone))
-    message = f"slices without an image inside the brain, or with one of b0 and b1000 only: {numbers}"
+    message = f"slices without an image inside the stack, or with one of b0 and b1000 only: {numbers}"
     return [Finding("missing-slices", message, Severity.NOT_ASSESSABLE if refused.any() else Severity.WARNING)]
 
 
 def _end_findings(view: NativeView) -> list[Finding]:
     """Brain cut off at an end of the stack; slices padded beyond it are no end."""
-    imaged = np.flatnonzero(_holds_image(view.b0) & _holds_image(view.b1000))
+    imaged, areas = _imaged(view), view.slice_areas()
     if not len(imaged):
         return []
-    areas = view.slice_areas()
     found = []
     for end, area in (("bottom", areas[imaged[0]]), ("top", areas[imaged[-1]])):
         if area > CUT_SLICE_SHARE * areas.max():
             message = f"the slices end inside the brain: the {end} one holds {area / areas.max():.0%} of the largest"
             found.append(Finding("brain-cut-by-slices", message, Severity.WARNING))
     return found
+
+
+def _imaged(view: NativeView) -> IntArray:
+    """The slices that hold an image on both, in order."""
+    return np.flatnonzero(_holds_image(view.b0) & _holds_image(view.b1000))
 
 
 def _holds_image(image: FloatArray) -> BoolArray:
