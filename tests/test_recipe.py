@@ -12,6 +12,8 @@ import pytest
 
 from fvv.cli import build_parser
 from fvv.config import load_config
+from fvv.io.bundle import ModelBundle, write_manifest
+from fvv.io.shipped import shipped_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,14 +57,28 @@ def test_one_model_is_shipped_whatever_was_before(lines: list[str], tmp_path: Pa
         folder.mkdir(parents=True)
         (folder / "bundle.json").write_text("{}")
     subprocess.run(["/bin/sh", "-c", lines[-1]], cwd=tmp_path, check=True)
-    assert [path.name for path in (tmp_path / "src/fvv/models").iterdir()] == ["simulated-v2"]
-    assert (tmp_path / "src/fvv/models/simulated-v2/bundle.json").exists()
+    assert [path.name for path in (tmp_path / "src/fvv/models").iterdir()] == ["simulated-v3"]
+    assert (tmp_path / "src/fvv/models/simulated-v3/bundle.json").exists()
     assert not any(folder.exists() for folder in old)
 
 
 def test_the_models_are_tested_on_persons_of_another_seed(steps: list[argparse.Namespace]) -> None:
     first, second = (step for step in steps if step.verb == "simulate")
     assert getattr(second, "simulate.seed") != load_config(ROOT / first.config).simulate.seed
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_budgets_are_measured_where_the_bundle_has_none(lines: list[str], tmp_path: Path, measured: bool) -> None:
+    """Numbers of the conversion, which every bundle has, bear the same names."""
+    (line,) = [line for line in lines if "--budgets" in line]
+    shipped = shipped_bundle()
+    assert shipped is not None
+    manifest = ModelBundle.open(shipped).manifest
+    (tmp_path / "model_run/bundle").mkdir(parents=True)
+    write_manifest(tmp_path / "model_run/bundle", manifest if measured else manifest.model_copy(update={"budgets": ()}))
+    done = subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, check=False, capture_output=True)
+    skipped = done.returncode == 0  # there is no `here/fvv` to run
+    assert skipped is measured
 
 
 def test_only_the_evaluation_out_of_fold_calibrates(steps: list[argparse.Namespace]) -> None:
