@@ -21,6 +21,7 @@ TINY = TrainConfig(
     batch_slabs=2,
     learning_rate=1e-2,
     norm_slabs=4,
+    workers=0,
     figures_every_epochs=2,
     wandb_mode="disabled",
     network=NetworkConfig(widths=(4, 4, 8, 8), decoder_widths=(8, 4, 4), resolution="half"),

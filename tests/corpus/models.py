@@ -349,7 +349,7 @@ def _become(path: Path, other: Path) -> None:
 def _resave(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     import torch  # noqa: PLC0415 - only variants of convert and train may load it
 
-    content = torch.load(path, weights_only=True)
+    content = torch.load(path, weights_only=True, map_location="cpu")
     change(content)
     torch.save(content, path)
 

@@ -59,7 +59,7 @@ def trained(store, tmp_path_factory):
 
 
 def weights_of(folder):
-    return torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+    return torch.load(folder / "last.ckpt", weights_only=True, map_location="cpu")["state_dict"]
 
 
 def test_every_fold_leaves_its_files(trained):

@@ -8,6 +8,7 @@ import torch
 from fvv.config import TrainConfig
 from fvv.data import FoldPlan, FoldRow, Role
 from fvv.errors import TrainingError
+from fvv.training import dataset
 from fvv.training.dataset import (
     FoldPatients,
     SlabDataset,
@@ -15,6 +16,7 @@ from fvv.training.dataset import (
     SlabReader,
     SlabSampler,
     VolumeDataset,
+    loader_processes,
     training_loader,
 )
 from store_builders import write_store
@@ -96,3 +98,22 @@ def test_a_fold_without_validation_patient_is_refused(store):
     )
     with pytest.raises(TrainingError, match="no validation patient"):
         FoldPatients.from_store(store, FoldPlan(rows), 0)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "settings", "expected"),
+    [
+        (False, {}, 0),
+        (True, {}, 12),
+        (True, {"jobs": 3}, 4),
+        (True, {"devices": 4, "jobs": 6}, 1),
+        (True, {"workers": 0}, 0),
+        (True, {"device": "cpu"}, 0),
+        (True, {"preload_ram": True}, 0),
+        (False, {"workers": 5}, 5),
+    ],
+)
+def test_a_gpu_is_fed_by_all_cores_and_a_cpu_by_itself(monkeypatch, gpu, settings, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(dataset, "core_count", lambda: 12)
+    assert loader_processes(TrainConfig(**settings)) == expected

@@ -68,7 +68,7 @@ def test_patience_ends_a_run_and_keeps_it_ended(store, tmp_path):
 
 def test_a_checkpoint_keeps_the_average_that_was_judged(store, tmp_path):
     result = train_fold(store, tmp_path, 0, QUICK.model_copy(update={"ema_decay": 0.9, "slices_per_epoch": 16}))
-    state = torch.load(result.folder / "last.ckpt", weights_only=True)["state_dict"]
+    state = torch.load(result.folder / "last.ckpt", weights_only=True, map_location="cpu")["state_dict"]
     kept = read_checkpoint(result.folder / "last.ckpt")
     kept.build()
     for name, weights in kept.weights.items():

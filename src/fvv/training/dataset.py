@@ -17,9 +17,14 @@ from fvv.config import TrainConfig
 from fvv.data import FoldPlan, Role
 from fvv.errors import TrainingError
 from fvv.io.store import CaseRecord, CaseStore
-from fvv.parallel import track
+from fvv.parallel import core_count, track
 from fvv.training.distributed import rank, uses_gpu, world_size
 from fvv.training.network import CONTEXT_SLICES
+
+MOST_WORKERS = 16
+"""Loader processes of a fold where their number is left to us: each holds half a gigabyte."""
+VALIDATION_WORKERS = 2
+"""Enough for whole patients, which are read in one piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +226,7 @@ def training_loader(store: CaseStore, patients: FoldPatients, config: TrainConfi
         batch_size=config.batch_slabs,
         sampler=sampler,
         pin_memory=uses_gpu(config),
-        **_workers(config),
+        **_workers(loader_processes(config)),
     )
 
 
@@ -237,11 +242,23 @@ def validation_loader(
     """Whole patients, one at a time, in the order of the split file."""
     sampler = PatientSampler(len(patients.validation))
     reader = SlabReader(store, patients.validation, preload=config.preload_ram, margin=CONTEXT_SLICES)
-    return DataLoader(VolumeDataset(reader), batch_size=None, sampler=sampler, **_workers(config))
+    processes = min(loader_processes(config), VALIDATION_WORKERS)
+    return DataLoader(VolumeDataset(reader), batch_size=None, sampler=sampler, **_workers(processes))
 
 
-def _workers(config: TrainConfig) -> dict[str, Any]:
-    if config.workers == 0 or config.preload_ram:
+def loader_processes(config: TrainConfig) -> int:
+    """Processes that read training slabs for one fold; 0: the one that trains."""
+    if config.preload_ram:
+        return 0
+    if config.workers is not None:
+        return config.workers
+    if not uses_gpu(config):
+        return 0
+    return max(1, min(core_count() // (config.jobs * config.devices), MOST_WORKERS))
+
+
+def _workers(processes: int) -> dict[str, Any]:
+    if processes == 0:
         return {"num_workers": 0}
     # spawn: zarr runs threads, and a forked copy of a process with threads can hang.
-    return {"num_workers": config.workers, "persistent_workers": True, "multiprocessing_context": "spawn"}
+    return {"num_workers": processes, "persistent_workers": True, "multiprocessing_context": "spawn"}
