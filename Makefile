@@ -35,8 +35,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@$(BIN)/fvv demo -o demo_run
 
-# What it trains on, how and for how long is in configs/model.yaml; the same settings give the same model. A step that is
-# finished is left alone: after changing settings, use another RUN or delete what they concern.
+# What it trains on, how and for how long is in configs/model.yaml. The same settings give the same model on the same machine, and
+# one as good elsewhere (docs/explanation/determinism.md). A step that is finished is left alone: after changing settings, use
+# another RUN or delete what they concern.
 SETTINGS := configs/model.yaml
 RUN := model_run
 NAME := simulated-v3

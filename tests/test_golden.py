@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from fvv.config import PROFILES, PredictConfig, PreprocessConfig
+from fvv.config import PROFILES, EvaluateConfig, PredictConfig, PreprocessConfig
 from fvv.imaging.preprocess import preprocess_case
 from fvv.io.case import read_case
 from fvv.io.manifest import read_table
+from fvv.io.shipped import shipped_bundle
+from fvv.stages.evaluate_external import evaluate_external
 from fvv.stages.predict import predict
 
 pytestmark = pytest.mark.golden
 
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 CASES = (
     "S01_128x160x8",
     "S01_192x192x30",
@@ -55,3 +60,23 @@ def test_prediction_equals_the_reference(golden: Path, tmp_path: Path, name: str
     # The reference truncates interpolated votes, we round them: ours are equal or one higher.
     difference = ours[..., 2].astype(int) - theirs[..., 2]
     assert set(np.unique(difference)) <= {0, 1}
+
+
+def test_the_model_in_the_package_marks_a_real_stroke(golden: Path, tmp_path: Path) -> None:
+    shipped = shipped_bundle()
+    assert shipped is not None
+    cases = [golden / "cases" / name for name in ("S01_192x192x30", "S01_256x256x30")]
+    words = [*map(str, cases), "--brain", str(golden / "brain_ads" / "S01_256x256x30.nii.gz")]
+    subprocess.run(
+        [sys.executable, BENCHMARKS / "real_patient.py", *words, "-o", tmp_path / "real"],
+        check=True,
+        capture_output=True,
+    )
+    config = EvaluateConfig(own_masks=True, device="cpu", heatmaps=False, bootstrap_samples=10)
+    result = evaluate_external(tmp_path / "real", shipped, tmp_path / "out", config)
+    assert not result.failures
+    rows = read_table(tmp_path / "out" / "patients.csv")
+    assert len(rows) == 2
+    for row in rows:
+        assert float(row["stroke_dice"]) >= 0.88
+        assert float(row["brain_dice"]) >= 0.94  # against another tool's opinion

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builders import write_onnx, write_patient
-from fvv.config import PROFILES
-from fvv.io.bundle import BundleManifest, ModelBundle, ModelEntry, file_sha256, write_manifest
+from builders import write_patient
+from fvv.config import PROFILES, DoctorConfig, load_config
+from fvv.io.bundle import ModelBundle
 from fvv.io.shipped import shipped_bundle
+from fvv.stages.doctor import doctor
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST_WHEEL_MB, LARGEST_BUNDLE_MB = 20, 12
@@ -51,19 +52,12 @@ sys.exit(main(["predict", "anna", "-o", "out", "-f", "CPU"]))
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of the sources; where no model is shipped yet, with one of a few nodes in its place."""
+    """Built from a copy of the sources."""
     pytest.importorskip("setuptools", minversion="77")
     folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
-    if shipped_bundle() is None:
-        models = folder / "src" / "fvv" / "models" / "stand-in"
-        file = write_onnx(models / "model1.onnx", biases=(1.5, -2.0, -3.0))
-        entry = ModelEntry(file=file.name, sha256=file_sha256(file), fold=0)
-        profile = PROFILES["robust-v1"]
-        manifest = BundleManifest(software="x", run_name="stand-in", profile=profile, channels=(), models=(entry,))
-        write_manifest(models, manifest)
     command = ["pip", "wheel", ".", "--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", "dist"]
     subprocess.run([sys.executable, "-m", *command], cwd=folder, check=True)
     (built,) = (folder / "dist").glob("fvv-*.whl")
@@ -93,8 +87,7 @@ def test_a_prediction_with_the_core_alone_and_no_network(wheel: Path, tmp_path: 
 
 def test_the_shipped_bundle_is_sound_and_says_what_it_is() -> None:
     shipped = shipped_bundle()
-    if shipped is None:
-        pytest.skip("this package holds no model yet")
+    assert shipped is not None
     bundle = ModelBundle.open(shipped)  # Every file is there and unchanged.
     assert sum(file.stat().st_size for file in shipped.iterdir()) < LARGEST_BUNDLE_MB * 1e6
     assert "never on people" in bundle.manifest.notice
@@ -104,3 +97,25 @@ def test_the_shipped_bundle_is_sound_and_says_what_it_is() -> None:
     card = (shipped / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "never on people" in card
     assert card == (ROOT / "docs" / "explanation" / "model-card.md").read_text(encoding="utf-8")
+
+
+def test_the_shipped_bundle_passes_the_doctor() -> None:
+    shipped = shipped_bundle()
+    assert shipped is not None
+    result = doctor(shipped, DoctorConfig(device="cpu"))
+    assert result.failures == ()
+    assert len(result.models) == 6  # three folds in two forms
+
+
+def test_the_shipped_bundle_is_what_its_recipe_makes() -> None:
+    shipped = shipped_bundle()
+    assert shipped is not None
+    manifest, recipe = ModelBundle.open(shipped).manifest, load_config(ROOT / "configs" / "model.yaml")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"NAME := {manifest.run_name}\n" in makefile
+    assert manifest.profile == recipe.prepare.preprocess.applied_to(PROFILES[recipe.prepare.profile])
+    assert (manifest.postprocess, manifest.notice) == (recipe.convert.postprocess, recipe.convert.notice)
+    assert len(manifest.models) == recipe.prepare.kfolds
+    card = (shipped / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for said in (*recipe.card.limits, *recipe.card.commands, recipe.card.training_data):
+        assert " ".join(said.split()) in card

@@ -94,6 +94,15 @@ def test_who_was_refused_before_any_model_ran_changes_counts_alone():
     assert not any("refused" in names for names in extremes([*seen, refused]).values())
 
 
+def test_lesions_of_one_person_alone_have_no_interval():
+    scans = [patient(name, lesion=100, found=found, person="same") for name, found in (("a", 50), ("b", 0))]
+    other = patient("c", lesion=100, found=50, person="other")
+    for patients, interval in ((scans, False), ([*scans, other], True)):
+        (row,) = [row for row in summary_of(patients)["lesions_by_size"]["stroke"] if row["drawn"]]
+        assert row["share_found"].value == row["found"] / row["drawn"]
+        assert math.isnan(row["share_found"].low) is not interval
+
+
 def test_a_cohort_that_was_refused_altogether_has_no_numbers():
     summary = summary_of([patient("a", segmented=False), patient("b", segmented=False)])
     stroke = summary["segmentation"]["stroke"]

@@ -12,7 +12,7 @@ pytest.importorskip("nilearn")
 from fvv.config import SimulateConfig
 from fvv.imaging.brain import otsu_mask
 from fvv.imaging.phantom.anatomy import build_head_model
-from fvv.imaging.phantom.case import simulate_case
+from fvv.imaging.phantom.case import SIMULATOR_VERSION, simulate_case
 from fvv.imaging.phantom.cohort import plan_visit
 from fvv.imaging.phantom.contrast import TEXTURE, posterior_fossa_texture
 from fvv.imaging.phantom.lattice import lattice_positions
@@ -50,6 +50,18 @@ def test_same_number_same_images(cases, model):
     for name in ("b0", "b1000", "flair", "stroke", "flair_visible", "brain", "affine"):
         np.testing.assert_array_equal(getattr(again, name), getattr(cases[1], name))
     assert again.record == cases[1].record
+
+
+def test_images_masks_and_truth_are_those_of_the_version(cases):
+    """Fails where they change and the version does not: `simulate` would go on with a cohort made otherwise."""
+    made = {2: ([197.5037, 54.0768, 227.0751], 455265, [0.9601, 0.0735, 1968.83])}
+    images, brain, volumes = made[SIMULATOR_VERSION]
+    case = cases[0]
+    assert [image.mean() for image in (case.b0, case.b1000, case.flair)] == pytest.approx(images, rel=1e-3)
+    assert case.brain.sum() == pytest.approx(brain, rel=1e-3)
+    record = case.record
+    found = [record.lesion_volume_ml, record.flair_visible_ml, record.brain_volume_ml]
+    assert found == pytest.approx(volumes, rel=2e-2)
 
 
 def test_another_seed_gives_another_head(cases, model):

@@ -171,6 +171,8 @@ def test_each_kind_of_evaluation_has_its_place(bundle: tuple[Path, Path, Path], 
     card(models, CONFIG, out_of_fold=out_of_fold, external=evaluation)
     head = row_of((models / "MODEL_CARD.md").read_text(), "|  |")
     assert head[1:] == ["Out of fold", "New patients"]
+    quality = row_of((models / "MODEL_CARD.md").read_text(), "| Not assessable, failed")
+    assert quality[1:] == ["1, 0 (image quality not checked)", "1, 0"]
 
 
 def test_only_patients_of_the_simulator_are_called_simulated(bundle: tuple[Path, Path, Path]) -> None:

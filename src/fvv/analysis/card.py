@@ -145,7 +145,7 @@ def _overview(evidence: Sequence[Evidence]) -> Table:
     """The same numbers of every evaluation, side by side."""
     rows: list[tuple[str, ...]] = [
         ("Examinations", *(str(len(one.patients)) for one in evidence)),
-        ("Not assessable, failed", *(_left_out(one.summary["counts"]) for one in evidence)),
+        ("Not assessable, failed", *(_left_out(one) for one in evidence)),
     ]
     for channel in Channel:
         name = CHANNEL_NAMES[channel.label]
@@ -169,8 +169,11 @@ def _masks(one: Evidence) -> str:
     return "our own" if own else "the one given, else our own"
 
 
-def _left_out(counts: Mapping[str, int]) -> str:
-    return f"{counts['not assessable']}, {counts['failed']}"
+def _left_out(one: Evidence) -> str:
+    counts = one.summary["counts"]
+    # Prepared patients are no longer there as they came from the scanner: a 0 would read as "all passed".
+    unchecked = "" if one.summary["kind"] == EXTERNAL else " (image quality not checked)"
+    return f"{counts['not assessable']}, {counts['failed']}{unchecked}"
 
 
 def _at_cutoff(summary: Mapping[str, Any], key: str) -> str:

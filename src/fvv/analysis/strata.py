@@ -84,8 +84,12 @@ def _numbers(
     }
 
 
-def lesions_by_size(patients: Iterable[PatientResult], channel: Channel) -> list[dict[str, Any]]:
-    """Drawn lesions found and missed, by their volume, with Wilson's interval of the share that was found."""
+def lesions_by_size(patients: Sequence[PatientResult], channel: Channel) -> list[dict[str, Any]]:
+    """Drawn lesions found and missed, by their volume, with Wilson's interval of the share that was found.
+
+    Without interval where all are one person's, however often examined: they say nothing of other people.
+    """
+    one_person = len({patient.person for patient in patients}) < 2
     names = _names(VOLUME_EDGES_ML, "{:g}", " mL")
     found, drawn = [0] * len(names), [0] * len(names)
     for patient in patients:
@@ -99,10 +103,15 @@ def lesions_by_size(patients: Iterable[PatientResult], channel: Channel) -> list
             "drawn": drawn[place],
             "found": found[place],
             "missed": drawn[place] - found[place],
-            "share_found": statistics.wilson_interval(found[place], drawn[place]),
+            "share_found": _share(found[place], drawn[place], one_person=one_person),
         }
         for place, name in enumerate(names)
     ]
+
+
+def _share(found: int, drawn: int, *, one_person: bool) -> statistics.Estimate:
+    share = statistics.wilson_interval(found, drawn)
+    return statistics.Estimate(share.value, math.nan, math.nan) if one_person else share
 
 
 def pooled_overlap(patients: Iterable[PatientResult], channel: Channel) -> Overlap:

@@ -19,8 +19,8 @@ from fvv.imaging.phantom.patient import Patient, SeenStroke, find_stroke, lay_do
 from fvv.imaging.phantom.scanner import Protocol
 
 Image = TypeVar("Image", NDArray[np.bool_], NDArray[np.int16])
-SIMULATOR_VERSION = 1
-"""Goes up whenever the same seed gives other images."""
+SIMULATOR_VERSION = 2
+"""Goes up whenever the same seed and settings give another image, mask or truth: cohorts of two versions never mix."""
 READER_BLUR_MM = 1.5
 """Readers outline areas, not voxels: FLAIR's ratio is smoothed by this (standard deviation, in the plane)."""
 
