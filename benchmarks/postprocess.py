@@ -2,15 +2,17 @@
 
     python benchmarks/postprocess.py BUNDLE COHORT [--own-masks] [--threads 2]
 
-BUNDLE is a folder of models, COHORT a folder of labelled patients, as for `fvv prepare`, that none of them has seen.
-Every patient is segmented once; the options are then applied to the same votes. To take a choice over, set
-`convert.postprocess` (it is then stated in the bundle), or `predict.postprocess` for one run.
+BUNDLE is a folder of models, COHORT a folder of labelled patients, as for `fvv prepare`, that none of them has seen: a
+patient that one was trained on ends the run. Every patient is segmented once; the options are then applied to the same
+votes. Those in whom the models mark hardly any brain are not assessable: listed, and in no number. To take a choice
+over, set `convert.postprocess` (it is then stated in the bundle), or `predict.postprocess` for one run.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +20,19 @@ import numpy as np
 from fvv.analysis import statistics
 from fvv.analysis.agreement import rank_correlation
 from fvv.analysis.metrics import dice_coefficient
-from fvv.config import PostprocessConfig, PreprocessConfig
-from fvv.data import Participant, PreparedCase
-from fvv.errors import FvvError
-from fvv.imaging.fusion import fuse_folds
-from fvv.imaging.postprocess import stroke_filter
+from fvv.config import EvaluateConfig, PostprocessConfig, PreprocessingProfile
+from fvv.data import Case, DecisionState, FusedSegmentation, Participant, PreparedCase, Severity
+from fvv.errors import FvvError, InputError
+from fvv.imaging.decision import decide
+from fvv.imaging.fusion import visible_to_half
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
+from fvv.inference.segment import fuse_masks
+from fvv.inference.unseen import shown_to_models, unseen_participants, with_drawn_brain
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import read_case
-from fvv.io.manifest import read_participants
+from fvv.io.manifest import failure_of
 
 OPTIONS = {
     "off": PostprocessConfig(),
@@ -50,55 +54,69 @@ class Found:
     fvv: float
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("cohort", type=Path)
     parser.add_argument("--own-masks", action="store_true", help="show the patients without their brain mask files")
     parser.add_argument("--threads", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     bundle = ModelBundle.open(options.bundle)
-    ensemble = OnnxEnsemble.from_bundle(bundle, precision=bundle.precision("auto"), threads=options.threads)
+    config = bundle.completed(EvaluateConfig(own_masks=options.own_masks, threads=options.threads))
+    profile = config.preprocess.applied_to(bundle.profile)
+    participants, failures = unseen_participants(options.cohort, bundle, config)
+    ensemble = OnnxEnsemble.from_bundle(bundle, precision=bundle.precision(config.precision), threads=config.threads)
     rows: dict[str, list[Found]] = {name: [] for name in OPTIONS}
     labels: list[bool] = []
-
-    for name, participant in read_participants(options.cohort).items():
+    for participant in participants:
+        name = participant.participant
         try:
-            case = read_case(options.cohort / name, PreprocessConfig(), labelled=True)
-
-            drawn = preprocess_case(case, bundle.profile)
-            shown = preprocess_case(replace(case, mask=None), bundle.profile) if options.own_masks else drawn
+            case = read_case(options.cohort / name, config.preprocess, labelled=True)
+            found = under_every_option(case, profile, ensemble, config)
         except FvvError as error:
-            print(f"left out: {error}")
+            failures.append(failure_of(name, error))
             continue
-        masks = list(np.moveaxis(ensemble.masks(network_input(shown, bundle.profile.context_slices)), 2, 4))
-        for option, config in OPTIONS.items():
-            rows[option].append(measure(drawn, fuse(masks, shown, config)))
-        labels.append(mismatch_of(participant, rows["off"][-1]))
+        for option, one in found.items():
+            rows[option].append(one)
+        labels.append(mismatch_of(participant, found["off"]))
+    for failure in failures:
+        print(f"left out: {failure.reason}")
+    if not labels:
+        raise InputError("no patient could be measured", file=options.cohort)
     show(rows, np.array(labels))
 
 
-def fuse(
-    masks: list[np.ndarray], case: PreparedCase, config: PostprocessConfig
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Stroke, FLAIR-visible by half of the models, and FVV in mL."""
-    fused = fuse_folds(masks, stroke_filter(case, config))
-    votes = fused.flair_visible_votes
-    return fused.stroke, (votes > 0) & (2 * votes >= fused.n_models), fused.flair_visible_voxels * case.voxel_volume_ml
+def under_every_option(
+    case: Case, profile: PreprocessingProfile, ensemble: OnnxEnsemble, config: EvaluateConfig
+) -> dict[str, Found]:
+    """One patient under each option, of one segmentation.
+
+    Raises:
+        InputError: the models mark too little brain for an answer: 0 mL of stroke would be no measurement.
+    """
+    shown = preprocess_case(shown_to_models(case, profile, config), profile)
+    drawn = with_drawn_brain(case, shown, profile, config)
+    masks = np.moveaxis(ensemble.masks(network_input(shown, profile.context_slices)), 2, 4)
+    fused = {option: fuse_masks(masks, shown, postprocess) for option, postprocess in OPTIONS.items()}
+    # The options change the stroke, not the brain: no answer under one of them is none under any.
+    decision = decide(fused["off"], shown.voxel_volume_ml, shown.findings, config.decision)
+    if decision.state is DecisionState.NOT_ASSESSABLE:
+        why = "; ".join(one.message for one in decision.reasons if one.severity is Severity.NOT_ASSESSABLE)
+        raise InputError(f"not assessable: {why}", patient=case.patient)
+    return {option: measure(drawn, one) for option, one in fused.items()}
 
 
-def measure(drawn: PreparedCase, found: tuple[np.ndarray, np.ndarray, float]) -> Found:
-    stroke, visible, fvv = found
+def measure(drawn: PreparedCase, fused: FusedSegmentation) -> Found:
     assert drawn.stroke is not None
     assert drawn.flair_visible is not None
     volume = drawn.voxel_volume_ml
     return Found(
-        overlap=float((stroke & drawn.stroke).sum()) * volume,
+        overlap=float((fused.stroke & drawn.stroke).sum()) * volume,
         drawn=float(drawn.stroke.sum()) * volume,
-        marked=float(stroke.sum()) * volume,
-        visible_dice=dice_coefficient(drawn.flair_visible, visible),
+        marked=float(fused.stroke.sum()) * volume,
+        visible_dice=dice_coefficient(drawn.flair_visible, visible_to_half(fused.flair_visible_votes, fused.n_models)),
         drawn_fvv=float(drawn.flair_visible.sum()) * volume,
-        fvv=fvv,
+        fvv=fused.flair_visible_voxels * volume,
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from fvv.config import DecisionConfig
 from fvv.data import DecisionState, Finding, Prediction, Severity
 from fvv.imaging.decision import decide, decide_again, decide_volumes, format_ml
-from fvv.imaging.fusion import fuse_folds
+from fvv.imaging.fusion import fuse_folds, visible_to_half
 from fvv.imaging.slabs import extract_slabs
 
 SHAPE = (12, 12, 4)
@@ -65,6 +65,13 @@ def test_fvv_is_the_mean_over_models_inside_the_fused_stroke() -> None:
     assert fused.flair_visible_voxels_per_model == (4 * 48, 2 * 48, 0)
     assert fused.flair_visible_voxels == 2 * 48
     assert fused.flair_visible_votes.sum() == 6 * 48
+
+
+@pytest.mark.parametrize(("n_models", "fewest"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (200, 100)])
+def test_visible_is_what_half_of_the_models_and_at_least_one_see(n_models: int, fewest: int) -> None:
+    votes = np.arange(n_models + 1, dtype=np.uint8)[:, None, None]
+    np.testing.assert_array_equal(visible_to_half(votes, n_models), votes >= fewest)
+    assert visible_to_half(votes, n_models).dtype == bool
 
 
 def test_models_may_come_one_at_a_time() -> None:

@@ -23,6 +23,7 @@ from fvv.data import (
 )
 from fvv.errors import StoreError
 from fvv.imaging.decision import format_ml
+from fvv.imaging.fusion import visible_to_half
 from fvv.imaging.geometry import plan_grid, restore_to_native, slice_axis, to_working_grid
 from fvv.io.evaluation import PatientFiles
 
@@ -112,7 +113,7 @@ def _native_prediction(fused: FusedSegmentation, case: PreparedCase) -> dict[Cha
     return {
         Channel.BRAIN: restore_to_native(fused.brain, case.grid),
         Channel.STROKE: restore_to_native(fused.stroke, case.grid),
-        Channel.FLAIR_VISIBLE: (votes > 0) & (2 * votes.astype(int) >= fused.n_models),
+        Channel.FLAIR_VISIBLE: visible_to_half(votes, fused.n_models),
     }
 
 

@@ -51,3 +51,15 @@ def fuse_folds(masks: Iterable[BoolArray], keep: StrokeFilter | None = None) -> 
         flair_visible_voxels=sum(per_model) / n,
         flair_visible_voxels_per_model=tuple(per_model),
     )
+
+
+def visible_to_half(votes: UInt8Array, n_models: int) -> BoolArray:
+    """FLAIR-visible as one mask: to at least half of the models, and to one.
+
+    Votes go to the native grid before this, not the mask after: they are interpolated (`restore_to_native`).
+
+    Args:
+        votes: (i, j, k) uint8, models that call a voxel FLAIR-visible; on either grid.
+        n_models: how many were asked.
+    """
+    return np.asarray((votes > 0) & (2 * votes.astype(int) >= n_models))

@@ -33,7 +33,7 @@ def segment_case(
     Raises:
         ModelError: a model's output is not finite.
     """
-    return _fused(_each_mask(case, ensemble), case, postprocess)
+    return fuse_masks(_each_mask(case, ensemble), case, postprocess)
 
 
 def segment_together_and_alone(
@@ -50,10 +50,22 @@ def segment_together_and_alone(
         ModelError: a model's output is not finite.
     """
     masks = list(_each_mask(case, ensemble))
-    return _fused(masks, case, postprocess), tuple(_fused([mask], case, postprocess) for mask in masks)
+    return fuse_masks(masks, case, postprocess), tuple(fuse_masks([mask], case, postprocess) for mask in masks)
 
 
-def _fused(masks: Iterable[BoolArray], case: PreparedCase, postprocess: PostprocessConfig | None) -> FusedSegmentation:
+def fuse_masks(
+    masks: Iterable[BoolArray], case: PreparedCase, postprocess: PostprocessConfig | None = None
+) -> FusedSegmentation:
+    """Fuse what some models marked, and say what that makes doubtful: `decide` needs both.
+
+    Args:
+        masks: of each model (3, i, j, k) bool on the working grid, channels in `Channel` order; at least one.
+        case: the patient as the models saw it.
+        postprocess: what is taken out of the fused stroke; None: nothing.
+
+    Raises:
+        InputError: diffusion is asked for, and the case was prepared without the scale of its signals.
+    """
     fused = fuse_folds(masks, stroke_filter(case, postprocess))
     findings = postprocess_findings(fused.stroke, case=case, config=postprocess)
     return replace(fused, findings=(*_brain_findings(fused.brain, case), *findings))

@@ -82,10 +82,13 @@ class Budget(_Entry):
     Attributes:
         folds: models fused.
         precision: of the weights.
-        patients: how many were measured.
+        patients: how many were looked at.
         stroke_dice, flair_visible_dice: mean over patients, against what was drawn; None where defined for nobody.
-        fvv_error_ml: mean absolute difference from the drawn FVV.
-        decisions_changed: patients whose decision is another than the whole ensemble's in float32.
+        fvv_error_ml: mean absolute difference from the drawn FVV; None where nobody was assessable.
+        decisions_changed: patients whose decision is another than the whole ensemble's in float32; not assessable is
+            a decision too.
+        not_assessable: patients without an answer, in none of the means. 0 also where it was measured before these
+            were told apart.
     """
 
     folds: int
@@ -93,8 +96,9 @@ class Budget(_Entry):
     patients: int
     stroke_dice: float | None
     flair_visible_dice: float | None
-    fvv_error_ml: float
+    fvv_error_ml: float | None
     decisions_changed: int
+    not_assessable: int = 0
 
 
 class Calibration(_Entry):
@@ -261,9 +265,11 @@ class ModelBundle:
         for budget in self.manifest.budgets:
             if (budget.folds, budget.precision) == (folds, precision):
                 dice = "not defined" if budget.stroke_dice is None else f"{budget.stroke_dice:.3f}"
+                error = "not defined" if budget.fvv_error_ml is None else f"{budget.fvv_error_ml:.2f} mL"
+                unknown = f" ({budget.not_assessable} not assessable)" if budget.not_assessable else ""
                 return (
-                    f"measured on {budget.patients} patients: stroke Dice {dice}, FVV error "
-                    f"{budget.fvv_error_ml:.2f} mL, {budget.decisions_changed} decisions unlike the whole ensemble's"
+                    f"measured on {budget.patients} patients{unknown}: stroke Dice {dice}, FVV error {error}, "
+                    f"{budget.decisions_changed} decisions unlike the whole ensemble's"
                 )
         return "what this costs in accuracy was not measured for these models"
 

@@ -6,22 +6,22 @@ labelled patients that no model has seen.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fvv.analysis.metrics import dice_coefficient
-from fvv.arrays import BoolArray
 from fvv.config import EvaluateConfig, Precision, PreprocessingProfile
 from fvv.data import Case, DecisionState, Failure, FusedSegmentation, PreparedCase
 from fvv.errors import FvvError, InputError
 from fvv.imaging.decision import decide
-from fvv.imaging.fusion import fuse_folds
-from fvv.imaging.postprocess import stroke_filter
+from fvv.imaging.fusion import visible_to_half
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import FAST_FOLDS, OnnxEnsemble
+from fvv.inference.segment import fuse_masks
 from fvv.inference.unseen import shown_to_models, unseen_participants, with_drawn_brain
 from fvv.io.bundle import Budget, ModelBundle, write_manifest
 from fvv.io.case import read_case
@@ -50,12 +50,13 @@ class BudgetResult:
     def summary(self) -> str:
         """A table of the parts."""
         lines = [
-            f"{'models':>7}{'precision':>11}{'patients':>10}{'stroke Dice':>13}{'visible Dice':>14}"
-            f"{'FVV error mL':>14}{'decisions changed':>19}"
+            f"{'models':>7}{'precision':>11}{'patients':>10}{'not assessable':>16}{'stroke Dice':>13}"
+            f"{'visible Dice':>14}{'FVV error mL':>14}{'decisions changed':>19}"
         ]
         lines += [
-            f"{row.folds:>7}{row.precision:>11}{row.patients:>10}{_dice(row.stroke_dice):>13}"
-            f"{_dice(row.flair_visible_dice):>14}{row.fvv_error_ml:>14.2f}{row.decisions_changed:>19}"
+            f"{row.folds:>7}{row.precision:>11}{row.patients:>10}{row.not_assessable:>16}"
+            f"{_rounded(row.stroke_dice, 3):>13}{_rounded(row.flair_visible_dice, 3):>14}"
+            f"{_rounded(row.fvv_error_ml, 2):>14}{row.decisions_changed:>19}"
             for row in self.budgets
         ]
         return "\n".join([*lines, f"kept in {self.bundle}"])
@@ -63,12 +64,12 @@ class BudgetResult:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """One patient as one part of the ensemble sees it, against what was drawn."""
+    """One patient as one part of the ensemble sees it, against what was drawn; NaN: not measured, or not defined."""
 
-    stroke_dice: float
-    flair_visible_dice: float
-    fvv_error_ml: float
     state: DecisionState
+    stroke_dice: float = math.nan
+    flair_visible_dice: float = math.nan
+    fvv_error_ml: float = math.nan
 
 
 def measure_budgets(patients: Path, models: Path, config: EvaluateConfig) -> BudgetResult:
@@ -115,32 +116,31 @@ def _answers(
     """What each part of the ensemble says: every model runs once."""
     prepared = preprocess_case(shown_to_models(case, profile, config), profile)
     drawn = with_drawn_brain(case, prepared, profile, config)
-    keep = stroke_filter(prepared, config.postprocess)
     answers: dict[_Choice, _Answer] = {}
     for precision, ensemble in ensembles.items():
         masks = np.moveaxis(ensemble.masks(network_input(prepared, ensemble.profile.context_slices)), 2, 4)
         whole = len(ensemble)
         for folds in (whole, *(n for n in FOLDS_MEASURED if n < whole)):
-            answers[folds, precision] = _judge(drawn, fuse_folds(masks[:folds], keep), config)
+            fused = fuse_masks(masks[:folds], prepared, config.postprocess)
+            answers[folds, precision] = _judge(drawn, prepared, fused, config)
     return answers
 
 
-def _judge(drawn: PreparedCase, fused: FusedSegmentation, config: EvaluateConfig) -> _Answer:
+def _judge(drawn: PreparedCase, shown: PreparedCase, fused: FusedSegmentation, config: EvaluateConfig) -> _Answer:
+    """Where there is no answer there is no volume either: its 0 mL would be an error, or a hit, of nobody's."""
     if drawn.stroke is None or drawn.flair_visible is None:
         raise InputError("no ROI was drawn", patient=drawn.patient)
+    state = decide(fused, shown.voxel_volume_ml, shown.findings, config.decision).state
+    if state is DecisionState.NOT_ASSESSABLE:
+        return _Answer(state)
+    visible = visible_to_half(fused.flair_visible_votes, fused.n_models)
     drawn_voxels = int(drawn.flair_visible.sum())
     return _Answer(
+        state,
         stroke_dice=dice_coefficient(drawn.stroke, fused.stroke),
-        flair_visible_dice=dice_coefficient(drawn.flair_visible, _half_of(fused)),
+        flair_visible_dice=dice_coefficient(drawn.flair_visible, visible),
         fvv_error_ml=abs(fused.flair_visible_voxels - drawn_voxels) * drawn.voxel_volume_ml,
-        state=decide(fused, drawn.voxel_volume_ml, drawn.findings, config.decision).state,
     )
-
-
-def _half_of(fused: FusedSegmentation) -> BoolArray:
-    """FLAIR-visible to at least half of the models, and to one."""
-    votes = fused.flair_visible_votes
-    return np.asarray((votes > 0) & (votes >= fused.n_models / 2))
 
 
 def _budget(choice: _Choice, answers: list[dict[_Choice, _Answer]], *, whole: _Choice) -> Budget:
@@ -149,18 +149,19 @@ def _budget(choice: _Choice, answers: list[dict[_Choice, _Answer]], *, whole: _C
         folds=choice[0],
         precision=choice[1],
         patients=len(rows),
-        stroke_dice=_mean_dice([row.stroke_dice for row in rows]),
-        flair_visible_dice=_mean_dice([row.flair_visible_dice for row in rows]),
-        fvv_error_ml=float(np.mean([row.fvv_error_ml for row in rows])),
+        stroke_dice=_mean([row.stroke_dice for row in rows]),
+        flair_visible_dice=_mean([row.flair_visible_dice for row in rows]),
+        fvv_error_ml=_mean([row.fvv_error_ml for row in rows]),
         decisions_changed=sum(answer[choice].state is not answer[whole].state for answer in answers),
+        not_assessable=sum(row.state is DecisionState.NOT_ASSESSABLE for row in rows),
     )
 
 
-def _mean_dice(values: list[float]) -> float | None:
-    """Of the patients for whom it is defined (not where neither mask holds a voxel); None where of nobody."""
-    defined = [value for value in values if not np.isnan(value)]
+def _mean(values: list[float]) -> float | None:
+    """Of the patients for whom it is defined (no Dice where neither mask holds a voxel); None where of nobody."""
+    defined = [value for value in values if not math.isnan(value)]
     return float(np.mean(defined)) if defined else None
 
 
-def _dice(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
+def _rounded(value: float | None, decimals: int) -> str:
+    return "n/a" if value is None else f"{value:.{decimals}f}"
