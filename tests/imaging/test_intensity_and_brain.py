@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from builders import case_of, head
 from fvv.errors import MaskError
-from fvv.imaging.brain import largest_component, otsu_mask, robust_mask
+from fvv.imaging.brain import bounding_box, largest_component, otsu_mask, robust_mask
 from fvv.imaging.geometry import plan_grid, scale_slices
 from fvv.imaging.intensity import reference_voxels, signal_scale, zscore
 
@@ -108,6 +108,16 @@ def test_constant_images_give_an_empty_mask(mask_of: object, value: float) -> No
 
 def test_largest_component_of_nothing_is_nothing() -> None:
     assert not largest_component(np.zeros((4, 4, 4), dtype=bool)).any()
+
+
+def test_a_bounding_box_holds_the_mask_and_the_room_there_is() -> None:
+    mask = np.zeros((6, 8, 4), dtype=bool)
+    assert mask[bounding_box(mask)].shape == mask.shape
+    mask[2:4, 0, 1] = mask[3, 5, 3] = True
+    box = bounding_box(mask)
+    assert mask[box].shape == (2, 6, 3)
+    assert mask[box].sum() == mask.sum()
+    assert mask[bounding_box(mask, (1, 2, 1))].shape == (4, 8, 4)
 
 
 def test_largest_component_joins_over_corners_and_drops_the_rest() -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from dipy.segment.mask import median_otsu as dipy_median_otsu
 from scipy.ndimage import median_filter
 
 from fvv.imaging.brain import median_otsu
-from fvv.imaging.median import median_3x3x3
+from fvv.imaging.median import _median_of, median_3x3x3
 
 
 @pytest.mark.parametrize("shape", [(20, 17, 9), (5, 4, 1), (1, 6, 3), (2, 2, 2)])
@@ -19,6 +21,16 @@ def test_equals_the_general_filter(rng: np.random.Generator, shape: tuple[int, i
             found = median_3x3x3(volume, passes)
             np.testing.assert_array_equal(found, expected)
             assert found.dtype == dtype
+
+
+def test_the_network_finds_the_median_of_all_zeros_and_ones() -> None:
+    """By the 0-1 principle it then finds that of any numbers, whatever their order and however many are equal."""
+    # Sorted both ways, the zeros of a column's 3 x 3 values form stairs: no row holds more of them than the row before.
+    stairs = [zeros for zeros in product(range(4), repeat=3) if sorted(zeros, reverse=True) == list(zeros)]
+    columns = [[int(b >= zeros[a]) for a in range(3) for b in range(3)] for zeros in stairs]
+    ways = np.array(list(product(columns, repeat=3)))  # (8000, column, place in it)
+    values = list(np.moveaxis(ways, 0, 2).swapaxes(0, 1).reshape(27, -1))
+    np.testing.assert_array_equal(_median_of(values), ways.sum(axis=(1, 2)) >= 14)
 
 
 def test_large_and_negative_values_are_kept_exactly(rng: np.random.Generator) -> None:

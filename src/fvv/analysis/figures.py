@@ -27,6 +27,7 @@ from fvv.analysis.slices import (
 from fvv.arrays import Affine, BoolArray, FloatArray, IntArray, UInt8Array
 from fvv.data import Channel, DecisionState, Finding, Prediction, Severity, Volume
 from fvv.imaging.decision import format_ml
+from fvv.imaging.fusion import visible_to_half
 
 RESEARCH_USE = "For research use only. Not for clinical decisions."
 
@@ -93,10 +94,12 @@ def paint_heatmap(
     grey: UInt8Array, brain: BoolArray, stroke: BoolArray, votes: IntArray, n_models: int, *, slice_axis: int = 2
 ) -> UInt8Array:
     """`heatmap_rgb` for an image that is already grey levels 0..255."""
-    opacity = 0.7 * np.clip(votes.astype(np.float32) / n_models, 0.0, 1.0)
-    rgb = np.empty((*grey.shape, 3), dtype=np.uint8)
-    rgb[..., 0] = np.rint(grey * (1 - opacity) + 255 * opacity)
-    rgb[..., 1] = rgb[..., 2] = np.rint(grey * (1 - opacity))
+    rgb = np.repeat(grey[..., None], 3, axis=3)
+    voted = votes > 0
+    opacity = 0.7 * np.clip(votes[voted].astype(np.float32) / n_models, 0.0, 1.0)
+    dimmed = grey[voted] * (1 - opacity)
+    rgb[voted, 0] = np.rint(dimmed + 255 * opacity)
+    rgb[voted, 1] = rgb[voted, 2] = np.rint(dimmed)
     rgb[in_plane_outline(brain, slice_axis)] = (0, 255, 0)
     rgb[in_plane_outline(stroke, slice_axis)] = (0, 0, 255)
     return rgb
@@ -194,7 +197,7 @@ def _display_of(b1000: Volume, prediction: Prediction | None) -> SliceDisplay:
         stroke = nothing if prediction.stroke is None else prediction.stroke
         if prediction.flair_visible_votes is not None:
             visible_any = prediction.flair_visible_votes > 0
-            visible = visible_any & (2 * prediction.flair_visible_votes.astype(int) >= prediction.n_models)
+            visible = visible_to_half(prediction.flair_visible_votes, prediction.n_models)
     return turned_to_ras(grey_scale(b1000.array, brain), b1000.affine, brain, stroke, visible, visible_any)
 
 

@@ -73,12 +73,14 @@ def log_drop(case: PreparedCase, within: BoolArray) -> FloatArray:
             hint="run `fvv prepare --overwrite`, or leave adc_gate off",
         )
     b0, b1000 = (
-        image.astype(np.float64) * scale.deviation + scale.mean
+        image[within].astype(np.float64) * scale.deviation + scale.mean
         for image, scale in ((case.b0, case.b0_scale), (case.b1000, case.b1000_scale))
     )
-    measured = within & (b0 > _FAINTEST * case.b0_scale.mean) & (b1000 > _FAINTEST * case.b1000_scale.mean)
-    drop = np.full(b0.shape, np.nan)
-    drop[measured] = np.log(b0[measured] / b1000[measured])
+    measured = (b0 > _FAINTEST * case.b0_scale.mean) & (b1000 > _FAINTEST * case.b1000_scale.mean)
+    inside = np.full(b0.shape, np.nan)
+    inside[measured] = np.log(b0[measured] / b1000[measured])
+    drop = np.full(within.shape, np.nan)
+    drop[within] = inside
     return drop
 
 

@@ -45,17 +45,38 @@ def largest_component(mask: BoolArray) -> BoolArray:
 
     An empty mask stays empty.
     """
-    labels, n = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    box = bounding_box(mask)
+    labels, n = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
     if n <= 1:
         return mask
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return np.asarray(labels == sizes.argmax())
+    largest = np.zeros(mask.shape, dtype=bool)
+    largest[box] = labels == sizes.argmax()
+    return largest
+
+
+def bounding_box(mask: BoolArray, room: tuple[int, int, int] = (0, 0, 0)) -> tuple[slice, slice, slice]:
+    """The smallest box that holds a mask; what only looks at the mask need not look at the whole image.
+
+    Args:
+        mask: (i, j, k) bool.
+        room: voxels around the mask that the box holds too, as far as there are any.
+
+    Returns:
+        A slice of each axis; of an empty mask, the whole array.
+    """
+    box = []
+    for others, by in zip(((1, 2), (0, 2), (0, 1)), room, strict=True):
+        held = np.flatnonzero(mask.any(axis=others))
+        box.append(slice(max(int(held[0]) - by, 0), int(held[-1]) + by + 1) if len(held) else slice(None))
+    return box[0], box[1], box[2]
 
 
 def _combine(b0: FloatArray, b1000: FloatArray) -> BoolArray:
     mask = largest_component(median_otsu(b0) & median_otsu(b1000))
-    mask = ndimage.binary_fill_holes(ndimage.binary_dilation(mask))
+    around = bounding_box(mask, (1, 1, 1))
+    mask[around] = ndimage.binary_fill_holes(ndimage.binary_dilation(mask[around]))
     for image in (b0, b1000):
         if image.min() >= 0:
             mask &= image >= 1 if image.max() >= SMALL_MAXIMUM else image > 0

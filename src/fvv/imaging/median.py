@@ -1,25 +1,27 @@
 """A median filter over 3 x 3 x 3 voxels, several times faster than the general rank filter and equal to it.
 
-Each neighbourhood is sorted along z, then i, then j (three values at a time, shared between neighbours). Then the value
-at place (a, b, c), a, b, c in 0..2, is not under (a + 1)(b + 1)(c + 1) - 1 of the other 26 and not over
-(3 - a)(3 - b)(3 - c) - 1 of them: eight places can never hold the median, and the median of the remaining 19 is found
-by dropping the smallest and the largest again and again.
+Each neighbourhood is sorted along z, then i (three values at a time, shared between neighbours). Its three columns of
+nine, each sorted both ways, then go through a network that compares and exchanges two values at a time until the median
+is found, in fewer than eighty minima and maxima.
 """
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 
-_NEIGHBOURS = 27
-_MIDDLE_RANK = (_NEIGHBOURS + 1) // 2
-_POSSIBLE = tuple(
-    place
-    for place in product(range(3), repeat=3)
-    if np.prod([index + 1 for index in place]) <= _MIDDLE_RANK
-    and np.prod([3 - index for index in place]) <= _MIDDLE_RANK
-)
+_STEPS = (
+    (0, 1), (6, 7), (25, 26), (3, 4), (4, 5), (3, 4), (7, 8), (6, 7), (9, 10), (10, 11), (9, 10), (12, 13), (21, 22),
+    (13, 14), (12, 13), (15, 16), (16, 17), (15, 16), (18, 19), (19, 20), (18, 19), (22, 23), (21, 22), (24, 25),
+    (7, 21), (14, 21), (14, 11), (8, 24), (14, 7), (19, 7), (1, 2), (16, 22), (8, 20), (5, 15), (5, 19), (8, 11),
+    (7, 15), (4, 14), (10, 12), (18, 14), (12, 14), (16, 8), (16, 19), (13, 7), (6, 14), (16, 13), (19, 7), (19, 13),
+    (2, 19), (14, 19), (13, 19),
+)  # fmt: skip
+"""Of the values at two places, the smaller goes to the first and the larger to the second. Found by random search. What
+takes the median of zeros and ones takes that of any numbers (Knuth, The Art of Computer Programming 3, 5.3.4), and the
+tests try all 8,000 ways in which zeros and ones can lie in three sorted columns."""
+_MEDIAN = 13
+"""The place where it then is."""
+_LAST_STEP = {place: step for step, places in enumerate(_STEPS) for place in places} | {_MEDIAN: len(_STEPS)}
 
 
 def median_3x3x3(volume: np.ndarray, passes: int = 1) -> np.ndarray:
@@ -44,8 +46,7 @@ def _median_of_slice(three: np.ndarray) -> np.ndarray:
     """(3, i + 2, j + 2) to the medians of the middle slice, (i, j)."""
     planes = _sort3(three[0], three[1], three[2])
     rows = [_sort3(plane[:-2], plane[1:-1], plane[2:]) for plane in planes]
-    cells = [[_sort3(row[:, :-2], row[:, 1:-1], row[:, 2:]) for row in group] for group in rows]
-    return _median_of([cells[a][b][c] for a, b, c in _POSSIBLE])
+    return _median_of([part for group in rows for row in group for part in (row[:, :-2], row[:, 1:-1], row[:, 2:])])
 
 
 def _sort3(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -55,40 +56,16 @@ def _sort3(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _median_of(values: list[np.ndarray]) -> np.ndarray:
-    """Median of an odd number of arrays, voxel by voxel.
-
-    Of n values, the smallest and the largest of any n // 2 + 2 are not the median: they are dropped, one more value
-    comes in, and so on.
-    """
-    first = len(values) // 2 + 2
-    held, waiting = values[:first], values[first:]
-    while len(held) > 1:
-        held = _without_extremes(held)
-        if waiting:
-            held.append(waiting.pop())
-    return held[0]
-
-
-def _without_extremes(values: list[np.ndarray]) -> list[np.ndarray]:
-    """The values less one smallest and one largest; pairs are ordered first, so that each is looked at once."""
-    pairs = [(np.minimum(a, b), np.maximum(a, b)) for a, b in zip(values[::2], values[1::2], strict=False)]
-    lows, highs = [low for low, _ in pairs], [high for _, high in pairs]
-    if len(values) % 2:
-        # The odd one could be either extreme: let it meet one low and one high.
-        last = values[-1]
-        lows[0], last = np.minimum(lows[0], last), np.maximum(lows[0], last)
-        highs[0], last = np.maximum(highs[0], last), np.minimum(highs[0], last)
-        return [*_drop(lows, np.minimum, np.maximum), *_drop(highs, np.maximum, np.minimum), last]
-    return [*_drop(lows, np.minimum, np.maximum), *_drop(highs, np.maximum, np.minimum)]
-
-
-def _drop(values: list[np.ndarray], extreme: np.ufunc, rest: np.ufunc) -> list[np.ndarray]:
-    """The values less their extreme."""
-    carried, kept = values[0], []
-    for value in values[1:]:
-        kept.append(rest(carried, value))
-        carried = extreme(carried, value)
-    return kept
+    """Median of 27 values: place 9 a + 3 b + c holds the b-th along i of the a-th along z, in column c, all from 0."""
+    held = list(values)
+    for step, (low, high) in enumerate(_STEPS):
+        first, second = held[low], held[high]
+        # What no later step looks at is left out.
+        if step < _LAST_STEP[low]:
+            held[low] = np.minimum(first, second)
+        if step < _LAST_STEP[high]:
+            held[high] = np.maximum(first, second)
+    return held[_MEDIAN]
 
 
 def _compact(volume: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import PreprocessingProfile
-from fvv.data import Case, Finding, InPlaneGrid, PreparedCase, Severity, SignalScale
+from fvv.data import Case, Finding, InPlaneGrid, PreparedCase, Severity
 from fvv.errors import FvvError, MaskError
 from fvv.imaging.brain import otsu_mask, robust_mask
 from fvv.imaging.geometry import fraction_kept, pad_or_crop, plan_grid, scale_slices, to_working_grid
@@ -47,7 +47,7 @@ def _preprocess(case: Case, profile: PreprocessingProfile) -> PreparedCase:
 
     whole_brain, within = _masks(case, b0, b1000, grid, profile)
     if profile.outlier_robust_zscore and grid.scale != 1.0:
-        scale = _scale(b1000, b1000, within, profile)
+        scale = signal_scale(b1000, _reference(b1000, within, profile))
         if case.b1000.array.max() > scale.signal(profile.clip):
             b1000 = _zoom_without_glare(case.b1000.array, scale.signal(ORDINARY_LESION), grid)
             whole_brain, within = _masks(case, b0, b1000, grid, profile)
@@ -61,7 +61,8 @@ def _preprocess(case: Case, profile: PreprocessingProfile) -> PreparedCase:
     brain, within = (pad_or_crop(mask, profile.grid_size) for mask in (whole_brain, within))
     b0, b1000 = pad_or_crop(b0, profile.grid_size), pad_or_crop(b1000, profile.grid_size)
 
-    b0_scale, b1000_scale = (_scale(image, b1000, within, profile) for image in (b0, b1000))
+    reference = _reference(b1000, within, profile)
+    b0_scale, b1000_scale = signal_scale(b0, reference), signal_scale(b1000, reference)
     stroke = flair_visible = None
     if case.stroke_roi is not None:
         stroke = _cut(to_working_grid(case.stroke_roi.array, grid), brain, "stroke ROI", "the brain mask", findings)
@@ -104,9 +105,8 @@ def _masks(
     return brain, robust_mask(b0, b1000)
 
 
-def _scale(image: FloatArray, b1000: FloatArray, within: BoolArray, profile: PreprocessingProfile) -> SignalScale:
-    reference = reference_voxels(b1000, within, outlier_robust=profile.outlier_robust_zscore)
-    return signal_scale(image, reference)
+def _reference(b1000: FloatArray, within: BoolArray, profile: PreprocessingProfile) -> BoolArray:
+    return reference_voxels(b1000, within, outlier_robust=profile.outlier_robust_zscore)
 
 
 def _brain_mask(

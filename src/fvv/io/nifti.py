@@ -113,7 +113,8 @@ def _read_array(path: Path, index: int | None, target_b: float | None) -> tuple[
             raise InputError("not a readable NIfTI image: of another kind", file=path)
         _refuse_doubtful_voxels(path, image)
         _refuse_lies(path, image)
-        array = np.asarray(_pick_volume(path, image, index, target_b), dtype=np.float64)
+        # The order of every array made from it: with the file's own, all that follows takes up to twice as long.
+        array = np.asarray(_pick_volume(path, image, index, target_b), dtype=np.float64, order="C")
         affine = np.array(image.affine, dtype=np.float64)
     except InputError:
         raise

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.data import Finding, Severity
+from fvv.imaging.brain import bounding_box
 from fvv.imaging.quality.view import NativeView
 
 MISALIGNED_MM = 3.0
@@ -40,13 +41,15 @@ def alignment_findings(view: NativeView) -> list[Finding]:
 
 def displacement_mm(view: NativeView) -> float:
     """How far b1000 is displaced against b0, mm: the largest shift of the brain, or of a half where it is turned."""
-    around = _around(view)
+    around = bounding_box(view.core, view.voxels(FARTHEST_MM))
     core = view.core[around]
     points = np.argwhere(core)
     b0, b1000 = _levels(view.b0[around], core), _levels(view.b1000[around], core)
     step = [max(1, round(_STEP_MM / edge)) for edge in view.spacing_mm[:2]]
     reach = [round(FARTHEST_MM / (edge * by)) for edge, by in zip(view.spacing_mm[:2], step, strict=True)]
     in_plane = [range(-far * by, far * by + 1, by) for far, by in zip(reach, step, strict=True)]
+    # Beyond the image lies its edge.
+    b1000 = np.pad(b1000, [(-in_plane[0][0],) * 2, (-in_plane[1][0],) * 2, (1, 1)], mode="edge")
     up_or_down = (-1, 0, 1) if view.brain.shape[2] > 2 else (0,)
     middle = points.mean(axis=0)
     sides = [points[:, axis] < middle[axis] for axis in (0, 1)]
@@ -57,27 +60,19 @@ def displacement_mm(view: NativeView) -> float:
     )
 
 
-def _around(view: NativeView) -> tuple[slice, slice]:
-    """The brain in plane, with room to shift."""
-    edges = []
-    for axis, edge_mm in zip((0, 1), view.spacing_mm[:2], strict=True):
-        there = np.flatnonzero(view.core.any(axis=(1 - axis, 2)))
-        room = int(FARTHEST_MM / edge_mm) + 1
-        edges.append(slice(max(int(there[0]) - room, 0), int(there[-1]) + room + 1))
-    return edges[0], edges[1]
-
-
 def _best_shift(
     b0: IntArray, b1000: IntArray, points: IntArray, shifts: Iterable[tuple[int, ...]], view: NativeView
 ) -> float:
+    """How far the shift goes, mm, with which the two tell most of each other; b1000 is padded by the farthest one."""
     if len(points) < _FEWEST_POINTS:
         return 0.0
     points = points[:: -(-len(points) // _MOST_POINTS)]
-    there = b0[tuple(points.T)]
-    limit = np.array(b0.shape) - 1
-    information = {
-        shift: _mutual_information(there, b1000[tuple(np.clip(points + shift, 0, limit).T)]) for shift in shifts
-    }
+    there = b0[tuple(points.T)].astype(np.intp)
+    margin = (np.array(b1000.shape) - b0.shape) // 2
+    # One index a voxel: a shift then adds the same number to all.
+    values, places = b1000.ravel(), np.ravel_multi_index(tuple((points + margin).T), b1000.shape)
+    along = np.array(b1000.strides) // b1000.itemsize
+    information = {shift: _mutual_information(there, values.take(places + np.dot(shift, along))) for shift in shifts}
     best = max(information, key=lambda shift: information[shift])
     if information[best] <= information[0, 0, 0] * (1 + _MARGIN):
         return 0.0
@@ -95,4 +90,4 @@ def _levels(image: FloatArray, core: BoolArray) -> IntArray:
     """Grey levels 0 ... 23, equally many brain voxels in each; a little blurred, so that noise does not decide."""
     smooth = ndimage.gaussian_filter(image.astype(np.float32), (1, 1, 0))
     bounds = np.quantile(smooth[core][::8], np.linspace(0, 1, _LEVELS + 1)[1:-1])
-    return np.asarray(np.searchsorted(bounds, smooth))
+    return np.asarray(np.searchsorted(bounds, smooth), dtype=np.uint8)

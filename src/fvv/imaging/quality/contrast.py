@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray
 from fvv.data import Finding, Severity
-from fvv.imaging.brain import SMALL_MAXIMUM
+from fvv.imaging.brain import SMALL_MAXIMUM, bounding_box
 from fvv.imaging.intensity import same_range
 from fvv.imaging.quality.view import NativeView, brightest
 
@@ -88,9 +88,10 @@ def _looks_like_flair(view: NativeView, b_value: float | None) -> bool:
 
 def _deep(view: NativeView) -> BoolArray:
     deep = np.zeros_like(view.brain)
-    for k in range(view.brain.shape[2]):
-        depth = ndimage.distance_transform_edt(view.brain[..., k], sampling=view.spacing_mm[:2])
-        deep[..., k] = depth > DEEP_MM
+    i, j, _ = bounding_box(view.brain, (1, 1, 0))
+    for k in np.flatnonzero(view.slice_areas()):
+        depth = ndimage.distance_transform_edt(view.brain[i, j, k], sampling=view.spacing_mm[:2])
+        deep[i, j, k] = depth > DEEP_MM
     return deep if deep.sum() >= FEWEST_DEEP else view.core
 
 
@@ -128,7 +129,8 @@ def _ring_brightness(view: NativeView) -> float:
 def _ring(view: NativeView) -> BoolArray:
     """Voxels beside the brain, in plane and in the slices that hold much of it."""
     ring = np.zeros_like(view.brain)
+    i, j, _ = bounding_box(view.brain, view.voxels(RING_MM[1]))
     for k in view.inner_slices():
-        distance = ndimage.distance_transform_edt(~view.brain[..., k], sampling=view.spacing_mm[:2])
-        ring[..., k] = (distance > RING_MM[0]) & (distance < RING_MM[1])
+        distance = ndimage.distance_transform_edt(~view.brain[i, j, k], sampling=view.spacing_mm[:2])
+        ring[i, j, k] = (distance > RING_MM[0]) & (distance < RING_MM[1])
     return ring

@@ -37,7 +37,10 @@ def brain_volume_findings(prepared: PreparedCase, bounds_ml: tuple[float, float]
 
 def _collapse_findings(view: NativeView) -> list[Finding]:
     """A lesion many times brighter than tissue draws an Otsu threshold up until only the lesion is left."""
-    tissue = largest_component(view.b0 - view.b0.min() > 0.5 * (_median(view.b0, view) - view.b0.min()))
+    bright = view.b0 - view.b0.min() > 0.5 * (_median(view.b0, view) - view.b0.min())
+    if bright.sum() < TISSUE_OVER_MASK * view.brain.sum():
+        return []  # Nor is its largest piece larger, which takes long to find.
+    tissue = largest_component(bright)
     rest = tissue & ~view.brain
     ratio = float(tissue.sum() / view.brain.sum())
     if ratio < TISSUE_OVER_MASK or not rest.any():

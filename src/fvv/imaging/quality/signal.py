@@ -10,6 +10,7 @@ from scipy import ndimage
 from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.data import Case, Finding, Severity, Volume
 from fvv.errors import MaskError
+from fvv.imaging.brain import bounding_box
 from fvv.imaging.quality.view import NativeView
 
 NOT_FINITE_SHARE = 1e-3
@@ -73,7 +74,8 @@ def signal_to_noise(image: FloatArray, brain: BoolArray) -> float:
 
     Interpolated images look less noisy than they are.
     """
-    residue = ndimage.convolve(image, _NOISE_KERNEL)[brain]
+    box = bounding_box(brain, (1, 1, 0))
+    residue = ndimage.convolve(image[box], _NOISE_KERNEL)[brain[box]]
     noise = float(np.median(np.abs(residue))) / 0.6745 / 6.0
     signal = float(np.median(image[brain]) - image.min())
     return signal / noise if noise > 0 else float("inf")

@@ -40,6 +40,11 @@ class NativeView:
         """Volume of the mask inside the working grid, mL."""
         return float(self.brain.sum()) * float(np.prod(self.spacing_mm)) / 1000.0
 
+    def voxels(self, room_mm: float) -> tuple[int, int, int]:
+        """Voxels along each axis that reach farther than this in plane, and one slice."""
+        dx, dy, _ = self.spacing_mm
+        return int(room_mm / dx) + 1, int(room_mm / dy) + 1, 1
+
     def slice_areas(self) -> FloatArray:
         """(k,) brain voxels of each slice."""
         return np.asarray(self.brain.sum(axis=(0, 1)), dtype=np.float64)

@@ -21,6 +21,7 @@ from fvv import __version__
 from fvv.arrays import BoolArray
 from fvv.data import Channel, Prediction
 from fvv.errors import FvvError, InputError, OutputExistsError
+from fvv.imaging.fusion import visible_to_half
 from fvv.io.atomic import atomic_write
 from fvv.io.dicom import DICOM_FILES, PICTURE_FILE, REPORT_FILE, SEGMENTATION_FILE
 from fvv.io.dicom.frames import DAMAGE
@@ -100,9 +101,8 @@ def _write(folder: Path, source: DicomSource, prediction: Prediction, synthesis_
     masks = {
         Channel.BRAIN: prediction.brain,
         Channel.STROKE: prediction.stroke,
-        # DICOM's binary segments hold no votes: what at least half of the models call visible.
-        Channel.FLAIR_VISIBLE: (2 * prediction.flair_visible_votes.astype(int) >= prediction.n_models)
-        & (prediction.flair_visible_votes > 0),
+        # DICOM's binary segments hold no votes.
+        Channel.FLAIR_VISIBLE: visible_to_half(prediction.flair_visible_votes, prediction.n_models),
     }
     found = {channel: mask for channel, mask in masks.items() if mask.any()}
     segmentation = _segmentation(source, found)
