@@ -42,8 +42,6 @@ class OnnxModel:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # Errors only: warnings of the optimiser say nothing to the user.
-        # A thread that waits for work sleeps: spinning, it takes a core from whatever else runs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Volumes differ in slices: a memory plan for every number of them would only pile up.
         options.enable_mem_pattern = False
         if providers[0][0] == CPU:
