@@ -17,7 +17,7 @@ from fvv.io.shipped import shipped_or_refuse
 def predict(
     b0: Volume,
     b1000: Volume,
-    bundle: ModelBundle | Path | None = None,
+    bundle: ModelBundle | Path | str | None = None,
     *,
     mask: Volume | None = None,
     b_value: float | None = None,
@@ -43,7 +43,7 @@ def predict(
         if volume is not None and not same_grid(volume, b1000):
             raise GeometryError(f"{name} is not on the grid of b1000", hint="resample it first")
     config = config or PredictConfig()
-    opened = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(bundle or shipped_or_refuse())
+    opened = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(Path(bundle or shipped_or_refuse()))
     case = Case(
         "patient",
         Volume(b0.array.astype("float64"), b0.affine),

@@ -132,10 +132,12 @@ def test_synthesis_says_how_sure_the_models_are(rng):
     image, brain, stroke = head(rng)
     answer = prediction(DecisionState.MISMATCH_LIKELY, brain, stroke)
     answer = replace(answer, fvv_per_model_ml=(0.4, 0.3, 0.6), lesion_adc=(512.3, 400.0, 0.66))
+    answer = replace(answer, models="drawn-v1 (trained on nobody)")
     said = texts(synthesis_figure(Volume(image, np.eye(4)), answer))
     assert "3 models  0.300 mL to 0.600 mL;  2 of 3 on this side of the cut-off" in said
     assert "Median ADC of the stroke  512" in said
     assert "66% of the brain's" in said
+    assert "drawn-v1 (trained on nobody)" in said
     assert "P(mismatch)" not in said
     calibrated = replace(answer, mismatch_probability=0.873)
     assert "P(mismatch)  87%" in texts(synthesis_figure(Volume(image, np.eye(4)), calibrated))

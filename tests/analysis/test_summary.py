@@ -227,6 +227,7 @@ def test_worst_and_best_never_show_a_patient_twice(n, each):
 def test_the_page_of_predictions_never_prints_a_volume_that_was_not_measured():
     unmeasured = Prediction("lost", Decision(DecisionState.NOT_ASSESSABLE, 0.5), 3, 0.01, 5, 6, 7.0)
     measured = Prediction("seen", Decision(DecisionState.MISMATCH_LIKELY, 0.5), 3, 0.01, 99000, 600, 20.0)
+    assert "is under the cut-off." in prediction_page([], [Failure("broken", "no b0")], {}, {"models": "3"})
     text = prediction_page([unmeasured, measured], [Failure("broken", "no b0")], {"seen": b"png"}, {"models": "3"})
     rows = {
         name: next(line for line in text.splitlines() if f">{name}<" in line) for name in ("lost", "seen", "broken")

@@ -51,6 +51,17 @@ def test_the_smallest_lesion_of_the_prediction_holds_unless_another_is_named(tmp
     assert (row["decision"], row["minimum_lesion_ml"]) == (none.value, "500.0")
 
 
+@pytest.mark.parametrize("again", ["overwrite", "resume"])
+def test_predicting_again_takes_away_answers_of_the_earlier_results(tmp_path: Path, again: str) -> None:
+    write_patient(tmp_path / "in", np.random.default_rng(7))
+    write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
+    predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", PredictConfig(device="cpu"))
+    table = decide(tmp_path / "out", DecisionConfig(cutoff_ml=200.0)).output
+    assert table.exists()
+    predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", PredictConfig(device="cpu", **{again: True}))
+    assert not table.exists()
+
+
 def test_no_probability_of_a_mismatch_where_no_lesion_is_left(tmp_path: Path) -> None:
     """The curve has seen none such."""
     write_patient(tmp_path / "in", np.random.default_rng(7))

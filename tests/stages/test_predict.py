@@ -374,7 +374,7 @@ def test_from_python_on_arrays(tmp_path: Path, models: Path, rng: np.random.Gene
     images = write_patient(tmp_path / "anna", rng)
     (from_files,) = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).predictions
     b0, b1000, mask = (Volume(images[name], AFFINE) for name in ("b0", "b1000", "brain"))
-    prediction = fvv.predict(b0, b1000, models, mask=mask, config=CONFIG)
+    prediction = fvv.predict(b0, b1000, str(models), mask=mask, config=CONFIG)
     assert prediction.fvv_ml == from_files.fvv_ml
     assert prediction.stroke is not None
     assert prediction.stroke.shape == b0.array.shape

@@ -40,7 +40,7 @@ STATE_COLOURS = {
 _SEVERITY_COLOURS = {Severity.NOTE: "#444444", Severity.WARNING: "#8a4b08", Severity.NOT_ASSESSABLE: "#a3162e"}
 _FINDING_LINES = 7
 _HEADER_INCHES = 1.64
-_FOOTER_INCHES = 0.6
+_FOOTER_INCHES = 0.82
 
 
 def grey_scale(image: FloatArray, brain: BoolArray | None = None) -> UInt8Array:
@@ -146,7 +146,7 @@ def synthesis_figure(b1000: Volume, prediction: Prediction, *, max_slices: int =
     box = (0.02, _FOOTER_INCHES / height, slices_width / width, slices_height / height)
     draw_slices(figure.add_axes(box), display, shown, columns, display.window())
     _write_header(figure, prediction, height, measured=measured)
-    _write_footer(figure, prediction.n_models, caption, height, measured=measured)
+    _write_footer(figure, prediction, caption, height, measured=measured)
     return figure
 
 
@@ -274,16 +274,19 @@ def _finding_lines(findings: tuple[Finding, ...]) -> list[tuple[str, Severity]]:
     return [*lines[: _FINDING_LINES - 1], ("... the rest is in results.json", Severity.NOTE)]
 
 
-def _write_footer(figure: Figure, n_models: int, caption: str, height: float, *, measured: bool) -> None:
+def _write_footer(figure: Figure, prediction: Prediction, caption: str, height: float, *, measured: bool) -> None:
     if measured:
+        handles = _legend_handles(prediction.n_models)
         figure.legend(
-            handles=_legend_handles(n_models), loc="upper right", bbox_to_anchor=(0.985, 0.58 / height), ncols=4,
+            handles=handles, loc="upper right", bbox_to_anchor=(0.985, 0.8 / height), ncols=4,
             fontsize=8.5, frameon=False, borderaxespad=0.2, columnspacing=1.2,
         )  # fmt: skip
-    _text(figure, 0.02, 0.52 / height, caption, fontsize=8.5, color="#444444")
+    _text(figure, 0.02, 0.74 / height, caption, fontsize=8.5, color="#444444")
     convention = "b1000, axial. R: the patient's right. L: the patient's left."
-    _text(figure, 0.02, 0.28 / height, convention, fontsize=8.5, color="#444444")
-    _text(figure, 0.98, 0.28 / height, RESEARCH_USE, fontsize=9, weight="bold", ha="right", color="#a3162e")
+    _text(figure, 0.02, 0.5 / height, convention, fontsize=8.5, color="#444444")
+    _text(figure, 0.98, 0.5 / height, RESEARCH_USE, fontsize=9, weight="bold", ha="right", color="#a3162e")
+    # The picture travels alone: into slides, into DICOM.
+    _text(figure, 0.02, 0.26 / height, textwrap.shorten(prediction.models, 150), fontsize=8.5, color="#444444")
 
 
 def _legend_handles(n_models: int) -> list[Line2D]:

@@ -86,7 +86,7 @@ def prediction_page(
             state.value: sum(prediction.decision.state is state for prediction in predictions)
             for state in DecisionState
         },
-        cutoff=" or ".join(sorted({f"{prediction.decision.cutoff_ml:g}" for prediction in predictions}))
+        cutoff=" or ".join(sorted({f"{prediction.decision.cutoff_ml:g} mL" for prediction in predictions}))
         or "the cut-off",
         pictures=[(name, png_uri(png)) for name, png in shown],
         left_out=len(pictures) - len(shown),

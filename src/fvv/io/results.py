@@ -42,6 +42,17 @@ def refuse_existing(folder: Path, names: Sequence[str]) -> None:
             raise OutputExistsError("already there", file=folder / name, hint="use --overwrite to replace it")
 
 
+def decision_table(folder: Path, cutoff_ml: float) -> Path:
+    """Where `decide` lists its answers."""
+    return folder / f"decisions_{cutoff_ml:g}_mL.csv"
+
+
+def remove_decisions(folder: Path) -> None:
+    """Take away what `decide` made of results that are about to be replaced: it would contradict the new ones."""
+    for table in folder.glob("decisions_*_mL.csv"):
+        table.unlink()
+
+
 def result_row(prediction: Prediction) -> dict[str, Any]:
     """One patient as a flat row. None stands for what could not be measured; it is never 0."""
     per_model = prediction.fvv_per_model_ml

@@ -11,7 +11,7 @@ from fvv.errors import FvvError
 from fvv.imaging.decision import decide_again, format_ml
 from fvv.io.lock import only_writer
 from fvv.io.manifest import failure_of
-from fvv.io.results import find_results, read_result, refuse_existing, write_results_table
+from fvv.io.results import decision_table, find_results, read_result, refuse_existing, write_results_table
 from fvv.parallel import track
 
 
@@ -57,7 +57,7 @@ def decide(results: Path, config: DecisionConfig, *, overwrite: bool = False) ->
         OutputExistsError: the table is there, and overwriting was not asked for.
     """
     files = find_results(results)
-    table = results / f"decisions_{config.cutoff_ml:g}_mL.csv"
+    table = decision_table(results, config.cutoff_ml)
     if not overwrite:
         refuse_existing(results, [table.name])
     before, after, failures = [], [], []

@@ -38,6 +38,7 @@ from fvv.io.results import (
     RESULTS_FILE,
     read_result,
     refuse_existing,
+    remove_decisions,
     remove_earlier,
     write_prediction,
     write_result,
@@ -113,6 +114,8 @@ def predict(input_path: Path | CaseFiles, models: Path, output: Path | None, con
     failures: list[Failure] = []
     pictures: dict[str, bytes] = {}
     with only_writer(root):
+        if config.overwrite or config.resume:
+            remove_decisions(root)
         if config.layout == "bids":
             write_dataset_description(root, input_path if isinstance(input_path, Path) else input_path.b1000.parent)
         work = partial(_predict_one, models, output, config)
