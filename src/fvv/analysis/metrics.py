@@ -12,6 +12,7 @@ from enum import Enum
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.errors import GeometryError
@@ -206,8 +207,6 @@ def surface_distances_mm(
     if not truth.any() or not prediction.any():
         return np.empty(0), np.empty(0)
     points = [_surface(mask) * np.array(spacing_mm) for mask in (truth, prediction)]
-    from scipy.spatial import KDTree  # noqa: PLC0415  (slow to import, and predicting needs none)
-
     trees = [KDTree(one) for one in points]
     return trees[1].query(points[0])[0], trees[0].query(points[1])[0]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
+from skimage.transform import rescale, resize
 
 from fvv.arrays import BoolArray
 from fvv.data import InPlaneGrid, Orientation, Volume
@@ -78,8 +79,6 @@ def scale_slices(array: np.ndarray, grid: InPlaneGrid, *, order: int | None = No
     oriented = _reorient(array, grid.orientation)
     if grid.scale == 1.0:
         return oriented
-    from skimage.transform import rescale  # noqa: PLC0415  (slow to import; 256 x 256 images do without)
-
     scaled = np.empty(grid.scaled_shape, dtype=oriented.dtype)
     for k in range(oriented.shape[2]):
         scaled[..., k] = rescale(oriented[..., k], grid.scale, order=order, anti_aliasing=False if order == 0 else None)
@@ -163,8 +162,6 @@ def _undo_orientation(array: np.ndarray, orientation: Orientation) -> np.ndarray
 
 
 def _resize_slices(array: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    from skimage.transform import resize  # noqa: PLC0415  (as above)
-
     restored = np.empty(shape, dtype=array.dtype)
     for k in range(shape[2]):
         if array.dtype == bool:
