@@ -1,0 +1,60 @@
+"""Which files of a folder this program wrote: a run replaces or removes only those, whatever else lies there.
+
+The names are written to a marker file before the files themselves, so that a run killed at any moment leaves nothing
+that the next run does not know as its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from fvv.errors import InputError, OutputExistsError
+from fvv.io.atomic import write_text
+from fvv.io.regular import read_regular_text
+
+MARKER = ".fvv.json"
+SCHEMA_VERSION = 1
+
+
+def claimed(folder: Path) -> frozenset[str]:
+    """Names of the files and subfolders of a folder that this program wrote, or was about to write.
+
+    Raises:
+        OutputExistsError: the marker is there and cannot be read: nothing in the folder may be replaced.
+    """
+    marker = folder / MARKER
+    if not marker.exists():
+        return frozenset()
+    try:
+        content = json.loads(read_regular_text(marker))
+        if content["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema {content['schema_version']}, this version reads {SCHEMA_VERSION}")
+        return frozenset(str(name) for name in content["names"])
+    except (InputError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        message = f"cannot be read ({error}): it is not known which files here may be replaced"
+        raise OutputExistsError(message, file=marker, hint="choose another output folder") from error
+
+
+def claim(folder: Path, names: Iterable[str]) -> None:
+    """Take names in a folder before files or subfolders of these names are written there.
+
+    Args:
+        folder: made where it is not there.
+        names: of files and subfolders directly in it. A subfolder that is claimed is this program's with all it holds.
+
+    Raises:
+        OutputExistsError: something of such a name is there, and this program did not write it. `--overwrite` does not
+            help: other people's files are never replaced.
+    """
+    wanted, known = set(names), claimed(folder)
+    for name in sorted(wanted - known):
+        path = folder / name
+        if path.exists() or path.is_symlink():
+            raise OutputExistsError(
+                "already there, and not written by fvv", file=path, hint="choose another output folder, or move it away"
+            )
+    if wanted - known:
+        content = {"schema_version": SCHEMA_VERSION, "names": sorted(known | wanted)}
+        write_text(folder / MARKER, json.dumps(content, indent=1) + "\n")

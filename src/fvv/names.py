@@ -1,0 +1,29 @@
+"""Text that comes from outside (folder names, headers, tables, other programs) made safe to show on one line.
+
+A control character or an ANSI code in a name can forge a line of a log or of a table. Readers apply `plain` to every
+text they take from a file, and refuse an examination or a person whose name `is_plain` does not accept.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text shows as one line of printable characters, with nothing that reorders or hides its neighbours."""
+    return text.isprintable()
+
+
+def plain(text: str) -> str:
+    """The same text on one line: each character that is not printable becomes its Python escape (a line end: `\\n`).
+
+    Bidirectional and zero-width marks, lone surrogates (bytes that are no UTF-8) and ANSI codes are not printable.
+    """
+    if is_plain(text):
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
+def same_name_key(name: str) -> str:
+    """Names with the same key are one name on a disk that ignores case or the form of an accent."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
