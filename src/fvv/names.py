@@ -15,7 +15,7 @@ def is_plain(text: str) -> bool:
 
 
 def plain(text: str) -> str:
-    """The same text on one line: each character that is not printable becomes its Python escape (a line end: `\\n`).
+    r"""The same text on one line: each character that is not printable becomes its Python escape (a line end: `\n`).
 
     Bidirectional and zero-width marks, lone surrogates (bytes that are no UTF-8) and ANSI codes are not printable.
     """
