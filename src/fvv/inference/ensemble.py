@@ -145,7 +145,10 @@ class OnnxEnsemble:
         return np.concatenate(results)
 
     def _output_shape(self, model: OnnxModel, padded: FloatArray) -> tuple[int, ...]:
-        return model.n_models, len(Channel), padded.shape[1] - 2 * self.profile.context_slices, *padded.shape[2:]
+        slices = padded.shape[1] - 2 * self.profile.context_slices
+        if slices < 1:
+            raise ModelError(f"expected a slice and its neighbours, got {padded.shape[1]} slices", file=model.file)
+        return model.n_models, len(Channel), slices, *padded.shape[2:]
 
     def _logits(self, model: OnnxModel, padded: FloatArray) -> Iterator[tuple[int, int, FloatArray]]:
         """Model within its graph, first slice and (slices, 3, 256, 256) logits of one chunk after another."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -39,10 +39,10 @@ def interruptible(work: Callable[[], Result], stop: Callable[[], None]) -> Resul
     thread = threading.Thread(target=run, name="onnxruntime", daemon=True)
     try:
         thread.start()
-        while thread.is_alive():
-            thread.join(_LOOK_EVERY_S)
+        while not outcome.done():
+            wait([outcome], _LOOK_EVERY_S)
     except BaseException:
         stop()
-        thread.join(_GRACE_S)
+        wait([outcome], _GRACE_S)
         raise
     return outcome.result()

@@ -24,6 +24,8 @@ SLAB_BATCH = 4
 """Slabs given at once to a model that takes one slice's neighbourhood at a time (published format)."""
 _SLAB_SLICES = 7
 _FLOAT32 = "tensor(float)"
+_SILENT = 4
+"""Errors are raised besides; the log would say them in the graph's own words, which may hold control characters."""
 _EXACT_PRODUCTS = ("session.x64quantprecision", "1")
 """Products of 8-bit numbers, uint8 by int8, saturate in 16 bits on x86 processors with AVX2 and no VNNI. With this
 option of onnxruntime they are the same, and exact, on every processor; models in float32 do not change."""
@@ -62,7 +64,7 @@ class OnnxModel:
         refuse_irregular(file)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # Errors only: warnings of the optimiser say nothing to the user.
+        options.log_severity_level = _SILENT
         # Volumes differ in slices: a memory plan for every number of them would only pile up.
         options.enable_mem_pattern = False
         options.add_session_config_entry(*_EXACT_PRODUCTS)
@@ -107,6 +109,7 @@ class OnnxModel:
         """
         given = {self.session.get_inputs()[0].name: np.ascontiguousarray(batch)}
         options = ort.RunOptions()
+        options.log_severity_level = _SILENT
 
         def stop() -> None:
             options.terminate = True

@@ -70,10 +70,8 @@ def _key(about: Iterable[str]) -> str:
 
 @cache
 def _processor() -> tuple[str, ...]:
-    said = [platform.system(), platform.machine(), platform.processor()]
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n", 1)[0].splitlines()
     except OSError:  # not Linux
-        lines = []
-    said += [line for line in lines if line.partition(":")[0].strip() in _DESCRIBES]
-    return tuple(said)
+        return platform.system(), platform.machine(), platform.processor()
+    return platform.machine(), *(line for line in lines if line.partition(":")[0].strip() in _DESCRIBES)

@@ -103,7 +103,7 @@ def doctor(models: Path, config: DoctorConfig) -> DoctorResult:
     golden: dict[str, FloatArray] = {}
     images = golden_input(bundle.profile)
     if bundle.manifest.golden is not None:
-        images, golden = read_golden(models / bundle.manifest.golden.file)
+        images, golden = read_golden(models / bundle.manifest.golden.file, len(bundle.models))
     checks, failures, provider = [], [], ""
     for form in _forms(bundle):
         try:
