@@ -118,9 +118,9 @@ class Calibration(_Entry):
         prevalence: share of them with a mismatch; None: unknown. The probability holds at this prevalence.
     """
 
-    intercept: float
-    slope: float
-    pseudo_volume_ml: float = Field(gt=0)
+    intercept: float = Field(allow_inf_nan=False)
+    slope: float = Field(allow_inf_nan=False)
+    pseudo_volume_ml: float = Field(gt=0, allow_inf_nan=False)
     lowest: float = Field(0.0, ge=0, le=1)
     highest: float = Field(1.0, ge=0, le=1)
     fitted_on: Literal["simulated", "people", "unknown"] = "unknown"
@@ -173,7 +173,7 @@ class BundleManifest(_Entry):
     """What everybody who uses the models should know; said at every prediction."""
     profile: PreprocessingProfile
     channels: tuple[str, ...]
-    cutoff_ml: float | None = Field(None, gt=0)
+    cutoff_ml: float | None = Field(None, gt=0, allow_inf_nan=False)
     """The bundle's own cut-off, where one was found; else the caller's."""
     calibration: Calibration | None = None
     """From FVV to the probability of a mismatch, fitted out of fold; None: no probability is given."""
@@ -367,8 +367,8 @@ def _read_manifest(file: Path) -> BundleManifest:
         manifest = BundleManifest.model_validate_json(read_regular_text(file))
     except ValidationError as error:
         first: Any = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(plain(f"not a bundle this version reads: {where}: {first['msg']}"), file=file) from error
+        found = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        raise ModelError(f"not a bundle this version reads: {plain(found)}", file=file) from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise ModelError(f"bundle of schema {manifest.schema_version}, this version reads {SCHEMA_VERSION}", file=file)
     if manifest.profile.name not in PROFILES:
