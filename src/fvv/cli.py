@@ -19,7 +19,9 @@ from typing import Any
 
 from fvv import __version__
 from fvv.config import Config, load_config
-from fvv.errors import ConfigError, FvvError
+from fvv.ending import signals_end_the_run
+from fvv.errors import ConfigError, FvvError, as_fvv_error
+from fvv.names import plain
 from fvv.options import (
     add_overwrite,
     add_path,
@@ -30,9 +32,9 @@ from fvv.options import (
     fold_and_path,
 )
 from fvv.stages import StageResult
+from fvv.terminal import SafeStream, safe_streams, set_up_logging
 
-EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130  # argparse itself exits with 2 on wrong usage
-log = logging.getLogger(__name__)
+EXIT_OK, EXIT_FAILED = 0, 1  # argparse itself exits with 2 on wrong usage; signals: see fvv.ending
 
 _EXTRA_OF_VERB = {
     "simulate": "simulate",
@@ -54,33 +56,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `fvv`; None: those this process was started with.
 
     Returns:
-        0, or 1 where a patient or the whole verb failed, or 130 after Ctrl-C. Wrong usage exits with 2.
+        0, or 1 where a patient or the whole verb failed or the standard output cannot be written (full disk), or 130
+        after Ctrl-C, 143 after TERM, 129 after HUP. Wrong usage exits with 2. Where nobody reads the output any more,
+        the work is done all the same.
     """
-    options = build_parser().parse_args(argv)
-    _set_up_logging(verbose=options.verbose)
-    _let_others_tidy_quietly()
-    try:
-        result: StageResult = options.run(options, _settings(options))
-    except KeyboardInterrupt:
-        atexit.register(_end_quietly)
-        print("stopped: the same command goes on where this one ended", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except FvvError as error:
-        return _failed(str(error), verbose=options.verbose)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _failed(f"{where}{error.strerror or error}", verbose=options.verbose)
-    except ModuleNotFoundError as error:
-        extra = _EXTRA_OF_VERB.get(options.verb)
-        if extra is None or (error.name or "fvv").startswith("fvv"):
+    with safe_streams() as output:
+        try:
+            code = _run(argv)
+        except SystemExit:  # Help, the version, wrong usage.
+            if _cannot_be_written(output):
+                raise SystemExit(EXIT_FAILED) from None
             raise
-        hint = f"pip install '.[{extra}]' in the project's folder"
-        return _failed(f"fvv {options.verb} needs {error.name}, which is not installed ({hint})")
+        return code or (EXIT_FAILED if _cannot_be_written(output) else EXIT_OK)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    options = build_parser().parse_args(argv)
+    set_up_logging(logging.DEBUG if options.verbose else logging.INFO)
+    _let_others_tidy_quietly()
+    with signals_end_the_run() as ending:
+        try:
+            result: StageResult = options.run(options, _settings(options))
+        except KeyboardInterrupt:
+            atexit.register(_end_quietly)
+            _complain(ending.message)
+            return ending.exit_code
+        except FvvError as error:
+            return _failed(error, verbose=options.verbose)
+        except (OSError, MemoryError, RecursionError) as error:
+            return _failed(as_fvv_error(error), verbose=options.verbose)
+        except ModuleNotFoundError as error:
+            extra = _EXTRA_OF_VERB.get(options.verb)
+            if extra is None or (error.name or "fvv").startswith("fvv"):
+                raise
+            hint = f"pip install '.[{extra}]' in the project's folder"
+            return _failed(FvvError(f"fvv {options.verb} needs {error.name}, which is not installed", hint=hint))
     if summary := result.summary():
-        print(summary)
+        print("\n".join(plain(line) for line in summary.split("\n")))
     for failure in result.failures:
         named = failure.patient in failure.reason
-        print(f"failed: {failure.reason if named else f'{failure.patient}: {failure.reason}'}", file=sys.stderr)
+        _complain(f"failed: {failure.reason if named else f'{failure.patient}: {failure.reason}'}")
     return EXIT_FAILED if result.failures else EXIT_OK
 
 
@@ -444,22 +459,6 @@ def _settings(options: argparse.Namespace) -> Config:
     return load_config(options.config, overrides)
 
 
-class _LineHandler(logging.Handler):
-    """Plain lines on whatever stderr is now: a progress bar redirects it while it is drawn."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
-
-
-def _set_up_logging(*, verbose: bool) -> None:
-    handler = _LineHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    package = logging.getLogger("fvv")
-    package.handlers = [handler]
-    package.propagate = False
-    package.setLevel(logging.DEBUG if verbose else logging.INFO)
-
-
 def _let_others_tidy_quietly() -> None:
     """Python starts a process that removes what workers leave behind; after Ctrl-C it would have the last word."""
     option = "ignore::UserWarning:multiprocessing.resource_tracker"
@@ -473,8 +472,23 @@ def _end_quietly() -> None:
     sys.unraisablehook = lambda _: None
 
 
-def _failed(message: str, *, verbose: bool = False) -> int:
+def _failed(error: FvvError, *, verbose: bool = False) -> int:
     if verbose:
-        traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
+        for line in traceback.format_exc().rstrip().split("\n"):
+            _complain(line)
+    _complain(f"error: {error}")
     return EXIT_FAILED
+
+
+def _complain(line: str) -> None:
+    print(plain(line), file=sys.stderr)
+
+
+def _cannot_be_written(output: SafeStream) -> bool:
+    """Whether what was said on the standard output is lost, which is said on stderr; a reader who left wants no more."""
+    output.flush()
+    if output.error is None:
+        return False
+    reason = getattr(output.error, "strerror", None) or output.error
+    _complain(f"error: the standard output cannot be written: {reason}")
+    return True
