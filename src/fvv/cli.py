@@ -485,7 +485,7 @@ def _complain(line: str) -> None:
 
 
 def _cannot_be_written(output: SafeStream) -> bool:
-    """Whether what was said on the standard output is lost, which is said on stderr; a reader who left wants no more."""
+    """Whether the standard output is lost, which is said on stderr; a reader who left wants no more."""
     output.flush()
     if output.error is None:
         return False

@@ -12,10 +12,10 @@ import reprlib
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fvv.errors import ConfigError
+from fvv.regular import read_yaml
 
 MaskMethod = Literal["otsu", "robust", "given", "command"]
 Precision = Literal["fp32", "int8"]
@@ -450,10 +450,7 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
     """
     content: Any = {}
     if path is not None:
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot read settings: {' '.join(str(error).split())}", file=path) from error
+        content = read_yaml(path) or {}
         if not isinstance(content, dict):
             raise ConfigError("expected a mapping of sections", file=path, hint="see configs/default.yaml")
     for dotted, value in (overrides or {}).items():

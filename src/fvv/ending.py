@@ -6,9 +6,9 @@ import os
 import signal
 import socket
 import threading
-from multiprocessing.process import BaseProcess, active_children
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess, active_children
 from types import FrameType
 
 GRACE_S = 10.0
@@ -95,7 +95,7 @@ def signals_end_the_run() -> Iterator[Ending]:
 def _last_resort(ending: Ending) -> Iterator[None]:
     """A thread that ends the process where the main thread cannot: a library keeps it in an endless computation."""
     inbox, outbox = socket.socketpair()
-    outbox.setblocking(False)
+    outbox.settimeout(0)  # What set_wakeup_fd asks for.
     before = signal.set_wakeup_fd(outbox.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_wait_and_end, args=(inbox, ending), daemon=True).start()
     try:

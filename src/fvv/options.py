@@ -123,7 +123,7 @@ def _value(text: str) -> Any:
     # Numbers and truth values stay text: the setting's own type reads them. Lists and null are read here.
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return text
     return value if value is None or isinstance(value, list | dict) else text
 

@@ -95,7 +95,7 @@ def attempt(
     """
     try:
         return function(*args, **kwargs)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         known = as_fvv_error(error)
         if isinstance(known, UnexpectedError):
             log.debug("%s", known, exc_info=True)

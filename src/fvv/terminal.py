@@ -77,12 +77,12 @@ def make_streams_safe() -> SafeStream:
     """The same for as long as the process lives; gives the standard output."""
     _open_missing_descriptors()
     output = SafeStream(sys.stdout)
-    sys.stdout, sys.stderr = output, SafeStream(sys.stderr)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = output, SafeStream(sys.stderr)
     return output
 
 
 def _open_missing_descriptors() -> None:
-    """Where a stream is closed, the next file opened takes its number, and a library's message its place in the file."""
+    """Where a stream is closed, the next file that is opened takes its number, and what a library says goes into it."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -10,9 +10,9 @@ import hashlib
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fvv.config import (
     PROFILES,
@@ -25,9 +25,11 @@ from fvv.config import (
 )
 from fvv.errors import ModelError
 from fvv.io.atomic import write_text
+from fvv.names import plain
 
 SCHEMA_VERSION = 1
 BUNDLE_FILE = "bundle.json"
+_PlainText = Annotated[str, AfterValidator(plain)]  # It goes to terminals and into tables.
 _PUBLISHED_NAME = re.compile(r"model(\d+)\.onnx")
 
 
@@ -128,8 +130,8 @@ class BundleManifest(_Entry):
 
     schema_version: int = SCHEMA_VERSION
     software: str
-    run_name: str
-    notice: str = ""
+    run_name: _PlainText
+    notice: _PlainText = ""
     """What everybody who uses the models should know; said at every prediction."""
     profile: PreprocessingProfile
     channels: tuple[str, ...]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from fvv.errors import ConfigError
+from fvv.regular import read_yaml
 
 
 def read_chosen_checkpoints(path: Path) -> dict[int, Path]:
@@ -17,12 +16,9 @@ def read_chosen_checkpoints(path: Path) -> dict[int, Path]:
             taken from the folder of this file.
 
     Raises:
-        ConfigError: unreadable, or something else than folds and paths.
+        ConfigError: unreadable, or content other than folds and paths.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the checkpoints chosen: {' '.join(str(error).split())}", file=path) from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or not content:
         raise ConfigError("expected lines 'fold: checkpoint'", file=path, hint="as 0: FVV/fold_0/best.ckpt")
     chosen: dict[int, Path] = {}

@@ -17,6 +17,7 @@ from fvv.io.case import CaseFiles, case_files, read_case, read_files
 from fvv.io.dicom import DICOM_FILES, DICOM_FOLDER, holds_dicom, is_dicom
 from fvv.io.manifest import list_patients
 from fvv.io.nifti import MAX_BYTES, find_image
+from fvv.io.regular import refuse_unsafe_name
 
 if TYPE_CHECKING:
     from fvv.io.dicom.read import DicomSource
@@ -37,6 +38,9 @@ class Examination:
     home: Path
     source: Path | CaseFiles
     dicom: bool = False
+
+    def __post_init__(self) -> None:
+        refuse_unsafe_name(self.name, self.place)
 
     @property
     def place(self) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 from fvv.data import Failure, FoldPlan, FoldRow, Participant, Role
 from fvv.errors import FvvError, InputError, StoreError
 from fvv.io.atomic import write_text
+from fvv.names import plain
 
 PARTICIPANTS_FILE = "participants.tsv"
 FOLDS_FILE = "folds.tsv"
@@ -116,7 +117,8 @@ def write_failures(path: Path, failures: Iterable[Failure]) -> None:
 
 
 def read_table(path: Path, *, required: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Read a UTF-8 table with a header; tabs for .tsv, commas otherwise. Cells are stripped text.
+    """Read a UTF-8 table with a header; tabs for .tsv, commas otherwise. Cells are stripped text; what
+    cannot be shown on one line is escaped.
 
     Raises:
         InputError: missing, unreadable, ragged, or without a required column.
@@ -141,7 +143,7 @@ def read_table(path: Path, *, required: Sequence[str] = ()) -> list[dict[str, st
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise InputError(f"line {number} has another number of cells than the header", file=path)
-    return [{key.strip(): value.strip() for key, value in row.items()} for row in rows]
+    return [{plain(key.strip()): plain(value.strip()) for key, value in row.items()} for row in rows]
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = None) -> None:
