@@ -13,7 +13,7 @@ from fvv.io.bundle import ModelBundle
 from fvv.io.case import image_sha256, read_case
 from fvv.io.manifest import failure_of, read_participants
 from fvv.io.mask_command import with_commanded_mask
-from fvv.parallel import track
+from fvv.parallel import attempt, track
 
 
 def unseen_participants(
@@ -39,10 +39,9 @@ def unseen_participants(
     participants = read_participants(patients)
     unseen, failures = [], []
     for name, participant in track(participants.items(), "check", len(participants)):
-        try:
-            case = read_case(patients / name, config.preprocess, labelled=True, finite=False)
-        except FvvError as error:
-            failures.append(failure_of(name, error))
+        case = attempt(read_case, patients / name, config.preprocess, labelled=True, finite=False)
+        if isinstance(case, FvvError):
+            failures.append(failure_of(name, case))
             continue
         _refuse_seen(case, participant, trained_on, bundle)
         unseen.append(participant)
