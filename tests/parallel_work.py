@@ -42,9 +42,9 @@ def misbehave(item: str) -> str:
         case "endless":
             return misbehave(item) + item
         case "fault":
-            return str([][1])
+            return "".join([])[1]
         case "unsendable":
-            return (lambda: item)  # type: ignore[return-value]
+            return lambda: item  # type: ignore[return-value]
         case "exit":
             raise SystemExit(7)
     return item.upper()

@@ -89,7 +89,7 @@ def test_a_dead_worker_fails_its_item_alone(how: str, told: str) -> None:
     [
         ("memory", "memory ran out: Unable to allocate 7.50 GiB"),
         ("endless", "RecursionError"),
-        ("fault", "IndexError: list index out of range"),
+        ("fault", "IndexError: string index out of range"),
     ],
 )
 def test_whatever_an_item_raises_is_its_failure(item: str, told: str, workers: int) -> None:

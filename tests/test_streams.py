@@ -94,7 +94,7 @@ def test_help_into_a_pipe_that_is_closed_is_silent(tmp_path: Path) -> None:
 
 def test_closed_descriptors_are_not_given_to_files(tmp_path: Path) -> None:
     during = "Path('number').write_text(str(os.open('number', os.O_CREAT | os.O_RDWR)))"
-    close = {"stdin": subprocess.DEVNULL, "preexec_fn": lambda: (os.close(1), os.close(2))}  # noqa: PLW1509
+    close = {"stdin": subprocess.DEVNULL, "preexec_fn": lambda: (os.close(1), os.close(2))}
     run = start(script(during=during), tmp_path, stdout=None, stderr=None, **close)
     assert run.wait() == 0
     assert int((tmp_path / "number").read_text()) > 2
@@ -129,7 +129,7 @@ def test_signals_end_the_run_in_one_line(name: str, tmp_path: Path) -> None:
 
 def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
     """As `nohup` has it."""
-    ignore = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}  # noqa: PLW1509
+    ignore = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
     run = start(script(during="Path('here').touch(); time.sleep(1)"), tmp_path, **ignore)
     _wait_for(tmp_path / "here")
     run.send_signal(signal.SIGHUP)
@@ -140,7 +140,7 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
 def test_an_endless_computation_of_a_library_ends_too(name: str, tmp_path: Path) -> None:
     endless = "fvv.ending.GRACE_S = 0.5; Path('here').touch(); import hashlib;"
     endless += " hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"
-    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}  # noqa: PLW1509
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
     run = start(script(during=endless), tmp_path, **heard)
     try:
         _wait_for(tmp_path / "here")

@@ -13,10 +13,12 @@ from fvv.names import is_plain
 
 MAX_TEXT_BYTES = 64 * 2**20
 """Of a table; 100,000 examinations take a tenth of it."""
-MAX_YAML_BYTES = 2**20
+MAX_YAML_BYTES = 2**18
 """Of a settings file; the longest here has 20 kB."""
 MAX_YAML_ALIASES = 20
 """Each may repeat all others: a few dozen of them make gigabytes of a few lines."""
+MAX_YAML_DEPTH = 50
+"""Of lists in lists: reading takes time with the square of the depth."""
 
 
 def refuse_unsafe_name(name: str, place: Path) -> None:
@@ -68,20 +70,43 @@ def read_regular_text(path: Path, *, encoding: str = "utf-8", most_bytes: int = 
         raise InputError(f"cannot be read as {encoding} text: {error}", file=path) from error
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, *, what: str = "settings") -> Any:
     """What a small YAML file holds; None where it is empty.
+
+    Args:
+        path: of the file.
+        what: is in it, for the message.
 
     Raises:
         ConfigError: not a regular file, too large, or no YAML.
     """
     try:
         text = read_regular_text(path, most_bytes=MAX_YAML_BYTES)
-        aliases = sum(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
-        if aliases > MAX_YAML_ALIASES:
-            raise ConfigError(f"cannot read: it has {aliases} aliases, expected at most {MAX_YAML_ALIASES}", file=path)
+        _refuse_bomb(text)
         return yaml.safe_load(text)
     except InputError as error:
-        raise ConfigError(error.message, file=path, hint=error.hint) from error
+        raise ConfigError(f"cannot read {what}: {error.message}", file=path, hint=error.hint) from error
     # ValueError: a date that is none, a number of thousands of digits.
     except (RecursionError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read as YAML: {error}", file=path) from error
+        raise ConfigError(f"cannot read {what}: {error}", file=path) from error
+
+
+_OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+
+
+def _refuse_bomb(text: str) -> None:
+    """Refuse a short text that stands for a huge value; reads no further than it has to."""
+    aliases = depth = 0
+    for token in yaml.scan(text):
+        aliases += isinstance(token, yaml.AliasToken)
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if aliases > MAX_YAML_ALIASES:
+            raise InputError(f"more than {MAX_YAML_ALIASES} aliases")
+        if depth > MAX_YAML_DEPTH:
+            raise InputError(f"lists or sections nested more than {MAX_YAML_DEPTH} deep")

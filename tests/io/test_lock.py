@@ -83,8 +83,8 @@ def test_a_subfolder_where_another_process_writes_is_left_alone(tmp_path: Path) 
 def test_a_disk_without_locks_keeps_two_writers_apart(tmp_path: Path, no_locks: None) -> None:
     with only_writer(tmp_path):
         assert names(tmp_path) == {SOFT_LOCK}
-        with pytest.raises(FvvError, match="another fvv process is writing here.*wait until process"):
-            only_writer(tmp_path).__enter__()  # noqa: PLC2801
+        with pytest.raises(FvvError, match=r"another fvv process is writing here.*wait until process"):
+            only_writer(tmp_path).__enter__()
     assert names(tmp_path) == set()
     with only_writer(tmp_path):  # free again
         pass
@@ -92,7 +92,9 @@ def test_a_disk_without_locks_keeps_two_writers_apart(tmp_path: Path, no_locks: 
 
 @pytest.mark.parametrize("no_locks", ["ENOLCK"], indirect=True)
 def test_what_a_killed_process_left_is_no_lock(tmp_path: Path, no_locks: None) -> None:
-    code = "import errno, fcntl, os, signal\ndef refuse(*_): raise OSError(errno.ENOLCK, 'none')\nfcntl.flock = refuse\n"
+    code = (
+        "import errno, fcntl, os, signal\ndef refuse(*_): raise OSError(errno.ENOLCK, 'none')\nfcntl.flock = refuse\n"
+    )
     code += f"{HOLD}with only_writer(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     assert names(tmp_path) == {SOFT_LOCK}
@@ -106,7 +108,7 @@ def test_a_process_of_another_machine_is_named(tmp_path: Path, no_locks: None) -
     (tmp_path / SOFT_LOCK).write_text("123\nanother-machine\n")
     started = time.monotonic()
     with pytest.raises(FvvError) as caught:
-        only_writer(tmp_path).__enter__()  # noqa: PLC2801
+        only_writer(tmp_path).__enter__()
     assert "process 123 on another-machine ends; if it runs no more, remove" in str(caught.value)
     assert str(tmp_path / SOFT_LOCK) in str(caught.value)
     assert time.monotonic() - started < 5
@@ -115,5 +117,5 @@ def test_a_process_of_another_machine_is_named(tmp_path: Path, no_locks: None) -
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FvvError, match="cannot write") as caught:
-        only_writer(tmp_path / "file" / "below").__enter__()  # noqa: PLC2801
+        only_writer(tmp_path / "file" / "below").__enter__()
     assert str(tmp_path / "file") in str(caught.value)

@@ -42,10 +42,10 @@ def test_the_command_line_waits_for_no_pipe(words: list[str], pipe: Path, capsys
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("prepare: " + "[" * 20_000, "cannot read"),
+        ("prepare: " + "[" * 500_000, "nested more than"),
         ("a: 2001-99-99", "cannot read"),
         ("a: " + "9" * 5000, "cannot read"),
-        ("#" * (2**20 + 1), "expected at most"),
+        ("#" * (2**20 + 1), "cannot read settings: holds"),
         ("a: \x00", "cannot read"),
     ],
 )
@@ -61,7 +61,7 @@ def test_merges_that_repeat_each_other_are_refused_in_time(tmp_path: Path) -> No
     lines += [f"x{n}: &x{n} {{<<: [{', '.join([f'*x{n - 1}'] * 9)}]}}" for n in range(1, 12)]
     (tmp_path / "s.yaml").write_text("\n".join(lines))
     started = time.monotonic()
-    with pytest.raises(ConfigError, match="99 aliases"):
+    with pytest.raises(ConfigError, match="more than 20 aliases"):
         load_config(tmp_path / "s.yaml")
     assert time.monotonic() - started < 30  # It would take hours.
 

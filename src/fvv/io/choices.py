@@ -18,7 +18,7 @@ def read_chosen_checkpoints(path: Path) -> dict[int, Path]:
     Raises:
         ConfigError: unreadable, or content other than folds and paths.
     """
-    content = read_yaml(path)
+    content = read_yaml(path, what="the checkpoints chosen")
     if not isinstance(content, dict) or not content:
         raise ConfigError("expected lines 'fold: checkpoint'", file=path, hint="as 0: FVV/fold_0/best.ckpt")
     chosen: dict[int, Path] = {}
