@@ -43,6 +43,8 @@ def misbehave(item: str) -> str:
             return misbehave(item) + item
         case "fault":
             return "".join([])[1]
+        case "nothing":
+            return None  # type: ignore[return-value]
         case "unsendable":
             return lambda: item  # type: ignore[return-value]
         case "exit":

@@ -99,6 +99,10 @@ def test_whatever_an_item_raises_is_its_failure(item: str, told: str, workers: i
     assert [found[one] for one in "abc"] == list("ABC")
 
 
+def test_nothing_is_a_result() -> None:
+    assert dict(map_items(misbehave, ["a", "nothing"], workers=2, description="test")) == {"a": "A", "nothing": None}
+
+
 def test_a_result_that_cannot_be_sent_is_a_failure() -> None:
     found = dict(map_items(misbehave, ["a", "unsendable"], workers=2, description="test"))
     assert isinstance(found["unsendable"], FvvError)

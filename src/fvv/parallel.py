@@ -162,9 +162,9 @@ def _in_processes(
                 for future in done:
                     worker, item = busy.pop(future)
                     idle.append(worker)
-                    result = _result_of(future)
-                    deaths = None if deaths is None or result is not None else deaths + 1
-                    finished.append((item, worker.death() if result is None else result))
+                    died = isinstance(future.exception(), BrokenProcessPool)
+                    deaths = deaths + 1 if died and deaths is not None else None
+                    finished.append((item, worker.death() if died else _result_of(future)))
                 if deaths is not None and deaths >= _MOST_DEATHS:
                     finished += ((item, _hopeless()) for item in remaining)
         except BaseException:
@@ -177,12 +177,9 @@ def _in_processes(
                 worker.pool.shutdown()
 
 
-def _result_of(future: Future[Result | FvvError]) -> Result | FvvError | None:
-    """The result; None where the process died."""
+def _result_of(future: Future[Result | FvvError]) -> Result | FvvError:
     try:
         return future.result()
-    except BrokenProcessPool:
-        return None
     except Exception as error:  # noqa: BLE001 - a result that cannot be sent, for one
         return as_fvv_error(error)
 
