@@ -38,15 +38,15 @@ class PreprocessingProfile(_Settings):
     scale_mask: Literal["brain", "robust"] = "brain"
     """Where mean and deviation are taken: in the brain mask, which may be a file's; or always in the mask that method
     robust finds, so that z-scores are the same with and without a mask file."""
-    grid_size: int = 256
+    grid_size: int = Field(256, ge=64, le=1024)
     """Edge of the in-plane grid, voxels."""
-    clip: float = 10.0
+    clip: float = Field(10.0, ge=1, le=100)
     """z-scores are cut to +- this."""
     zscore_dtype: Literal["float16", "float32"] = "float16"
     """float16 as in the store, so that a new patient is seen exactly as a stored one. The reference rounds only what it
     stores: published models, which never meet our store, get float32."""
-    context_slices: int = 3
-    """Slices the network sees on each side of the one it marks."""
+    context_slices: int = Field(3, ge=3, le=3)
+    """Slices the network sees on each side of the one it marks: every network here takes seven."""
 
     @property
     def sha256(self) -> str:
