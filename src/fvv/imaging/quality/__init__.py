@@ -1,9 +1,9 @@
 """What may make a number untrustworthy, each with a code, a sentence and a severity.
 
 One module for each thing looked at: `signal` the numbers stored, `contrast` what kind of image it is, `mask` the brain
-mask, `stack` the slices, `rois` what readers outlined, `alignment` whether b0 and b1000 lie on each other, `usual` how
-far this patient lies from those the models were trained on. The thresholds stand beside the checks;
-docs/explanation/quality.md says how far from them clean examinations lie.
+mask, `shape` its size and place, `stack` the slices, `rois` what readers outlined, `alignment` whether b0 and b1000 lie
+on each other, `usual` how far this patient lies from those the models were trained on. The thresholds stand beside the
+checks; docs/explanation/quality.md says how far from them clean examinations lie.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fvv.imaging.quality.alignment import alignment_findings
 from fvv.imaging.quality.contrast import contrast_findings
 from fvv.imaging.quality.mask import brain_volume_findings, mask_findings
 from fvv.imaging.quality.rois import roi_findings
+from fvv.imaging.quality.shape import shape_findings
 from fvv.imaging.quality.signal import signal_findings
 from fvv.imaging.quality.stack import stack_findings
 from fvv.imaging.quality.usual import unusual_findings
@@ -83,6 +84,7 @@ def _found(
         *prepared.findings,
         *signal_findings(view),
         *mask_findings(view, prepared, brain_volume_bounds_ml),
+        *shape_findings(view),
         *stack_findings(view),
         *contrast_findings(view, case.b_value),
         *alignment_findings(view),
