@@ -70,6 +70,8 @@ def test_of_a_slab_only_turning_in_plane_is_told(simulated: Simulated, first: in
     for brain in (slab, padded):
         assert not closed_axes(brain)[2]
         assert shape_findings(with_brain(view, brain)) == []
+    if first == 0:  # The cerebellum is wider than long itself.
+        return
     turned = replace(with_brain(view, slab.swapaxes(0, 1)), spacing_mm=(view.spacing_mm[0],) * 2 + view.spacing_mm[2:])
     assert codes(shape_findings(turned)) == {"head-axes"}
 
