@@ -9,7 +9,7 @@ import pytest
 
 from builders import AFFINE, save
 from fvv.errors import InputError, OutputExistsError
-from fvv.io.nifti import find_image, read_b_value, read_volume, write_rgb, write_volume
+from fvv.io.nifti import find_image, read_shell, read_volume, write_rgb, write_volume
 
 
 @pytest.fixture
@@ -158,7 +158,9 @@ def test_b_values_of_other_volumes_are_no_b_value(tmp_path: Path, text: str, fou
     nib.save(nib.Nifti1Image(np.ones((4, 4, 3)), np.eye(4)), tmp_path / "b1000.nii.gz")
     (tmp_path / "b1000.bval").write_text(text)
     if found is not None:
-        assert read_b_value(tmp_path / "b1000.nii.gz") == found
+        shell = read_shell(tmp_path / "b1000.nii.gz")
+        assert shell is not None
+        assert shell.b_value == found
         return
     with pytest.raises(InputError, match=r"1 volume but . b-values"):
-        read_b_value(tmp_path / "b1000.nii.gz")
+        read_shell(tmp_path / "b1000.nii.gz")

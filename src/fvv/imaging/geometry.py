@@ -19,6 +19,8 @@ from fvv.data import InPlaneGrid, Orientation, Volume
 SHRINK_OVER = 272
 ENLARGE_UNDER = 240
 """In-plane sizes between these are left as they are (the reference pipeline's bounds, voxels)."""
+SAME_GRID_SHARE = 0.1
+"""Of the smallest voxel edge: two grids are one when no corner lies farther apart."""
 _AXIAL: Orientation = ((0, 1), (1, 1), (2, 1))
 _FLIPS = tuple(product((1, -1), repeat=3))
 
@@ -29,6 +31,27 @@ def corner_displacement_mm(a: Volume, b: Volume) -> float:
     corners = np.array([[i, j, k, 1] for i in (0, far[0]) for j in (0, far[1]) for k in (0, far[2])], dtype=float)
     difference = corners @ (a.affine - b.affine).T
     return float(np.sqrt((difference[:, :3] ** 2).sum(axis=1)).max())
+
+
+def same_grid(a: Volume, b: Volume) -> bool:
+    """Whether two volumes have one shape and, to a tenth of the smallest voxel edge, one place.
+
+    Less is rounding: header fields are float32, and a q-form's quaternion moves the far corners by micrometres.
+    """
+    if a.array.shape != b.array.shape:
+        return False
+    return corner_displacement_mm(a, b) <= SAME_GRID_SHARE * min(*a.spacing_mm, *b.spacing_mm)
+
+
+def reoriented_like(volume: Volume, like: Volume) -> Volume | None:
+    """The same voxels with their axes in the order and direction of another grid; None where that is not its grid."""
+    order = nib.orientations.io_orientation(np.linalg.inv(like.affine) @ volume.affine)
+    if np.isnan(order).any():
+        return None
+    array = np.ascontiguousarray(nib.orientations.apply_orientation(volume.array, order))
+    affine = volume.affine @ nib.orientations.inv_ornt_aff(order, volume.array.shape)
+    turned = Volume(array, affine)
+    return turned if same_grid(turned, like) else None
 
 
 def resample_onto(volume: Volume, like: Volume, *, order: int) -> Volume:

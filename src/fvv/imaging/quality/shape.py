@@ -168,7 +168,7 @@ def _places(view: NativeView, most: int) -> FloatArray:
     """(n, 3) mm, of so many brain voxels evenly chosen."""
     voxels = np.flatnonzero(view.brain)
     voxels = voxels[:: -(-len(voxels) // most)]
-    return np.stack(np.unravel_index(voxels, view.brain.shape), axis=1) * np.array(view.spacing_mm)
+    return np.asarray(np.stack(np.unravel_index(voxels, view.brain.shape), axis=1) * np.array(view.spacing_mm))
 
 
 def _moments(view: NativeView) -> tuple[float, float]:
