@@ -45,9 +45,7 @@ class Shell:
         if not self.others:
             return ""
         others = ", ".join(f"{b:g}" for b in self.others)
-        return (
-            f"shells at b = {others} s/mm^2 too: the one at {self.b_value:g}, nearest to {TARGET_B:g}, is taken alone"
-        )
+        return f"also holds b = {others} s/mm^2; b = {self.b_value:g}, nearest to {TARGET_B:g}, is taken alone"
 
 
 def may_be_b0(b_value: float) -> bool:
@@ -86,12 +84,19 @@ def b1000_volumes(b_values: Sequence[float]) -> Shell | None:
 
 
 def average_b0(images: Iterable[FloatArray], count: int) -> FloatArray:
-    """Arithmetic mean of so many images, one at a time in memory."""
+    """Arithmetic mean of so many images, one at a time in memory; one alone is itself."""
+    if count == 1:
+        return next(iter(images))
     return np.asarray(sum(images, np.float64(0)) / count)
 
 
 def average_b1000(images: Iterable[FloatArray], count: int) -> FloatArray:
-    """Geometric mean over directions, which is the trace image: its logarithm is linear in the mean diffusivity."""
+    """Geometric mean over directions, which is the trace image: its logarithm is linear in the mean diffusivity.
+
+    One alone is itself.
+    """
+    if count == 1:
+        return next(iter(images))
     logarithms = (np.log(np.maximum(image, 1e-6)) for image in images)
     return np.asarray(np.exp(sum(logarithms, np.float64(0)) / count))
 
