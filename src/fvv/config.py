@@ -38,6 +38,9 @@ class PreprocessingProfile(_Settings):
     scale_mask: Literal["brain", "robust"] = "brain"
     """Where mean and deviation are taken: in the brain mask, which may be a file's; or always in the mask that method
     robust finds, so that z-scores are the same with and without a mask file."""
+    orientation: Literal["as-stored", "ras"] = "as-stored"
+    """as-stored: axial images whose first axis runs left to right or right to left are kept so, as the reference does;
+    ras: every image is turned to right, anterior, superior, so that one head gives one answer however it is stored."""
     grid_size: int = Field(256, ge=64, le=1024)
     """Edge of the in-plane grid, voxels."""
     clip: float = Field(10.0, ge=1, le=100)
@@ -52,8 +55,10 @@ class PreprocessingProfile(_Settings):
     def sha256(self) -> str:
         """Hash of all fields: two profiles are the same if and only if this is."""
         fields = self.model_dump(mode="json")
-        if self.scale_mask == "brain":  # As before there was a choice: what was made then is still good.
-            del fields["scale_mask"]
+        # As before there was a choice: what was made then is still good.
+        for name, before in (("scale_mask", "brain"), ("orientation", "as-stored")):
+            if fields[name] == before:
+                del fields[name]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
@@ -63,8 +68,11 @@ PROFILES: dict[str, PreprocessingProfile] = {
     "robust-v2": PreprocessingProfile(
         name="robust-v2", mask_method="robust", outlier_robust_zscore=True, scale_mask="robust"
     ),
+    "robust-v3": PreprocessingProfile(
+        name="robust-v3", mask_method="robust", outlier_robust_zscore=True, scale_mask="robust", orientation="ras"
+    ),
 }
-ProfileName = Literal["reference-v1", "robust-v1", "robust-v2"]
+ProfileName = Literal["reference-v1", "robust-v1", "robust-v2", "robust-v3"]
 
 
 class PreprocessConfig(_Settings):
@@ -174,7 +182,7 @@ class PrepareConfig(_Settings):
     valid_proportion: float = Field(0.2, gt=0, lt=1)
     """Share of each fold's remaining persons that select the checkpoint."""
     seed: int = Field(0, ge=0)
-    profile: ProfileName = "robust-v1"
+    profile: ProfileName = "robust-v3"
     preprocess: PreprocessConfig = PreprocessConfig()
     workers: int = Field(0, ge=0)
     """Processes; 0: one per core."""

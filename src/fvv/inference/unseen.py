@@ -50,7 +50,8 @@ def unseen_participants(
 
 def shown_to_models(case: Case, profile: PreprocessingProfile, config: EvaluateConfig) -> Case:
     """The patient as the models see it: without the drawn mask, where `own_masks` asks for that."""
-    return with_commanded_mask(replace(case, mask=None) if config.own_masks else case, profile)
+    shown = replace(case, mask=None) if config.own_masks else case
+    return with_commanded_mask(shown, profile, resample=config.preprocess.resample_rois)
 
 
 def with_drawn_brain(

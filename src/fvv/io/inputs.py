@@ -13,6 +13,7 @@ from fvv.data import Case
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.bids import find_bids, is_bids
 from fvv.io.bundle import file_sha256
+from fvv.io.bvals import find_bval
 from fvv.io.case import CaseFiles, case_files, read_case, read_files
 from fvv.io.dicom import DICOM_FILES, DICOM_FOLDER, holds_dicom, is_dicom
 from fvv.io.manifest import list_patients
@@ -101,16 +102,16 @@ class Examination:
         if isinstance(self.source, CaseFiles):
             named = (self.source.b1000, self.source.b0, self.source.adc, self.source.mask)
             images = [path for path in named if path is not None]
-            tables = [path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".bval") for path in images]
-            return [path for path in (*images, *tables) if path.is_file()]
+            tables = [table for path in images if (table := find_bval(path)) is not None]
+            return [path for path in dict.fromkeys((*images, *tables)) if path.is_file()]
         if self.source.is_file():
             return [self.source]
         if self.dicom:
             ours = {self.home / DICOM_FOLDER / name for name in DICOM_FILES}  # An earlier run's results are no input.
             found = (path for path in self.source.rglob("*") if path.is_file() and path not in ours)
             return sorted(path for path in found if is_dicom(path))
-        adc = find_image(self.source, "adc")
-        return [*case_files(self.source), *([adc] if adc else [])]
+        adc = None if find_image(self.source, "b0") else find_image(self.source, "adc")
+        return [*case_files(self.source), *([adc] if adc and adc.is_file() else [])]
 
 
 def find_examinations(path: Path) -> list[Examination]:
@@ -126,7 +127,8 @@ def find_examinations(path: Path) -> list[Examination]:
     if path.is_file() and path.suffix.lower() == ".zip":
         return [_zipped(path)]
     if not path.is_dir():
-        raise InputError("no such folder", file=path, hint="name a folder with b0 and b1000, or one of such folders")
+        what = f"a broken link to {path.readlink()}" if path.is_symlink() else "no such folder"
+        raise InputError(what, file=path, hint="name a folder with b0 and b1000, or one of such folders")
     if _has_images(path):
         return [Examination(path.name, path, path)]
     if is_bids(path):
@@ -139,7 +141,20 @@ def find_examinations(path: Path) -> list[Examination]:
         return zipped
     folders = [path / name for name in list_patients(path) if path / name not in results]
     found = [Examination(item.name, item, item, dicom=not _has_images(item) and holds_dicom(item)) for item in folders]
-    return [*found, *zipped]
+    return [*found, *zipped, *(Examination(item.name, item, item) for item in _broken_links(path))]
+
+
+def _broken_links(path: Path) -> list[Path]:
+    """Links to nothing that would be patients: reading them says so, and they are listed among the failures.
+
+    Not those named as files are (other than `.zip`), nor to what DataLad keeps, which are files only.
+    """
+    broken = [item for item in sorted(path.iterdir()) if item.is_symlink() and not item.exists()]
+    return [
+        item
+        for item in broken
+        if item.suffix.lower() in {"", ".zip"} and ".git" not in item.readlink().parts and not item.name.startswith(".")
+    ]
 
 
 def named_files(files: CaseFiles) -> Examination:

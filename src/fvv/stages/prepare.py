@@ -137,7 +137,8 @@ def _prepare_one(
     source = _source_sha256(folder, config, store.profile, participant)
     if not overwrite and _already_there(store, participant.participant, source):
         return False
-    case = with_commanded_mask(read_case(folder, config, labelled=True), store.profile)
+    case = read_case(folder, config, labelled=True)
+    case = with_commanded_mask(case, store.profile, resample=config.resample_rois)
     prepared = preprocess_case(case, store.profile)
     for finding in brain_volume_findings(prepared, config.brain_volume_bounds_ml):
         raise MaskError(finding.message, hint="give a mask file, or another --mask-method", patient=case.patient)
