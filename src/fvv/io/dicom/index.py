@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -77,17 +78,19 @@ def index_place(place: Path) -> PlaceIndex:
     frames: dict[tuple[str, int], Frame] = {}
     left_out: Counter[str] = Counter()
     damage: list[tuple[str, InputError]] = []
-    with DicomReader() as reader:
+    with DicomReader() as reader, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of odd values where they are first looked at.
         try:
-            files: Iterable[DicomFile] = list(find_files(place, reader))
+            found_files = list(find_files(place, reader))
         except InputError as error:
             return PlaceIndex((), left_out, ((str(place), error),))
         except OSError as error:
             where = error.filename or place
             unreadable = InputError(f"cannot be read: {error.strerror or error}", file=where)
             return PlaceIndex((), left_out, ((str(place), unreadable),))
-        if len(list(files)) > _MANY:
-            files = track(files, f"headers of {plain(place.name)}", len(list(files)))
+        files: Iterable[DicomFile] = found_files
+        if len(found_files) > _MANY:
+            files = track(files, f"headers of {plain(place.name)}", len(found_files))
         for file in files:
             try:
                 found, reason = frames_of(file, reader.read(file, pixels=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,8 @@ def read_dicom(
     try:
         if examination.error is not None:
             raise examination.error
-        with DicomReader() as reader:
+        with DicomReader() as reader, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # As when the headers were read.
             return _read(examination, name, config, series, reader)
     except FvvError as error:
         error.file = error.file or str(examination.place)
