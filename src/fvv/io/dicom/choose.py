@@ -85,9 +85,9 @@ class Choice:
 def choose(frames: Sequence[Frame], series: Sequence[int] = ()) -> Choice:
     """The b0 and b1000 of one study that belong together best.
 
-    The rule, first things first: the same grid; b within 150 of 1000, then nearest to it; acquired before secondary
-    images; the trace image before single directions; b0 and b1000 of one series; the same description; most slices;
-    the lowest series number.
+    The rule, first things first: the same grid; b within 150 of 1000, then nearest to it; no secondary images and no
+    words of computed maps; the trace image before single directions; acquired before derived images; b0 and b1000 of
+    one series; the same description; most slices; the lowest series number.
 
     Args:
         frames: of one person and study.
@@ -248,6 +248,7 @@ def _suitability(pair: tuple[Stack, Stack]) -> tuple[float, ...]:
     return (
         *_quality(pair),
         high.isotropic,
+        "DERIVED" not in b.weighting.kind,
         a.series == b.series,
         a.description == b.description,
         len(high.slices),

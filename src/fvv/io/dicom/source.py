@@ -13,7 +13,7 @@ from typing import Any
 import highdicom as hd
 import numpy as np
 from pydicom import Dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, MRImageStorage
 
 from fvv.arrays import FloatArray
 from fvv.io.dicom.files import DAMAGE
@@ -70,6 +70,14 @@ class Headers:
         else:
             self.images = [self._classic(complete[id(source.b1000[k])], k) for k in range(n)]
 
+    def refer_rightly(self, dataset: Dataset) -> None:
+        """Give each reference to an object of the source that object's own class."""
+        classes = {uid: sop_class for sop_class, uid, _ in self.by_slice}
+        for item in (dataset, *(item for element in dataset.iterall() if element.VR == "SQ" for item in element.value)):
+            uid = str(item.get("ReferencedSOPInstanceUID") or "")
+            if uid in classes:
+                item.ReferencedSOPClassUID = classes[uid]
+
     def _complete(self, dataset: Any, source: DicomSource, frame_of_reference: str) -> Dataset:
         """A copy in UTF-8 of all that can be read and is no geometry, with the elements that the standard asks for."""
         copy = Dataset()
@@ -95,8 +103,10 @@ class Headers:
         return copy
 
     def _classic(self, complete: Dataset, k: int) -> Dataset:
+        """One slice as a classic object, which highdicom takes many of; `refer_rightly` undoes the class."""
         image = Dataset()
         image.update(complete)
+        image.SOPClassUID = MRImageStorage
         image.ImagePositionPatient = self.positions[k][0].ImagePositionPatient
         image.ImageOrientationPatient = self.orientation[0].ImageOrientationPatient
         for name in ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"):

@@ -170,6 +170,7 @@ def _segmentation(headers: Headers, masks: dict[Channel, BoolArray]) -> Any:
     for series in segmentation.get("ReferencedSeriesSequence") or []:  # A mosaic stands for many slices.
         once = {str(item.ReferencedSOPInstanceUID): item for item in series.ReferencedInstanceSequence}
         series.ReferencedInstanceSequence = list(once.values())
+    headers.refer_rightly(segmentation)
     return segmentation
 
 
@@ -207,7 +208,7 @@ def _report(
         title=codes.DCM.ImagingMeasurementReport,
         imaging_measurements=groups,
     )
-    return hd.sr.Comprehensive3DSR(
+    report = hd.sr.Comprehensive3DSR(
         # The source first: what highdicom names as the acquisition's equipment is that of the first one.
         evidence=[*{str(image.SOPInstanceUID): image for image in headers.images}.values(), segmentation],
         content=content,
@@ -220,6 +221,8 @@ def _report(
         is_final=False,
         manufacturer=MAKER,
     )
+    headers.refer_rightly(report)
+    return report
 
 
 def _reference(headers: Headers, segmentation: Any, number: int, mask: BoolArray) -> hd.sr.ReferencedSegment:
