@@ -7,9 +7,10 @@ import json
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from fvv import __version__
 from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
 from fvv.analysis.report import MOST_PICTURES, prediction_page
 from fvv.config import PredictConfig
-from fvv.data import Failure, Prediction, Severity
+from fvv.data import Failure, Finding, Prediction, Severity
 from fvv.errors import ConfigError, FvvError, InputError, OutputExistsError
 from fvv.imaging.decision import format_ml
 from fvv.imaging.geometry import plan_grid, slice_axis
@@ -46,6 +47,9 @@ from fvv.io.results import (
     write_run_record,
 )
 from fvv.parallel import core_count, map_items
+
+if TYPE_CHECKING:
+    from fvv.io.dicom.read import DicomSource
 
 log = logging.getLogger(__name__)
 
@@ -181,12 +185,30 @@ def _predict_one(
         picture = figure_png(synthesis_figure(case.b1000, prediction))
     write = write_derivatives if config.layout == "bids" else write_prediction
     write(files, case, prediction, heatmap=heatmap, synthesis_png=picture)
-    if dicom is not None:
-        from fvv.io.dicom.write import write_dicom_results  # noqa: PLC0415  (an extra: only DICOM needs it)
-
-        write_dicom_results(files[RESULT_FILE].parent / DICOM_FOLDER, dicom, prediction, synthesis_png=picture)
     write_result(files[RESULT_FILE], prediction, source_sha256)
+    if dicom is not None:
+        noted = _write_dicom(files[RESULT_FILE].parent / DICOM_FOLDER, dicom, prediction, picture)
+        if noted is not prediction:
+            write_result(files[RESULT_FILE], noted, source_sha256)
+        prediction = noted
     return prediction.without_images(), picture
+
+
+def _write_dicom(folder: Path, source: DicomSource, prediction: Prediction, picture: bytes) -> Prediction:
+    """Write the results as DICOM; what of them cannot be written is a warning beside the answer, which stands."""
+    from fvv.io.dicom.write import write_dicom_results  # noqa: PLC0415  (an extra: only DICOM needs it)
+
+    try:
+        said = write_dicom_results(folder, source, prediction, synthesis_png=picture)
+    except FvvError as error:
+        said = (f"DICOM results not written: {error.message} ({error.file or folder})",)
+    if not said:
+        return prediction
+    for message in said:
+        log.warning("%s: %s", prediction.patient, message)
+    findings = (Finding("dicom-output", message, Severity.WARNING) for message in said)
+    decision = prediction.decision
+    return replace(prediction, decision=replace(decision, reasons=(*decision.reasons, *findings)))
 
 
 @lru_cache(maxsize=1)
