@@ -154,6 +154,26 @@ class CaseStore:
             )
         return plan
 
+    def identity(self) -> str:
+        """Hash over all that training takes from the store: profile, patients, split; read from disk at each call.
+
+        It reads each patient's description and no image: half a second for 3,600 patients. What was prepared again
+        with the same result on the same version keeps its identity.
+
+        Raises:
+            StoreError: the store, its split or a patient's description is missing or damaged.
+        """
+        store = CaseStore.open(self.path)  # A fresh one: nothing cached.
+        rows = sorted((row.participant, row.person, [role.value for role in row.roles]) for row in store.folds.rows)
+        digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, store.profile.sha256, rows]).encode())
+        for patient in store.participants:
+            try:
+                description = (self._case_path(patient) / "zarr.json").read_bytes()
+            except OSError as error:
+                raise self._damaged(patient, error) from error
+            digest.update(f"\n{patient}\n{hashlib.sha256(description).hexdigest()}".encode())
+        return digest.hexdigest()
+
     def write(self, case: PreparedCase, participant: Participant, *, image_sha256: str, source_sha256: str) -> None:
         """Write one patient, atomically: it is whole, or not there. The case must carry both ROIs."""
         if case.stroke is None or case.flair_visible is None:
