@@ -13,6 +13,7 @@ from fvv.data import Case, Volume
 from fvv.errors import FvvError, GeometryError, InputError
 from fvv.imaging.adc import DEFAULT_B, b0_from_adc
 from fvv.imaging.geometry import corner_displacement_mm, resample_onto
+from fvv.io.manifest import refuse_missing_folder
 from fvv.io.nifti import find_image, read_b_value, read_volume
 
 EXPECTED_B = 1000.0
@@ -97,8 +98,7 @@ def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = Fal
 
 
 def _find_files(folder: Path, *, labelled: bool) -> CaseFiles:
-    if not folder.is_dir():
-        raise InputError("no such folder", file=folder)
+    refuse_missing_folder(folder)
     b1000 = _required(folder, "b1000")
     b0 = find_image(folder, "b0")
     adc = None if labelled or b0 is not None else find_image(folder, "adc")

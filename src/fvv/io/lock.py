@@ -13,7 +13,7 @@ from fvv.io.atomic import clear_remains
 
 
 @contextmanager
-def only_writer(folder: Path, *, replaced: bool = False) -> Iterator[None]:
+def only_writer(folder: Path, *, replaced: bool = False, clear: bool = True) -> Iterator[None]:
     """Hold a folder for this process, and clear what a killed one left half-written in it.
 
     The hold ends with the process, however that ends.
@@ -21,6 +21,7 @@ def only_writer(folder: Path, *, replaced: bool = False) -> Iterator[None]:
     Args:
         folder: made where it is not there.
         replaced: the folder itself will be replaced: the lock lies beside it.
+        clear: clear what killed runs left; not where others, with locks of their own, may be writing below it.
 
     Raises:
         FvvError: another process holds it, or the folder cannot be written.
@@ -37,9 +38,14 @@ def only_writer(folder: Path, *, replaced: bool = False) -> Iterator[None]:
     try:
         if replaced:
             clear_remains(place, folder.name)
-        else:
-            for held in (folder, *(item for item in folder.iterdir() if item.is_dir() and not item.is_symlink())):
-                clear_remains(held)
+        elif clear:
+            clear_folder(folder)
         yield
     finally:
         lock.release()
+
+
+def clear_folder(folder: Path) -> None:
+    """Clear what killed runs left half-written in a folder and in the folders directly below it."""
+    for held in (folder, *(item for item in folder.iterdir() if item.is_dir() and not item.is_symlink())):
+        clear_remains(held)
