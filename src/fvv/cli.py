@@ -30,6 +30,7 @@ from fvv.options import (
     add_truth,
     assignment,
     fold_and_path,
+    shard,
 )
 from fvv.stages import StageResult
 from fvv.terminal import SafeStream, safe_streams, set_up_logging
@@ -154,13 +155,22 @@ def _verify_options(verb: argparse.ArgumentParser) -> None:
     """Stage 0: say what is wrong with a data set, before anything is computed."""
     add_path(verb, "-i", "--input", default="input_data", meaning="folder of patients")
     add_preparation_settings(verb, "prepare")
+    _add_cohort_settings(verb)
     add_setting(verb, "--workers", key="prepare.workers", meaning="processes; 0: one per core")
+
+
+def _add_cohort_settings(verb: argparse.ArgumentParser) -> None:
+    add_setting(verb, "--quality", key="prepare.quality", meaning="examinations that are not assessable")
+    meaning = "folders without a row in participants.tsv, where there is one"
+    add_setting(verb, "--unlisted", key="prepare.unlisted", meaning=meaning)
+    meaning = "do this part of the patients only, such as 3/20: of their sorted names every 20th from the third on"
+    verb.add_argument("--shard", type=shard, metavar="I/N", help=meaning)
 
 
 def _verify(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.stages.verify import verify  # noqa: PLC0415
 
-    return verify(options.input, config.prepare)
+    return verify(options.input, config.prepare, shard=options.shard)
 
 
 def _prepare_options(verb: argparse.ArgumentParser) -> None:
@@ -173,6 +183,9 @@ def _prepare_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "--folds", meaning="split file to obey, in place of drawing one")
     add_setting(verb, "--profile", key="prepare.profile", meaning="preprocessing")
     add_preparation_settings(verb, "prepare")
+    _add_cohort_settings(verb)
+    meaning = "take out of the store what the data set no longer holds, and what was found unusable"
+    verb.add_argument("--prune", action="store_true", help=meaning)
     add_setting(verb, "--seed", key="prepare.seed", meaning="seed of the split")
     add_setting(verb, "--workers", key="prepare.workers", meaning="processes; 0: one per core")
     add_overwrite(verb)
@@ -181,7 +194,15 @@ def _prepare_options(verb: argparse.ArgumentParser) -> None:
 def _prepare(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.stages.prepare import prepare  # noqa: PLC0415
 
-    return prepare(options.input, options.output, config.prepare, folds=options.folds, overwrite=options.overwrite)
+    return prepare(
+        options.input,
+        options.output,
+        config.prepare,
+        folds=options.folds,
+        overwrite=options.overwrite,
+        prune=options.prune,
+        shard=options.shard,
+    )
 
 
 def _train_options(verb: argparse.ArgumentParser) -> None:
@@ -263,6 +284,8 @@ def _doctor(options: argparse.Namespace, config: Config) -> StageResult:
 def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     """Stage 4: test every patient with the model of the fold that never saw them."""
     add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store of prepared patients")
+    meaning = "folders without a row in participants.tsv, with --external"
+    add_setting(verb, "--unlisted", key="evaluate.unlisted", meaning=meaning)
     add_path(verb, "--external", meaning="in place of the store: labelled patients never seen, for the whole ensemble")
     meaning = "folder of ONNX models (default: saved_models_ONNX; with --external as in predict)"
     add_path(verb, "-m", "--models", meaning=meaning)

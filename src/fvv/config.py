@@ -22,6 +22,9 @@ Precision = Literal["fp32", "int8"]
 PrecisionChoice = Literal["auto", "fp32", "int8"]
 
 
+Unlisted = Literal["refuse", "own-person"]
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -184,6 +187,11 @@ class PrepareConfig(_Settings):
     seed: int = Field(0, ge=0)
     profile: ProfileName = "robust-v3"
     preprocess: PreprocessConfig = PreprocessConfig()
+    quality: Literal["refuse", "warn"] = "refuse"
+    """An examination that quality control finds not assessable is left out, or stored with a warning."""
+    unlisted: Unlisted = "refuse"
+    """A folder without a row where there is a participants.tsv: the table is refused, or the folder is a person who
+    is not listed elsewhere."""
     workers: int = Field(0, ge=0)
     """Processes; 0: one per core."""
 
@@ -357,6 +365,8 @@ class EvaluateConfig(_Settings):
 
     preprocess: PreprocessConfig = PreprocessConfig()
     """Of external patients; out of fold the store's hold."""
+    unlisted: Unlisted = "refuse"
+    """As in prepare, of external patients."""
     postprocess: PostprocessConfig | None = None
     """Steps not named here, and None: as the bundle says."""
     decision: DecisionConfig = DecisionConfig()

@@ -11,6 +11,8 @@ import yaml
 from pydantic import BaseModel
 
 from fvv.config import Config
+from fvv.errors import ConfigError
+from fvv.shard import Shard
 
 _Container = argparse._ActionsContainer  # parsers and groups share no public type
 
@@ -126,6 +128,18 @@ def _value(text: str) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError):
         return text
     return value if value is None or isinstance(value, list | dict) else text
+
+
+def shard(text: str) -> Shard:
+    """Read `I/N`.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else, or no such part.
+    """
+    try:
+        return Shard.parse(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def fold_and_path(text: str) -> tuple[int, Path]:

@@ -12,8 +12,8 @@ pytest.importorskip("nilearn")
 
 from fvv.config import SimulateConfig
 from fvv.errors import FvvError, OutputExistsError
-from fvv.io.manifest import read_participants
 from fvv.io.nifti import read_volume
+from fvv.io.participants import read_participants
 from fvv.stages.simulate import simulate
 
 CONFIG = SimulateConfig(cases=2, seed=21, workers=1)

@@ -13,6 +13,7 @@ from fvv.data import Case, Volume
 from fvv.errors import FvvError, InputError
 from fvv.imaging.adc import b0_from_adc
 from fvv.imaging.geometry import reoriented_like, resample_onto, same_grid
+from fvv.io.manifest import refuse_missing_folder
 from fvv.io.nifti import find_image, read_shell, read_volume
 from fvv.io.roi import off_grid, read_roi
 from fvv.protocol import TARGET_B
@@ -99,11 +100,7 @@ def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = Fal
 
 
 def _find_files(folder: Path, *, labelled: bool) -> CaseFiles:
-    if not folder.is_dir():
-        if folder.is_symlink():
-            hint = "fetch the folder (for example `datalad get`), or mount the disk it is on"
-            raise InputError(f"a broken link to {folder.readlink()}", file=folder, hint=hint)
-        raise InputError("no such folder", file=folder)
+    refuse_missing_folder(folder)
     b1000 = _required(folder, "b1000")
     b0 = find_image(folder, "b0")
     adc = None if labelled or b0 is not None else find_image(folder, "adc")

@@ -156,20 +156,7 @@ def _in_subfolders(path: Path) -> list[Examination]:
         for item in folders
         for one in (_in_place(item, indices[item]) if item in indices else [Examination(item.name, item, item)])
     ]
-    return [*found, *zipped, *(Examination(item.name, item, item) for item in _broken_links(path))]
-
-
-def _broken_links(path: Path) -> list[Path]:
-    """Links to nothing that would be patients: reading them says so, and they are listed among the failures.
-
-    Not those named as files are (other than `.zip`), nor to what DataLad keeps, which are files only.
-    """
-    broken = [item for item in sorted(path.iterdir()) if item.is_symlink() and not item.exists()]
-    return [
-        item
-        for item in broken
-        if item.suffix.lower() in {"", ".zip"} and ".git" not in item.readlink().parts and not item.name.startswith(".")
-    ]
+    return [*found, *zipped]
 
 
 def named_files(files: CaseFiles) -> Examination:

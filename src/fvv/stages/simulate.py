@@ -19,7 +19,8 @@ from fvv.imaging.phantom.case import SIMULATOR_VERSION, simulate_case
 from fvv.imaging.phantom.cohort import plan_visit
 from fvv.io.atlas import load_atlas
 from fvv.io.lock import only_writer
-from fvv.io.manifest import PARTICIPANTS_FILE, failure_of, write_participants
+from fvv.io.manifest import failure_of
+from fvv.io.participants import PARTICIPANTS_FILE, write_participants
 from fvv.io.simulation import read_simulation, write_simulated_case
 from fvv.parallel import map_items
 
