@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MISMATCH_BELOW = 0.2
-"""Without readers' labels: mismatch where less than this share of the lesion is FLAIR-visible (the reference's rule)."""
+"""Without readers' labels: mismatch where less than this share of the lesion is FLAIR-visible."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,9 @@ def test_a_perfect_patient():
 
 
 def test_without_readers_the_visible_share_is_the_label_and_without_a_lesion_there_is_none():
-    labels = validation_labels([judged(masks(), masks(10, 1)), judged(masks(), masks(10, 3)), judged(masks(), masks(0))])
+    labels = validation_labels(
+        [judged(masks(), masks(10, 1)), judged(masks(), masks(10, 3)), judged(masks(), masks(0))]
+    )
     assert labels.values == (True, False, None)
     assert not labels.by_readers
 
