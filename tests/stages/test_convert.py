@@ -1,6 +1,7 @@
 """Conversion: the bundle agrees with PyTorch, keeps the published contract and never mixes runs."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -219,10 +220,10 @@ BUDGET = Budget(
 
 
 @pytest.fixture
-def measured(base, tmp_path):
+def measured(converted, tmp_path):
     """A bundle with all that other verbs and the user put into its folder."""
     folder = tmp_path / "onnx"
-    convert(base / "saved_models", base / "store", folder, CONFIG, name="tiny")
+    shutil.copytree(converted.bundle, folder)
     manifest = ModelBundle.open(folder).manifest
     write_manifest(
         folder, manifest.model_copy(update={"calibration": CALIBRATION, "budgets": (BUDGET,), "cutoff_ml": 0.7})
@@ -287,8 +288,9 @@ def test_other_postprocessing_does_not_lose_a_calibration_by_the_way(base, measu
 
 def test_a_file_of_somebody_else_with_a_models_name_is_not_replaced(base, measured):
     (measured / "ensemble.onnx").write_text("mine")
+    config = CONFIG.model_copy(update={"fused": True})
     with pytest.raises(OutputExistsError, match=r"ensemble\.onnx: already there, and not written by fvv"):
-        convert(base / "saved_models", base / "store", measured, CONFIG, name="tiny", overwrite=True)
+        convert(base / "saved_models", base / "store", measured, config, name="tiny", overwrite=True)
     assert (measured / "ensemble.onnx").read_text() == "mine"
 
 

@@ -124,7 +124,8 @@ class PresentBundle:
         Returns:
             Names of this program's files, such as the model card, that are left behind: they describe other models.
         """
-        replaced = _names_in(self.manifest) | bundle_names(model.fold or 0 for model in new.models)
+        folds = [model.fold or 0 for model in new.models]
+        replaced = _names_in(self.manifest) | bundle_names(folds, int8=True, fused=True)
         behind = []
         for item in sorted(self.folder.iterdir()):
             if (item.name in replaced and item.name in self.own) or item.name.startswith(_PASSING):
@@ -168,10 +169,17 @@ def files_of(manifest: BundleManifest) -> dict[str, str]:
     return {entry.file: entry.sha256 for entry in forms}
 
 
-def bundle_names(folds: Iterable[int]) -> frozenset[str]:
-    """Names that a bundle of models of these folds may have in its folder."""
-    stems = ["ensemble", *(f"model{fold + 1}" for fold in folds)]
-    return frozenset({BUNDLE_FILE, GOLDEN_FILE, *(f"{stem}{form}.onnx" for stem in stems for form in ("", ".int8"))})
+def bundle_names(folds: Iterable[int], *, int8: bool, fused: bool) -> frozenset[str]:
+    """Names that a bundle has in its folder.
+
+    Args:
+        folds: of its models.
+        int8: with 8-bit forms.
+        fused: with graphs of all models.
+    """
+    stems = [f"model{fold + 1}" for fold in folds] + (["ensemble"] if fused else [])
+    forms = ("", ".int8") if int8 else ("",)
+    return frozenset({BUNDLE_FILE, GOLDEN_FILE, *(f"{stem}{form}.onnx" for stem in stems for form in forms)})
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -126,13 +126,13 @@ def convert(
     models = _read_models(paths, cases)
     output = output.resolve() if output.is_symlink() else output  # The folder is replaced, not the link to it.
     with only_writer(output, replaced=True), atomic_write(output) as folder:
-        folds = [model.fold for model in models]
+        names = bundle_names([model.fold for model in models], int8=config.int8, fused=config.fused)
         present = PresentBundle.find(output)
         if present is not None:
-            present.refuse_taken_names(bundle_names(folds))
+            present.refuse_taken_names(names)
             if not overwrite:
                 present.refuse_other_runs({model.fold: (model.run_id, model.epoch) for model in models})
-        claim(folder, bundle_names(folds))
+        claim(folder, names)
         converted = [_convert_model(model, cases, folder, config) for model in track(models, "convert", len(models))]
         entries, int8_only = leave_out_forms(folder, [entry for entry, _ in converted], config.largest_mb)
         manifest = BundleManifest(
