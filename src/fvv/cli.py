@@ -249,6 +249,7 @@ def _convert_options(verb: argparse.ArgumentParser) -> None:
     add_setting(verb, "--fused", key="convert.fused", meaning="write all folds as one graph too")
     add_path(verb, "--store", default="preprocessed_data", meaning="store that gives the slabs to check on")
     add_path(verb, "-o", "--output", default="saved_models_ONNX", meaning="folder for the models")
+    add_overwrite(verb)
 
 
 def _convert(options: argparse.Namespace, config: Config) -> StageResult:
@@ -258,7 +259,13 @@ def _convert(options: argparse.Namespace, config: Config) -> StageResult:
     chosen = read_chosen_checkpoints(options.models_file) if options.models_file else {}
     chosen.update(options.model)
     return convert(
-        options.input, options.store, options.output, config.convert, name=config.train.name, chosen=chosen or None
+        options.input,
+        options.store,
+        options.output,
+        config.convert,
+        name=config.train.name,
+        chosen=chosen or None,
+        overwrite=options.overwrite,
     )
 
 

@@ -213,16 +213,24 @@ class NetworkConfig(_Settings):
 
 
 class LossConfig(_Settings):
-    """loss = brain + lesion + FLAIR-visible, weighted cross-entropies, the last two inside the brain; + Dice."""
+    """loss = brain + lesion + FLAIR-visible, weighted cross-entropies, the last two inside the brain; + Dice.
+
+    The loss of the reference pipeline is label_smoothing 0.02, normalisation brain, dice_weight 0.
+    """
 
     label_smoothing: float = Field(0.01, ge=0, lt=0.5)
+    """s: labels 0 and 1 become s/2 and 1 - s/2. The reference states 0.01 and means the labels 0.01 and 0.99, which is
+    0.02 here."""
+    normalisation: Literal["all", "brain"] = "all"
+    """What the lesion and FLAIR-visible terms, summed inside the brain, are divided by: all voxels of the batch; or
+    those of the brain, as in the reference, which makes these terms about 4.5 times as large."""
     brain_weight: float = 1.0
     stroke_weight: float = 1.0
     flair_visible_weight: float = 100.0
-    """The reference's weight."""
+    """The reference's weight, under its normalisation (brain)."""
     dice_weight: float = Field(1.0, ge=0)
     """Weight of the soft Dice of each slab, averaged over the three channels, added to the cross-entropies; the
-    reference has none (0), and learns the slower for it (docs/explanation/network.md)."""
+    reference has none (0). Without it training is slower (docs/explanation/network.md)."""
 
 
 class AugmentConfig(_Settings):
