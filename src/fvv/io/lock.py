@@ -13,7 +13,7 @@ from fvv.io.atomic import clear_remains
 
 
 @contextmanager
-def only_writer(folder: Path, *, replaced: bool = False) -> Iterator[None]:
+def only_writer(folder: Path, *, replaced: bool = False, clear: bool = True) -> Iterator[None]:
     """Hold a folder for this process, and clear what a killed one left half-written in it.
 
     The hold ends with the process, however that ends.
@@ -21,6 +21,7 @@ def only_writer(folder: Path, *, replaced: bool = False) -> Iterator[None]:
     Args:
         folder: made where it is not there.
         replaced: the folder itself will be replaced: the lock lies beside it.
+        clear: False: other processes may be writing in it, under names or in subfolders that they hold.
 
     Raises:
         FvvError: another process holds it, or the folder cannot be written.
@@ -35,7 +36,9 @@ def only_writer(folder: Path, *, replaced: bool = False) -> Iterator[None]:
     except OSError as error:
         raise FvvError(f"cannot write: {error.strerror or error}", file=folder) from error
     try:
-        if replaced:
+        if not clear:
+            pass
+        elif replaced:
             clear_remains(place, folder.name)
         else:
             for held in (folder, *(item for item in folder.iterdir() if item.is_dir() and not item.is_symlink())):
