@@ -24,7 +24,7 @@ from fvv.data import Channel, DecisionState
 from fvv.errors import GeometryError, InputError
 from fvv.io.dicom.read import read_dicom
 from fvv.io.inputs import find_examinations
-from fvv.io.results import PATIENT_FILES, RESULT_FILE
+from fvv.io.results import PATIENT_FILES
 from fvv.stages.predict import predict
 
 CONFIG = PredictConfig(device="cpu")
@@ -186,7 +186,7 @@ def test_results_as_dicom(tmp_path: Path, images: dict[str, np.ndarray], models:
 def test_a_header_damaged_where_only_the_results_need_it(
     tmp_path: Path, images: dict[str, np.ndarray], models: Path
 ) -> None:
-    """A failure with a reason, and no record of a result that lacks its DICOM files."""
+    """The answer stands, and says that it has no DICOM files."""
     write_patient(tmp_path / "anna", images)
     study_date = b"\x08\x00\x20\x00DA"
     for file in (tmp_path / "anna").iterdir():
@@ -194,11 +194,11 @@ def test_a_header_damaged_where_only_the_results_need_it(
         assert data.count(study_date) == 1
         file.write_bytes(data.replace(study_date, study_date[:4] + b"ZZ"))
     done = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG)
-    assert done.predictions == ()
-    (failure,) = done.failures
-    assert "a header of its images is damaged" in failure.reason
-    assert "the NIfTI results are written" in failure.reason
-    assert {path.name for path in (tmp_path / "out" / "anna").iterdir()} == {*PATIENT_FILES} - {RESULT_FILE}
+    assert done.failures == ()
+    (reason,) = (one for one in done.predictions[0].decision.reasons if one.code == "no-dicom-results")
+    assert "a header of its images is damaged" in reason.message
+    assert {path.name for path in (tmp_path / "out" / "anna").iterdir() if path.is_file()} >= set(PATIENT_FILES)
+    assert predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).kept == 1
 
 
 def test_a_fault_of_ours_is_not_laid_on_the_headers(
@@ -209,28 +209,37 @@ def test_a_fault_of_ours_is_not_laid_on_the_headers(
 
     monkeypatch.setattr("fvv.io.dicom.write._report", faulty)
     write_patient(tmp_path / "anna", images)
-    (failure,) = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).failures
-    assert "no DICOM results could be made: AttributeError" in failure.reason
-    assert "damaged" not in failure.reason
-    assert "the NIfTI results are written" in failure.reason
-    assert (tmp_path / "out" / "anna" / "predictions.nii.gz").exists()
-    assert not (tmp_path / "out" / "anna" / "results.json").exists()
+    (prediction,) = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).predictions
+    (reason,) = (one for one in prediction.decision.reasons if one.code == "no-dicom-results")
+    assert "no DICOM results could be made: AttributeError" in reason.message
+    assert "damaged" not in reason.message
+    assert "no-dicom-results" in (tmp_path / "out" / "anna" / "results.txt").read_text()
 
 
 def test_results_beside_dicom_images(tmp_path: Path, images: dict[str, np.ndarray], models: Path) -> None:
     """They are no part of the examination the second time; what others wrote under their names is left alone."""
     write_patient(tmp_path / "anna", images)
-    go_on = CONFIG.model_copy(update={"resume": True})
-    predict(tmp_path / "anna", models, None, go_on)
+    predict(tmp_path / "anna", models, None, CONFIG)
     stamp = (tmp_path / "anna" / "results.json").stat().st_mtime_ns
-    predict(tmp_path / "anna", models, None, go_on)
+    predict(tmp_path / "anna", models, None, CONFIG)
     assert (tmp_path / "anna" / "results.json").stat().st_mtime_ns == stamp
     theirs = tmp_path / "anna" / "dicom" / "report.dcm"
     shutil.copy(next((tmp_path / "anna").glob("*.dcm")), theirs)
     before = theirs.read_bytes()
-    (failure,) = predict(tmp_path / "anna", models, None, CONFIG.model_copy(update={"overwrite": True})).failures
-    assert "not written by fvv" in failure.reason
+    overwrite = CONFIG.model_copy(update={"overwrite": True})
+    (prediction,) = predict(tmp_path / "anna", models, None, overwrite).predictions
+    assert "not written by fvv" in next(r.message for r in prediction.decision.reasons if r.code == "no-dicom-results")
     assert theirs.read_bytes() == before
+
+
+def test_damaged_dicom_results_are_made_again(tmp_path: Path, images: dict[str, np.ndarray], models: Path) -> None:
+    write_patient(tmp_path / "anna", images)
+    predict(tmp_path / "anna", models, tmp_path / "out", CONFIG)
+    report = tmp_path / "out" / "anna" / "dicom" / "report.dcm"
+    size = report.stat().st_size
+    report.unlink()
+    assert predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).kept == 0
+    assert report.stat().st_size == size
 
 
 def volumes_of(groups: list[Any]) -> dict[str, float]:

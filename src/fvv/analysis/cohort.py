@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fvv.analysis.report import MOST_PICTURES, prediction_page
 from fvv.data import Prediction
@@ -30,16 +29,7 @@ def write_cohort(root: Path, stored: Sequence[StoredResult], record: RunRecord) 
     write_failures(root / FAILURES_FILE, record.failures)
     pictures = {one.prediction.patient: one.picture for one in stored[:MOST_PICTURES]}
     shown = {name: path.read_bytes() for name, path in pictures.items() if path is not None and path.is_file()}
-    page = prediction_page(predictions, record.failures, shown, _about(record.description))
+    page = prediction_page(predictions, record.failures, shown, record.description["about"])
     write_text(root / REPORT_FILE, page)
     record.write(root / RUN_FILE)
     return predictions
-
-
-def _about(description: Mapping[str, Any]) -> dict[str, str]:
-    ran = description["ran"]
-    return {
-        "Models": str(ran["description"]),
-        "Preprocessing": str(description["bundle"]["profile"]["name"]),
-        "Device": str(ran["provider"]),
-    }

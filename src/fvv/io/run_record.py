@@ -148,13 +148,16 @@ def read_shards(root: Path) -> list[RunRecord]:
     return sorted(records, key=lambda record: (record.shard.count, record.shard.index) if record.shard else (0, 0))
 
 
-def describe_run(bundle: ModelBundle, options: dict[str, Any], ran: dict[str, Any]) -> dict[str, Any]:
+def describe_run(
+    bundle: ModelBundle, options: dict[str, Any], ran: dict[str, Any], about: dict[str, str]
+) -> dict[str, Any]:
     """What run.json says of a prediction, beside its results.
 
     Args:
         bundle: the models there were.
         options: what was asked for.
         ran: what that came to: how many models, in which precision, from which files, on which provider.
+        about: what the page says of the run.
     """
     return {
         "verb": "predict",
@@ -164,6 +167,7 @@ def describe_run(bundle: ModelBundle, options: dict[str, Any], ran: dict[str, An
         "machine": {"system": platform.system(), "processor": platform.machine()},
         "options": options,
         "ran": ran,
+        "about": about,
         "bundle": {
             "run_name": bundle.manifest.run_name,
             "notice": bundle.manifest.notice,

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import Timeout
-
 from fvv.errors import FvvError
 from fvv.io.lock import only_writer
 
@@ -31,7 +29,7 @@ def claiming(root: Path) -> Iterator[None]:
                 hold.enter_context(only_writer(root, clear=False))
                 break
             except FvvError as error:
-                if not isinstance(error.__cause__, Timeout) or time.monotonic() > until:
+                if "another fvv process" not in error.message or time.monotonic() > until:
                     raise
                 time.sleep(random.uniform(0.02, 0.2))  # noqa: S311  (not a secret)
         yield

@@ -273,7 +273,7 @@ def _with_dicom(folder: Path, source: Any, prediction: Prediction, synthesis_png
     from fvv.io.dicom.write import write_dicom_results  # noqa: PLC0415  (an extra: only DICOM needs it)
 
     try:
-        claim(folder, DICOM_FILES)
+        claim(folder.parent, [f"{folder.name}/{name}" for name in DICOM_FILES])
         write_dicom_results(folder, source, prediction, synthesis_png=synthesis_png)
     except FvvError as error:
         log.warning("%s", error.for_patient(prediction.patient))
@@ -358,7 +358,11 @@ def _description(place: Path, bundle: ModelBundle, ensemble: OnnxEnsemble, confi
         "models": len(ensemble),
         "precision": ensemble.precision,
         "provider": ensemble.provider,
-        "description": bundle.manifest.description(len(ensemble), ensemble.precision),
         "files": {file.name: file_sha256(file) for file in ensemble.files},
     }
-    return describe_run(bundle, options, ran)
+    about = {
+        "Models": bundle.manifest.description(len(ensemble), ensemble.precision),
+        "Preprocessing": bundle.profile.name,
+        "Device": ensemble.provider,
+    }
+    return describe_run(bundle, options, ran, about)
