@@ -59,7 +59,7 @@ def gather(root: Path) -> GatherResult:
         cohort = records[0].cohort
         missing = _missing(records, cohort)
         failures = {failure.patient: failure for record in records for failure in record.failures}
-        failures |= {name: Failure(name, reason) for name, reason in missing.items()}
+        failures |= {name: failure_of(name, InputError(reason)) for name, reason in missing.items()}
         places = {name: place for record in records for name, place in record.results.items()}
         failures = {name: failure for name, failure in failures.items() if name not in places}
         if records[0].description["verb"] == "simulate":

@@ -264,12 +264,14 @@ def _predict_one(job: _Job, examination: Examination) -> StoredResult:
         if dicom is None:
             return stored
         folder = files[RESULT_FILE].parent / DICOM_FOLDER
-        prediction = _with_dicom(folder, dicom, prediction, picture)
-        return write_result(files, prediction, made_from, also=[folder / name for name in DICOM_FILES])
+        prediction, written = _with_dicom(folder, dicom, prediction, picture)
+        return write_result(files, prediction, made_from, also=written)
 
 
-def _with_dicom(folder: Path, source: Any, prediction: Prediction, synthesis_png: bytes) -> Prediction:
-    """Write the DICOM files; where that fails, the prediction says so."""
+def _with_dicom(
+    folder: Path, source: Any, prediction: Prediction, synthesis_png: bytes
+) -> tuple[Prediction, tuple[Path, ...]]:
+    """Write the DICOM files; where that fails, the prediction says so. Gives it, and the files."""
     from fvv.io.dicom.write import write_dicom_results  # noqa: PLC0415  (an extra: only DICOM needs it)
 
     try:
@@ -279,8 +281,8 @@ def _with_dicom(folder: Path, source: Any, prediction: Prediction, synthesis_png
         log.warning("%s", error.for_patient(prediction.patient))
         finding = Finding("no-dicom-results", f"no DICOM results: {error}", Severity.WARNING)
         decision = replace(prediction.decision, reasons=(*prediction.decision.reasons, finding))
-        return replace(prediction, decision=decision)
-    return prediction
+        return replace(prediction, decision=decision), ()
+    return prediction, tuple(folder / name for name in DICOM_FILES)
 
 
 @lru_cache(maxsize=1)
