@@ -27,6 +27,7 @@ from fvv.options import (
     add_path,
     add_preparation_settings,
     add_setting,
+    add_shard,
     add_truth,
     assignment,
     fold_and_path,
@@ -141,14 +142,15 @@ def _simulate_options(verb: argparse.ArgumentParser) -> None:
     add_setting(verb, "--seed", key="simulate.seed", meaning="same seed, same bytes")
     add_setting(verb, "--only", key="simulate.only", meaning="make this case alone, from 1")
     add_setting(verb, "--workers", key="simulate.workers", meaning="processes; 0: one per core")
-    add_path(verb, "-o", "--output", default="input_data", meaning="folder to write")
-    add_overwrite(verb)
+    add_path(verb, "-o", "--output", default="simulated_data", meaning="folder to write")
+    verb.add_argument("--overwrite", action="store_true", help="replace simulated cases of other settings")
+    add_shard(verb)
 
 
 def _simulate(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.stages.simulate import simulate  # noqa: PLC0415
 
-    return simulate(options.output, config.simulate, overwrite=options.overwrite)
+    return simulate(options.output, config.simulate, overwrite=options.overwrite, shard=options.shard)
 
 
 def _verify_options(verb: argparse.ArgumentParser) -> None:
@@ -399,9 +401,11 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
         help="DICOM: number of a series to take b0 and b1000 from; may be repeated (default: chosen by b-value)",
     )
     add_setting(verb, "--workers", key="predict.workers", meaning="patients side by side; 0: one per core")
-    add_setting(verb, "--continue", key="predict.resume", meaning="keep finished patients, predict the others")
+    add_setting(verb, "--continue", key="predict.resume", meaning="keep finished patients: always so, with or without")
     add_setting(verb, "--layout", key="predict.layout", meaning="of the results")
-    add_setting(verb, "--overwrite", key="predict.overwrite", meaning="replace results that are already there")
+    meaning = "replace results of other images, models or settings"
+    add_setting(verb, "--overwrite", key="predict.overwrite", meaning=meaning)
+    add_shard(verb)
 
 
 _DEVICES = {"GPU": "gpu", "CPU": "cpu"}
@@ -423,7 +427,20 @@ def _predict(options: argparse.Namespace, config: Config) -> StageResult:
         source = CaseFiles(name, options.b1000, b0=options.b0, adc=options.adc, mask=options.mask)
     elif options.b0 or options.adc or options.mask:
         raise ConfigError("--b0, --adc and --mask name one patient's files", hint="name b1000 too, with --b1000")
-    return predict(source, models_to_use(options.models), options.output, settings)
+    return predict(source, models_to_use(options.models), options.output, settings, shard=options.shard)
+
+
+def _gather_options(verb: argparse.ArgumentParser) -> None:
+    """Join the shards of a run (--shard): write the tables for all, and say what is missing."""
+    place = verb.add_mutually_exclusive_group(required=True)
+    place.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="folder that the shards wrote into")
+    add_path(place, "-o", "--output", meaning="the same, as an option")
+
+
+def _gather(options: argparse.Namespace, _: Config) -> StageResult:
+    from fvv.stages.gather import gather  # noqa: PLC0415
+
+    return gather(options.folder or options.output)
 
 
 def _decide_options(verb: argparse.ArgumentParser) -> None:
@@ -471,6 +488,7 @@ _VERBS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[.
     "report": (_report_options, _report),
     "card": (_card_options, _card),
     "predict": (_predict_options, _predict),
+    "gather": (_gather_options, _gather),
     "decide": (_decide_options, _decide),
     "demo": (_demo_options, _demo),
 }

@@ -439,8 +439,10 @@ class PredictConfig(_Settings):
     fast: bool = False
     """At most 3 models, in 8 bits where the bundle has them and precision names no other."""
     overwrite: bool = False
-    resume: bool = False
-    """Keep the results of patients whose images, models and settings are those of now; predict the others."""
+    """Replace results of other images, models or settings; never files that fvv did not write."""
+    resume: bool = True
+    """Always so, kept for older settings: the results of patients whose images, models and settings are those of now
+    are kept, the others are predicted."""
     workers: int = Field(1, ge=0)
     """Patients side by side, each in a process with its own models; 0: one per core."""
     layout: Literal["folders", "bids"] = "folders"

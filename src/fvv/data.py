@@ -307,6 +307,7 @@ class Prediction:
         adc: (i, j, k) float32 on the native grid, mm^2/s, NaN where not measured; None: no common gain.
         fvv_per_model_ml: FVV of each model, within the fused stroke.
         mismatch_probability: P(mismatch), where the models are calibrated.
+        calibration_source: patients the curve behind it was fitted on: "simulated", "" where unknown.
         lesion_adc: median, 10th percentile (10^-6 mm^2/s) and median relative to the brain of the ADC in the stroke.
         provider: the onnxruntime provider that really ran.
         models: which models ran, and what their bundle wants everybody to know of them.
@@ -326,6 +327,7 @@ class Prediction:
     adc: FloatArray | None = None
     fvv_per_model_ml: tuple[float, ...] = ()
     mismatch_probability: float | None = None
+    calibration_source: str = ""
     lesion_adc: tuple[float, float, float] | None = None
     provider: str = ""
     models: str = ""

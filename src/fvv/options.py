@@ -47,6 +47,19 @@ def add_overwrite(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--overwrite", action="store_true", help="replace what is already there")
 
 
+def add_shard(verb: argparse.ArgumentParser) -> None:
+    """`--shard`: a part of the cohort, for machines that share the work."""
+    meaning = "do this part alone, such as 3/20; all parts may run side by side, `fvv gather` joins them"
+    verb.add_argument("--shard", type=_shard, metavar="I/N", help=meaning)
+
+
+def _shard(text: str) -> Shard:
+    try:
+        return Shard.parse(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def add_preparation_settings(verb: argparse.ArgumentParser, section: str) -> None:
     """The choices about reading and masking that `verify`, `prepare` and `predict` share."""
     key = f"{section}.preprocess"

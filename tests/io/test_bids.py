@@ -136,12 +136,25 @@ def test_the_images_own_data_set_is_no_place_for_results(data_set: Path, tmp_pat
     assert (data_set / "dataset_description.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["README.md", ".bidsignore", "figures/mine.png", "sub-01/notes.txt"])
+def test_files_of_others_are_not_replaced(data_set: Path, tmp_path: Path, name: str) -> None:
+    write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
+    theirs = tmp_path / "out" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    config = PredictConfig(device="cpu", layout="bids", overwrite=True)
+    with pytest.raises(OutputExistsError, match="not written by fvv"):
+        predict(data_set, tmp_path / "models", tmp_path / "out", config)
+    assert theirs.read_text() == "mine"
+    assert {path.name for path in (tmp_path / "out").iterdir()} - {".fvv.lock"} == {name.partition("/")[0]}
+
+
 def test_derivatives(data_set: Path, tmp_path: Path) -> None:
     write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
     out = tmp_path / "derivatives"
     result = predict(data_set, tmp_path / "models", out, PredictConfig(device="cpu", layout="bids"))
     assert [one.patient for one in result.predictions] == ["sub-01_ses-1", "sub-01_ses-2", "sub-02"]
-    predict(data_set, tmp_path / "models", out, PredictConfig(device="cpu", layout="bids", resume=True))
+    assert predict(data_set, tmp_path / "models", out, PredictConfig(device="cpu", layout="bids")).kept == 3
     description = json.loads((out / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
     assert description["GeneratedBy"][0]["Name"] == "fvv"

@@ -233,10 +233,9 @@ def warning_of(prediction: Prediction) -> str:
 def test_results_beside_dicom_images(tmp_path: Path, images: dict[str, np.ndarray], models: Path) -> None:
     """They are no part of the examination the second time; what others wrote under their names is left alone."""
     write_patient(tmp_path / "anna", images)
-    go_on = CONFIG.model_copy(update={"resume": True})
-    predict(tmp_path / "anna", models, None, go_on)
+    predict(tmp_path / "anna", models, None, CONFIG)
     stamp = (tmp_path / "anna" / "results.json").stat().st_mtime_ns
-    predict(tmp_path / "anna", models, None, go_on)
+    predict(tmp_path / "anna", models, None, CONFIG)
     assert (tmp_path / "anna" / "results.json").stat().st_mtime_ns == stamp
     theirs = tmp_path / "anna" / "dicom" / "report.dcm"
     shutil.copy(next((tmp_path / "anna").glob("*.dcm")), theirs)
@@ -244,6 +243,16 @@ def test_results_beside_dicom_images(tmp_path: Path, images: dict[str, np.ndarra
     (prediction,) = predict(tmp_path / "anna", models, None, CONFIG.model_copy(update={"overwrite": True})).predictions
     assert "not written by fvv" in warning_of(prediction)
     assert theirs.read_bytes() == before
+
+
+def test_damaged_dicom_results_are_made_again(tmp_path: Path, images: dict[str, np.ndarray], models: Path) -> None:
+    write_patient(tmp_path / "anna", images)
+    predict(tmp_path / "anna", models, tmp_path / "out", CONFIG)
+    report = tmp_path / "out" / "anna" / "dicom" / "report.dcm"
+    size = report.stat().st_size
+    report.unlink()
+    assert predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).kept == 0
+    assert report.stat().st_size == size
 
 
 def volumes_of(groups: list[Any]) -> dict[str, float]:

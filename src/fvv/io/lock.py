@@ -53,7 +53,7 @@ def only_writer(folder: Path, *, replaced: bool = False, nested: bool = False, c
         raise FvvError("another fvv process is writing here", file=folder, hint=_how_to_go_on(place, prefix))
     _held.add(place / f"{prefix}{LOCK}")
     try:
-        if replaced:
+        if clear and replaced:
             clear_remains(place, folder.name)
         elif clear:
             clear_folder(folder)

@@ -43,7 +43,8 @@ def claim(folder: Path, names: Iterable[str]) -> None:
 
     Args:
         folder: made where it is not there.
-        names: of files and subfolders directly in it. A subfolder that is claimed is this program's with all it holds.
+        names: of files and subfolders in it. A subfolder that is claimed is this program's with all it holds; of one
+            that others write to as well, single files are claimed ("dicom/report.dcm").
 
     Raises:
         OutputExistsError: something of such a name is there, and this program did not write it. `--overwrite` does not
