@@ -31,7 +31,6 @@ from fvv.options import (
     add_truth,
     assignment,
     fold_and_path,
-    shard,
 )
 from fvv.stages import StageResult
 from fvv.terminal import SafeStream, safe_streams, set_up_logging
@@ -165,8 +164,7 @@ def _add_cohort_settings(verb: argparse.ArgumentParser) -> None:
     add_setting(verb, "--quality", key="prepare.quality", meaning="examinations that are not assessable")
     meaning = "folders without a row in participants.tsv, where there is one"
     add_setting(verb, "--unlisted", key="prepare.unlisted", meaning=meaning)
-    meaning = "do this part of the patients only, such as 3/20: of their sorted names every 20th from the third on"
-    verb.add_argument("--shard", type=shard, metavar="I/N", help=meaning)
+    add_shard(verb)
 
 
 def _verify(options: argparse.Namespace, config: Config) -> StageResult:
@@ -440,7 +438,12 @@ def _gather_options(verb: argparse.ArgumentParser) -> None:
 def _gather(options: argparse.Namespace, _: Config) -> StageResult:
     from fvv.stages.gather import gather  # noqa: PLC0415
 
-    return gather(options.folder or options.output)
+    folder = options.folder or options.output
+    if (folder / "store.json").exists():  # Written by `prepare`.
+        from fvv.stages.prepare import gather_store  # noqa: PLC0415  (needs the extra `train`)
+
+        return gather_store(folder)
+    return gather(folder)
 
 
 def _decide_options(verb: argparse.ArgumentParser) -> None:

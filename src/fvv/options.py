@@ -143,18 +143,6 @@ def _value(text: str) -> Any:
     return value if value is None or isinstance(value, list | dict) else text
 
 
-def shard(text: str) -> Shard:
-    """Read `I/N`.
-
-    Raises:
-        argparse.ArgumentTypeError: anything else, or no such part.
-    """
-    try:
-        return Shard.parse(text)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
 def fold_and_path(text: str) -> tuple[int, Path]:
     """Read `FOLD=FILE`.
 
