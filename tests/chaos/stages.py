@@ -30,8 +30,10 @@ SETTINGS = {
 VOLATILE_KEYS = {
     *("seconds", "ms_per_step", "started", "ended", "hours", "time", "machine", "wandb_id"),
     *("workers", "threads", "jobs"),
+    *("content_sha256", "results.txt"),
 }
-"""In JSON files and checkpoints: how long it took, when, where, by how many. All else must be the same."""
+"""In JSON files and checkpoints: how long it took, when, where, by how many, and hashes of that. All else must be the
+same."""
 VOLATILE_COLUMNS = {"seconds", "ms_per_step"}
 VOLATILE_FILES = (r"(^|/)tensorboard/", r"(^|/)wandb/", r"\.fvv\.lock$")
 """Logs of events with their wall-clock times; the lock, which is empty."""
@@ -60,14 +62,14 @@ class Stage:
 
 
 STAGES = (
-    Stage("simulate", ("simulate",), "input_data", "simulate.workers"),
+    Stage("simulate", ("simulate", "-o", "input_data"), "input_data", "simulate.workers"),
     Stage("prepare", ("prepare",), "preprocessed_data", "prepare.workers"),
     Stage("train", ("train", "--all-folds"), "saved_models", "train.jobs"),
     Stage("convert", ("convert", "-n", "chaos"), "saved_models_ONNX"),
     Stage("evaluate", ("evaluate",), "processed_data"),
     Stage(
         "predict",
-        ("predict", "input_data", "-o", "predictions", "-f", "CPU", "--continue"),
+        ("predict", "input_data", "-o", "predictions", "-f", "CPU"),
         "predictions",
         "predict.workers",
     ),

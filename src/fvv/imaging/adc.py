@@ -10,8 +10,9 @@ import numpy as np
 from fvv.arrays import BoolArray, FloatArray
 from fvv.data import Finding, PreparedCase, Severity
 from fvv.errors import InputError
+from fvv.protocol import TARGET_B
 
-DEFAULT_B = 1000.0
+DEFAULT_B = TARGET_B
 """s/mm^2, where no file states b1000's."""
 HIGHEST = 4e-3
 """mm^2/s: water at 37 degrees has 3.0e-3; what is computed beyond is noise."""

@@ -125,7 +125,7 @@ def demo(output: Path, config: Config, *, cases: int | None = None, seed: int | 
         "verify": lambda: verify(cohort, config.prepare),
         "prepare": lambda: prepare(cohort, store, config.prepare),
         "train": lambda: train_all_folds(store, checkpoints, config.train),
-        "convert": lambda: convert(checkpoints, store, models, config.convert, name=config.train.name),
+        "convert": lambda: convert(checkpoints, store, models, config.convert, name=config.train.name, overwrite=True),
         "evaluate": lambda: evaluate(store, models, output / "processed_data", config.evaluate, overwrite=True),
         "shipped model": lambda: _shipped(cohort, output, config.evaluate, results["evaluate"]),
         "predict": lambda: predict(new, models, output / "predictions", predict_settings),
