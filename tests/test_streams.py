@@ -86,6 +86,15 @@ def test_a_reader_who_has_gone_stops_nothing(gone: str, tmp_path: Path) -> None:
     assert (tmp_path / "done").exists()
 
 
+def test_a_terminal_that_is_closed_under_a_progress_bar_stops_nothing(tmp_path: Path) -> None:
+    master, slave = os.openpty()
+    run = start(script(during="Path('here').touch(); time.sleep(1)"), tmp_path, stderr=slave)
+    os.close(slave)
+    os.close(master)
+    assert (run.stdout.read(), run.wait()) == (b"all is well\n", 0)
+    assert (tmp_path / "done").exists()
+
+
 def test_help_into_a_pipe_that_is_closed_is_silent(tmp_path: Path) -> None:
     run = start("import sys; from fvv.cli import main; sys.exit(main(['predict', '--help']))", tmp_path)
     run.stdout.close()
