@@ -217,3 +217,15 @@ def test_crop_tells_how_much_brain_is_kept() -> None:
 def test_singular_affine_is_refused() -> None:
     with pytest.raises(GeometryError, match="singular"):
         Volume(np.zeros((2, 2, 2)), np.diag([1.0, 1.0, 0.0, 1.0]))
+
+
+@pytest.mark.parametrize("shape", [(1024, 2, 30), (2, 1024, 30), (512, 25, 60), (64, 64, 1000)])
+def test_what_would_take_gigabytes_is_refused_before(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(GeometryError, match=" x ".join(map(str, shape))):
+        plan_grid(Volume(np.broadcast_to(0.0, shape), np.eye(4)))
+
+
+@pytest.mark.parametrize("shape", [(1024, 1024, 30), (25, 256, 256), (512, 200, 60), (256, 256, 384)])
+def test_odd_but_possible_matrices_are_not(shape: tuple[int, int, int]) -> None:
+    grid = plan_grid(Volume(np.broadcast_to(0.0, shape), np.eye(4)))
+    assert np.prod(grid.scaled_shape) <= 4 * np.prod(grid.working_shape)

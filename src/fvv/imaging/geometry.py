@@ -15,12 +15,17 @@ from skimage.transform import rescale, resize
 
 from fvv.arrays import BoolArray
 from fvv.data import InPlaneGrid, Orientation, Volume
+from fvv.errors import GeometryError
 
 SHRINK_OVER = 272
 ENLARGE_UNDER = 240
 """In-plane sizes between these are left as they are (the reference pipeline's bounds, voxels)."""
 SAME_GRID_SHARE = 0.1
 """Of the smallest voxel edge: two grids are one when no corner lies farther apart."""
+MOST_SLICES = 384
+"""Of the working grid: a whole head at 0.7 mm. Each takes half a megabyte for each image."""
+LONGEST_OVER_SIZE = 4
+"""A zoomed slice may be this many times as long as the working grid before it is cropped."""
 _AXIAL: Orientation = ((0, 1), (1, 1), (2, 1))
 _FLIPS = tuple(product((1, -1), repeat=3))
 
@@ -74,6 +79,9 @@ def plan_grid(volume: Volume, size: int = 256, *, keep_left_right: bool = False)
         size: edge of the working grid, voxels.
         keep_left_right: leave axial images as they are stored, whichever way left-right runs, as the reference does;
             otherwise the axes become right, anterior, superior.
+
+    Raises:
+        GeometryError: the working grid, or the zoomed slices that are then cropped to it, would be too large.
     """
     orientation = _reference_orientation(volume) if keep_left_right else _nearest_ras(volume)
     shape = volume.array.shape
@@ -84,7 +92,24 @@ def plan_grid(volume: Volume, size: int = 256, *, keep_left_right: bool = False)
         scale = min(size / nx, size / ny)
     if max(nx, ny) > SHRINK_OVER * size / 256:
         scale = max(size / nx, size / ny)
+    _refuse_too_large(volume.array.shape, grid.oriented_shape, scale, size)
     return InPlaneGrid(grid.native_shape, volume.affine, orientation, scale=scale, size=size)
+
+
+def _refuse_too_large(stored: tuple[int, ...], oriented: tuple[int, int, int], scale: float, size: int) -> None:
+    """Bound every array before it is made: of few voxels of odd proportions, zooming makes gigabytes."""
+    nx, ny, slices = oriented
+    as_stored = f"{' x '.join(map(str, stored))} voxels"
+    if slices > MOST_SLICES:
+        raise GeometryError(
+            f"{slices} axial slices ({as_stored}), expected at most {MOST_SLICES}",
+            hint="resample the image to slices of 1 mm or more",
+        )
+    if scale * max(nx, ny) > LONGEST_OVER_SIZE * size:
+        raise GeometryError(
+            f"{nx} x {ny} voxels in an axial slice ({as_stored}): no slice of a head has such proportions",
+            hint="the axes may be in another order than the affine says; otherwise resample to square voxels",
+        )
 
 
 def to_working_grid(array: np.ndarray, grid: InPlaneGrid) -> np.ndarray:

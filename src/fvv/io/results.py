@@ -108,9 +108,9 @@ def write_prediction(
     """
     affine, like = case.b1000.affine, case.b1000_file
     if heatmap is not None and prediction.brain is not None and prediction.stroke is not None:
-        n = prediction.n_models
-        votes = np.asarray(prediction.flair_visible_votes)
-        stacked = np.stack([n * prediction.brain, n * prediction.stroke, votes], axis=3).astype(np.uint8)
+        n = np.uint8(prediction.n_models)  # So that no array of eight bytes a voxel is made.
+        votes = np.asarray(prediction.flair_visible_votes, dtype=np.uint8)
+        stacked = np.stack([n * prediction.brain, n * prediction.stroke, votes], axis=3)
         write_volume(files["predictions.nii.gz"], stacked, affine, like=like)
         write_rgb(files["heatmap.nii.gz"], heatmap, affine, like=like)
         if prediction.adc is not None:
