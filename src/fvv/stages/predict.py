@@ -167,6 +167,10 @@ def _predict_one(
     # Before anything can fail: a patient who fails now must not keep an answer of earlier images or models.
     remove = remove_derivatives if config.layout == "bids" else remove_earlier
     remove(files)
+    if examination.dicom is not None:
+        from fvv.io.dicom.write import remove_dicom_results  # noqa: PLC0415  (an extra: only DICOM needs it)
+
+        remove_dicom_results(files[RESULT_FILE].parent / DICOM_FOLDER)
     clock = Clock()
     with clock.step("read"):
         case, dicom = examination.read(config)
