@@ -199,6 +199,30 @@ def test_an_enhanced_object_for_each_slice(tmp_path: Path, png: bytes) -> None:
         assert ENHANCED_MR in classes_of(tmp_path / "out" / name)
 
 
+def test_a_mosaic(tmp_path: Path, png: bytes) -> None:
+    """All slices of the source are one object, which the segmentation names once."""
+    for b_value, image in images().items():
+        padded = np.concatenate([image, np.zeros((*SHAPE[:2], 1))], axis=2)
+        rows = [np.concatenate([padded[..., 3 * row + n].T for n in range(3)], axis=1) for row in range(3)]
+
+        def uih(dataset: Dataset) -> None:
+            items = []
+            for k in range(SHAPE[2]):
+                item = Dataset()
+                item.ImagePositionPatient = [-126, -100, -40 + k * THICKNESS]
+                items.append(item)
+            dataset.private_block(0x0065, "Image Private Header", create=True).add_new(0x51, "SQ", Sequence(items))
+
+        picture = np.concatenate(rows, axis=0).T[:, :, None]
+        write_series(tmp_path / "in", picture, b_value=b_value, vendor="standard", number=1, study="1.2", change=uih)
+    _, source = read_one(tmp_path / "in")
+    assert source.shape == SHAPE
+    write_dicom_results(tmp_path / "out", source, prediction(), synthesis_png=png)
+    check_segmentation(tmp_path / "out" / "segmentation.dcm", source)
+    read = pydicom.dcmread(tmp_path / "out" / "segmentation.dcm")
+    assert len(read.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 1
+
+
 def test_who_acquired_and_what_is_burnt_in(tmp_path: Path, png: bytes) -> None:
     """The acquisition's equipment is the scanner; the picture names the examination."""
     source = classic(tmp_path / "in", say(ManufacturerModelName="Scanner", DeviceSerialNumber="7"))

@@ -180,6 +180,21 @@ def test_an_image_that_is_a_link_into_nowhere_is_no_missing_slice(tmp_path: Path
         one.read(CONFIG)
 
 
+@pytest.mark.parametrize("length", [0, 100, 300])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_an_image_that_is_cut_off_is_no_missing_slice(tmp_path: Path, length: int, *, zipped: bool) -> None:
+    write(tmp_path / "in", 100)
+    for file in (tmp_path / "in").glob("*_003.dcm"):
+        file.write_bytes(file.read_bytes()[:length])
+    place = tmp_path / "in"
+    if zipped:
+        _zip(place, tmp_path / "in.zip")
+        place = tmp_path / "in.zip"
+    (one,) = find_examinations(place)
+    with pytest.raises(InputError, match=r"cut off|ends before|not readable"):
+        one.read(CONFIG)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
     write(tmp_path / "in" / "anna", 100)

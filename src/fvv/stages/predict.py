@@ -243,6 +243,10 @@ def _predict_one(job: _Job, examination: Examination) -> StoredResult:
             claim(files[RESULT_FILE].parent, [file.name for file in files.values()])
         # Before anything can fail: a patient who fails now must not keep an answer of earlier images or models.
         remove_earlier(files)
+        if examination.dicom is not None:
+            from fvv.io.dicom.write import remove_dicom_results  # noqa: PLC0415  (an extra: only DICOM needs it)
+
+            remove_dicom_results(files[RESULT_FILE].parent / DICOM_FOLDER)
         made_from = job.made_from.with_images(_images_sha256(examination))
         clock = Clock()
         with clock.step("read"):

@@ -17,12 +17,13 @@ from fvv.io.dicom.files import DAMAGE
 
 GE_OFFSET = 100_000
 """GE adds multiples of 10^9 to the b-value; no b-value reaches 10^5."""
-_SEQUENCE_NAME_B = re.compile(r"b(\d+)")
+_SEQUENCE_NAME_B = re.compile(r"_b(\d+)")
 COMPUTED = frozenset({"ADC", "EADC", "EXP", "FA", "COLFA", "TENSOR", "DADC"})
 """Words of ImageType of what is computed from diffusion images."""
 _NO_SLICES = frozenset({"LOCALIZER", "SCOUT", "PROJECTION IMAGE", "SCREEN SAVE", "SCREENSAVE", "MPR"})
 _COMPLEX = frozenset({"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY", "VELOCITY MAP"})
 """Words of ImageType, from the third on, of parts of a complex image other than its magnitude."""
+_WEIGHTED = frozenset({"DIRECTIONAL", "ISOTROPIC", "BMATRIX"})
 _TRACE = frozenset({"TRACEW", "TRACE", "ISOTROPIC"})
 OTHER_CONTRASTS = frozenset(
     {"FLAIR", "T1", "T2", "T1W", "T2W", "SWI", "GRE", "TOF", "MPRAGE", "PERFUSION", "ASL", "BOLD"}
@@ -117,7 +118,7 @@ def weighting_of(dataset: Any, groups: list[Any]) -> Weighting:
         b_value=b_value,
         isotropic=bool(_words(kind) & _TRACE) or directionality == "ISOTROPIC" or _philips_isotropic(dataset),
         directed=_directed(dataset, places),
-        declared=bool(directionality) or named or contrast == "DIFFUSION" or "DIFFUSION" in _words(kind),
+        declared=directionality in _WEIGHTED or named or contrast == "DIFFUSION" or "DIFFUSION" in _words(kind),
         kind=kind,
         not_used=_not_used(kind, component),
     )

@@ -168,8 +168,8 @@ def find_files(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
     """DICOM files in a folder and below, or in a zip file, sorted by name; zip files in a folder are looked into.
 
     Raises:
-        InputError: a zip file is damaged, or an image is a link into nowhere: a slice that is lost in silence is a
-            wrong number.
+        InputError: a zip file is damaged, or an image is empty or a link into nowhere: a slice that is lost in silence
+            is a wrong number.
     """
     if path.is_dir():
         for inside in _walk(path):
@@ -184,8 +184,20 @@ def find_files(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
             start = reader.start(file)
             if has_mark(start) or lacks_preamble(start):
                 yield file
-    elif not _is_directory_file(path.name) and is_dicom(path):
+            elif _is_stump(name, archive.getinfo(name).file_size):
+                raise InputError(f"{plain(name)} is empty or cut off", file=path, hint="export the images again")
+    elif _is_directory_file(path.name):
+        return
+    elif is_dicom(path):
         yield DicomFile(path)
+    elif _is_stump(path.name, path.stat().st_size):
+        raise InputError("empty or cut off", file=path, hint="export the images again")
+
+
+def _is_stump(name: str, size: int) -> bool:
+    """Whether a file that is named as an image is too short for one: a transfer that failed."""
+    name = name.rpartition("/")[2]
+    return size < MARK_END and name.lower().endswith((".dcm", ".ima")) and not name.startswith(".")
 
 
 def _is_directory_file(name: str) -> bool:

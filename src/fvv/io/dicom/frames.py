@@ -19,6 +19,8 @@ from fvv.io.dicom.mosaic import Tile, is_mosaic, tiles_of
 MAX_EDGE = 4096
 """Pixels of one picture, a mosaic of 16 x 16 slices of 256 x 256."""
 MAX_FRAMES = 50_000
+_IMAGES = "1.2.840.10008.5.1.4.1.1."
+"""Storage classes of objects that belong to a patient; a CD's directory is none of them."""
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -118,6 +120,8 @@ def _no_slice(dataset: Any) -> str:
     """Why an object holds no slices; "" where it may."""
     if str(dataset.get("Manufacturer") or "") == MAKER:
         return "results of an earlier run"
+    if dataset.get("Modality") is None and _storage_class(dataset).startswith(_IMAGES):
+        raise ValueError("it ends before it says what it is")
     if dataset.get("Modality") != "MR" or "Rows" not in dataset or "Columns" not in dataset:
         return "objects that are no MR images"
     if str(dataset.get("SOPClassUID") or "").startswith(_SECONDARY_CAPTURE):
@@ -126,6 +130,11 @@ def _no_slice(dataset: Any) -> str:
         return "images in colour"
     fits = 1 <= int(dataset.Rows) <= MAX_EDGE and 1 <= int(dataset.Columns) <= MAX_EDGE
     return "" if fits else f"images over {MAX_EDGE} pixels wide"
+
+
+def _storage_class(dataset: Any) -> str:
+    meta = getattr(dataset, "file_meta", None) or {}
+    return str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
 
 
 def pixels_of(dataset: Any, frame: Frame) -> FloatArray:
