@@ -172,6 +172,27 @@ class TestSplit:
         swap_images(cohort / "p4")
         assert sides(prepare(cohort, store, CONFIG).plan).items() >= before.items()
 
+    def test_a_split_that_cannot_be_kept_is_drawn_again_unless_it_was_edited(self, cohort: Path, store: Path) -> None:
+        config = CONFIG.model_copy(update={"kfolds": 3})
+        plan = prepare(cohort, store, config).plan
+        for copy in store.glob("folds_before_*.tsv"):
+            copy.unlink()
+        text = (store / "folds.tsv").read_text()
+        for name in plan.participants(0, Role.TEST):
+            swap_images(cohort / name)
+        plan = prepare(cohort, store, config).plan
+        assert len(plan.rows) == 4
+        (copy,) = store.glob("folds_before_*.tsv")
+        assert copy.read_text() == text
+        edited = (store / "folds.tsv").read_text().replace("valid", "train", 1)
+        (store / "folds.tsv").write_text(edited)
+        (alone,) = next(part for fold in range(3) if len(part := plan.participants(fold, Role.TEST)) == 1)
+        swap_images(cohort / alone)
+        with pytest.raises(StoreError, match="has no (test|train) patient"):
+            prepare(cohort, store, config)
+        assert (store / "folds.tsv").read_text() == edited
+        assert len(read_table(store / "failures.csv")) == 3
+
     def test_two_sides_of_one_person_are_refused_before_any_work(self, cohort: Path, store: Path) -> None:
         plan = read_folds(store / "folds.tsv")
         one, two = (plan.participants(fold, Role.TEST)[0] for fold in range(2))

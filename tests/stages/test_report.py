@@ -208,7 +208,7 @@ def test_a_patient_the_ensemble_was_trained_on_is_refused_under_any_name(cohort,
 def test_a_person_is_refused_by_id_even_with_new_images(cohort, tmp_path):
     folder = tmp_path / "others"
     shutil.copytree(cohort / "others", folder)
-    (folder / "participants.tsv").write_text("participant_id\tpatient_id\nnew_p1\tp2\n")
+    (folder / "participants.tsv").write_text("participant_id\tpatient_id\nnew_p0\tn/a\nnew_p1\tp2\nnew_p2\tn/a\n")
     with pytest.raises(ModelError, match="trained on this person") as caught:
         evaluate_external(folder, cohort / "models", tmp_path / "output", QUICK)
     assert caught.value.patient == "new_p1"

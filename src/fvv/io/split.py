@@ -114,32 +114,31 @@ class StoredSplit:
     def plan(self, cases: Sequence[SplitInput], settings: SplitSettings) -> tuple[FoldPlan, StoredSplit]:
         """The split of these examinations, and what to remember of it.
 
+        Where those who are left cannot make a split that `prepare` drew, it draws another, and says so.
+
         Raises:
-            StoreError: too few persons, folders of one person on different sides, or a fold left without patients.
+            StoreError: too few persons, folders of one person on different sides, or an edited split that leaves a fold
+                without patients.
         """
         if not self._stays(settings):
-            plan = plan_folds(
-                cases, kfolds=settings.kfolds, valid_proportion=settings.valid_proportion, seed=settings.seed
-            )
-            return plan, StoredSplit(plan.rows, settings=settings)
+            return _drawn(cases, settings)
         persons = {case.participant.participant: case.participant.person for case in cases}
         kept = [row for row in _renamed(self.rows, persons) if row.participant in persons]
         left = [row for row in self.rows if row.participant not in persons]
         _refuse_torn(kept)
         listed = {row.participant for row in kept} | self.removed
         kept += _coming_back(self.former, kept, {name: persons[name] for name in persons if name not in listed})
-        inside = {row.participant for row in kept}
-        new = {name for name in persons if name not in inside | self.removed}
+        inside = [case for case in cases if case.participant.participant not in self.removed]
         try:
-            plan = self._extended(
-                kept, [case for case in cases if case.participant.participant in inside | new], settings
-            )
+            plan = self._extended(kept, inside, settings)
         except StoreError as error:
-            raise StoreError(error.message, file=FOLDS_FILE, hint=error.hint or _NEW_SPLIT) from error
+            if self.edited:
+                raise StoreError(error.message, file=FOLDS_FILE, hint=error.hint or _NEW_SPLIT) from error
+            log.warning("the split cannot be kept without those who failed (%s): another is drawn", error.message)
+            return _drawn(cases, settings)
         names = {row.participant for row in plan.rows}
-        former = [row for row in (*left, *self.former) if row.participant not in names]
-        unique = {row.participant: row for row in reversed(former)}
-        return plan, replace(self, rows=plan.rows, settings=settings, former=tuple(unique.values()))
+        former = {row.participant: row for row in (*self.former, *left) if row.participant not in names}
+        return plan, replace(self, rows=plan.rows, settings=settings, former=tuple(former.values()))
 
     def _stays(self, settings: SplitSettings) -> bool:
         return bool(self.rows) and (self.edited or self.settings == settings)
@@ -197,7 +196,7 @@ def given_split(plan: FoldPlan, people: Mapping[str, Participant], settings: Spl
 def write_split(store: Path, split: StoredSplit, before: StoredSplit) -> None:
     """Write folds.tsv where its rows have changed, and what to remember.
 
-    An edited file is copied before it is replaced, to folds_before_<hash>.tsv.
+    Where the file was edited, or somebody changes side, the earlier one is kept as folds_before_<hash>.tsv.
 
     Args:
         store: its folder.
@@ -206,10 +205,12 @@ def write_split(store: Path, split: StoredSplit, before: StoredSplit) -> None:
     """
     file = store / FOLDS_FILE
     if split.rows != before.rows or not file.exists():
-        if before.edited and file.exists():
+        sides = {row.participant: row.roles for row in split.rows}
+        moved = any(sides.get(row.participant, row.roles) != row.roles for row in before.rows)
+        if file.exists() and (before.edited or moved):
             copy = file.with_name(f"folds_before_{file_sha256(file)[:8]}.tsv")
             write_bytes(copy, file.read_bytes())
-            log.warning("%s was edited, and changes: the earlier one is kept as %s", file, copy.name)
+            log.warning("%s changes: the earlier one is kept as %s", file, copy.name)
         write_folds(file, FoldPlan(split.rows))
     content = {
         "schema_version": SCHEMA_VERSION,
@@ -220,6 +221,11 @@ def write_split(store: Path, split: StoredSplit, before: StoredSplit) -> None:
         "removed": sorted(split.removed),
     }
     write_text(store / SPLIT_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def _drawn(cases: Sequence[SplitInput], settings: SplitSettings) -> tuple[FoldPlan, StoredSplit]:
+    plan = plan_folds(cases, kfolds=settings.kfolds, valid_proportion=settings.valid_proportion, seed=settings.seed)
+    return plan, StoredSplit(plan.rows, settings=settings)
 
 
 def _read_memory(file: Path) -> StoredSplit | None:

@@ -294,22 +294,21 @@ def _finish(
     people = {outcome.participant.participant: outcome.participant for outcome in outcomes}
     absent = [name for name in store.participants if name not in people]
     unusable = {one.participant.participant for one in outcomes if one.reason is not None and one.reachable}
-    before = split = StoredSplit.read(path, store.participants, _earlier_settings(path))
-    if prune:
-        gone = {*absent, *(unusable & set(store.participants))}
-        split = split.without(gone)
-        for name in sorted(gone):
-            log.info("taken out of the store: %s", name)
-            store.remove(name)
-        absent = []
-    records = _usable_records(path, people, unusable)
+    before = StoredSplit.read(path, store.participants, _earlier_settings(path))
+    gone: set[str] = {*absent, *(unusable & set(store.participants))} if prune else set()
+    split = before.without(gone)
+    records = _usable_records(path, people, unusable | gone)
     duplicates = _same_images_of_two_persons(records)
     records = {name: record for name, record in records.items() if name not in duplicates}
-    failures = {failure.patient: failure for failure in (*_failures(outcomes), *_absent(absent))} | duplicates
-    plan, split = _plan(split, records, config, given)
+    away = _absent(name for name in absent if name not in gone)
+    failures = {failure.patient: failure for failure in (*_failures(outcomes), *away)} | duplicates
     ordered = tuple(failures[name] for name in sorted(failures))
     write_failures(path / FAILURES_FILE, ordered)
+    plan, split = _plan(split, records, config, given)
     write_split(path, split, before)
+    for name in sorted(gone):
+        log.info("taken out of the store: %s", name)
+        store.remove(name)
     forget_reports(path)
     done = [one for one in outcomes if one.reason is None and one.participant.participant not in duplicates]
     return PrepareResult(
