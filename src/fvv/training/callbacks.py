@@ -126,7 +126,7 @@ class BestAndLast(Checkpoint):
         self.best: tuple[float, ...] = ()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Save; the trainer calls this after everything else of the epoch is done, and writes atomically."""
+        """Save; the trainer calls this after everything else of the epoch is done."""
         key = selection_key({name: float(value) for name, value in trainer.callback_metrics.items()})
         # The best before the last, which then remembers it: killed between the two, a run does this epoch again.
         if key > self.best:

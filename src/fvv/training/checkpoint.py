@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import zipfile
 import zlib
@@ -12,6 +13,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from fvv import __version__
 from fvv.config import NetworkConfig, PreprocessingProfile, TrainConfig
 from fvv.data import Channel, hashed_ids
 from fvv.errors import InputError, ModelError
+from fvv.io.atomic import write_bytes
 from fvv.io.regular import refuse_irregular
 from fvv.io.store import IMAGE_CHANNELS, CaseRecord
 from fvv.names import plain
@@ -81,6 +84,25 @@ class TrainedModel:
                 f"weights and network differ: {' '.join(str(error).split())[:200]}", file=self.path
             ) from error
         return network.eval()
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all. Lightning's own way does so on the disk of /tmp only."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any = None,  # noqa: ARG002 - Lightning's
+    ) -> None:
+        """Write one; the trainer calls this in one process.
+
+        Raises:
+            FvvError: it cannot be written.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_bytes(Path(path), content.getvalue())
 
 
 def describe_training(

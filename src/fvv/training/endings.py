@@ -19,6 +19,7 @@ from fvv.training.distributed import uses_gpu
 _CPU_OUT_OF_MEMORY = re.compile(r"not enough memory|can't allocate memory|Cannot allocate memory")
 _SHARED_MEMORY = re.compile(r"shared memory|shm|unable to (?:write|open|resize|mmap)|Bus error|Too many open files")
 _LOADER_DIED = re.compile(r"DataLoader worker.*(?:exited unexpectedly|is killed by signal)", re.DOTALL)
+_GO_ON = "once there is room, the same command goes on after the last finished epoch"
 _FROM_LOADER = "Caught "
 """How torch begins the message of an error that it carries over from a loader process."""
 
@@ -38,6 +39,8 @@ def clear_endings(run: FoldRun, config: TrainConfig) -> Iterator[None]:
     except FvvError as error:
         if error.message.startswith(_FROM_LOADER):
             raise type(error)(_cause(error.message)) from error
+        if isinstance(error.__cause__, OSError):
+            error.hint = error.hint or _GO_ON
         raise
     except OSError as error:
         if error.errno == errno.ENOMEM:
@@ -71,8 +74,7 @@ def _clear(error: MemoryError | RuntimeError, run: FoldRun, config: TrainConfig)
 
 def _cannot_write(run: FoldRun, error: Exception) -> TrainingError:
     why = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())[:150]
-    hint = "make room; the same command goes on after the last finished epoch"
-    return TrainingError(f"cannot read or write: {why}", file=run.folder, hint=hint)
+    return TrainingError(f"cannot read or write: {why}", file=run.folder, hint=_GO_ON)
 
 
 def _out_of_memory(config: TrainConfig) -> TrainingError:

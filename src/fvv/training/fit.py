@@ -20,8 +20,8 @@ from fvv.io.runs import FoldRun
 from fvv.io.store import CaseRecord, CaseStore
 from fvv.parallel import core_count
 from fvv.training.callbacks import BestAndLast, ConsoleProgress, EarlyStop, MetricsTable, StoreWatch
-from fvv.training.checkpoint import describe_training
-from fvv.training.dataset import FoldPatients, norm_loader, training_loader, validation_loader
+from fvv.training.checkpoint import AtomicCheckpoints, describe_training
+from fvv.training.dataset import FoldPatients, loaders_that_fit, norm_loader, training_loader, validation_loader
 from fvv.training.distributed import rank, uses_gpu
 from fvv.training.endings import clear_endings
 from fvv.training.loggers import open_loggers
@@ -78,6 +78,7 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
     started = time.monotonic()
     if config.device == "gpu" and not uses_gpu(config):
         raise TrainingError("no GPU that this PyTorch can use", hint="leave train.device at auto, or set it to cpu")
+    config = config.model_copy(update={"workers": loaders_that_fit(config)})
     if config.jobs > 1:
         torch.set_num_threads(max(1, core_count() // config.jobs))
     patients = FoldPatients.from_store(store, store.folds, run.fold)
@@ -185,6 +186,7 @@ def _trainer(
         limit_val_batches=DEBUG_BATCHES if config.debug else None,
         logger=list(loggers),
         callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
         # On a GPU too, where interpolation then takes a slower way: the same settings give the same weights.
         deterministic=True,
         log_every_n_steps=10,

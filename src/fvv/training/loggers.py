@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,28 +56,28 @@ class RunLog(Logger):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Pass on."""
-        self._try(lambda: self.inner.log_metrics(dict(metrics), step))
+        self.attempt(lambda: self.inner.log_metrics(dict(metrics), step))
 
     def log_hyperparams(self, *arguments: Any, **options: Any) -> None:
         """Pass on."""
-        self._try(lambda: self.inner.log_hyperparams(*arguments, **options))
+        self.attempt(lambda: self.inner.log_hyperparams(*arguments, **options))
 
     def save(self) -> None:
         """Pass on."""
-        self._try(self.inner.save)
+        self.attempt(self.inner.save)
 
     def finalize(self, status: str) -> None:
         """Pass on."""
-        self._try(lambda: self.inner.finalize(status))
+        self.attempt(lambda: self.inner.finalize(status))
 
     def show(self, name: str, figure: Figure, path: Path, step: int) -> None:
         """Log a picture, which lies at a path too."""
         if isinstance(self.inner, TensorBoardLogger):
             board = self.inner
-            self._try(lambda: board.experiment.add_figure(name, figure, step))
+            self.attempt(lambda: board.experiment.add_figure(name, figure, step))
         else:
             run = self.inner
-            self._try(lambda: run.log_image(name, [str(path)], step=step))
+            self.attempt(lambda: run.log_image(name, [str(path)], step=step))
 
     def tell_again(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Log the epochs of earlier sessions, where the log is one that every session begins anew (W&B offline)."""
@@ -87,9 +87,10 @@ class RunLog(Logger):
                 for row in rows:
                     self.inner.log_metrics(dict(row), step=int(row["step"]))
 
-        self._try(tell)
+        self.attempt(tell)
 
-    def _try(self, action: Callable[[], object]) -> None:
+    def attempt(self, action: Callable[[], object]) -> None:
+        """Do something with the logger, unless it has failed before; a failure is said, and ends no training."""
         if self.broken:
             return
         try:
@@ -117,7 +118,7 @@ def open_loggers(run: FoldRun, config: TrainConfig) -> Iterator[list[RunLog]]:
             yield loggers
     finally:
         if wandb_run is not None:
-            _finish(wandb_run)
+            _close_wandb(wandb_run, loggers[-1])
 
 
 def wandb_mode(config: TrainConfig) -> str:
@@ -177,12 +178,15 @@ def _start_wandb(run: FoldRun, config: TrainConfig, mode: str) -> Run:
     return wandb_run
 
 
-def _finish(wandb_run: Run) -> None:
+def _close_wandb(wandb_run: Run, run_log: RunLog) -> None:
     # Left open, the next fold would write into this fold's run.
-    try:
-        wandb_run.finish()
-    except Exception as error:  # noqa: BLE001
-        _say_left_out(_WANDB, error)
+    run_log.attempt(wandb_run.finish)
+    if run_log.broken:
+        import wandb  # noqa: PLC0415
+
+        # Its service is gone: forget it, or W&B ends with a traceback when Python does, and starts no other.
+        with suppress(Exception):
+            wandb.teardown()
 
 
 def _say_left_out(title: str, error: Exception) -> None:
