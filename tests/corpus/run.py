@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from corpus import cohorts, dicom, doors, folders, images, models, rois, tables
+from corpus import cohorts, dicom, doors, folders, images, models, results, rois, tables
 from corpus.base import make_base
 from corpus.registry import NEEDS_TORCH, OUTCOMES, Place, Variant
 from fvv.cli import main as fvv_main
@@ -49,11 +49,8 @@ class Run:
 
 def all_variants() -> tuple[Variant, ...]:
     """Every variant, by its unique name."""
-    found = [
-        variant
-        for module in (images, rois, folders, tables, cohorts, models, dicom, doors)
-        for variant in module.variants()
-    ]
+    modules = (images, rois, folders, tables, cohorts, models, dicom, doors, results)
+    found = [variant for module in modules for variant in module.variants()]
     names = [variant.name for variant in found]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"names used twice: {sorted(twice)}")

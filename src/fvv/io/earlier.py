@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.manifest import FAILURES_FILE, read_table
+from fvv.io.ownership import claimed
 from fvv.io.results import RESULTS_FILE, StoredResult, read_result
 from fvv.io.run_record import RUN_FILE, MadeFrom, read_run
 
@@ -68,6 +69,9 @@ def refuse_other_run(root: Path, run: MadeFrom, names: set[str]) -> None:
     Raises:
         OutputExistsError: so it is.
     """
+    ours = claimed(root)
+    if RUN_FILE not in ours:
+        return
     try:
         record = read_run(root / RUN_FILE)
     except InputError:  # None yet, or damaged: each result says what it was made from.
