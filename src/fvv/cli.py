@@ -253,7 +253,7 @@ def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "-m", "--models", meaning=meaning)
     add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")
     add_setting(
-        verb, "--cutoff", key="evaluate.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely"
+        verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely"
     )
     add_setting(verb, "--precision", key="evaluate.precision", meaning="weights of the models")
     add_path(verb, "--budgets", meaning="labelled patients never seen: note what --folds and INT8 cost in the models")
@@ -284,7 +284,7 @@ def _report_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "-i", "--input", default="processed_data", meaning="folder of the evaluation")
     add_path(verb, "--compare", meaning="evaluation of another model on the same patients, to compare with")
     add_setting(
-        verb, "--cutoff", key="evaluate.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely"
+        verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely"
     )
 
 
@@ -337,7 +337,7 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
         choices=sorted(_DEVICES),
         help="where to compute; GPU falls back to the CPU, with a warning (default: a GPU where there is one)",
     )
-    add_setting(verb, "--cutoff", key="predict.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
+    add_setting(verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
     add_preparation_settings(verb, "predict")
     add_setting(verb, "--device", key="predict.device", meaning="where to compute, by name: auto, gpu, cpu, cuda ...")
     add_setting(verb, "--threads", key="predict.threads", meaning="0: one per core")
@@ -389,7 +389,7 @@ def _decide_options(verb: argparse.ArgumentParser) -> None:
         "--cutoff",
         type=float,
         required=True,
-        dest="predict.decision.cutoff_ml",
+        dest="decision.cutoff_ml",
         metavar="CUTOFF",
         help="FVV (mL) under which a mismatch is likely",
     )
@@ -399,7 +399,7 @@ def _decide_options(verb: argparse.ArgumentParser) -> None:
 def _decide(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.stages.decide import decide  # noqa: PLC0415
 
-    return decide(options.results, config.predict.decision, overwrite=options.overwrite)
+    return decide(options.results, config.decision, overwrite=options.overwrite)
 
 
 def _demo_options(verb: argparse.ArgumentParser) -> None:

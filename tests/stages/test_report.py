@@ -95,7 +95,7 @@ def test_a_report_changes_what_was_set_and_never_how_it_was_measured(output, tmp
     summary["settings"] |= {**done, "decision": {"cutoff_ml": 0.8, "minimum_lesion_ml": 0.1}}
     file.write_text(json.dumps(summary))
     settings = tmp_path / "mine.yaml"
-    settings.write_text("evaluate: {bootstrap_samples: 20, decision: {minimum_lesion_ml: 0.2}}")
+    settings.write_text("evaluate: {bootstrap_samples: 20}\ndecision: {minimum_lesion_ml: 0.2}")
     words = ["report", "-i", str(output), "-c", str(settings), "--set", "evaluate.precision=int8"]
     assert main([*words, "--set", "evaluate.own_masks=false"]) == 0
     expected = summary["settings"] | {

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from fvv.arrays import BoolArray, UInt8Array
-from fvv.data import Channel, FusedSegmentation
+from fvv.data import Channel, FusedSegmentation, InPlaneGrid
 from fvv.imaging.brain import largest_component
+from fvv.imaging.geometry import restore_to_native
 
 StrokeFilter = Callable[[BoolArray, BoolArray], BoolArray]
 """From a fused stroke and the fused brain to the voxels that may stay in the stroke."""
@@ -51,6 +52,25 @@ def fuse_folds(masks: Iterable[BoolArray], keep: StrokeFilter | None = None) -> 
         flair_visible_voxels=sum(per_model) / n,
         flair_visible_voxels_per_model=tuple(per_model),
     )
+
+
+def restore_segmentation(fused: FusedSegmentation, grid: InPlaneGrid) -> tuple[BoolArray, BoolArray, UInt8Array]:
+    """Bring a fused segmentation back to the native grid.
+
+    Masks go back by nearest neighbour, votes linearly: at the stroke's edge the two differ by up to a voxel. No vote
+    lies outside the stroke on either grid, so what the interpolation spills over the edge is set to 0.
+
+    Args:
+        fused: on the working grid.
+        grid: of the case.
+
+    Returns:
+        (i, j, k) on the native grid: brain bool, stroke bool, FLAIR-visible votes uint8 (0..n_models).
+    """
+    brain, stroke, votes = (
+        restore_to_native(mask, grid) for mask in (fused.brain, fused.stroke, fused.flair_visible_votes)
+    )
+    return brain, stroke, np.where(stroke, votes, 0).astype(votes.dtype)
 
 
 def visible_to_half(votes: UInt8Array, n_models: int) -> BoolArray:

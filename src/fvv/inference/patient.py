@@ -14,7 +14,8 @@ from fvv.data import Case, Decision, DecisionState, Finding, Prediction, Severit
 from fvv.errors import MaskError
 from fvv.imaging.adc import DEFAULT_B, adc_map, gain_findings, lesion_adc
 from fvv.imaging.decision import decide
-from fvv.imaging.geometry import plan_grid, restore_to_native
+from fvv.imaging.fusion import restore_segmentation
+from fvv.imaging.geometry import plan_grid
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality
 from fvv.imaging.quality.signal import without_gaps
@@ -101,9 +102,7 @@ def predict_case(
     if fused is None or decision.state is DecisionState.NOT_ASSESSABLE:
         return not_assessable(decision)
     with clock.step("restore"):
-        brain, stroke, votes = (
-            restore_to_native(mask, prepared.grid) for mask in (fused.brain, fused.stroke, fused.flair_visible_votes)
-        )
+        brain, stroke, votes = restore_segmentation(fused, prepared.grid)
         adc = None
         if not gain_findings(prepared):
             adc = adc_map(case.b0.array, case.b1000.array, case.b_value or DEFAULT_B)
