@@ -84,7 +84,7 @@ def heatmap_rgb(
         slice_axis: axis across which the slices are stacked; outlines are drawn in plane.
 
     Returns:
-        (i, j, k, 3) uint8: b1000 in grey, votes blended in red (all models: 70 %), brain outline green, stroke
+        (i, j, k, 3) uint8: b1000 in grey, votes inside the stroke blended in red (all models: 70 %), brain outline green, stroke
         outline blue.
     """
     return paint_heatmap(grey_scale(b1000, brain), brain, stroke, votes, n_models, slice_axis=slice_axis)
@@ -95,7 +95,7 @@ def paint_heatmap(
 ) -> UInt8Array:
     """`heatmap_rgb` for an image that is already grey levels 0..255."""
     rgb = np.repeat(grey[..., None], 3, axis=3)
-    voted = votes > 0
+    voted = (votes > 0) & stroke  # Votes of `reference-v1` may spill over the stroke's edge.
     opacity = 0.7 * np.clip(votes[voted].astype(np.float32) / n_models, 0.0, 1.0)
     dimmed = grey[voted] * (1 - opacity)
     rgb[voted, 0] = np.rint(dimmed + 255 * opacity)
@@ -196,8 +196,8 @@ def _display_of(b1000: Volume, prediction: Prediction | None) -> SliceDisplay:
         brain = nothing if prediction.brain is None else prediction.brain
         stroke = nothing if prediction.stroke is None else prediction.stroke
         if prediction.flair_visible_votes is not None:
-            visible_any = prediction.flair_visible_votes > 0
-            visible = visible_to_half(prediction.flair_visible_votes, prediction.n_models)
+            visible_any = (prediction.flair_visible_votes > 0) & stroke
+            visible = visible_to_half(prediction.flair_visible_votes, prediction.n_models) & stroke
     return turned_to_ras(grey_scale(b1000.array, brain), b1000.affine, brain, stroke, visible, visible_any)
 
 

@@ -102,7 +102,9 @@ def predict_case(
     if fused is None or decision.state is DecisionState.NOT_ASSESSABLE:
         return not_assessable(decision)
     with clock.step("restore"):
-        brain, stroke, votes = restore_segmentation(fused, prepared.grid)
+        brain, stroke, votes = restore_segmentation(
+            fused, prepared.grid, as_reference=profile.name == "reference-v1"
+        )
         adc = None
         if not gain_findings(prepared):
             adc = adc_map(case.b0.array, case.b1000.array, case.b_value or DEFAULT_B)
