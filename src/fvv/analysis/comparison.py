@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
+from fvv.analysis.checks import as_labels, as_pair, same_length
 from fvv.analysis.marker import marker_data
 from fvv.analysis.patient import PatientResult
 from fvv.analysis.statistics import LEVEL, NOT_DEFINED, Estimate, bootstrap_intervals, delong_variance, placements
@@ -41,6 +42,8 @@ def paired_delong(
     Returns:
         Not defined with one class only. Equal markers differ by 0 with p = 1.
     """
+    first_ml, mismatch = as_pair(first_ml, mismatch)
+    second_ml, _ = as_pair(second_ml, mismatch)
     if not 0 < mismatch.sum() < mismatch.size:
         return TestedDifference(NOT_DEFINED, math.nan)
     of_positive, of_negative = (
@@ -68,6 +71,8 @@ def compare_right_answers(first: BoolArray, second: BoolArray) -> dict[str, floa
     Returns:
         `only_first_right`, `only_second_right`, `p_value`.
     """
+    first, second = as_labels(first, "first"), as_labels(second, "second")
+    same_length(first=first, second=second)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     both, neither = int((first & second).sum()), int((~first & ~second).sum())
     test = mcnemar([[both, only_first], [only_second, neither]], exact=True)
