@@ -252,9 +252,7 @@ def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     meaning = "folder of ONNX models (default: saved_models_ONNX; with --external as in predict)"
     add_path(verb, "-m", "--models", meaning=meaning)
     add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")
-    add_setting(
-        verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely"
-    )
+    add_setting(verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
     add_setting(verb, "--precision", key="evaluate.precision", meaning="weights of the models")
     add_path(verb, "--budgets", meaning="labelled patients never seen: note what --folds and INT8 cost in the models")
     add_setting(verb, "--calibrate", key="evaluate.calibrate", meaning="write the curve of P(mismatch) into the models")
@@ -283,9 +281,7 @@ def _report_options(verb: argparse.ArgumentParser) -> None:
     """Stage 4 again: rebuild tables, figures and the page of a finished evaluation; no new inference."""
     add_path(verb, "-i", "--input", default="processed_data", meaning="folder of the evaluation")
     add_path(verb, "--compare", meaning="evaluation of another model on the same patients, to compare with")
-    add_setting(
-        verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely"
-    )
+    add_setting(verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
 
 
 def _report(options: argparse.Namespace, config: Config) -> StageResult:
@@ -302,6 +298,7 @@ def _card_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "--cohort", meaning="these patients, if simulated, for what the simulator knows of them")
     add_path(verb, "--real", meaning="folder of its evaluation on real patients")
     add_path(verb, "-o", "--output", meaning="write the card to this file too")
+    verb.add_argument("--overwrite", action="store_true", help="replace a model card that was edited")
 
 
 def _card(options: argparse.Namespace, config: Config) -> StageResult:
@@ -315,6 +312,7 @@ def _card(options: argparse.Namespace, config: Config) -> StageResult:
         real=options.real,
         cohort=options.cohort,
         copy=options.output,
+        overwrite=options.overwrite,
     )
 
 

@@ -25,7 +25,7 @@ OF_LABELS = {
     "operating_point": lambda fvv, labels: statistics.operating_point(fvv, labels, 0.5),
     "cutoff_at_specificity": lambda fvv, labels: statistics.cutoff_at_specificity(fvv, labels, 0.9),
     "fit_calibration": lambda fvv, labels: calibration.fit_calibration(fvv, labels, 0.1).model_dump(),
-    "held_out_probabilities": lambda fvv, labels: calibration.held_out_probabilities(fvv, labels, np.arange(6) % 3, 0.1),
+    "held_out_probabilities": lambda fvv, labels: calibration.held_out_probabilities(fvv, labels, [0, 1, 2] * 2, 0.1),
     "brier_score": lambda fvv, labels: calibration.brier_score(np.asarray(fvv) / 10, labels),
     "reliability": lambda fvv, labels: calibration.reliability(np.asarray(fvv) / 10, labels),
     "decision_curve": lambda fvv, labels: calibration.decision_curve(np.asarray(fvv) / 10, fvv, labels, 0.5),

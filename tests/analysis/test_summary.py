@@ -207,7 +207,8 @@ def test_every_plot_is_drawn_and_the_marker_only_with_two_classes():
     patients = cohort()
     plots = evaluation_plots(patients, marker_data(patients, 0.2), summary_of(patients))
     names = "roc precision_recall fvv_by_label reliability decision_curve dice bland_altman_flair_visible"
-    assert [plot.name for plot in plots] == [*names.split(), "bland_altman_stroke"]
+    names += " bland_altman_log_flair_visible bland_altman_stroke bland_altman_log_stroke"
+    assert [plot.name for plot in plots] == names.split()
     one_class = [patient("a"), patient("b", person="a")]
     plots = evaluation_plots(one_class, marker_data(one_class, 0.2), summary_of(one_class))
     assert not {"roc", "precision_recall", "reliability", "decision_curve"} & {plot.name for plot in plots}

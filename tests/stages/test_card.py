@@ -28,6 +28,7 @@ from fvv.io.bundle import (
     write_manifest,
 )
 from fvv.io.evaluation import EvaluationFolder, PatientFiles
+from fvv.io.sealed import read_sealed, write_sealed
 from fvv.stages.card import card
 
 SETTINGS = EvaluateConfig(
@@ -47,16 +48,20 @@ def write_evaluation(folder: Path, models: dict[str, str], config: EvaluateConfi
     files = EvaluationFolder(folder)
     for one in PATIENTS:
         files.write_patient(one.participant, "", jsonable(one), PatientFiles(AFFINE, None))
+    names = [one.participant for one in PATIENTS]
     counts = {"evaluated": len(PATIENTS), "not assessable": 1, "failed": 0}
-    publish(files, Evaluation(EXTERNAL, tuple(PATIENTS), (), counts, {"software": "x"}, models), config)
+    publish(
+        files,
+        Evaluation(EXTERNAL, tuple(PATIENTS), (), counts, {"software": "x"}, models, dict.fromkeys(names, "")),
+        config,
+    )
     return folder
 
 
 def told(evaluation: Path, folder: Path, **content: object) -> Path:
     """A copy of an evaluation whose summary says something else."""
     shutil.copytree(evaluation, folder)
-    summary = json.loads((folder / "summary.json").read_text())
-    (folder / "summary.json").write_text(json.dumps({**summary, **content}))
+    write_sealed(folder / "summary.json", {**read_sealed(folder / "summary.json"), **content})
     return folder
 
 

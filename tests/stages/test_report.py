@@ -18,6 +18,7 @@ from fvv.cli import main
 from fvv.config import CardConfig, DecisionConfig, EvaluateConfig, PostprocessConfig, PredictConfig, PrepareConfig
 from fvv.errors import ConfigError, FvvError, InputError, ModelError
 from fvv.io.bundle import ModelBundle
+from fvv.io.sealed import read_sealed, write_sealed
 from fvv.stages.card import card
 from fvv.stages.evaluate import evaluate
 from fvv.stages.evaluate_external import evaluate_external
@@ -61,7 +62,7 @@ def test_the_report_is_rebuilt_from_the_files_to_the_byte(output, cohort):
     for name in (*WRITTEN, "report.html", "summary.json"):
         assert (output / name).exists(), name
     for name in ("report.html", *WRITTEN):
-        (output / name).write_text("patient,reason\n" if name == "failures.csv" else "spoilt")
+        (output / name).write_text("spoilt")
     report(output)
     for name in (*WRITTEN, "report.html", "summary.json"):
         assert (output / name).read_bytes() == (cohort / "output" / name).read_bytes(), name
@@ -90,17 +91,17 @@ def test_another_cutoff_needs_no_inference_and_agrees_with_evaluating_under_it(o
 
 def test_a_report_changes_what_was_set_and_never_how_it_was_measured(output, tmp_path, capsys):
     file = output / "summary.json"
-    summary = json.loads(file.read_text())
+    summary = read_sealed(file)
     done = {"own_masks": True, "precision": "fp32", "postprocess": {"adc_gate": 0.9, "minimum_lesion_mm3": 2.0}}
     summary["settings"] |= {**done, "decision": {"cutoff_ml": 0.8, "minimum_lesion_ml": 0.1}}
-    file.write_text(json.dumps(summary))
+    write_sealed(file, summary)
     settings = tmp_path / "mine.yaml"
     settings.write_text("evaluate: {bootstrap_samples: 20}\ndecision: {minimum_lesion_ml: 0.2}")
     words = ["report", "-i", str(output), "-c", str(settings), "--set", "evaluate.precision=int8"]
     assert main([*words, "--set", "evaluate.own_masks=false"]) == 0
     expected = summary["settings"] | {
         "bootstrap_samples": 20,
-        "decision": {"cutoff_ml": 0.8, "minimum_lesion_ml": 0.2},
+        "decision": {"cutoff_ml": 0.8, "minimum_lesion_ml": 0.2, "prevalence": None},
     }
     assert json.loads(file.read_text())["settings"] == expected
     assert "which a report cannot change: own_masks, precision\n" in capsys.readouterr().err
@@ -114,8 +115,7 @@ def test_masks_of_our_own_are_refused_out_of_fold(cohort, tmp_path):
 def test_what_is_no_finished_evaluation_is_said(output, tmp_path):
     with pytest.raises(InputError, match="no finished evaluation"):
         report(tmp_path / "nothing")
-    summary = json.loads((output / "summary.json").read_text())
-    (output / "summary.json").write_text(json.dumps({**summary, "schema_version": 1}))
+    write_sealed(output / "summary.json", {**read_sealed(output / "summary.json"), "schema_version": 1})
     with pytest.raises(InputError, match="schema"):
         report(output)
 

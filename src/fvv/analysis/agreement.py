@@ -117,8 +117,15 @@ def agreement_over_persons(
             "rank": rank_correlation(one, two).value,
         }
 
-    intervals = bootstrap_intervals(persons, numbers, samples=samples, rng=rng)
-    return replace(agreement, **intervals, over_persons=True)
+    found = bootstrap_intervals(persons, numbers, samples=samples, rng=rng)
+    return replace(
+        agreement,
+        bias=found["bias"],
+        concordance=found["concordance"],
+        intraclass=found["intraclass"],
+        rank=found["rank"],
+        over_persons=True,
+    )
 
 
 def ratio_agreement(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -58,9 +59,12 @@ def fit_calibration(fvv_ml: FloatArray, mismatch: BoolArray, pseudo_volume_ml: f
     highest, lowest = (positives + 1) / (positives + 2), 1 / (negatives + 2)
     target = np.where(mismatch, highest, lowest)
     feature = np.log(fvv_ml + pseudo_volume_ml)
+    about: dict[str, Any] = {"patients": mismatch.size, "prevalence": positives / mismatch.size}
     if np.ptp(feature) < 1e-12:  # One volume for all tells nothing apart: only the prevalence is known.
         share = float(target.mean())
-        return Calibration(intercept=math.log(share / (1 - share)), slope=0.0, pseudo_volume_ml=pseudo_volume_ml)
+        return Calibration(
+            intercept=math.log(share / (1 - share)), slope=0.0, pseudo_volume_ml=pseudo_volume_ml, **about
+        )
     # A target between 0 and 1 is a patient counted on both sides with its weight.
     model = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000)
     model.fit(
@@ -74,7 +78,20 @@ def fit_calibration(fvv_ml: FloatArray, mismatch: BoolArray, pseudo_volume_ml: f
         pseudo_volume_ml=pseudo_volume_ml,
         lowest=lowest,
         highest=highest,
+        **about,
     )
+
+
+def calibration_in_words(calibration: Calibration) -> str:
+    """On whom a curve was fitted and for which prevalence it holds."""
+    who = {"simulated": "simulated patients, no person", "people": "people", "unknown": "patients of unknown kind"}
+    number = "" if calibration.patients is None else f"{calibration.patients} "
+    prevalence = (
+        "its prevalence is unknown"
+        if calibration.prevalence is None
+        else f"it holds for a prevalence of {calibration.prevalence:.0%} (another: decision.prevalence)"
+    )
+    return f"fitted on {number}{who[calibration.fitted_on]}; {prevalence}"
 
 
 def held_out_probabilities(

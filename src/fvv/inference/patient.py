@@ -102,9 +102,7 @@ def predict_case(
     if fused is None or decision.state is DecisionState.NOT_ASSESSABLE:
         return not_assessable(decision)
     with clock.step("restore"):
-        brain, stroke, votes = restore_segmentation(
-            fused, prepared.grid, as_reference=profile.name == "reference-v1"
-        )
+        brain, stroke, votes = restore_segmentation(fused, prepared.grid, as_reference=profile.name == "reference-v1")
         adc = None
         if not gain_findings(prepared):
             adc = adc_map(case.b0.array, case.b1000.array, case.b_value or DEFAULT_B)
@@ -126,16 +124,22 @@ def predict_case(
         models=models,
         seconds=clock.seconds,
     )
-    return replace(prediction, mismatch_probability=_mismatch_probability(prediction, manifest))
+    return _with_probability(prediction, manifest, decision_config.prevalence)
 
 
 def _usual_range(manifest: BundleManifest | None) -> Mapping[str, tuple[float, float]]:
     return {} if manifest is None else manifest.intensity_range
 
 
-def _mismatch_probability(prediction: Prediction, manifest: BundleManifest | None) -> float | None:
+def _with_probability(prediction: Prediction, manifest: BundleManifest | None, prevalence: float | None) -> Prediction:
     """P(mismatch) of a patient with a lesion; calibration has seen no other."""
     answered = prediction.decision.state in {DecisionState.MISMATCH_LIKELY, DecisionState.MISMATCH_UNLIKELY}
     if manifest is None or manifest.calibration is None or prediction.fvv_ml is None or not answered:
-        return None
-    return manifest.calibration.mismatch_probability(prediction.fvv_ml)
+        return prediction
+    curve = manifest.calibration
+    return replace(
+        prediction,
+        mismatch_probability=curve.mismatch_probability(prediction.fvv_ml, prevalence),
+        calibration_source=curve.fitted_on,
+        mismatch_prevalence=curve.prevalence if prevalence is None else prevalence,
+    )

@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,7 +23,7 @@ from fvv.config import (
     PrecisionChoice,
     PreprocessingProfile,
 )
-from fvv.errors import ModelError
+from fvv.errors import ConfigError, ModelError
 from fvv.io.atomic import write_text
 
 SCHEMA_VERSION = 1
@@ -108,6 +108,9 @@ class Calibration(_Entry):
         intercept, slope: of the curve; FVV in mL, natural logarithm.
         pseudo_volume_ml: added to FVV, so that 0 mL has a logarithm.
         lowest, highest: no probability beyond these is given: the patients it was fitted on were too few to show one.
+        fitted_on: whether those were simulated or people.
+        patients: how many there were; None: unknown.
+        prevalence: share of them with a mismatch; None: unknown. The probability holds at this prevalence.
     """
 
     intercept: float
@@ -115,12 +118,44 @@ class Calibration(_Entry):
     pseudo_volume_ml: float = Field(gt=0)
     lowest: float = Field(0.0, ge=0, le=1)
     highest: float = Field(1.0, ge=0, le=1)
+    fitted_on: Literal["simulated", "people", "unknown"] = "unknown"
+    patients: int | None = Field(None, ge=1)
+    prevalence: float | None = Field(None, gt=0, lt=1)
 
-    def mismatch_probability(self, fvv_ml: float) -> float:
-        """P(mismatch) at an FVV."""
+    def mismatch_probability(self, fvv_ml: float, prevalence: float | None = None) -> float:
+        """P(mismatch) at an FVV.
+
+        Args:
+            fvv_ml: mL.
+            prevalence: share of patients with a mismatch where it is used, between 0 and 1; the odds change by Bayes'
+                rule. None: as where it was fitted.
+
+        Raises:
+            ConfigError: another prevalence is asked for, and the calibration does not say its own; or it is no share.
+        """
         log_odds = self.intercept + self.slope * math.log(fvv_ml + self.pseudo_volume_ml)
-        # The logistic function in a form that no steepness overflows.
-        return min(max(0.5 + 0.5 * math.tanh(log_odds / 2), self.lowest), self.highest)
+        fitted = min(max(_logistic(log_odds), self.lowest), self.highest)
+        if prevalence is None:
+            return fitted
+        if not 0 < prevalence < 1:
+            raise ConfigError(f"prevalence is {prevalence:g}, expected a share between 0 and 1")
+        if self.prevalence is None:
+            raise ConfigError(
+                "the calibration does not say at which prevalence it was fitted, so P(mismatch) is unknown at another",
+                hint="calibrate the models again",
+            )
+        if fitted in {0.0, 1.0}:
+            return fitted
+        return _logistic(_log_odds(fitted) + _log_odds(prevalence) - _log_odds(self.prevalence))
+
+
+def _log_odds(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def _logistic(log_odds: float) -> float:
+    """In a form that no steepness overflows."""
+    return 0.5 + 0.5 * math.tanh(log_odds / 2)
 
 
 class BundleManifest(_Entry):

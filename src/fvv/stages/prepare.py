@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from fvv.io.manifest import (
 )
 from fvv.io.mask_command import with_commanded_mask
 from fvv.io.nifti import MAX_BYTES
+from fvv.io.simulation import SIMULATION_FILE
 from fvv.io.store import SCHEMA_VERSION, CaseRecord, CaseStore, read_store_json
 from fvv.parallel import map_items
 
@@ -141,6 +142,7 @@ def _prepare_one(
     prepared = preprocess_case(case, store.profile)
     for finding in brain_volume_findings(prepared, config.brain_volume_bounds_ml):
         raise MaskError(finding.message, hint="give a mask file, or another --mask-method", patient=case.patient)
+    participant = replace(participant, simulated=(folder / SIMULATION_FILE).exists())
     store.write(prepared, participant, image_sha256=image_sha256(case), source_sha256=source)
     return True
 
