@@ -23,6 +23,7 @@ from fvv.analysis.paper import OUT_OF_FOLD, methods_paragraphs, paper_tables, wi
 from fvv.analysis.patient import PatientResult, jsonable, metric_rows, patient_row
 from fvv.analysis.plots import evaluation_plots
 from fvv.analysis.report import evaluation_page, extremes
+from fvv.analysis.statistics import Estimate
 from fvv.analysis.summary import headline, summarise_cohort
 from fvv.analysis.viewer import patients_to_view
 from fvv.config import EvaluateConfig
@@ -81,9 +82,14 @@ class Evaluation:
             InputError: none there, one of its files is missing or damaged, or it is of another version.
         """
         summary, results, failures = folder.read_finished()
+        try:
+            patients = tuple(PatientResult.from_json(result) for result in results)
+        except InputError as error:
+            error.file, error.hint = str(folder.path), "run `fvv evaluate` again: it measures what is damaged"
+            raise
         return cls(
             kind=summary["kind"],
-            patients=tuple(PatientResult.from_json(result) for result in results),
+            patients=patients,
             failures=failures,
             counts=summary["counts"],
             run=summary["run"],
@@ -125,6 +131,7 @@ class EvaluateResult:
         numbers = {
             name: "not defined" if math.isnan(value) else f"{value:.3f}" for name, value in self.headline.items()
         }
+        area = Estimate(*(self.headline[name] for name in ("auc", "auc_low", "auc_high")))
         rates = {
             name: f"{with_interval(rate, 1, percent=True)} ({rate.successes} of {rate.trials})"
             for name, rate in self.answers["rates"].items()
@@ -143,7 +150,7 @@ class EvaluateResult:
                 for channel in Channel
             ),
             f"{'FVV':<14}Spearman's correlation with the drawn one {numbers['fvv_spearman']}",
-            f"{'FVV alone':<14}AUC {numbers['auc']} [{numbers['auc_low']} to {numbers['auc_high']}], "
+            f"{'FVV alone':<14}AUC {with_interval(area, 3)}, "
             f"kappa {numbers['kappa']}, sensitivity {numbers['sensitivity']}, specificity {numbers['specificity']}",
             f"label: {self.label_source}",
             *self.notes,
@@ -286,9 +293,10 @@ def _comparison(
 
 def _in_words(comparison: dict[str, Any]) -> str:
     change, test = comparison["auc_difference"], comparison["mcnemar"]
+    interval = "" if math.isnan(change.low) else f" [{change.low:+.3f} to {change.high:+.3f}]"
     return (
         f"against the other evaluation ({comparison['patients']} patients in both): AUC difference "
-        f"{_signed(change.value)} [{_signed(change.low)} to {_signed(change.high)}], "
+        f"{_signed(change.value)}{interval}, "
         f"p {_p(comparison['auc_p_value'])}; "
         f"FVV on the right side of the cut-off in this one only {test['only_second_right']}, in the other only "
         f"{test['only_first_right']}, p {_p(test['p_value'])}"
