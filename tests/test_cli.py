@@ -175,7 +175,7 @@ def test_predict_options(calls: Calls) -> None:
     assert calls.seen["predict"]["output"] == Path("out")
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "report", "predict"])
+@pytest.mark.parametrize("verb", ["evaluate", "predict"])
 def test_one_cutoff_reaches_every_stage(verb: str, calls: Calls, tmp_path: Path) -> None:
     settings = tmp_path / "mine.yaml"
     settings.write_text("decision: {cutoff_ml: 0.7, prevalence: 0.4}\n", encoding="utf-8")

@@ -12,8 +12,8 @@ import pytest
 from cohorts import patient
 from fvv.analysis.answers import REFERENCES, answer_lines, summarise_answers
 from fvv.analysis.marker import marker_data
-from fvv.analysis.patient import PatientResult
 from fvv.analysis.paper import paper_tables
+from fvv.analysis.patient import PatientResult
 from fvv.analysis.summary import headline, summarise_cohort
 from fvv.config import DecisionConfig, EvaluateConfig
 from fvv.data import DecisionState

@@ -248,7 +248,7 @@ def test_a_card_replaces_only_cards(bundle: tuple[Path, Path, Path], tmp_path: P
     card(models, CONFIG, external=evaluation, copy=file)  # Its own work, unchanged.
     edited = written.replace("Children", "Infants")
     file.write_text(edited)
-    with pytest.raises(OutputExistsError, match="was edited since it was written.*--overwrite"):
+    with pytest.raises(OutputExistsError, match=r"was edited since it was written.*--overwrite"):
         card(models, CONFIG, external=evaluation, copy=file)
     assert file.read_text() == edited
     card(models, CONFIG, external=evaluation, copy=file, overwrite=True)

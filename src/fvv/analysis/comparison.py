@@ -25,7 +25,8 @@ from fvv.analysis.statistics import (
     repeated,
 )
 from fvv.arrays import BoolArray, FloatArray, IntArray
-from fvv.data import Channel
+from fvv.config import DecisionConfig
+from fvv.data import Channel, DecisionState
 from fvv.errors import FvvError
 
 
@@ -133,7 +134,7 @@ def compare_models(
     first: Sequence[PatientResult],
     second: Sequence[PatientResult],
     *,
-    cutoff_ml: float,
+    decision: DecisionConfig,
     visible_fraction: float,
     samples: int,
     seed: int,
@@ -143,7 +144,7 @@ def compare_models(
     Args:
         first: results of one model.
         second: results of the other.
-        cutoff_ml: FVV under which both predict a mismatch.
+        decision: settings of both models' answers.
         visible_fraction: see `marker_data`.
         samples: bootstrap draws of persons.
         seed: of the bootstrap.
@@ -159,15 +160,17 @@ def compare_models(
     first_ml, second_ml = (np.array([pairs[index][side].fvv_ml for index in both], dtype=float) for side in (0, 1))
     mismatch = np.array([data.labels[index] for index in both], dtype=bool)
     persons_of_marker = np.array([pairs[index][0].person for index in both])
-    right = ((first_ml < cutoff_ml) == mismatch, (second_ml < cutoff_ml) == mismatch)
+    right = tuple(
+        np.array([_likely(pairs[index][side], decision) for index in both], dtype=bool) == mismatch for side in (0, 1)
+    )
     rng = np.random.default_rng(seed)
     dice_rng, auc_rng, answers_rng = rng, *rng.spawn(2)
     test = paired_delong(first_ml, second_ml, mismatch)
-    answers = compare_right_answers(*right)
+    answers = compare_right_answers(right[0], right[1])
     persons_repeat = repeated(persons_of_marker)
     if persons_repeat:
         test = _over_persons(first_ml, second_ml, mismatch, persons_of_marker, samples=samples, rng=auc_rng)
-        answers["p_value"] = sign_flip_test(*right, persons_of_marker, samples=samples, rng=answers_rng)
+        answers["p_value"] = sign_flip_test(right[0], right[1], persons_of_marker, samples=samples, rng=answers_rng)
     dice = np.array(
         [[[one.metrics[channel.label]["dice_coefficient"] for channel in Channel] for one in pair] for pair in pairs]
     )
@@ -190,6 +193,11 @@ def compare_models(
         "mcnemar": answers,
         "dice_difference": bootstrap_intervals(persons, mean_gain, samples=samples, rng=dice_rng),
     }
+
+
+def _likely(patient: PatientResult, decision: DecisionConfig) -> bool:
+    """Whether the answer is "mismatch likely": a missed stroke, whose FVV is 0 mL, is none."""
+    return patient.decided_with(decision).decision == DecisionState.MISMATCH_LIKELY.value
 
 
 def _common(

@@ -283,7 +283,7 @@ def _comparison(
     numbers = compare_models(
         other.patients,
         patients,
-        cutoff_ml=config.decision.cutoff_ml,
+        decision=config.decision,
         visible_fraction=config.visible_fraction_label,
         samples=config.bootstrap_samples,
         seed=config.seed,
@@ -298,7 +298,7 @@ def _in_words(comparison: dict[str, Any]) -> str:
         f"against the other evaluation ({comparison['patients']} patients in both): AUC difference "
         f"{_signed(change.value)}{interval}, "
         f"p {_p(comparison['auc_p_value'])}; "
-        f"FVV on the right side of the cut-off in this one only {test['only_second_right']}, in the other only "
+        f"answers right in this one only {test['only_second_right']}, in the other only "
         f"{test['only_first_right']}, p {_p(test['p_value'])}"
     )
 

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 from fvv.analysis.checks import StatisticsError, as_labels, same_length
 from fvv.analysis.statistics import LEVEL, repeated, wilson_interval
 
+_NUMBERS_AT_ONCE = 2**20
+"""Drawn persons held in memory together."""
 WILSON, BOOTSTRAP = "Wilson", "bootstrap over persons"
 
 
@@ -80,9 +82,10 @@ def _over_persons(
     if n < 2:
         return math.nan, math.nan
     shares = np.empty(samples)
-    for draw in range(samples):  # One draw at a time: all at once would take samples x persons numbers of memory.
-        drawn = rng.integers(n, size=n)
-        shares[draw] = successes[drawn].sum() / trials[drawn].sum()
+    at_once = max(1, _NUMBERS_AT_ONCE // n)
+    for start in range(0, samples, at_once):
+        drawn = rng.integers(n, size=(min(at_once, samples - start), n))
+        shares[start : start + len(drawn)] = successes[drawn].sum(axis=1) / trials[drawn].sum(axis=1)
     if np.ptp(shares) == 0:
         each_once = wilson_interval(n if flags.all() else 0, n, level)
         return each_once.low, each_once.high

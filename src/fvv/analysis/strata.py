@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from fvv.analysis import statistics
-from fvv.analysis.marker import MarkerData, shares_of_cutoff
+from fvv.analysis.answers import summarise_answers
+from fvv.analysis.marker import MarkerData
 from fvv.analysis.metrics import LesionCounts, Overlap
 from fvv.analysis.patient import PatientResult
 from fvv.analysis.shares import share_of
@@ -27,17 +28,15 @@ VISIBLE_EDGES = (0.2, 0.8)
 def summarise_strata(
     patients: Sequence[PatientResult],
     data: MarkerData,
-    cutoff_ml: float,
     *,
     samples: int,
     rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
-    """Size, Dice, lesions found and the marker of every stratum; a kind with one stratum only is left out.
+    """Size, Dice, lesions found, AUC and rates of the answers of every stratum; a kind with one is left out.
 
     Args:
         patients: all of them.
         data: of the same patients.
-        cutoff_ml: FVV under which a mismatch is predicted.
         samples: bootstrap draws of persons, where someone was examined twice.
         rng: of the bootstrap.
     """
@@ -65,15 +64,16 @@ def summarise_strata(
         for value in (name for name in ordered if name in present):
             chosen = [patient for patient, mine in zip(patients, values, strict=True) if mine == value]
             inside = np.array([values[index] == value for index in data.used], dtype=bool)
-            numbers = _numbers(chosen, data.of(inside), cutoff_ml, samples=samples, rng=rng)
-            rows.append({"stratum": kind, "value": value, **numbers})
+            labels = tuple(label for label, mine in zip(data.labels, values, strict=True) if mine == value)
+            part = replace(data.of(inside), labels=labels)
+            rows.append({"stratum": kind, "value": value, **_numbers(chosen, part, samples=samples, rng=rng)})
     return rows
 
 
 def _numbers(
-    chosen: Sequence[PatientResult], data: MarkerData, cutoff_ml: float, *, samples: int, rng: np.random.Generator
+    chosen: Sequence[PatientResult], data: MarkerData, *, samples: int, rng: np.random.Generator
 ) -> dict[str, Any]:
-    shares = shares_of_cutoff(data, cutoff_ml, samples=samples, rng=rng)
+    rates = summarise_answers(chosen, data, samples=samples, rng=rng)["rates"]
     pooled = {channel: pooled_overlap(chosen, channel) for channel in Channel}
     return {
         "patients": len(chosen),
@@ -82,8 +82,8 @@ def _numbers(
         "mismatch": int(data.mismatch.sum()),
         "no_mismatch": int((~data.mismatch).sum()),
         "auc": statistics.auc_interval(data.fvv_ml, data.mismatch, data.persons, samples=samples, rng=rng),
-        "sensitivity": shares["sensitivity"],
-        "specificity": shares["specificity"],
+        "sensitivity": rates["sensitivity"],
+        "specificity": rates["specificity"],
     }
 
 

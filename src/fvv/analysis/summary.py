@@ -72,7 +72,7 @@ def summarise_cohort(patients: Sequence[PatientResult], data: MarkerData, config
         ),
         "single_models": summarise_single_models(patients, data, config, single_rng),
         "decisions": dict(sorted(Counter(patient.decision for patient in patients).items())),
-        "strata": summarise_strata(patients, data, cutoff_ml, samples=samples, rng=strata_rng),
+        "strata": summarise_strata(patients, data, samples=samples, rng=strata_rng),
     }
 
 
