@@ -297,9 +297,7 @@ def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     meaning = "folder of ONNX models (default: saved_models_ONNX; with --external as in predict)"
     add_path(verb, "-m", "--models", meaning=meaning)
     add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")
-    add_setting(
-        verb, "--cutoff", key="evaluate.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely"
-    )
+    add_setting(verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
     add_setting(verb, "--precision", key="evaluate.precision", meaning="weights of the models")
     add_path(verb, "--budgets", meaning="labelled patients never seen: note what --folds and INT8 cost in the models")
     add_setting(verb, "--calibrate", key="evaluate.calibrate", meaning="write the curve of P(mismatch) into the models")
@@ -328,9 +326,7 @@ def _report_options(verb: argparse.ArgumentParser) -> None:
     """Stage 4 again: rebuild tables, figures and the page of a finished evaluation; no new inference."""
     add_path(verb, "-i", "--input", default="processed_data", meaning="folder of the evaluation")
     add_path(verb, "--compare", meaning="evaluation of another model on the same patients, to compare with")
-    add_setting(
-        verb, "--cutoff", key="evaluate.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely"
-    )
+    add_setting(verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
 
 
 def _report(options: argparse.Namespace, config: Config) -> StageResult:
@@ -347,6 +343,7 @@ def _card_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "--cohort", meaning="these patients, if simulated, for what the simulator knows of them")
     add_path(verb, "--real", meaning="folder of its evaluation on real patients")
     add_path(verb, "-o", "--output", meaning="write the card to this file too")
+    verb.add_argument("--overwrite", action="store_true", help="replace a model card that was edited")
 
 
 def _card(options: argparse.Namespace, config: Config) -> StageResult:
@@ -360,6 +357,7 @@ def _card(options: argparse.Namespace, config: Config) -> StageResult:
         real=options.real,
         cohort=options.cohort,
         copy=options.output,
+        overwrite=options.overwrite,
     )
 
 
@@ -382,7 +380,7 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
         choices=sorted(_DEVICES),
         help="where to compute; GPU falls back to the CPU, with a warning (default: a GPU where there is one)",
     )
-    add_setting(verb, "--cutoff", key="predict.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
+    add_setting(verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
     add_preparation_settings(verb, "predict")
     add_setting(verb, "--device", key="predict.device", meaning="where to compute, by name: auto, gpu, cpu, cuda ...")
     add_setting(verb, "--threads", key="predict.threads", meaning="0: one per core")
@@ -454,7 +452,7 @@ def _decide_options(verb: argparse.ArgumentParser) -> None:
         "--cutoff",
         type=float,
         required=True,
-        dest="predict.decision.cutoff_ml",
+        dest="decision.cutoff_ml",
         metavar="CUTOFF",
         help="FVV (mL) under which a mismatch is likely",
     )
@@ -464,7 +462,7 @@ def _decide_options(verb: argparse.ArgumentParser) -> None:
 def _decide(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.stages.decide import decide  # noqa: PLC0415
 
-    return decide(options.results, config.predict.decision, overwrite=options.overwrite)
+    return decide(options.results, config.decision, overwrite=options.overwrite)
 
 
 def _demo_options(verb: argparse.ArgumentParser) -> None:

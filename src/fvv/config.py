@@ -12,7 +12,14 @@ import reprlib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from fvv.errors import ConfigError
 from fvv.regular import read_yaml
@@ -26,7 +33,7 @@ Unlisted = Literal["refuse", "own-person"]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PreprocessingProfile(_Settings):
@@ -360,12 +367,15 @@ class DoctorConfig(_Settings):
 
 
 class DecisionConfig(_Settings):
-    """From FVV to an answer."""
+    """From FVV to an answer: one section for `evaluate`, `report`, `predict` and `decide`."""
 
     cutoff_ml: float = Field(0.5, gt=0)
     """Benzakoun et al. 2025, doi 10.1177/23969873251362712: at 0.5 mL sensitivity 70 %, specificity 88 %."""
     minimum_lesion_ml: float = Field(0.0, ge=0)
     """A stroke of no more than this volume counts as no lesion."""
+    prevalence: float | None = Field(None, gt=0, lt=1)
+    """Share of mismatches among the strokes of your patients: P(mismatch) is given for it (Bayes' rule on the odds).
+    None: the share among the patients on whom the models were calibrated."""
 
 
 class EvaluateConfig(_Settings):
@@ -378,6 +388,7 @@ class EvaluateConfig(_Settings):
     postprocess: PostprocessConfig | None = None
     """Steps not named here, and None: as the bundle says."""
     decision: DecisionConfig = DecisionConfig()
+    """Filled from the section `decision`, which every stage shares."""
     own_masks: bool = False
     """Show external patients to the models through a brain mask of our own, as new patients who come without one; a
     given mask is then only what the predicted brain is compared with."""
@@ -427,6 +438,7 @@ class PredictConfig(_Settings):
     postprocess: PostprocessConfig | None = None
     """Steps not named here, and None: as the bundle says."""
     decision: DecisionConfig = DecisionConfig()
+    """Filled from the section `decision`, which every stage shares."""
     device: str = "auto"
     """auto: CUDA where onnxruntime offers it, else the CPU; gpu: the same, with a warning; any other name (cpu, cuda,
     tensorrt, openvino, coreml ...) must be there."""
@@ -461,9 +473,22 @@ class Config(_Settings):
     train: TrainConfig = TrainConfig()
     convert: ConvertConfig = ConvertConfig()
     doctor: DoctorConfig = DoctorConfig()
+    decision: DecisionConfig = DecisionConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     card: CardConfig = CardConfig()
     predict: PredictConfig = PredictConfig()
+
+    @model_serializer(mode="wrap")
+    def _as_in_a_file(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What a YAML file holds: the shared section stands once."""
+        content: dict[str, Any] = handler(self)
+        for stage in SHARE_DECISION:
+            content.get(stage, {}).pop("decision", None)
+        return content
+
+
+SHARE_DECISION = ("evaluate", "predict")
+"""Sections that are given the section `decision` when settings are loaded."""
 
 
 def load_config(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Config:
@@ -489,8 +514,9 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
             if not isinstance(place, dict):
                 raise ConfigError(f"{dotted}: {section} is no section", file=path)
         place[last] = value
+    _refuse_moved(content, path)
     try:
-        return Config.model_validate(content)
+        return _with_shared_decision(Config.model_validate(content))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -499,3 +525,23 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
         # reprlib: a few lines of YAML can stand for a value of gigabytes.
         what = "no such setting" if unknown else f"{first['msg']}, got {reprlib.repr(first.get('input'))[:100]}"
         raise ConfigError(f"{where}: {what}{more}", file=path) from error
+
+
+def _refuse_moved(content: dict[Any, Any], path: Path | None) -> None:
+    """A cut-off set for one stage alone would not reach the others."""
+    for stage in SHARE_DECISION:
+        section = content.get(stage)
+        if isinstance(section, dict) and "decision" in section:
+            inside = section["decision"]
+            named = next(iter(inside), "cutoff_ml") if isinstance(inside, dict) else "cutoff_ml"
+            raise ConfigError(
+                f"{stage}.decision is no setting: evaluate, report, predict and decide share one section",
+                file=path,
+                hint=f"set decision.{named}",
+            )
+
+
+def _with_shared_decision(config: Config) -> Config:
+    given = {"decision": config.decision}
+    stages = {stage: getattr(config, stage).model_copy(update=given) for stage in SHARE_DECISION}
+    return config.model_copy(update=stages)

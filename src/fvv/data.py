@@ -307,7 +307,9 @@ class Prediction:
         adc: (i, j, k) float32 on the native grid, mm^2/s, NaN where not measured; None: no common gain.
         fvv_per_model_ml: FVV of each model, within the fused stroke.
         mismatch_probability: P(mismatch), where the models are calibrated.
-        calibration_source: patients the curve behind it was fitted on: "simulated", "" where unknown.
+        calibration_source: patients the curve behind it was fitted on: "simulated", "people", "unknown"; "" without
+            P(mismatch).
+        mismatch_prevalence: share of mismatches among strokes for which P(mismatch) holds; None where unknown.
         lesion_adc: median, 10th percentile (10^-6 mm^2/s) and median relative to the brain of the ADC in the stroke.
         provider: the onnxruntime provider that really ran.
         models: which models ran, and what their bundle wants everybody to know of them.
@@ -328,6 +330,7 @@ class Prediction:
     fvv_per_model_ml: tuple[float, ...] = ()
     mismatch_probability: float | None = None
     calibration_source: str = ""
+    mismatch_prevalence: float | None = None
     lesion_adc: tuple[float, float, float] | None = None
     provider: str = ""
     models: str = ""
@@ -373,12 +376,14 @@ class Participant:
         person: the person examined; several folders may be one person.
         site: hospital or scanner, "" where unknown.
         dwi_flair_mismatch: the readers' label, None where there is none.
+        simulated: whether the simulator made the images; None: unknown.
     """
 
     participant: str
     person: str
     site: str = ""
     dwi_flair_mismatch: bool | None = None
+    simulated: bool | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def _missing_and_in_the_way() -> Iterator[Variant]:
     yield Variant("simulate-output-is-a-file", "simulate", _simulate_into_file, "error", "out")
     yield Variant("simulate-over-other-folder", "simulate", _simulate_over, "error", "already there")
     yield Variant("convert-over-other-folder", "convert", _convert_over, "error", "other than a bundle")
-    yield Variant("evaluate-already-there", "evaluate", _evaluate_over, "error", "--overwrite")
+    yield Variant("evaluate-already-there", "evaluate", _evaluate_over, "error", "not written by fvv")
 
 
 def _rights_and_disks() -> Iterator[Variant]:

@@ -571,9 +571,30 @@ def test_a_bundles_own_cutoff_and_calibration(tmp_path: Path, rng: np.random.Gen
     assert own.fvv_ml is not None
     odds = np.exp(1 - 2 * np.log(own.fvv_ml + 0.1))
     assert own.mismatch_probability == pytest.approx(odds / (1 + odds))
+    assert (own.calibration_source, own.mismatch_prevalence) == ("unknown", None)
     asked = PredictConfig(device="cpu", decision=DecisionConfig(cutoff_ml=0.5))
     (users,) = predict(tmp_path / "in", folder, tmp_path / "o3", asked).predictions
     assert users.decision.state is DecisionState.MISMATCH_UNLIKELY
+
+
+def test_the_probability_is_given_for_the_prevalence_asked_for(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Bayes' rule on the odds: from 34 % to 64 % they grow by the ratio of the prior odds."""
+    write_patient(tmp_path / "in", rng)
+    folder = tmp_path / "models"
+    write_onnx(folder / "model1.onnx", biases=(1.5, -2.0, -3.0))
+    calibration = Calibration(
+        intercept=1.0, slope=-2.0, pseudo_volume_ml=0.1, fitted_on="simulated", patients=50, prevalence=0.34
+    )
+    write_manifest(folder, ModelBundle.open(folder).manifest.model_copy(update={"calibration": calibration}))
+    (own,) = predict(tmp_path / "in", folder, tmp_path / "o1", CONFIG).predictions
+    asked = CONFIG.model_copy(update={"decision": DecisionConfig(prevalence=0.64)})
+    (mine,) = predict(tmp_path / "in", folder, tmp_path / "o2", asked).predictions
+    assert own.mismatch_probability is not None
+    assert mine.mismatch_probability is not None
+    odds = own.mismatch_probability / (1 - own.mismatch_probability) * (0.64 / 0.36) / (0.34 / 0.66)
+    assert mine.mismatch_probability == pytest.approx(odds / (1 + odds))
+    assert (own.mismatch_prevalence, mine.mismatch_prevalence) == (0.34, 0.64)
+    assert (own.calibration_source, mine.calibration_source) == ("simulated", "simulated")
 
 
 AXES = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))

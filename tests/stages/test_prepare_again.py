@@ -188,7 +188,7 @@ class TestSplit:
         (store / "folds.tsv").write_text(edited)
         (alone,) = next(part for fold in range(3) if len(part := plan.participants(fold, Role.TEST)) == 1)
         swap_images(cohort / alone)
-        with pytest.raises(StoreError, match="has no (test|train) patient"):
+        with pytest.raises(StoreError, match=r"has no (test|train) patient"):
             prepare(cohort, store, config)
         assert (store / "folds.tsv").read_text() == edited
         assert len(read_table(store / "failures.csv")) == 3

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from fvv.io.ownership import adopt, claim, claimed, refuse_foreign
 from fvv.io.participants import read_participants
 from fvv.io.preparation import Outcome, ShardReport, clear_misfits, forget_reports, read_reports
 from fvv.io.shard_lock import SHARDS_FOLDER, beginning, shard_place, whole_store
+from fvv.io.simulation import SIMULATION_FILE
 from fvv.io.split import SPLIT_FILE, SplitSettings, StoredSplit, given_split, write_split
 from fvv.io.store import SCHEMA_VERSION, CaseRecord, CaseStore, read_store_json
 from fvv.parallel import map_items
@@ -251,6 +252,7 @@ def _prepare_one(
     case, prepared = prepare_labelled(folder, store.profile, config)
     if config.quality == "refuse":
         refuse_unassessable(prepared)
+    participant = replace(participant, simulated=(folder / SIMULATION_FILE).exists())
     store.write(prepared, participant, image_sha256=image_sha256(case), source_sha256=source)
     return True
 

@@ -124,7 +124,7 @@ def _write(folder: Path, headers: Headers, prediction: Prediction, synthesis_png
         Channel.BRAIN: prediction.brain,
         Channel.STROKE: prediction.stroke,
         # DICOM's binary segments hold no votes.
-        Channel.FLAIR_VISIBLE: visible_to_half(prediction.flair_visible_votes, prediction.n_models),
+        Channel.FLAIR_VISIBLE: visible_to_half(prediction.flair_visible_votes, prediction.n_models) & prediction.stroke,
     }
     found = {channel: mask for channel, mask in masks.items() if mask.any()}
     segmentation = _segmentation(headers, found)
