@@ -313,7 +313,7 @@ class TestDamage:
         prepare(cohort, store, CONFIG)
         assert content(store) == before
 
-    @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"attributes": 3}', b'{"zarr_format": 3}'])
+    @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'{"attributes": 3}', b'{"zarr_format": 3}'])
     def test_a_damaged_patient_is_prepared_again(self, cohort: Path, store: Path, damage: bytes) -> None:
         (store / "cases" / "p1.zarr" / "zarr.json").write_bytes(damage)
         with pytest.raises(StoreError, match="damaged"):
