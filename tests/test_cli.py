@@ -89,7 +89,7 @@ def test_default_folders_are_those_of_the_pipeline(calls: Calls) -> None:
     for words in (["simulate"], ["prepare"], ["train", "--all-folds"], ["convert"], ["evaluate"], ["predict"]):
         main(words)
     store, checkpoints, models = Path("preprocessed_data"), Path("saved_models"), Path("saved_models_ONNX")
-    assert calls.seen["simulate"]["output"] == Path("input_data")
+    assert calls.seen["simulate"]["output"] == Path("simulated_data")  # Never where real data are looked for.
     assert (calls.seen["prepare"]["input_path"], calls.seen["prepare"]["output_path"]) == (Path("input_data"), store)
     assert (calls.seen["train_all_folds"]["store"], calls.seen["train_all_folds"]["output"]) == (store, checkpoints)
     convert = calls.seen["convert"]

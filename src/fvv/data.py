@@ -146,16 +146,21 @@ class InPlaneGrid:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Voxel edges of the working grid."""
+        dx, dy, dz = self._oriented_spacing_mm
+        return dx / self.scale, dy / self.scale, dz
+
+    @property
+    def _oriented_spacing_mm(self) -> tuple[float, float, float]:
         native = np.sqrt((self.native_affine[:3, :3] ** 2).sum(axis=0))
         oriented = [0.0, 0.0, 0.0]
         for stored_axis, (axis, _) in enumerate(self.orientation):
             oriented[axis] = float(native[stored_axis])
-        return oriented[0] / self.scale, oriented[1] / self.scale, oriented[2]
+        return oriented[0], oriented[1], oriented[2]
 
     @property
     def voxel_volume_ml(self) -> float:
         """Volume of one working-grid voxel, mL: (dx dy dz) / 1000 / scale^2."""
-        dx, dy, dz = np.sqrt((self.native_affine[:3, :3] ** 2).sum(axis=0))
+        dx, dy, dz = self._oriented_spacing_mm  # In one order however stored: products differ in their last digit.
         return float(dx * dy * dz / 1000.0 / self.scale**2)
 
 

@@ -63,7 +63,7 @@ def _missing_and_in_the_way() -> Iterator[Variant]:
     train = _held(_train, "out/tiny/fold_0/.fvv.lock")
     yield Variant("train-fold-held-by-another", "train", train, "error", "another fvv process")
     yield Variant("predict-no-folder", "predict", _predict_nowhere, "error", "no such folder")
-    yield Variant("predict-results-already-there", "predict", _already_there, "error", "--overwrite")
+    yield Variant("predict-results-already-there", "predict", _already_there, "error", "not written by fvv")
     yield Variant("predict-output-is-a-file", "predict", _predict_into_file, "error", "out")
     yield Variant("predict-one-patient-empty", "predict", _empty_patient, "failure", "missing")
     yield Variant("simulate-output-is-a-file", "simulate", _simulate_into_file, "error", "out")

@@ -202,7 +202,7 @@ def test_deciding_again_is_deciding_at_the_other_cutoff(cutoff_ml: float) -> Non
     for stroke, fvv, per_model in ((0, 0.0, (0.0, 0.0)), (900, 50.0, (30.0, 70.0)), (900, 5.0, (0.0, 10.0))):
         volumes = (stroke * 0.01, fvv * 0.01, tuple(voxels * 0.01 for voxels in per_model))
         first = decide_volumes(*volumes, [moved], CUTOFF)
-        done = Prediction("p", first, 2, 0.01, 99, stroke, fvv, fvv_per_model_ml=volumes[2])
+        done = Prediction("p", first, 2, 0.01, 9900, stroke, fvv, fvv_per_model_ml=volumes[2])
         assert decide_again(done, other) == decide_volumes(*volumes, [moved], other)
 
 

@@ -78,7 +78,7 @@ def predict_case(
     try:
         with clock.step("prepare"):
             case, not_finite = without_gaps(case)
-            case = with_commanded_mask(case, profile)
+            case = with_commanded_mask(case, profile, resample=config.preprocess.resample_rois)
             prepared = preprocess_case(case, profile)
         with clock.step("check"):
             findings = assess_quality(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from fvv.errors import ConfigError
+from fvv.names import plain
+from fvv.regular import read_yaml
 
 
 def read_chosen_checkpoints(path: Path) -> dict[int, Path]:
@@ -17,17 +17,14 @@ def read_chosen_checkpoints(path: Path) -> dict[int, Path]:
             taken from the folder of this file.
 
     Raises:
-        ConfigError: unreadable, or something else than folds and paths.
+        ConfigError: unreadable, or content other than folds and paths.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the checkpoints chosen: {' '.join(str(error).split())}", file=path) from error
+    content = read_yaml(path, what="the checkpoints chosen")
     if not isinstance(content, dict) or not content:
         raise ConfigError("expected lines 'fold: checkpoint'", file=path, hint="as 0: FVV/fold_0/best.ckpt")
     chosen: dict[int, Path] = {}
     for fold, checkpoint in content.items():
-        if not isinstance(fold, int) or fold < 0 or not isinstance(checkpoint, str):
-            raise ConfigError(f"expected 'fold: checkpoint', got '{fold}: {checkpoint}'", file=path)
+        if type(fold) is not int or fold < 0 or not isinstance(checkpoint, str) or not checkpoint.isprintable():
+            raise ConfigError(f"expected 'fold: checkpoint', got {plain(f'{fold}: {checkpoint}')[:200]!r}", file=path)
         chosen[fold] = path.parent / checkpoint
     return chosen

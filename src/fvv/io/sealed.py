@@ -1,10 +1,9 @@
-"""JSON files that carry a hash of their own content: what was changed or damaged since it was written is noticed."""
+"""JSON files that carry a hash of their own content: one that was edited, or damaged, is told from one as written."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +11,45 @@ from fvv.errors import InputError
 from fvv.io.atomic import write_text
 from fvv.io.regular import read_regular_text
 
-_SEAL = "sha256"
-MAX_BYTES = 512 * 2**20
-"""Of a sealed file; the record of one examination takes some kilobytes."""
+SEAL = "content_sha256"
 
 
-def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON atomically, with the hash of all else in it.
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object with the hash of its content, atomically."""
+    write_text(path, json.dumps(sealed(content), indent=2) + "\n")
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """The same content, and its hash in place of an earlier one."""
+    plain = {key: value for key, value in content.items() if key != SEAL}
+    return {**plain, SEAL: _digest(plain)}
+
+
+def read_sealed(path: Path, *, schema_version: int) -> dict[str, Any]:
+    """Read what `write_sealed` wrote.
 
     Args:
         path: of the file.
-        content: in JSON's types, finite numbers only, without a key `sha256`.
-    """
-    sealed = {**content, _SEAL: _sha256(content)}
-    write_text(path, json.dumps(sealed, indent=1, allow_nan=False) + "\n")
-
-
-def read_sealed(path: Path) -> dict[str, Any]:
-    """Read it back.
+        schema_version: which the content must have.
 
     Raises:
-        InputError: not there, no such file, or not what was written.
+        InputError: missing, no JSON object, of another version, or not as it was written.
     """
-    text = read_regular_text(path, most_bytes=MAX_BYTES)
+    text = read_regular_text(path)
     try:
         content = json.loads(text)
-        if not isinstance(content, dict) or content.pop(_SEAL, None) != _sha256(content):
-            raise ValueError("its content is not what its hash says")
     except (ValueError, RecursionError) as error:
-        raise InputError(f"was changed or damaged since it was written: {error}", file=path) from error
+        raise InputError(f"damaged: {type(error).__name__}: {error}", file=path) from error
+    if not isinstance(content, dict):
+        raise InputError("damaged: expected a JSON object", file=path)
+    found = content.get("schema_version")
+    if found != schema_version:
+        raise InputError(f"expected schema version {schema_version}, found {found!r}", file=path)
+    if content.get(SEAL) != sealed(content)[SEAL]:
+        raise InputError("edited or damaged: its content differs from its own hash", file=path)
     return content
 
 
-def _sha256(content: Mapping[str, Any]) -> str:
-    # Through JSON and back: tuples are lists there and keys are text.
-    return hashlib.sha256(json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode()).hexdigest()
+def _digest(content: dict[str, Any]) -> str:
+    # As it comes back from the file: keys are text, tuples are lists.
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

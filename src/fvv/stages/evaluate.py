@@ -33,7 +33,7 @@ from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
 from fvv.io.lock import only_writer
 from fvv.io.manifest import FAILURES_FILE, failure_of, read_table
 from fvv.io.store import CaseRecord, CaseStore
-from fvv.parallel import track
+from fvv.parallel import attempt, track
 
 log = logging.getLogger(__name__)
 
@@ -168,10 +168,8 @@ def _evaluate_all(
         if opened is None or opened[0] != task.fold:
             opened = None  # Lets go of the last fold's session before the next one is built.
             opened = task.fold, _open(bundle, task.fold, config)
-        try:
-            yield _evaluate_one(task, store, opened[1], folder, config)
-        except FvvError as error:
-            yield failure_of(task.participant, error)
+        outcome = attempt(_evaluate_one, task, store, opened[1], folder, config)
+        yield failure_of(task.participant, outcome) if isinstance(outcome, FvvError) else outcome
 
 
 def _open(bundle: ModelBundle, fold: int, config: EvaluateConfig) -> OnnxEnsemble:

@@ -38,7 +38,7 @@ from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
 from fvv.io.lock import only_writer
 from fvv.io.manifest import failure_of
 from fvv.io.simulation import SIMULATION_FILE
-from fvv.parallel import track
+from fvv.parallel import attempt, track
 
 log = logging.getLogger(__name__)
 
@@ -93,10 +93,11 @@ def evaluate_external(
                 continue
             ensemble = ensemble or _open(bundle, config)
             measured += 1
-            try:
-                patients.append(_evaluate_one(task, bundle, ensemble, folder, config))
-            except FvvError as error:
-                failures.append(failure_of(name, error))
+            outcome = attempt(_evaluate_one, task, bundle, ensemble, folder, config)
+            if isinstance(outcome, FvvError):
+                failures.append(failure_of(name, outcome))
+            else:
+                patients.append(outcome)
         if not patients:
             raise InputError(f"no patient could be evaluated; the first: {failures[0].reason}", file=external)
         result = publish(folder, _measured(bundle, profile, tasks, patients, failures, config=config), config)
