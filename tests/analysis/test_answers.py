@@ -98,6 +98,8 @@ def test_a_person_examined_twice_makes_the_intervals_those_of_persons():
     marker = summary["marker"]
     assert marker["auc"] == marker["auc_bootstrap"]
     assert marker["auc_delong"].value == marker["auc"].value
+    assert "(Wilson [" in paper_tables(summary)[1].markdown()
+    assert "(Wilson [" not in paper_tables(summary_of(cohort()))[1].markdown()
     alone = summary_of(cohort())["marker"]
     assert alone["auc"] == alone["auc_delong"]
 

@@ -27,7 +27,7 @@ from fvv.io.bundle import (
     file_sha256,
     write_manifest,
 )
-from fvv.io.evaluation import EvaluationFolder, PatientFiles
+from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder, PatientFiles
 from fvv.io.sealed import read_sealed, write_sealed
 from fvv.stages.card import card
 
@@ -61,7 +61,9 @@ def write_evaluation(folder: Path, models: dict[str, str], config: EvaluateConfi
 def told(evaluation: Path, folder: Path, **content: object) -> Path:
     """A copy of an evaluation whose summary says something else."""
     shutil.copytree(evaluation, folder)
-    write_sealed(folder / "summary.json", {**read_sealed(folder / "summary.json"), **content})
+    write_sealed(
+        folder / "summary.json", {**read_sealed(folder / "summary.json", schema_version=SCHEMA_VERSION), **content}
+    )
     return folder
 
 

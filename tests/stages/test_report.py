@@ -20,6 +20,7 @@ from fvv.cli import main
 from fvv.config import CardConfig, DecisionConfig, EvaluateConfig, PostprocessConfig, PredictConfig, PrepareConfig
 from fvv.errors import ConfigError, FvvError, InputError, ModelError, OutputExistsError
 from fvv.io.bundle import ModelBundle
+from fvv.io.evaluation import SCHEMA_VERSION
 from fvv.io.sealed import read_sealed, write_sealed
 from fvv.stages.card import card
 from fvv.stages.evaluate import evaluate
@@ -93,7 +94,7 @@ def test_another_cutoff_needs_no_inference_and_agrees_with_evaluating_under_it(o
 
 def test_a_report_changes_what_was_set_and_never_how_it_was_measured(output, tmp_path, capsys):
     file = output / "summary.json"
-    summary = read_sealed(file)
+    summary = read_sealed(file, schema_version=SCHEMA_VERSION)
     done = {"own_masks": True, "precision": "fp32", "postprocess": {"adc_gate": 0.9, "minimum_lesion_mm3": 2.0}}
     summary["settings"] |= {**done, "decision": {"cutoff_ml": 0.8, "minimum_lesion_ml": 0.1}}
     write_sealed(file, summary)
@@ -117,7 +118,10 @@ def test_masks_of_our_own_are_refused_out_of_fold(cohort, tmp_path):
 def test_what_is_no_finished_evaluation_is_said(output, tmp_path):
     with pytest.raises(InputError, match="no finished evaluation"):
         report(tmp_path / "nothing")
-    write_sealed(output / "summary.json", {**read_sealed(output / "summary.json"), "schema_version": 1})
+    write_sealed(
+        output / "summary.json",
+        {**read_sealed(output / "summary.json", schema_version=SCHEMA_VERSION), "schema_version": 1},
+    )
     with pytest.raises(InputError, match="schema"):
         report(output)
 
@@ -156,7 +160,7 @@ def edit(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 def test_a_result_of_another_form_is_one_line_too(output, capsys):
     """Sealed, so written by this program, and still not what it reads."""
-    record = read_sealed(output / "patients" / "p1.json")
+    record = read_sealed(output / "patients" / "p1.json", schema_version=SCHEMA_VERSION)
     del record["result"]["metrics"]["stroke"]["dice_coefficient"]
     write_sealed(output / "patients" / "p1.json", record)
     assert main(["report", "-i", str(output)]) == 1

@@ -11,7 +11,7 @@ from typing import Any
 
 from fvv import __version__
 from fvv.analysis.answers import RATES
-from fvv.analysis.shares import Share
+from fvv.analysis.shares import WILSON, Share
 from fvv.analysis.statistics import Estimate
 from fvv.analysis.strata import VISIBLE_EDGES, VOLUME_EDGES_ML
 from fvv.config import EvaluateConfig, PostprocessConfig
@@ -80,7 +80,7 @@ def rates_table(answers: Mapping[str, Any]) -> Table:
         answers: from `summarise_answers`.
     """
     rows = tuple(
-        (text, f"{rate.successes} of {rate.trials}", with_interval(rate, 1, percent=True))
+        (text, f"{rate.successes} of {rate.trials}", _share(rate))
         for name, text in RATES.items()
         for rate in (answers["rates"][name],)
     )
@@ -119,10 +119,7 @@ def _marker_table(marker: Mapping[str, Any]) -> Table:
         "Accuracy": "accuracy",
     }
     rows = [
-        *(
-            (label, *(with_interval(point[name], 1, percent=True) for point in points.values()))
-            for label, name in shares.items()
-        ),
+        *((label, *(_share(point[name]) for point in points.values())) for label, name in shares.items()),
         ("Cohen's κ", *(with_interval(point["kappa"], 3) for point in points.values())),
         *(
             (f"{label}, optimism corrected", *(_corrected(point, name) for point in points.values()))
@@ -141,6 +138,14 @@ def _marker_table(marker: Mapping[str, Any]) -> Table:
         "A missed stroke has an FVV of 0 mL"
     )
     return Table(title, head, tuple(rows))
+
+
+def _share(share: Share) -> str:
+    """A share with its interval and, where that is over persons, Wilson's beside it."""
+    text = with_interval(share, 1, percent=True)
+    if share.method == WILSON or math.isnan(share.wilson_low):
+        return text
+    return f"{text} (Wilson [{100 * share.wilson_low:.1f} to {100 * share.wilson_high:.1f}])"
 
 
 def _corrected(point: Mapping[str, Any], name: str) -> str:

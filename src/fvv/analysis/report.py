@@ -20,6 +20,7 @@ from fvv.data import Channel, DecisionState, Failure, Prediction
 if TYPE_CHECKING:
     # These need scikit-learn, which the page of predictions does without.
     from fvv.analysis.marker import MarkerData
+    from fvv.analysis.shares import Share
     from fvv.analysis.statistics import Estimate
 
 _CHANNEL_NAMES = {"brain": "Brain", "stroke": "Stroke", "flair_visible": "FLAIR-visible"}
@@ -230,6 +231,7 @@ def _environment() -> Environment:
         "percent": _percent,
         "interval": _interval,
         "interval_percent": _interval_percent,
+        "share": _share,
         "spread": _spread,
     }
     environment.tests["missing"] = _missing
@@ -264,8 +266,20 @@ def _interval(estimate: Estimate, decimals: int) -> str:
     return f"[{estimate.low:.{decimals}f} to {estimate.high:.{decimals}f}]"
 
 
-def _interval_percent(estimate: Estimate) -> str:
-    return "" if _missing(estimate.low) else f"[{100 * estimate.low:.0f} to {100 * estimate.high:.0f} %]"
+def _interval_percent(estimate: Estimate | Share) -> str:
+    return _percents(estimate.low, estimate.high)
+
+
+def _percents(low: float, high: float) -> str:
+    return "" if _missing(low) else f"[{100 * low:.0f} to {100 * high:.0f} %]"
+
+
+def _share(share: Share) -> str:
+    """A share with its interval and, where that is over persons, Wilson's beside it."""
+    text = f"{_percent(share.value)} {_interval_percent(share)}".strip()
+    if share.method == "Wilson" or _missing(share.wilson_low):
+        return text
+    return f"{text} (Wilson {_percents(share.wilson_low, share.wilson_high)})"
 
 
 def _spread(row: Mapping[str, float]) -> str:

@@ -105,10 +105,9 @@ class EvaluationFolder:
     def _finished(self) -> dict[str, Any] | None:
         """The summary of a finished evaluation; a damaged one is none, for `evaluate` writes it again."""
         try:
-            summary = read_sealed(self.path / SUMMARY_FILE)
+            return read_sealed(self.path / SUMMARY_FILE, schema_version=SCHEMA_VERSION)
         except InputError:
             return None
-        return summary if summary.get("schema_version") == SCHEMA_VERSION else None
 
     def _refuse_another(
         self, finished: Mapping[str, Any], sources: Mapping[str, str], settings: Mapping[str, Any]
@@ -139,10 +138,10 @@ class EvaluationFolder:
     def read_patient(self, participant: str, source_sha256: str) -> dict[str, Any] | None:
         """What was measured, if it was from exactly this source and all of the patient's files are whole; else None."""
         try:
-            content = read_sealed(self._record(participant))
+            content = read_sealed(self._record(participant), schema_version=SCHEMA_VERSION)
         except InputError:
             return None
-        known = content.get("schema_version") == SCHEMA_VERSION and content.get("source_sha256") == source_sha256
+        known = content["source_sha256"] == source_sha256
         if not known or not all(self._is_whole(name, sha256) for name, sha256 in content["files"].items()):
             return None
         result: dict[str, Any] = content["result"]
@@ -194,14 +193,11 @@ class EvaluationFolder:
         if not file.exists():
             raise InputError("no finished evaluation here", file=file, hint="run `fvv evaluate` first")
         try:
-            summary = read_sealed(file)
-            found = summary.get("schema_version")
-            if found != SCHEMA_VERSION:
-                raise InputError(f"an evaluation of schema {found}, this version reads {SCHEMA_VERSION}", file=file)
+            summary = read_sealed(file, schema_version=SCHEMA_VERSION)
             failures = tuple(Failure(row["patient"], row["reason"]) for row in summary["failures"])
             results = []
             for participant, source_sha256 in summary["sources"].items():
-                content = read_sealed(self._record(participant))
+                content = read_sealed(self._record(participant), schema_version=SCHEMA_VERSION)
                 if content["source_sha256"] != source_sha256:
                     raise InputError("is of another run than the summary", file=self._record(participant))
                 results.append(content["result"])
@@ -224,7 +220,7 @@ class EvaluationFolder:
         """A file that the patient's record names; None, and a line, where it is missing or damaged."""
         name = path.relative_to(self.path).as_posix()
         try:
-            sha256 = read_sealed(self._record(participant))["files"].get(name)
+            sha256 = read_sealed(self._record(participant), schema_version=SCHEMA_VERSION)["files"].get(name)
         except InputError:
             return None
         if sha256 is None:
