@@ -198,7 +198,11 @@ DAMAGED = (
     Damage("data-inside-the-header", header(VOX_OFFSET, "f", 100.0), "b1000"),
     Damage("extension-of-terabytes", header(EXTENSION, "4B2i", 1, 0, 0, 0, 2**31 - 16, 6), "b1000"),
     Damage("extension-bomb", _extension_bomb, "extension of the header claims"),
-    Damage("extensions-of-gigabytes", both(_extension_bomb, header(VOX_OFFSET, "f", 2.0**31)), "bytes of extensions"),
+    Damage(
+        "extensions-of-gigabytes",
+        both(header(EXTENSION, "4B2i", 1, 0, 0, 0, 2**30, 6), header(VOX_OFFSET, "f", 2.0**31)),
+        "bytes of extensions",
+    ),
     Damage("voxels-in-another-file", header(MAGIC, "4s", b"ni1"), "not a readable NIfTI"),
     Damage("long-and-thin", voxels(lambda a: np.zeros((1024, 2, 30))), "1024 x 2", everywhere=True),
     Damage("more-slices-than-a-head", voxels(lambda a: np.zeros((16, 16, 1000))), "1000 axial slices", everywhere=True),
