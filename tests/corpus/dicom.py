@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
+import fvv.io.dicom.write  # noqa: F401 - loaded once, before a child gives up its rights
 from builders import head
 from corpus.images import unmeasured
 from corpus.registry import Place, Variant
@@ -189,6 +190,10 @@ def variants() -> Iterator[Variant]:
         yield Variant(f"predict-dicom-{name}", "predict", _folder(change), outcome, says, also=also)
     for name, (change, says) in BROKEN.items():
         yield Variant(f"predict-dicom-{name}", "predict", _folder(change), "failure", says, also=unmeasured)
+    locked = _folder(lambda folder: sorted(folder.iterdir())[-1].chmod(0))
+    yield Variant(
+        "predict-dicom-locked-image", "predict", locked, "failure", "permission", also=unmeasured, as_user=True
+    )
     yield Variant("predict-zip-sound", "predict", _zipped(_zip), "success", "n1")
     yield Variant("predict-zip-paths-that-climb", "predict", _zipped(_climbing), "success", "n1", also=_nothing_outside)
     yield Variant("predict-zip-of-nothing", "predict", _zipped(_empty), "failure", "n1")

@@ -49,7 +49,7 @@ def _missing_and_in_the_way() -> Iterator[Variant]:
     yield Variant("verify-file-as-cohort", "verify", _file_as_cohort, "error", "no such folder")
     yield Variant("verify-empty-cohort", "verify", _empty_cohort, "error", "no patient")
     yield Variant("verify-patients-as-files", "verify", _patients_as_files, "error", "no patient")
-    yield Variant("verify-patient-linked-to-itself", "verify", _loop, "success")
+    yield Variant("verify-patient-linked-to-itself", "verify", _loop, "failure", "broken link")
     yield Variant("verify-cohort-within-itself", "verify", _within_itself, "failure", "missing")
     yield Variant("prepare-no-folder", "prepare", _prepare_nowhere, "error", "no such folder")
     yield Variant("prepare-output-is-a-file", "prepare", _output_is_file, "error", "out")

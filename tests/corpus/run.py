@@ -35,7 +35,7 @@ CPU_SECONDS, IDLE_SECONDS = 60, 60
 """A variant hangs where it computes for longer than the first, or does nothing for as long as the second. Time by the
 clock says nothing on a machine that others use."""
 NOBODY = 65534
-MODULES = (images, rois, folders, tables, cohorts, models, dicom, doors, results, evaluations)
+MODULES = (images, rois, folders, tables, cohorts, models, dicom, doors, evaluations, results)
 
 
 @dataclass(frozen=True, slots=True)

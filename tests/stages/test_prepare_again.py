@@ -188,7 +188,7 @@ class TestSplit:
         (store / "folds.tsv").write_text(edited)
         (alone,) = next(part for fold in range(3) if len(part := plan.participants(fold, Role.TEST)) == 1)
         swap_images(cohort / alone)
-        with pytest.raises(StoreError, match="has no (test|train) patient"):
+        with pytest.raises(StoreError, match=r"has no (test|train) patient"):
             prepare(cohort, store, config)
         assert (store / "folds.tsv").read_text() == edited
         assert len(read_table(store / "failures.csv")) == 3
@@ -313,7 +313,7 @@ class TestDamage:
         prepare(cohort, store, CONFIG)
         assert content(store) == before
 
-    @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"attributes": 3}', b'{"zarr_format": 3}'])
+    @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'{"attributes": 3}', b'{"zarr_format": 3}'])
     def test_a_damaged_patient_is_prepared_again(self, cohort: Path, store: Path, damage: bytes) -> None:
         (store / "cases" / "p1.zarr" / "zarr.json").write_bytes(damage)
         with pytest.raises(StoreError, match="damaged"):

@@ -146,7 +146,7 @@ class Calibration(_Entry):
             raise ConfigError(f"prevalence is {prevalence:g}, expected a share between 0 and 1")
         if self.prevalence is None:
             raise ConfigError(
-                "the calibration does not say at which prevalence it was fitted: no P(mismatch) at another",
+                "the calibration does not say at which prevalence it was fitted, so P(mismatch) is unknown at another",
                 hint="calibrate the models again",
             )
         if fitted in {0.0, 1.0}:

@@ -240,8 +240,9 @@ class CaseStore:
         Raises:
             StoreError: not there, damaged, or prepared under another profile than the store's.
         """
-        stored: dict[str, Any] = dict(self._group(patient).attrs)
+        group = self._group(patient)
         try:
+            stored: dict[str, Any] = dict(group.attrs)
             if stored.pop(_CHECKSUM, None) not in {None, _checksum(stored)}:  # None: written before there was one
                 raise ValueError("its description has changed since it was written")
             if stored["participant"]["participant"] != patient:
@@ -322,7 +323,7 @@ class CaseStore:
     def _group(self, patient: str) -> zarr.Group:
         try:
             return zarr.open_group(self._case_path(patient), mode="r")
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, BaseZarrError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, BaseZarrError) as error:
             if not self._case_path(patient).exists():
                 raise StoreError("not in the store", patient=patient, file=self.path) from error
             raise self._damaged(patient, error) from error

@@ -114,11 +114,12 @@ def _roi_notes(case: Case) -> list[str]:
             notes.append("the stroke ROI is empty: taken as no lesion")
         if outside := int((visible & ~stroke).sum()):
             notes.append(f"{outside} FLAIR-visible voxels lie outside the stroke ROI and will be cut")
-    if case.mask is not None and case.stroke_roi is not None:
-        if not case.mask.array.any():
-            notes.append("the brain mask is empty")
-        elif outside := int((case.stroke_roi.array & ~case.mask.array).sum()):
-            notes.append(f"{outside} voxels of the stroke ROI lie outside the brain mask and will be cut")
+    if (
+        case.mask is not None
+        and case.stroke_roi is not None
+        and (outside := int((case.stroke_roi.array & ~case.mask.array).sum()))
+    ):
+        notes.append(f"{outside} voxels of the stroke ROI lie outside the brain mask and will be cut")
     return notes
 
 

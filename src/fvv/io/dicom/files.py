@@ -188,6 +188,8 @@ def find_files(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
                 raise InputError(f"{plain(name)} is empty or cut off", file=path, hint="export the images again")
     elif _is_directory_file(path.name):
         return
+    elif path.suffix.lower() in _MAY_BE_DICOM and not os.access(path, os.R_OK):
+        raise InputError("cannot be read: permission denied", file=path)
     elif is_dicom(path):
         yield DicomFile(path)
     elif _is_stump(path.name, path.stat().st_size):
@@ -204,10 +206,14 @@ def _is_directory_file(name: str) -> bool:
     return name.rpartition("/")[2].upper() == "DICOMDIR"
 
 
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     """Regular files, sorted; links to folders are followed once."""
     seen: set[tuple[int, int]] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
         about = Path(root).stat()
         if (about.st_dev, about.st_ino) in seen:
             folders.clear()
