@@ -350,6 +350,24 @@ class Prediction:
         """FLAIR Visibility Volume in mL; None where it could not be measured."""
         return self.volume_ml(Channel.FLAIR_VISIBLE)
 
+    def at_prevalence(self, prevalence: float | None) -> Prediction:
+        """The same with P(mismatch) for another prevalence (Bayes' rule on the odds); None: as it is.
+
+        Where the prevalence it holds for is unknown, there is no P(mismatch) for another one.
+        """
+        if prevalence is None or self.mismatch_probability is None:
+            return self
+        here = self.mismatch_prevalence
+        if here is None:
+            return replace(self, mismatch_probability=None, calibration_source="")
+        change = prevalence / (1 - prevalence) * (1 - here) / here
+        changed = self.mismatch_probability * change
+        return replace(
+            self,
+            mismatch_probability=changed / (changed + 1 - self.mismatch_probability),
+            mismatch_prevalence=prevalence,
+        )
+
     def without_images(self) -> Prediction:
         """The numbers alone, for tables of a whole cohort."""
         return replace(self, brain=None, stroke=None, flair_visible_votes=None, adc=None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import shutil
@@ -595,6 +596,14 @@ def test_the_probability_is_given_for_the_prevalence_asked_for(tmp_path: Path, r
     assert mine.mismatch_probability == pytest.approx(odds / (1 + odds))
     assert (own.mismatch_prevalence, mine.mismatch_prevalence) == (0.34, 0.64)
     assert (own.calibration_source, mine.calibration_source) == ("simulated", "simulated")
+    again = own.at_prevalence(0.64)
+    assert again.mismatch_probability == pytest.approx(mine.mismatch_probability)
+    assert own.at_prevalence(None) is own
+    unknown = dataclasses.replace(own, mismatch_prevalence=None).at_prevalence(0.64)
+    assert (unknown.mismatch_probability, unknown.calibration_source) == (None, "")
+    content = json.loads((tmp_path / "o2" / "in" / "results.json").read_text())
+    assert content["mismatch_probability_prevalence"] == 0.64
+    assert content["mismatch_probability_source"] == "simulated"
 
 
 AXES = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))

@@ -75,6 +75,9 @@ def result_row(prediction: Prediction) -> dict[str, Any]:
         "FlairVizVolume_sd": statistics.stdev(per_model) if len(per_model) > 1 else None,
         "agreement": prediction.agreement,
         "mismatch_probability": prediction.mismatch_probability,
+        "mismatch_probability_prevalence": None
+        if prediction.mismatch_probability is None
+        else prediction.mismatch_prevalence,
         "mismatch_probability_source": None if prediction.mismatch_probability is None else _source_of(prediction),
         **dict(zip(_ADC_COLUMNS, prediction.lesion_adc or (None,) * 3, strict=True)),
         "models": prediction.models,
@@ -255,6 +258,7 @@ def read_result(path: Path) -> StoredResult:
             fvv_per_model_ml=tuple(content["FlairVizVolume_per_model"]),
             mismatch_probability=content["mismatch_probability"],
             calibration_source=content["mismatch_probability_source"] or "",
+            mismatch_prevalence=content["mismatch_probability_prevalence"],
             lesion_adc=None if None in adc else (adc[0], adc[1], adc[2]),
             provider=content["provider"],
             models=content["models"],

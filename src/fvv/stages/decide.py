@@ -59,7 +59,7 @@ def decide(results: Path, config: DecisionConfig, *, overwrite: bool = False) ->
     Args:
         results: what `predict` wrote: a cohort's folder, whose run.json says which results are its own, or one
             patient's.
-        config: cut-off; a smallest lesion only where it is named, else each patient's own holds.
+        config: cut-off; a smallest lesion and a prevalence only where they are named, else each patient's own hold.
         overwrite: replace a table of the same cut-off.
 
     Raises:
@@ -86,7 +86,8 @@ def decide(results: Path, config: DecisionConfig, *, overwrite: bool = False) ->
             decision = decide_again(prediction, config)
             lesion = decision.state is not DecisionState.NO_LESION_FOUND
             probability = prediction.mismatch_probability if lesion else None
-            after.append(replace(prediction, decision=decision, mismatch_probability=probability))
+            again = replace(prediction, decision=decision, mismatch_probability=probability)
+            after.append(again.at_prevalence(config.prevalence))
         write_results_table(table, after)
     used = {file.resolve() for file in files.values()}
     left_out = tuple(file for file in find_results(results) if file.resolve() not in used)
