@@ -126,10 +126,13 @@ def test_a_full_disk_names_the_target(tmp_path: Path) -> None:
 
 
 def test_a_file_of_an_unfinished_folder_is_named_as_it_would_be(tmp_path: Path) -> None:
-    with pytest.raises(FvvError) as caught, atomic_write(tmp_path / "sim_1") as folder:
-        folder.mkdir()
-        write_text(folder / "b0" / "x.txt", "")
-        write_text(folder / "b0", "")
+    def onto_a_folder() -> None:
+        with atomic_write(tmp_path / "sim_1") as folder:
+            (folder / "b0").mkdir(parents=True)
+            write_text(folder / "b0", "")
+
+    with pytest.raises(FvvError) as caught:
+        onto_a_folder()
     assert caught.value.file == str(tmp_path / "sim_1" / "b0")
 
 
