@@ -14,5 +14,7 @@ CHOSEN_MODELS: dict[int, str] = {}
 
 # Worker processes import this file again: nothing may run outside this block.
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__, allow_abbrev=False).parse_args()
-    sys.exit(main(["convert", *(f"--model={fold}={path}" for fold, path in CHOSEN_MODELS.items())]))
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--overwrite", action="store_true", help="replace a bundle of other models")
+    overwrite = ["--overwrite"] if parser.parse_args().overwrite else []
+    sys.exit(main(["convert", *overwrite, *(f"--model={fold}={path}" for fold, path in CHOSEN_MODELS.items())]))

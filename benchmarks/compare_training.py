@@ -76,8 +76,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "full resolution": {"network": {"resolution": "full"}},
     "lite0": {"network": {"resolution": "half", "encoder": "lite0"}},
     "lite0 ImageNet": {"network": {"resolution": "half", "encoder": "lite0", "pretrained": True}},
-    "reference loss": {"loss": {"dice_weight": 0.0}},
-    "reference loss and Dice": {"loss": {}},
+    "reference weights without Dice": {"loss": {"dice_weight": 0.0}},
+    "reference weights and Dice": {"loss": {}},
     "reference augmentation": {"augment": {}},
     "MR augmentation": {
         "augment": BASE["augment"]

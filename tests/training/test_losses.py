@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -44,6 +45,29 @@ def test_smoothing_puts_the_best_answer_at_half_the_smoothing():
     best.requires_grad_()
     segmentation_loss(best, labels, LossConfig(label_smoothing=0.01, dice_weight=0.0)).total.backward()
     assert best.grad.abs().max() < 1e-6
+
+
+def test_with_its_settings_the_loss_is_the_references():
+    """BCE with labels 0.01 and 0.99; brain over all voxels, the other two over those of the brain; 1, 1 and 100."""
+    random = np.random.default_rng(3)
+    logits = random.normal(0, 3, (2, 3, 2, 8, 8))
+    labels = np.repeat(half_brain().numpy(), 2, axis=0)
+    labels[1, [STROKE, VISIBLE], 1] = False
+    labels[1, BRAIN, 0] = True
+    probability, target = 1 / (1 + np.exp(-logits)), np.where(labels, 0.99, 0.01)
+    entropy = -(target * np.log(probability) + (1 - target) * np.log(1 - probability))
+    inside = labels[:, BRAIN]
+    expected = entropy[:, BRAIN].mean() + entropy[:, STROKE][inside].mean() + 100 * entropy[:, VISIBLE][inside].mean()
+    config = LossConfig(label_smoothing=0.02, normalisation="brain", dice_weight=0.0)
+    found = segmentation_loss(torch.from_numpy(logits), torch.from_numpy(labels), config).total
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_over_the_brain_a_batch_without_one_has_no_lesion_terms():
+    config = LossConfig(normalisation="brain", dice_weight=0.0)
+    terms = segmentation_loss(torch.zeros(1, 3, 2, 8, 8), torch.zeros(1, 3, 2, 8, 8), config)
+    assert terms.stroke.item() == terms.flair_visible.item() == 0.0
+    assert math.isfinite(terms.total.item())
 
 
 @pytest.mark.parametrize(("term", "weight"), [("brain", 2.0), ("stroke", 3.0), ("flair_visible", 7.0)])

@@ -10,6 +10,7 @@ import torch
 
 from fvv.errors import FvvError, ModelError
 from fvv.io.lock import only_writer
+from fvv.io.ownership import claim
 from fvv.stages.train import train_fold
 from fvv.training.checkpoint import read_checkpoint
 from store_builders import TINY, write_store
@@ -25,7 +26,7 @@ def test_a_last_checkpoint_that_is_none(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     write_store(tmp_path / "store", patients=4)
     last = tmp_path / "models" / "tiny" / "fold_0" / "last.ckpt"
-    last.parent.mkdir(parents=True)
+    claim(last.parent, ["last.ckpt", "run.json"])
     last.write_bytes(content)
     with pytest.raises(ModelError, match=r"last\.ckpt"):
         train_fold(tmp_path / "store", tmp_path / "models", 0, TINY)

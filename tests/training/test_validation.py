@@ -7,8 +7,10 @@ from fvv.data import Channel
 from fvv.training.examples import largest_examples
 from fvv.training.validation import (
     SliceClass,
+    absent_structures,
     confusion_matrix,
     dice_coefficient,
+    epoch_score,
     final_masks,
     judge_patient,
     kappa_against_cutoff,
@@ -16,6 +18,7 @@ from fvv.training.validation import (
     selection_key,
     slice_classes,
     summarise,
+    validation_labels,
 )
 
 BRAIN, STROKE, VISIBLE = (channel.value for channel in Channel)
@@ -57,13 +60,33 @@ def test_dice_of_half_the_truth_and_of_nothing():
     assert dice_coefficient(np.zeros_like(truth), np.zeros_like(truth)) == 1.0
 
 
-def test_the_score_of_a_patient_without_lesion_falls_slowly_with_what_is_marked():
-    def score(rows):
-        return judged(masks(rows), masks(0)).score
+def test_the_score_of_a_patient_without_lesion_falls_slowly_with_what_is_predicted():
+    # 0.5 mL are 50 voxels here; only stroke is predicted, the FLAIR-visible half stays 1.
+    smoothed = [judged(masks(rows), masks(0)).smoothed for rows in (0, 5, 10)]
+    assert smoothed == [(1.0, 1.0), (0.5, 1.0), (pytest.approx(1 / 3), 1.0)]
+    assert epoch_score([judged(masks(10, 8), masks(10, 8))]) == 1.0
 
-    # 0.5 mL are 50 voxels here; stroke alone is marked, the FLAIR-visible half of the score stays 1.
-    assert [score(rows) for rows in (0, 5, 10)] == pytest.approx([1.0, (0.5 + 1) / 2, (1 / 3 + 1) / 2])
-    assert judged(masks(10, 4), masks(10, 4)).score == 1.0
+
+def test_predicting_nothing_never_scores_best():
+    silent = np.zeros_like(masks())
+    brain_alone = masks(0)
+    for truth, parts in ((masks(0), [Channel.STROKE, Channel.FLAIR_VISIBLE]), (masks(10), [Channel.FLAIR_VISIBLE])):
+        patient = judged(truth, truth)
+        assert list(absent_structures([patient.reference_ml])) == parts
+        assert epoch_score([patient]) == 1.0
+        assert epoch_score([judged(silent, truth)]) < epoch_score([judged(brain_alone, truth)])
+        assert epoch_score([judged(silent, truth)]) < 0.5
+    assert epoch_score([judged(silent, masks(0))]) == 0.0
+
+
+def test_a_patient_without_lesion_beside_one_with_both_structures_counts_without_the_brain():
+    absent = judged(np.zeros_like(masks()), masks(0))
+    assert epoch_score([absent, judged(masks(10, 8), masks(10, 8))]) == 1.0
+
+
+def test_a_lesion_under_half_a_millilitre_chooses_nothing():
+    assert absent_structures([judged(masks(4, 4), masks(4, 4)).reference_ml]) == (Channel.STROKE, Channel.FLAIR_VISIBLE)
+    assert absent_structures([judged(masks(5, 5), masks(5, 5)).reference_ml]) == ()
 
 
 def test_a_perfect_patient():
@@ -73,11 +96,26 @@ def test_a_perfect_patient():
     assert patient.fvv_ml == pytest.approx(0.4)
 
 
-def test_without_a_label_the_visible_share_decides_and_without_a_lesion_nothing_does():
-    assert judged(masks(), masks(10, 1)).mismatch is True
-    assert judged(masks(), masks(10, 3)).mismatch is False
-    assert judged(masks(), masks(0)).mismatch is None
-    assert judged(masks(), masks(10, 3), mismatch=True).mismatch is True
+def test_without_readers_the_visible_share_is_the_label_and_without_a_lesion_there_is_none():
+    labels = validation_labels(
+        [judged(masks(), masks(10, 1)), judged(masks(), masks(10, 3)), judged(masks(), masks(0))]
+    )
+    assert labels.values == (True, False, None)
+    assert not labels.by_readers
+
+
+def test_readers_labels_and_the_rule_are_never_mixed():
+    patients = [
+        judged(masks(10, 9), masks(10, 9), mismatch=True),
+        judged(masks(10, 2), masks(10, 2), mismatch=False),
+        judged(masks(10, 1), masks(10, 1)),  # by the rule a mismatch, and the reader gave no label
+        judged(masks(0), masks(0), mismatch=True),  # nothing to be mismatched
+    ]
+    labels = validation_labels(patients)
+    assert labels.values == (True, False, None, None)
+    assert labels.by_readers
+    # Of the readers' pair the mismatch has the larger volume; the patient without a label would raise it to 1/2.
+    assert summarise(patients)["valid/auc"] == 0.0
 
 
 def test_accuracy_of_stroke_is_counted_inside_the_brain():
@@ -114,7 +152,7 @@ def test_summary_of_four_patients():
     assert scores["valid/auc"] == pytest.approx(3 / 4)
     assert scores["valid/dice_stroke"] == pytest.approx((3 + 2 / 3) / 4)
     assert scores["valid/dice_stroke_pooled"] == pytest.approx(2 * 350 / (350 + 400))
-    assert scores["valid/score"] == pytest.approx(np.mean([patient.score for patient in patients]))
+    assert scores["valid/score"] == pytest.approx(np.mean([patient.smoothed for patient in patients]))
     assert confusion_matrix(patients)[SliceClass.VISIBLE].tolist() == [0, 0, 1, 1]
     assert confusion_matrix(patients).sum() == 8
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fvv.errors import ConfigError
+from fvv.names import plain
 from fvv.regular import read_yaml
 
 
@@ -23,7 +24,7 @@ def read_chosen_checkpoints(path: Path) -> dict[int, Path]:
         raise ConfigError("expected lines 'fold: checkpoint'", file=path, hint="as 0: FVV/fold_0/best.ckpt")
     chosen: dict[int, Path] = {}
     for fold, checkpoint in content.items():
-        if not isinstance(fold, int) or fold < 0 or not isinstance(checkpoint, str):
-            raise ConfigError(f"expected 'fold: checkpoint', got '{fold}: {checkpoint}'", file=path)
+        if type(fold) is not int or fold < 0 or not isinstance(checkpoint, str) or not checkpoint.isprintable():
+            raise ConfigError(f"expected 'fold: checkpoint', got {plain(f'{fold}: {checkpoint}')[:200]!r}", file=path)
         chosen[fold] = path.parent / checkpoint
     return chosen

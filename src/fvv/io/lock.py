@@ -24,7 +24,7 @@ _held: set[Path] = set()
 
 
 @contextmanager
-def only_writer(folder: Path, *, replaced: bool = False, nested: bool = False) -> Iterator[None]:
+def only_writer(folder: Path, *, replaced: bool = False, nested: bool = False, clear: bool = True) -> Iterator[None]:
     """Hold a folder for this process, and clear what a killed one left half-written in it and in its subfolders.
 
     The hold ends with the process, however that ends. A subfolder that another process holds is left alone.
@@ -33,6 +33,7 @@ def only_writer(folder: Path, *, replaced: bool = False, nested: bool = False) -
         folder: made where it is not there.
         replaced: the folder itself will be replaced: the lock lies beside it.
         nested: this process may hold the folder already, and then goes on.
+        clear: clear what killed runs left; not where others, with locks of their own, may be writing below it.
 
     Raises:
         FvvError: another process holds it, or the folder cannot be written.
@@ -52,10 +53,10 @@ def only_writer(folder: Path, *, replaced: bool = False, nested: bool = False) -
         raise FvvError("another fvv process is writing here", file=folder, hint=_how_to_go_on(place, prefix))
     _held.add(place / f"{prefix}{LOCK}")
     try:
-        if replaced:
+        if clear and replaced:
             clear_remains(place, folder.name)
-        else:
-            _clear(folder)
+        elif clear:
+            clear_folder(folder)
         yield
     finally:
         _held.discard(place / f"{prefix}{LOCK}")
@@ -103,7 +104,8 @@ def _how_to_go_on(place: Path, prefix: str) -> str:
     return plain(f"wait until process {process} on {host} ends; if it runs no more, remove {soft}")
 
 
-def _clear(folder: Path) -> None:
+def clear_folder(folder: Path) -> None:
+    """Clear what killed runs left half-written in a folder and in those folders directly below it that nobody holds."""
     clear_remains(folder)
     for item in folder.iterdir():
         with suppress(OSError):

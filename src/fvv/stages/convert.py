@@ -14,7 +14,7 @@ from fvv import __version__
 from fvv.arrays import FloatArray
 from fvv.config import ConvertConfig, DecisionConfig, Precision
 from fvv.data import Channel, Failure, PreparedCase, Role, hashed_ids
-from fvv.errors import ModelError, OutputExistsError
+from fvv.errors import ModelError
 from fvv.imaging.quality.usual import usual_features, usual_range
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
@@ -22,7 +22,6 @@ from fvv.inference.golden import golden_input, golden_output
 from fvv.inference.proof import Proof, compare_forms
 from fvv.io.atomic import atomic_write
 from fvv.io.bundle import (
-    BUNDLE_FILE,
     BundleFile,
     BundleManifest,
     ModelBundle,
@@ -31,9 +30,11 @@ from fvv.io.bundle import (
     file_sha256,
     write_manifest,
 )
+from fvv.io.bundle_folder import PresentBundle, bundle_names
 from fvv.io.bundle_size import leave_out_forms
 from fvv.io.golden import GOLDEN_FILE, write_golden
 from fvv.io.lock import only_writer
+from fvv.io.ownership import claim
 from fvv.io.runs import BEST, fold_folder
 from fvv.io.store import CaseStore
 from fvv.parallel import track
@@ -98,29 +99,40 @@ def convert(
     *,
     name: str,
     chosen: Mapping[int, Path] | None = None,
+    overwrite: bool = False,
 ) -> ConvertResult:
     """Convert one checkpoint per fold; the bundle is written whole, or not at all.
+
+    A bundle of the same models in the output folder is brought up to date, and keeps its calibration, budgets and card.
+    Files there that are not the bundle's stay in any case.
 
     Args:
         checkpoints: saved_models, as `train` wrote it; or one checkpoint, for a bundle of that model alone.
         store: prepared patients, to compare onnxruntime with PyTorch on.
-        output: folder of the bundle; an older bundle there is replaced.
+        output: folder of the bundle.
         config: how much is compared, and what difference is accepted.
         name: of the run.
-        chosen: checkpoints the user wants in place of a fold's best.
+        chosen: checkpoints the user wants instead of a fold's best.
+        overwrite: replace a bundle of other models, with all that was measured with it.
 
     Raises:
         ModelError: a fold without checkpoint, checkpoints that do not belong together or to the store, or a difference
             over the tolerance.
-        OutputExistsError: the output folder holds something other than a bundle.
+        OutputExistsError: the output folder holds something other than a bundle, a bundle of other models, or a file
+            of somebody else where one of the bundle's belongs.
     """
     cases = CaseStore.open(store)
     paths = _checkpoint_paths(checkpoints, cases.folds.n_folds, name, dict(chosen or {}))
     models = _read_models(paths, cases)
-    if output.exists() and not (output / BUNDLE_FILE).exists() and any(output.iterdir()):
-        raise OutputExistsError("holds something other than a bundle", file=output, hint="name another folder with -o")
+    output = output.resolve() if output.is_symlink() else output  # The folder is replaced, not the link to it.
     with only_writer(output, replaced=True), atomic_write(output) as folder:
-        folder.mkdir(parents=True)
+        names = bundle_names([model.fold for model in models], int8=config.int8, fused=config.fused)
+        present = PresentBundle.find(output)
+        if present is not None:
+            present.refuse_taken_names(names)
+            if not overwrite:
+                present.refuse_other_runs({model.fold: (model.run_id, model.epoch) for model in models})
+        claim(folder, names)
         converted = [_convert_model(model, cases, folder, config) for model in track(models, "convert", len(models))]
         entries, int8_only = leave_out_forms(folder, [entry for entry, _ in converted], config.largest_mb)
         manifest = BundleManifest(
@@ -137,9 +149,20 @@ def convert(
         bundle = ModelBundle(folder, manifest)
         golden = _write_golden(bundle)
         fused = {precision: _fuse(bundle, precision) for precision in bundle.precisions} if config.fused else {}
-        write_manifest(folder, manifest.model_copy(update={"golden": golden, "fused": fused}))
+        manifest = manifest.model_copy(update={"golden": golden, "fused": fused})
+        if present is not None:
+            manifest = _carry_over(present, folder, manifest, overwrite=overwrite)
+        write_manifest(folder, manifest)
     measured = tuple(entry for entry, _ in converted)
     return ConvertResult(output, measured, tuple(line for _, lines in converted for line in lines))
+
+
+def _carry_over(present: PresentBundle, folder: Path, manifest: BundleManifest, *, overwrite: bool) -> BundleManifest:
+    if not overwrite:
+        present.refuse_other_models(manifest)
+    if behind := present.move_along(folder, manifest):
+        log.warning("removed, as they describe the models before: %s", ", ".join(behind))
+    return present.kept(manifest)
 
 
 def _checkpoint_paths(checkpoints: Path, n_folds: int, name: str, chosen: dict[int, Path]) -> list[Path]:

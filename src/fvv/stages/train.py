@@ -17,7 +17,7 @@ from fvv.config import TrainConfig
 from fvv.data import Failure, Role
 from fvv.errors import FvvError, TrainingError
 from fvv.io.lock import only_writer
-from fvv.io.runs import FoldRun, fold_folder
+from fvv.io.runs import FinishedFold, FoldRun, fold_folder
 from fvv.io.store import CaseStore
 from fvv.parallel import attempt, map_items
 
@@ -104,7 +104,7 @@ class TrainAllResult:
 
 
 def train_fold(store: Path, output: Path, fold: int, config: TrainConfig) -> TrainResult:
-    """Train one fold; go on where it stopped; leave it alone if it is finished.
+    """Train one fold; go on where it stopped, or after its end if more epochs are asked for; else leave it alone.
 
     Args:
         store: folder that `prepare` wrote.
@@ -180,22 +180,34 @@ def _follows() -> bool:
 
 def _train_alone(store: CaseStore, output: Path, fold: int, config: TrainConfig) -> dict[str, Any]:
     run = FoldRun.open(output, store, fold, config)
-    outcome = run.finished()
+    done = run.finished()
     seconds = 0.0
-    if outcome is None:
+    if done is None or not done.satisfies(config):
+        if done is not None:
+            log.info("%s fold %d goes on after its %d epochs", config.name, fold, done.epochs)
         # Here and not above: only training needs torch, and it takes seconds to load.
         from fvv.training.fit import fit_fold  # noqa: PLC0415
 
         fit = fit_fold(store, run, config)
         seconds = fit.seconds
-        outcome = {
-            "epochs": fit.epochs,
-            "best_epoch": fit.best_epoch,
-            "scores": fit.scores,
-            "complete": fit.complete,
-        }
+        done = FinishedFold(
+            epochs=fit.epochs,
+            best_epoch=fit.best_epoch,
+            scores=dict(fit.scores),
+            complete=fit.complete,
+            patience=fit.patience,
+        )
         if fit.complete and not _follows():
-            run.finish(outcome)
+            run.finish(done)
     else:
-        log.info("%s fold %d is finished already", config.name, fold)
-    return {"fold": fold, "folder": run.folder, "checkpoint": run.best, "seconds": seconds, **outcome}
+        log.info("%s fold %d is finished already, after %d epochs", config.name, fold, done.epochs)
+    return {
+        "fold": fold,
+        "folder": run.folder,
+        "checkpoint": run.best,
+        "epochs": done.epochs,
+        "best_epoch": done.best_epoch,
+        "scores": {name: float("nan") if value is None else value for name, value in done.scores.items()},
+        "seconds": seconds,
+        "complete": done.complete,
+    }

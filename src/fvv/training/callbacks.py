@@ -5,20 +5,40 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import WandbLogger
 from rich.progress import TaskID
 
 from fvv.io.manifest import write_table
 from fvv.io.runs import BEST, LAST
 from fvv.parallel import progress_bar
+from fvv.training.loggers import RunLog
 from fvv.training.validation import SCORE, out_of_patience, selection_key
 
 log = logging.getLogger(__name__)
+
+
+class StoreWatch(lightning.Callback):
+    """Refuses to train on, and to keep an epoch that was trained on, a store that `prepare` rewrites meanwhile.
+
+    Args:
+        check: raises where the store is no longer the one that the run began with; comes first in the trainer's list.
+    """
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self.check = check
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Before an epoch is spent on it."""
+        self.check()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Before the epoch is written down and saved."""
+        self.check()
 
 
 class MetricsTable(lightning.Callback):
@@ -30,11 +50,10 @@ class MetricsTable(lightning.Callback):
         self._started = self._trained = time.monotonic()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Tell an offline W&B run, which each session writes anew, of the epochs before this session."""
+        """Tell a log that each session writes again (W&B offline) of the epochs before this session."""
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger) and logger.experiment.offline:
-                for row in self.rows:
-                    logger.log_metrics(row, step=int(row["step"]))
+            if isinstance(logger, RunLog):
+                logger.tell_again(self.rows)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the clock."""
@@ -107,7 +126,7 @@ class BestAndLast(Checkpoint):
         self.best: tuple[float, ...] = ()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Save; the trainer calls this after everything else of the epoch is done, and writes atomically."""
+        """Save; the trainer calls this after everything else of the epoch is done."""
         key = selection_key({name: float(value) for name, value in trainer.callback_metrics.items()})
         # The best before the last, which then remembers it: killed between the two, a run does this epoch again.
         if key > self.best:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -11,16 +13,22 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from pydantic import ValidationError
 from torch import Tensor
 
 from fvv import __version__
 from fvv.config import NetworkConfig, PreprocessingProfile, TrainConfig
 from fvv.data import Channel, hashed_ids
-from fvv.errors import ModelError
+from fvv.errors import InputError, ModelError
+from fvv.io.atomic import write_bytes
+from fvv.io.regular import refuse_irregular
 from fvv.io.store import IMAGE_CHANNELS, CaseRecord
+from fvv.names import plain
 from fvv.training.network import SegmentationNetwork
-from fvv.training.validation import SCORE
+from fvv.training.validation import SCORE, selection_key
+
+log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 NETWORK, AVERAGE = "network.", "average.module."
@@ -38,6 +46,7 @@ class TrainedModel:
         run_name, run_id: the run; the id is the same for all folds of one run and for no other.
         epoch: 0-based.
         score: what chose it (see `validation.SCORE`).
+        is_best: no epoch before it has a better score: `best.ckpt` may be made of it again.
         software: version that trained it.
         network: settings of the network.
         profile: preprocessing that its input needs.
@@ -53,6 +62,7 @@ class TrainedModel:
     run_id: str
     epoch: int
     score: float
+    is_best: bool
     software: str
     network: NetworkConfig
     profile: PreprocessingProfile
@@ -74,6 +84,25 @@ class TrainedModel:
                 f"weights and network differ: {' '.join(str(error).split())[:200]}", file=self.path
             ) from error
         return network.eval()
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all. Lightning's own way does so on the disk of /tmp only."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any = None,  # noqa: ARG002 - Lightning's
+    ) -> None:
+        """Write one; the trainer calls this in one process.
+
+        Raises:
+            FvvError: it cannot be written.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_bytes(Path(path), content.getvalue())
 
 
 def describe_training(
@@ -114,14 +143,19 @@ def describe_training(
 def read_checkpoint(path: Path) -> TrainedModel:
     """Read a checkpoint of this package; no code in the file is run.
 
+    Of the settings it was trained with only the network's are needed: a version that names others differently reads it.
+
     Raises:
-        ModelError: missing, damaged, not ours or of another schema.
+        ModelError: missing, not a regular file, damaged, not ours or of another schema.
     """
     try:
+        refuse_irregular(path)
         with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums that it writes.
             if (damaged := archive.testzip()) is not None:
                 raise ModelError(f"damaged: the checksum of {damaged} is wrong", file=path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError as error:
+        raise ModelError(error.message, file=path, hint=error.hint) from error
     # A file that is no checkpoint stumbles torch's unpickler in many ways.
     except (
         OSError,
@@ -140,16 +174,20 @@ def read_checkpoint(path: Path) -> TrainedModel:
     if not isinstance(about, dict) or about.get("schema_version") != SCHEMA_VERSION:
         raise ModelError(f"not a checkpoint of this software's schema {SCHEMA_VERSION}", file=path)
     try:
+        config = dict(about["config"])
+        if unknown := sorted(set(config) - set(TrainConfig.model_fields)):
+            log.info("%s was trained with settings that this version does not know: %s", path, ", ".join(unknown)[:200])
         return TrainedModel(
             path=path,
             fold=int(about["fold"]),
             n_folds=int(about["n_folds"]),
-            run_name=str(about["run_name"]),
+            run_name=plain(str(about["run_name"])),
             run_id=str(about["run_id"]),
             epoch=int(about["epoch"]),
             score=float(about["scores"][about["score_name"]]),
-            software=str(about["software"]),
-            network=TrainConfig.model_validate(about["config"]).network,
+            is_best=_is_best(content, int(about["epoch"])),
+            software=plain(str(about["software"])),
+            network=NetworkConfig.model_validate(config["network"]),
             profile=PreprocessingProfile.model_validate(about["profile"]),
             training_person_ids=tuple(about["training_person_ids"]),
             training_image_ids=tuple(about["training_image_ids"]),
@@ -157,6 +195,12 @@ def read_checkpoint(path: Path) -> TrainedModel:
         )
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         raise ModelError(f"incomplete: {' '.join(str(error).split())[:200]}", file=path) from error
+
+
+def _is_best(content: dict[str, Any], epoch: int) -> bool:
+    """Whether the table of epochs that travels in a checkpoint ranks its own epoch highest."""
+    rows = content.get("callbacks", {}).get("MetricsTable", {}).get("rows", [])
+    return bool(rows) and int(max(rows, key=selection_key)["epoch"]) == epoch
 
 
 def _judged_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -25,6 +28,11 @@ MOST_WORKERS = 16
 """Loader processes of a fold where their number is left to us: each holds half a gigabyte."""
 VALIDATION_WORKERS = 2
 """Enough for whole patients, which are read in one piece."""
+GRID = 256
+"""Edge of the in-plane grid, voxels."""
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - nothing of ours is written there by name
+_BATCHES_OF_A_LOADER = 3
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +263,31 @@ def loader_processes(config: TrainConfig) -> int:
     if not uses_gpu(config):
         return 0
     return max(1, min(core_count() // (config.jobs * config.devices), MOST_WORKERS))
+
+
+def loaders_that_fit(config: TrainConfig) -> int:
+    """Loader processes of a fold: as many as the settings ask for, or as find room in shared memory, where batches lie.
+
+    Their number changes no weight.
+    """
+    wanted = loader_processes(config)
+    if wanted == 0 or not _SHARED_MEMORY.is_dir():
+        return wanted
+    room = shutil.disk_usage(_SHARED_MEMORY).free // config.jobs
+    # float16 images of two channels and labels of three; two batches waiting in each process and one in use.
+    slab = GRID * GRID * (4 * (config.slab_slices + 2 * CONTEXT_SLICES) + 3 * config.slab_slices)
+    fitting = int(min(wanted, room // (_BATCHES_OF_A_LOADER * config.batch_slabs * slab)))
+    if fitting < wanted:
+        log.warning(
+            "%s has room for the batches of %d of %d loader processes (%.0f MB free): %s. A container gets more with "
+            "--shm-size",
+            _SHARED_MEMORY,
+            fitting,
+            wanted,
+            room / 1e6,
+            f"{fitting} are used" if fitting else "the training process loads by itself",
+        )
+    return fitting
 
 
 def _workers(processes: int) -> dict[str, Any]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,23 +16,23 @@ from lightning.pytorch.loggers import Logger
 
 from fvv.config import TrainConfig
 from fvv.errors import TrainingError
-from fvv.io.runs import LAST, FoldRun
-from fvv.io.store import CaseStore
+from fvv.io.runs import FoldRun
+from fvv.io.store import CaseRecord, CaseStore
 from fvv.parallel import core_count
-from fvv.training.callbacks import BestAndLast, ConsoleProgress, EarlyStop, MetricsTable
-from fvv.training.checkpoint import describe_training, read_checkpoint
-from fvv.training.dataset import FoldPatients, norm_loader, training_loader, validation_loader
+from fvv.training.callbacks import BestAndLast, ConsoleProgress, EarlyStop, MetricsTable, StoreWatch
+from fvv.training.checkpoint import AtomicCheckpoints, describe_training
+from fvv.training.dataset import FoldPatients, loaders_that_fit, norm_loader, training_loader, validation_loader
 from fvv.training.distributed import rank, uses_gpu
+from fvv.training.endings import clear_endings
 from fvv.training.loggers import open_loggers
 from fvv.training.module import SegmentationModule
 from fvv.training.pictures import PictureWriter
-from fvv.training.validation import out_of_patience, selection_key
+from fvv.training.resume import resume_point
+from fvv.training.validation import SCORE_SMOOTHING_ML, absent_structures, out_of_patience, selection_key
 
 log = logging.getLogger(__name__)
 
 DEBUG_BATCHES = 2
-_CPU_OUT_OF_MEMORY = re.compile("not enough memory|can't allocate memory")
-"""torch raises a plain RuntimeError where the CPU's memory ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,8 @@ class FoldFit:
 
     Attributes:
         epochs: finished, over all sessions.
-        complete: all epochs were done; False where the time limit came first.
+        complete: all epochs were done, or patience ended; False where the time limit came first.
+        patience: the patience that ended it before its last epoch; None: it did all.
         best_epoch: 0-based.
         scores: validation scores of the best epoch.
         seconds: of this session.
@@ -50,6 +50,7 @@ class FoldFit:
 
     epochs: int
     complete: bool
+    patience: int | None
     best_epoch: int
     scores: dict[str, float]
     seconds: float
@@ -64,12 +65,20 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
         config: settings.
 
     Raises:
-        TrainingError: no validation patient, a loss that is no number, or no time for one epoch.
+        TrainingError: no validation patient, a loss that is no number, no time for one epoch, no memory or room on the
+            disk, a loader process that died, or a store that changed meanwhile.
         StoreError: a patient cannot be read.
+        ModelError: no checkpoint of the fold can be used.
     """
+    with clear_endings(run, config):
+        return _fit_fold(store, run, config)
+
+
+def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
     started = time.monotonic()
     if config.device == "gpu" and not uses_gpu(config):
         raise TrainingError("no GPU that this PyTorch can use", hint="leave train.device at auto, or set it to cpu")
+    config = config.model_copy(update={"workers": loaders_that_fit(config)})
     if config.jobs > 1:
         torch.set_num_threads(max(1, core_count() // config.jobs))
     patients = FoldPatients.from_store(store, store.folds, run.fold)
@@ -88,15 +97,16 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
         len(patients.training),
         len(patients.validation),
     )
+    _warn_where_it_cannot_choose(run.fold, patients.validation_records)
     devices = config.devices * config.nodes
     if len(patients.validation) < devices:
         raise TrainingError(
             f"{len(patients.validation)} validation patients cannot be shared by {devices} devices",
             hint="lower train.devices",
         )
-    last = run.folder / LAST
-    if last.exists():
-        read_checkpoint(last)  # A damaged one is named in a sentence of ours; one that would run code is not read.
+    go_on = resume_point(run)
+    if rank() == 0:
+        run.unfinish()
     training = training_loader(store, patients, config)
     slabs = min(config.norm_slabs, DEBUG_BATCHES * config.batch_slabs) if config.debug else config.norm_slabs
     norm_slabs = norm_loader(training, slabs) if slabs else None
@@ -106,31 +116,50 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
     module = SegmentationModule(config, patients.validation_records, about, norm_slabs)
     table = MetricsTable(run.folder / "metrics.csv")
     with _quiet_lightning(), open_loggers(run, config) as loggers:
-        trainer = _trainer(run, config, table, loggers)
-        with _clear_endings(config):
-            trainer.fit(
-                module,
-                training,
-                validation_loader(store, patients, config),
-                ckpt_path=str(last) if last.exists() else None,
-                weights_only=True,
-            )
+        trainer = _trainer(run, config, StoreWatch(lambda: run.check_store(store, config)), table, loggers)
+        trainer.fit(
+            module,
+            training,
+            validation_loader(store, patients, config),
+            ckpt_path=None if go_on is None else str(go_on),
+            weights_only=True,
+        )
     if not table.rows:
         raise TrainingError("the time limit came before the first epoch", hint="raise train.max_time")
     best = max(table.rows, key=selection_key)
+    all_done = len(table.rows) >= (1 if config.debug else config.epochs)
     return FoldFit(
         epochs=len(table.rows),
-        complete=len(table.rows) >= (1 if config.debug else config.epochs)
-        or out_of_patience(table.rows, config.patience),
+        complete=all_done or out_of_patience(table.rows, config.patience),
+        patience=None if all_done else config.patience,
         best_epoch=int(best["epoch"]),
         scores={name: value for name, value in best.items() if name.startswith("valid/")},
         seconds=time.monotonic() - started,
     )
 
 
-def _trainer(run: FoldRun, config: TrainConfig, table: MetricsTable, loggers: list[Logger]) -> lightning.Trainer:
+def _warn_where_it_cannot_choose(fold: int, records: Sequence[CaseRecord]) -> None:
+    """Say it where the best epoch is chosen by patients none of whom shows what it should be chosen by."""
+    absent = absent_structures([(record.stroke_ml, record.flair_visible_ml) for record in records])
+    if absent and rank() == 0:
+        lacking = " or ".join(
+            {"stroke": "stroke", "flair_visible": "FLAIR-visible part"}[part.label] for part in absent
+        )
+        log.warning(
+            "fold %d: none of its %d validation patients has a %s of %g mL or more: they cannot choose the best epoch "
+            "by it. Prepare with a larger --valid_proportion, or edit the split file",
+            fold,
+            len(records),
+            lacking,
+            SCORE_SMOOTHING_ML,
+        )
+
+
+def _trainer(
+    run: FoldRun, config: TrainConfig, watch: StoreWatch, table: MetricsTable, loggers: Sequence[Logger]
+) -> lightning.Trainer:
     on_gpu = uses_gpu(config)
-    callbacks: list[lightning.Callback] = [table]
+    callbacks: list[lightning.Callback] = [watch, table]
     if config.patience is not None:
         callbacks.append(EarlyStop(table, config.patience))
     if rank() == 0:
@@ -155,8 +184,9 @@ def _trainer(run: FoldRun, config: TrainConfig, table: MetricsTable, loggers: li
         max_epochs=1 if config.debug else config.epochs,
         limit_train_batches=DEBUG_BATCHES if config.debug else None,
         limit_val_batches=DEBUG_BATCHES if config.debug else None,
-        logger=loggers,
+        logger=list(loggers),
         callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
         # On a GPU too, where interpolation then takes a slower way: the same settings give the same weights.
         deterministic=True,
         log_every_n_steps=10,
@@ -166,30 +196,6 @@ def _trainer(run: FoldRun, config: TrainConfig, table: MetricsTable, loggers: li
         use_distributed_sampler=False,
         default_root_dir=run.folder,
     )
-
-
-@contextmanager
-def _clear_endings(config: TrainConfig) -> Iterator[None]:
-    """Say what to do where memory runs out, and let Ctrl-C through, which Lightning turns into a silent exit."""
-    try:
-        yield
-    except SystemExit as stop:
-        raise KeyboardInterrupt from stop
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not _CPU_OUT_OF_MEMORY.search(str(error)):
-            raise
-        raise TrainingError(
-            f"memory ran out with batches of {config.batch_slabs} slabs of {config.slab_slices} slices",
-            hint=_memory_hint(config),
-        ) from error
-
-
-def _memory_hint(config: TrainConfig) -> str:
-    ways = ["lower train.batch_slabs" if config.batch_slabs > 1 else "lower train.slab_slices"]
-    ways += ["set train.preload_ram=false"] if config.preload_ram and not uses_gpu(config) else []
-    ways += ["train fewer folds at once (--jobs)"] if config.jobs > 1 else []
-    ways += ["set train.network.resolution=half"] if config.network.resolution == "full" else []
-    return ", or ".join(ways)
 
 
 @contextmanager

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import lightning
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 
 from fvv.io.atomic import atomic_write
 from fvv.training.callbacks import MetricsTable
 from fvv.training.figures import confusion_figure, example_figure, kappa_figure, progress_figure
+from fvv.training.loggers import RunLog
 from fvv.training.module import SegmentationModule
 
 
@@ -60,7 +60,5 @@ def _save(figure: Figure, path: Path) -> None:
 
 def _show(trainer: lightning.Trainer, name: str, figure: Figure, path: Path) -> None:
     for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_figure(f"figures/{name}", figure, trainer.global_step)
-        elif isinstance(logger, WandbLogger):
-            logger.log_image(f"figures/{name}", [str(path)], step=trainer.global_step)
+        if isinstance(logger, RunLog):
+            logger.show(f"figures/{name}", figure, path, trainer.global_step)

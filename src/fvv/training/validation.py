@@ -17,17 +17,19 @@ from torchmetrics.functional.classification import binary_auroc, binary_cohen_ka
 from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.data import Channel
 from fvv.imaging.fusion import fuse_folds
+from fvv.labels import MISMATCH_BELOW, MismatchLabels, mismatch_labels
 
 MINIMUM_SLICE_VOXELS = 20
 """A slice with less lesion counts as one without (the reference's rule)."""
-NOT_VISIBLE_BELOW, VISIBLE_ABOVE = 0.2, 0.8
-"""FLAIR-visible share of the lesion area that bounds the slice classes; under the first, a patient is a mismatch."""
+NOT_VISIBLE_BELOW, VISIBLE_ABOVE = MISMATCH_BELOW, 0.8
+"""FLAIR-visible share of the lesion area that bounds the slice classes."""
 SCORE = "valid/score"
-"""What chooses the checkpoint: the mean over patients of stroke Dice and FLAIR-visible Dice, smoothed (see below);
-between equals the AUC (`selection_key`)."""
+"""What chooses the checkpoint (`epoch_score`); between equals the AUC (`selection_key`)."""
 SCORE_SMOOTHING_ML = 0.5
 """Added to both sides of the Dice ratios of the score. Without it, a patient who lacks the structure counts 1 or 0 by a
 single voxel, and with few validation patients that noise chooses the epoch. 0.5 mL: under it, FVV counts as none."""
+SCORED = (Channel.STROKE, Channel.FLAIR_VISIBLE)
+"""The structures whose smoothed Dice make the score."""
 
 
 class SliceClass(IntEnum):
@@ -47,21 +49,25 @@ class PatientValidation:
         loss: mean loss over the volume.
         dice: brain, stroke, flair_visible, not_visible (the rest of the lesion).
         accuracy: share of voxels right: brain everywhere, stroke and flair_visible inside the true brain.
-        score: mean of the smoothed stroke and FLAIR-visible Dice, the patient's part in the epoch's score.
-        overlap: stroke voxels common, marked and true, for the pooled Dice.
-        classes: (slices, 2) int, true and predicted `SliceClass`.
+        smoothed: smoothed Dice of each structure in `SCORED`, the patient's part in the epoch's score.
+        reference_ml: reference volume of each of them.
+        visible_fraction: FLAIR-visible share of the reference lesion; NaN without a lesion.
+        overlap: stroke voxels common, predicted and reference, for the pooled Dice.
+        classes: (slices, 2) int, reference and predicted `SliceClass`.
         fvv_ml: predicted FLAIR Visibility Volume.
-        mismatch: the label; None where there is none to compare with.
+        reader_mismatch: the readers' label; None where none is given.
     """
 
     loss: float
     dice: dict[str, float]
     accuracy: dict[str, float]
-    score: float
+    smoothed: tuple[float, ...]
+    reference_ml: tuple[float, ...]
+    visible_fraction: float
     overlap: tuple[int, int, int]
     classes: IntArray
     fvv_ml: float
-    mismatch: bool | None
+    reader_mismatch: bool | None
 
 
 def selection_key(scores: Mapping[str, float]) -> tuple[float, float]:
@@ -94,13 +100,12 @@ def judge_patient(
         truth: (3, Z, H, W) bool.
         loss: as computed with the logits.
         voxel_volume_ml: of one voxel of the working grid.
-        mismatch: the readers' label; without one, less than 20 % of the lesion being FLAIR-visible.
+        mismatch: the readers' label, where one is given.
     """
     brain, stroke, visible = (channel.value for channel in Channel)
     inside = truth[brain]
-    true_lesion = int(truth[stroke].sum())
-    if mismatch is None and true_lesion > 0:
-        mismatch = bool(truth[visible].sum() / true_lesion < NOT_VISIBLE_BELOW)
+    voxels = {part: int(truth[part.value].sum()) for part in SCORED}
+    lesion = voxels[Channel.STROKE]
     dice = {channel.label: dice_coefficient(masks[channel.value], truth[channel.value]) for channel in Channel}
     dice["not_visible"] = dice_coefficient(masks[stroke] & ~masks[visible], truth[stroke] & ~truth[visible])
     right = masks == truth
@@ -111,16 +116,17 @@ def judge_patient(
         for channel in Channel
     }
     smoothing = SCORE_SMOOTHING_ML / voxel_volume_ml
-    smoothed = [dice_coefficient(masks[part], truth[part], smoothing) for part in (stroke, visible)]
     return PatientValidation(
         loss=loss,
         dice=dice,
         accuracy=accuracy,
-        score=float(np.mean(smoothed)),
-        overlap=(int((masks[stroke] & truth[stroke]).sum()), int(masks[stroke].sum()), true_lesion),
+        smoothed=tuple(dice_coefficient(masks[part.value], truth[part.value], smoothing) for part in SCORED),
+        reference_ml=tuple(voxels[part] * voxel_volume_ml for part in SCORED),
+        visible_fraction=voxels[Channel.FLAIR_VISIBLE] / lesion if lesion else float("nan"),
+        overlap=(int((masks[stroke] & truth[stroke]).sum()), int(masks[stroke].sum()), lesion),
         classes=np.stack([slice_classes(truth), slice_classes(masks)], axis=1),
         fvv_ml=float(masks[visible].sum()) * voxel_volume_ml,
-        mismatch=mismatch,
+        reader_mismatch=mismatch,
     )
 
 
@@ -168,11 +174,52 @@ def kappa_against_cutoff(fvv_ml: FloatArray, mismatch: BoolArray) -> tuple[Float
     return cutoffs, np.nan_to_num(np.asarray(kappas))
 
 
+def validation_labels(patients: Sequence[PatientValidation]) -> MismatchLabels:
+    """The mismatch label of each validation patient, from one source for all (`fvv.labels`)."""
+    return mismatch_labels(
+        [patient.reader_mismatch for patient in patients], [patient.visible_fraction for patient in patients]
+    )
+
+
 def labelled_volumes(patients: Sequence[PatientValidation]) -> tuple[FloatArray, BoolArray]:
     """FVV in mL and label of the patients that have one."""
-    labelled = [patient for patient in patients if patient.mismatch is not None]
-    volumes = np.array([patient.fvv_ml for patient in labelled])
-    return volumes, np.array([bool(patient.mismatch) for patient in labelled], dtype=bool)
+    labels = validation_labels(patients).values
+    labelled = [(patient.fvv_ml, label) for patient, label in zip(patients, labels, strict=True) if label is not None]
+    return np.array([fvv for fvv, _ in labelled]), np.array([label for _, label in labelled], dtype=bool)
+
+
+def absent_structures(reference_ml: Sequence[Sequence[float]]) -> tuple[Channel, ...]:
+    """The structures in `SCORED` by which a validation set cannot choose a checkpoint.
+
+    Args:
+        reference_ml: for each patient, the reference volume of each structure.
+
+    Returns:
+        Those of which no patient has as much as `SCORE_SMOOTHING_ML`: a network that predicts nothing would be right.
+    """
+    return tuple(
+        part for number, part in enumerate(SCORED) if all(ml[number] < SCORE_SMOOTHING_ML for ml in reference_ml)
+    )
+
+
+def epoch_score(patients: Sequence[PatientValidation]) -> float:
+    """The mean over patients of stroke Dice and FLAIR-visible Dice, both smoothed.
+
+    A structure that no patient of the set has (`absent_structures`) is multiplied by the brain Dice of each patient:
+    otherwise a network that predicts nothing at all would get the best score there is.
+    """
+    absent = absent_structures([patient.reference_ml for patient in patients])
+    return _mean(
+        [
+            _mean(
+                [
+                    dice * patient.dice[Channel.BRAIN.label] if part in absent else dice
+                    for part, dice in zip(SCORED, patient.smoothed, strict=True)
+                ]
+            )
+            for patient in patients
+        ]
+    )
 
 
 def summarise(patients: Sequence[PatientValidation]) -> dict[str, float]:
@@ -184,7 +231,7 @@ def summarise(patients: Sequence[PatientValidation]) -> dict[str, float]:
         scores[f"valid/accuracy_{name}"] = _mean([patient.accuracy[name] for patient in patients])
     common, marked, true = (sum(patient.overlap[part] for patient in patients) for part in range(3))
     scores["valid/dice_stroke_pooled"] = 2.0 * common / (marked + true) if marked + true else 1.0
-    scores[SCORE] = _mean([patient.score for patient in patients])
+    scores[SCORE] = epoch_score(patients)
     classes = np.concatenate([patient.classes for patient in patients])
     scores["valid/slice_kappa"] = float(
         multiclass_cohen_kappa(

@@ -1,0 +1,98 @@
+"""The ways in which training ends before its time, each said in one line that tells what to do."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from fvv.config import TrainConfig
+from fvv.errors import FvvError, TrainingError
+from fvv.io.runs import FoldRun
+from fvv.training.dataset import loader_processes
+from fvv.training.distributed import uses_gpu
+
+# torch raises plain RuntimeErrors: only their words tell what happened.
+_CPU_OUT_OF_MEMORY = re.compile(r"not enough memory|can't allocate memory|Cannot allocate memory")
+_SHARED_MEMORY = re.compile(r"shared memory|shm|unable to (?:write|open|resize|mmap)|Bus error|Too many open files")
+_LOADER_DIED = re.compile(r"DataLoader worker.*(?:exited unexpectedly|is killed by signal)", re.DOTALL)
+_GO_ON = "once there is room, the same command goes on after the last finished epoch"
+_FROM_LOADER = "Caught "
+"""How torch begins the message of an error that it carries over from a loader process."""
+
+
+@contextmanager
+def clear_endings(run: FoldRun, config: TrainConfig) -> Iterator[None]:
+    """Say what to do where memory or the disk ends or a loader process dies, and let Ctrl-C through.
+
+    Raises:
+        TrainingError: in place of what Python and torch raise.
+        KeyboardInterrupt: in place of Lightning's silent exit.
+    """
+    try:
+        yield
+    except SystemExit as stop:
+        raise KeyboardInterrupt from stop
+    except FvvError as error:
+        if error.message.startswith(_FROM_LOADER):
+            raise type(error)(_cause(error.message)) from error
+        if isinstance(error.__cause__, OSError):
+            error.hint = error.hint or _GO_ON
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise _out_of_memory(config) from error
+        raise _cannot_write(run, error) from error
+    except (MemoryError, RuntimeError) as error:
+        raise _clear(error, run, config) from error
+
+
+def _clear(error: MemoryError | RuntimeError, run: FoldRun, config: TrainConfig) -> Exception:
+    said = str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or _CPU_OUT_OF_MEMORY.search(said):
+        return _out_of_memory(config)
+    if isinstance(error.__cause__ or error.__context__, OSError) and "PytorchStreamWriter" in said:
+        return _cannot_write(run, error)
+    if loader_processes(config) and _SHARED_MEMORY.search(said):
+        return TrainingError(
+            "the loader processes found no room in shared memory",
+            file=run.folder,
+            hint="give the container more (--shm-size), or load in the training process: --set train.workers=0",
+        )
+    if _LOADER_DIED.search(said):
+        return TrainingError(
+            f"a loader process died: {' '.join(said.split())[:150]}",
+            file=run.folder,
+            hint="memory may have run out: --set train.workers=0, or fewer; the same command goes on after the last "
+            "finished epoch",
+        )
+    return error
+
+
+def _cannot_write(run: FoldRun, error: Exception) -> TrainingError:
+    why = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())[:150]
+    return TrainingError(f"cannot read or write: {why}", file=run.folder, hint=_GO_ON)
+
+
+def _out_of_memory(config: TrainConfig) -> TrainingError:
+    return TrainingError(
+        f"memory ran out with batches of {config.batch_slabs} slabs of {config.slab_slices} slices",
+        hint=_memory_hint(config),
+    )
+
+
+def _memory_hint(config: TrainConfig) -> str:
+    ways = ["lower train.batch_slabs" if config.batch_slabs > 1 else "lower train.slab_slices"]
+    ways += ["set train.preload_ram=false"] if config.preload_ram and not uses_gpu(config) else []
+    ways += ["train fewer folds at once (--jobs)"] if config.jobs > 1 else []
+    ways += ["set train.network.resolution=half"] if config.network.resolution == "full" else []
+    return ", or ".join(ways)
+
+
+def _cause(message: str) -> str:
+    """The last line of a traceback that a loader process sent: the error itself, without its class."""
+    last = message.strip().splitlines()[-1]
+    return last.split(": ", 1)[-1]
