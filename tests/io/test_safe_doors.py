@@ -125,6 +125,17 @@ def test_a_full_disk_names_the_target(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path / 'out'}: cannot write: full"
 
 
+def test_a_file_of_an_unfinished_folder_is_named_as_it_would_be(tmp_path: Path) -> None:
+    def onto_a_folder() -> None:
+        with atomic_write(tmp_path / "sim_1") as folder:
+            (folder / "b0").mkdir(parents=True)
+            write_text(folder / "b0", "")
+
+    with pytest.raises(FvvError) as caught:
+        onto_a_folder()
+    assert caught.value.file == str(tmp_path / "sim_1" / "b0")
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FvvError) as caught:
