@@ -194,8 +194,6 @@ def variants() -> Iterator[Variant]:
         )
     yield Variant("train-no-such-fold", "train", lambda p: _train(p, "7"), "error", "folds 0 to 1")
     yield Variant("train-damaged-patient", "train", _train_damaged, "error", "damaged")
-    yield Variant("train-run-record-damaged", "train", _train_record(b"{"), "error", "run.json", writes=("trained",))
-    yield Variant("train-run-record-nested", "train", _train_record(DEEP), "error", "run.json", writes=("trained",))
     for name, (change, says) in MODELS.items():
         yield Variant(f"predict-model-{name}", "predict", _predict(change), "error", says, also=_not_owned)
     for name, (change, says) in BUNDLES.items():
@@ -281,8 +279,8 @@ def _resume(change: Change) -> Callable[[Place], list[str]]:
     return build
 
 
-def _train(place: Place, fold: str, output: Path | None = None) -> list[str]:
-    words = ["-i", str(place.store), "-o", str(output or place.out), "-c", str(place.base / "tiny.yaml")]
+def _train(place: Place, fold: str) -> list[str]:
+    words = ["-i", str(place.store), "-o", str(place.out), "-c", str(place.base / "tiny.yaml")]
     return ["train", "--fold", fold, *words]
 
 
@@ -290,14 +288,6 @@ def _train_damaged(place: Place) -> list[str]:
     for patient in range(4):
         _flip(0.5)(place.store / f"cases/secret_{patient}.zarr/images/c/0/0/0/0")
     return _train(place, "0")
-
-
-def _train_record(data: bytes) -> Callable[[Place], list[str]]:
-    def build(place: Place) -> list[str]:
-        (place.trained / "tiny" / "fold_0" / "run.json").write_bytes(data)
-        return _train(place, "0", place.trained)
-
-    return build
 
 
 def _predict(change: Change) -> Callable[[Place], list[str]]:

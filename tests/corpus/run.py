@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from corpus import dicom, folders, images, models, rois, tables
+from corpus import dicom, folders, images, models, rois, tables, training
 from corpus.base import make_base
 from corpus.registry import NEEDS_TORCH, OUTCOMES, Place, Variant
 from fvv.cli import main as fvv_main
@@ -49,7 +49,9 @@ class Run:
 
 def all_variants() -> tuple[Variant, ...]:
     """Every variant, by its unique name."""
-    found = [variant for module in (images, rois, folders, tables, models, dicom) for variant in module.variants()]
+    found = [
+        variant for module in (images, rois, folders, tables, models, training, dicom) for variant in module.variants()
+    ]
     names = [variant.name for variant in found]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"names used twice: {sorted(twice)}")
