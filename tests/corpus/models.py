@@ -137,7 +137,7 @@ CHECKPOINTS: dict[str, tuple[Change, str]] = {
     "flipped": (_flip_weights, "checksum"),
     "pickle-that-runs-code": (lambda p: p.write_bytes(pickle.dumps(Trap())), "best.ckpt"),
     "zip-that-runs-code": (_zip_trap, "best.ckpt"),
-    "folder": (_folder, "checkpoint"),
+    "folder": (_folder, "regular file"),
     "gone": (_gone, "no checkpoint"),
     "of-another-fold": (lambda p: shutil.copy(p.parents[1] / "fold_1" / "best.ckpt", p), "fold 1"),
     "without-our-words": (lambda p: _resave(p, lambda c: c.pop("fvv")), "not a checkpoint"),

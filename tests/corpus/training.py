@@ -26,7 +26,8 @@ def variants() -> Iterator[Variant]:
     yield Variant("train-run-record-a-pipe", "train", _go_on(_pipe("run.json")), "error", "regular file")
     yield Variant("train-run-record-gone", "train", _go_on(_gone("run.json")), "success", done)
     yield Variant("train-run-record-of-somebody-else", "train", _go_on(_foreign_record), "error", "run_id")
-    for name, change in (("damaged", _write("last.ckpt", b"x")), ("gone", _gone("last.ckpt")), ("a-pipe", _pipe("last.ckpt"))):  # fmt: skip
+    last = {"damaged": _write("last.ckpt", b"x"), "gone": _gone("last.ckpt"), "a-pipe": _pipe("last.ckpt")}
+    for name, change in last.items():
         goes_on = _go_on(_gone("done.json"), change)
         yield Variant(f"train-last-checkpoint-{name}", "train", goes_on, "warning", "goes on from best.ckpt")
     lost = _go_on(_gone("done.json"), _write("best.ckpt", b"x"))

@@ -160,7 +160,8 @@ class FoldRun:
         try:
             done = FinishedFold.model_validate_json(read_regular_text(path))
         except (InputError, ValidationError) as error:
-            log.warning("%s is damaged and made again: %s", path, " ".join(str(error).split())[:200])
+            why = error.message if isinstance(error, InputError) else error.errors()[0]["msg"]
+            log.warning("%s is damaged and made again: %s", path, why)
             return None
         return done if done.run_id in {"", self.run_id} else None
 
@@ -231,7 +232,7 @@ def _known_run(folder: Path) -> dict[str, Any] | None:
     except TrainingError as error:
         # The checkpoints name their run too, and are asked before training goes on from them.
         if _IDENTITY in claimed(folder) and path.is_file():
-            log.warning("%s; it is written again", error.message)
+            log.warning("%s: %s; it is written again", path, error.message)
             return None
         raise
     return known
