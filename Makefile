@@ -5,6 +5,7 @@
 # make coverage  the test suite, counting the lines and branches that ran
 # make corpus  malformed input of every kind, before every stage (3 minutes of processor, shared by the cores)
 # make chaos   kills and resumes of every stage (about 15 minutes on an idle machine)
+# make lower-bounds  the tests of the core, DICOM and store with the lowest versions that pyproject.toml allows
 # All make their own environment in .venv first; only Python >= 3.11 has to be there.
 
 VENV := .venv
@@ -16,7 +17,7 @@ PYTHON := $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& command -v "$$candidate" && break; done)
 
-.PHONY: help setup demo model test coverage browser check bench corpus chaos fuzz reference clean
+.PHONY: help setup demo model test coverage browser check bench corpus chaos fuzz lower-bounds reference clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -94,6 +95,17 @@ chaos: $(READY)
 fuzz: $(READY)
 	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.run
 
+# Without torch, and without dipy and nilearn, which only tests and the simulator need.
+LOWEST := .venv-lower-bounds
+lower-bounds:
+	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 found" >&2; exit 1; }
+	@$(LOWEST)/bin/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(LOWEST)
+	@"$(PYTHON)" tests/lower_bounds.py > $(LOWEST)/constraints.txt
+	@$(LOWEST)/bin/python -m pip install -qq --disable-pip-version-check -c $(LOWEST)/constraints.txt -e '.[report,dicom]' \
+		pytest pytest-timeout hypothesis
+	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q tests/io tests/imaging tests/inference tests/test_cli.py \
+		tests/test_parallel.py tests/stages/test_predict.py --ignore tests/imaging/test_median.py
+
 bench: $(READY)
 	@for script in benchmarks/*.py; do test -e "$$script" || continue; echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
@@ -101,5 +113,5 @@ reference: $(READY)
 	$(BIN)/python docs/write_reference.py
 
 clean:
-	rm -rf $(VENV) build .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
+	rm -rf $(VENV) $(LOWEST) build .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

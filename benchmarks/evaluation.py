@@ -72,7 +72,15 @@ def main() -> None:
             viewer = viewer_volumes(grey, AFFINE, drawn, marked, slice_axis=2)
             files = PatientFiles(AFFINE, None, picture_png=png, viewer=viewer)
             folder.write_patient(result.participant, "", jsonable(result), files)
-        measured = Evaluation(OUT_OF_FOLD, tuple(results), (), {"evaluated": n}, {"models": "none"}, {})
+        measured = Evaluation(
+            OUT_OF_FOLD,
+            tuple(results),
+            (),
+            {"evaluated": n},
+            {"models": "none"},
+            {},
+            dict.fromkeys((one.participant for one in results), ""),
+        )
         timed(spent, "statistics and report", lambda: publish(folder, measured, EvaluateConfig()))
         size = (folder.path / "report.html").stat().st_size
     print(

@@ -20,7 +20,8 @@ from pathlib import Path
 import nibabel as nib
 from nibabel.processing import resample_from_to
 
-from fvv.io.manifest import PARTICIPANTS_FILE, write_table
+from fvv.io.manifest import write_table
+from fvv.io.participants import PARTICIPANTS_FILE
 
 IMAGES = ("b0", "b1000", "stroke_roi", "flairviz_roi")
 

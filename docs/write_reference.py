@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 import fvv.config
 from fvv.cli import build_parser
-from fvv.config import Config
+from fvv.config import SHARE_DECISION, Config
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULTS = ROOT / "src" / "fvv" / "configs" / "default.yaml"
@@ -61,7 +61,10 @@ def _table(actions: Iterator[argparse.Action]) -> list[str]:
 
 def _section(settings: BaseModel, docstrings: dict[str, dict[str, str]], depth: int) -> Iterator[str]:
     indent = "  " * depth
+    shared = {type(getattr(Config(), stage)) for stage in SHARE_DECISION}
     for name, value in settings:
+        if name == "decision" and type(settings) in shared:
+            continue  # Stands once, as a section of its own.
         about = docstrings[type(settings).__name__].get(name, "")
         if isinstance(value, BaseModel):
             about = about or docstrings[type(value).__name__].get("", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,11 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+from fvv.config import PreprocessConfig
+from fvv.data import Case
+from fvv.io.dicom.index import examinations_of, index_place
+from fvv.io.dicom.read import DicomSource, read_dicom
 
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
 SPACING, THICKNESS = (4.0, 4.0), 10.0
@@ -30,8 +36,12 @@ def write_series(
     frame_of_reference: str = "1.2.3.4",
     rescale: float = 1.0,
     series: str | None = None,
+    change: Callable[[Dataset], object] | None = None,
 ) -> str:
-    """One classic object a slice. `image` is (i, j, k): i to the patient's left, j to the back, k to the head."""
+    """One classic object a slice. `image` is (i, j, k): i to the patient's left, j to the back, k to the head.
+
+    `change` edits each dataset last.
+    """
     series = series or generate_uid()
     for k in range(image.shape[2]):
         dataset = _common(study, series, number, kind, description, frame_of_reference)
@@ -47,11 +57,20 @@ def write_series(
         _pixels(dataset, image[:, :, k].T, rescale)
         if b_value is not None:
             _say_b_value(dataset, b_value, vendor)
-        _save(dataset, folder / f"s{number:03d}_b{b_value}_{k:03d}.dcm")
+        if change is not None:
+            change(dataset)
+        save_dicom(dataset, folder / f"s{number:03d}_b{b_value}_{k:03d}.dcm")
     return series
 
 
-def write_enhanced(file: Path, images: dict[float, np.ndarray], *, number: int, study: str) -> None:
+def write_enhanced(
+    file: Path,
+    images: dict[float, np.ndarray],
+    *,
+    number: int,
+    study: str,
+    change: Callable[[Dataset], object] | None = None,
+) -> None:
     """One enhanced object with a frame for each b-value and slice."""
     frames = [(b, k, image[:, :, k].T) for b, image in images.items() for k in range(image.shape[2])]
     dataset = _common(study, generate_uid(), number, ("ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"), "dwi", "1.2.3.4")
@@ -72,7 +91,17 @@ def write_enhanced(file: Path, images: dict[float, np.ndarray], *, number: int, 
         group.PlanePositionSequence, group.MRDiffusionSequence = Sequence([position]), Sequence([diffusion])
         groups.append(group)
     dataset.PerFrameFunctionalGroupsSequence = Sequence(groups)
-    _save(dataset, file)
+    if change is not None:
+        change(dataset)
+    save_dicom(dataset, file)
+
+
+def read_one(
+    place: Path, series: tuple[int, ...] = (), config: PreprocessConfig | None = None
+) -> tuple[Case, DicomSource]:
+    """The one examination of a folder or zip file."""
+    (found,) = examinations_of(place, index_place(place))
+    return read_dicom(found, name="p", config=config or PreprocessConfig(), series=series)
 
 
 def _common(study: str, series: str, number: int, kind: tuple[str, ...], description: str, frame: str) -> Dataset:
@@ -112,7 +141,7 @@ def _say_b_value(dataset: Dataset, b_value: float, vendor: str) -> None:
         dataset.private_block(0x2001, "Philips Imaging DD 001", create=True).add_new(0x03, "FL", float(b_value))
 
 
-def _save(dataset: Dataset, file: Path) -> None:
+def save_dicom(dataset: Dataset, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 from fvv.errors import InputError
 
@@ -27,3 +28,34 @@ def press_ctrl_c_on_itself(_: int) -> str:
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(0.1)
     return "went on"
+
+
+def misbehave(item: str) -> str:
+    """Do what the item says, which no worker should survive or expect."""
+    match item:
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "crashed":
+            os._exit(3)
+        case "memory":
+            raise MemoryError("Unable to allocate 7.50 GiB")
+        case "endless":
+            return misbehave(item) + item
+        case "fault":
+            return "".join([])[1]
+        case "nothing":
+            return None  # type: ignore[return-value]
+        case "unsendable":
+            return lambda: item  # type: ignore[return-value]
+        case "exit":
+            raise SystemExit(7)
+    return item.upper()
+
+
+def beat(folder: str, name: str) -> None:
+    """Say who works on it, then write as long as nobody ends it."""
+    Path(folder, f"{name}.process").write_text(str(os.getpid()))
+    while True:
+        with Path(folder, f"{name}.beats").open("a") as stream:
+            stream.write(".")
+        time.sleep(0.02)

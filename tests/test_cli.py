@@ -7,17 +7,18 @@ import inspect
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from fvv.cli import build_parser, main
 from fvv.config import Config, load_config
 from fvv.data import Failure
-from fvv.errors import InputError
+from fvv.errors import ConfigError, InputError
 from fvv.options import truth
 
 
@@ -88,7 +89,7 @@ def test_default_folders_are_those_of_the_pipeline(calls: Calls) -> None:
     for words in (["simulate"], ["prepare"], ["train", "--all-folds"], ["convert"], ["evaluate"], ["predict"]):
         main(words)
     store, checkpoints, models = Path("preprocessed_data"), Path("saved_models"), Path("saved_models_ONNX")
-    assert calls.seen["simulate"]["output"] == Path("input_data")
+    assert calls.seen["simulate"]["output"] == Path("simulated_data")  # Never where real data are looked for.
     assert (calls.seen["prepare"]["input_path"], calls.seen["prepare"]["output_path"]) == (Path("input_data"), store)
     assert (calls.seen["train_all_folds"]["store"], calls.seen["train_all_folds"]["output"]) == (store, checkpoints)
     convert = calls.seen["convert"]
@@ -174,6 +175,46 @@ def test_predict_options(calls: Calls) -> None:
     assert calls.seen["predict"]["output"] == Path("out")
 
 
+@pytest.mark.parametrize("verb", ["evaluate", "predict"])
+def test_one_cutoff_reaches_every_stage(verb: str, calls: Calls, tmp_path: Path) -> None:
+    settings = tmp_path / "mine.yaml"
+    settings.write_text("decision: {cutoff_ml: 0.7, prevalence: 0.4}\n", encoding="utf-8")
+    main([verb, "-c", str(settings)])
+    found = calls.seen[verb]["config"].decision
+    assert (found.cutoff_ml, found.prevalence) == (0.7, 0.4)
+    assert found.model_fields_set == {"cutoff_ml", "prevalence"}
+    main([verb, "-c", str(settings), "--cutoff", "0.9"])
+    assert calls.seen[verb]["config"].decision.cutoff_ml == 0.9
+
+
+def test_settings_written_are_settings_read() -> None:
+    config = load_config(overrides={"decision.cutoff_ml": 0.7})
+    content = config.model_dump(mode="json")
+    assert "decision" not in content["evaluate"]
+    assert load_config(overrides=content) == config
+    assert config.evaluate.decision == config.predict.decision == config.decision
+
+
+def test_no_setting_takes_infinity_or_nan() -> None:
+    """Of every number with a fraction, wherever it stands."""
+    found = list(_floats(Config(), ""))
+    assert len(found) > 30
+    for name in found:
+        for value in ("nan", "inf"):
+            with pytest.raises(ConfigError, match=name):
+                load_config(overrides={name: value})
+
+
+def _floats(settings: BaseModel, place: str) -> Iterator[str]:
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        moved = place in {"evaluate.", "predict."} and name == "decision"
+        if isinstance(value, BaseModel) and not moved:
+            yield from _floats(value, f"{place}{name}.")
+        elif field.annotation is float:
+            yield f"{place}{name}"
+
+
 def test_file_then_set_then_option(calls: Calls, tmp_path: Path) -> None:
     settings = tmp_path / "mine.yaml"
     settings.write_text("train: {epochs: 1, name: from_file, seed: 4}\n", encoding="utf-8")
@@ -254,6 +295,14 @@ def test_a_module_of_ours_that_is_missing_is_a_fault(calls: Calls) -> None:
         (["prepare", "-c", "nowhere.yaml"], "nowhere.yaml"),
         (["prepare", "--set", "prepare.seed=often"], "prepare.seed"),
         (["convert", "--models-file", "nowhere.yaml"], "nowhere.yaml"),
+        (["evaluate", "--set", "evaluate.decision.cutoff_ml=1"], "set decision.cutoff_ml"),
+        (["predict", "--set", "predict.decision.minimum_lesion_ml=1"], "set decision.minimum_lesion_ml"),
+        (["predict", "--set", "predict.decision=1"], "set decision.cutoff_ml"),
+        (["decide", "results", "--cutoff", "nan"], "decision.cutoff_ml: Input should be a finite number"),
+        (["decide", "results", "--cutoff", "inf"], "decision.cutoff_ml: Input should be a finite number"),
+        (["decide", "results", "--cutoff=-1"], "decision.cutoff_ml: Input should be greater than 0"),
+        (["predict", "--set", "decision.prevalence=1.5"], "decision.prevalence"),
+        (["train", "--fold", "0", "--set", "train.loss.brain_weight=nan"], "train.loss.brain_weight"),
     ],
 )
 def test_wrong_settings_are_one_line(

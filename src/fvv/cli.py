@@ -19,20 +19,23 @@ from typing import Any
 
 from fvv import __version__
 from fvv.config import Config, load_config
-from fvv.errors import ConfigError, FvvError
+from fvv.ending import signals_end_the_run
+from fvv.errors import ConfigError, FvvError, as_fvv_error
+from fvv.names import plain
 from fvv.options import (
     add_overwrite,
     add_path,
     add_preparation_settings,
     add_setting,
+    add_shard,
     add_truth,
     assignment,
     fold_and_path,
 )
 from fvv.stages import StageResult
+from fvv.terminal import SafeStream, safe_streams, set_up_logging
 
-EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130  # argparse itself exits with 2 on wrong usage
-log = logging.getLogger(__name__)
+EXIT_OK, EXIT_FAILED = 0, 1  # argparse itself exits with 2 on wrong usage; signals: see fvv.ending
 
 _EXTRA_OF_VERB = {
     "simulate": "simulate",
@@ -54,33 +57,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `fvv`; None: those this process was started with.
 
     Returns:
-        0, or 1 where a patient or the whole verb failed, or 130 after Ctrl-C. Wrong usage exits with 2.
+        0, or 1 where a patient or the whole verb failed or the standard output cannot be written (full disk), or 130
+        after Ctrl-C, 143 after TERM, 129 after HUP. Wrong usage exits with 2. Where nobody reads the output any more,
+        the work is done all the same.
     """
-    options = build_parser().parse_args(argv)
-    _set_up_logging(verbose=options.verbose)
-    _let_others_tidy_quietly()
-    try:
-        result: StageResult = options.run(options, _settings(options))
-    except KeyboardInterrupt:
-        atexit.register(_end_quietly)
-        print("stopped: the same command goes on where this one ended", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except FvvError as error:
-        return _failed(str(error), verbose=options.verbose)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _failed(f"{where}{error.strerror or error}", verbose=options.verbose)
-    except ModuleNotFoundError as error:
-        extra = _EXTRA_OF_VERB.get(options.verb)
-        if extra is None or (error.name or "fvv").startswith("fvv"):
+    with safe_streams() as output:
+        try:
+            code = _run(argv)
+        except SystemExit:  # Help, the version, wrong usage.
+            if _cannot_be_written(output):
+                raise SystemExit(EXIT_FAILED) from None
             raise
-        hint = f"pip install '.[{extra}]' in the project's folder"
-        return _failed(f"fvv {options.verb} needs {error.name}, which is not installed ({hint})")
+        return code or (EXIT_FAILED if _cannot_be_written(output) else EXIT_OK)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    options = build_parser().parse_args(argv)
+    set_up_logging(logging.DEBUG if options.verbose else logging.INFO)
+    _let_others_tidy_quietly()
+    with signals_end_the_run() as ending:
+        try:
+            result: StageResult = options.run(options, _settings(options))
+        except KeyboardInterrupt:
+            atexit.register(_end_quietly)
+            _complain(ending.message)
+            return ending.exit_code
+        except FvvError as error:
+            return _failed(error, verbose=options.verbose)
+        except (OSError, MemoryError, RecursionError) as error:
+            return _failed(as_fvv_error(error), verbose=options.verbose)
+        except ModuleNotFoundError as error:
+            extra = _EXTRA_OF_VERB.get(options.verb)
+            if extra is None or (error.name or "fvv").startswith("fvv"):
+                raise
+            hint = f"pip install '.[{extra}]' in the project's folder"
+            return _failed(FvvError(f"fvv {options.verb} needs {error.name}, which is not installed", hint=hint))
     if summary := result.summary():
-        print(summary)
+        print("\n".join(plain(line) for line in summary.split("\n")))
     for failure in result.failures:
         named = failure.patient in failure.reason
-        print(f"failed: {failure.reason if named else f'{failure.patient}: {failure.reason}'}", file=sys.stderr)
+        _complain(f"failed: {failure.reason if named else f'{failure.patient}: {failure.reason}'}")
     return EXIT_FAILED if result.failures else EXIT_OK
 
 
@@ -125,27 +141,36 @@ def _simulate_options(verb: argparse.ArgumentParser) -> None:
     add_setting(verb, "--seed", key="simulate.seed", meaning="same seed, same bytes")
     add_setting(verb, "--only", key="simulate.only", meaning="make this case alone, from 1")
     add_setting(verb, "--workers", key="simulate.workers", meaning="processes; 0: one per core")
-    add_path(verb, "-o", "--output", default="input_data", meaning="folder to write")
-    add_overwrite(verb)
+    add_path(verb, "-o", "--output", default="simulated_data", meaning="folder to write")
+    verb.add_argument("--overwrite", action="store_true", help="replace simulated cases of other settings")
+    add_shard(verb)
 
 
 def _simulate(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.stages.simulate import simulate  # noqa: PLC0415
 
-    return simulate(options.output, config.simulate, overwrite=options.overwrite)
+    return simulate(options.output, config.simulate, overwrite=options.overwrite, shard=options.shard)
 
 
 def _verify_options(verb: argparse.ArgumentParser) -> None:
     """Stage 0: say what is wrong with a data set, before anything is computed."""
     add_path(verb, "-i", "--input", default="input_data", meaning="folder of patients")
     add_preparation_settings(verb, "prepare")
+    _add_cohort_settings(verb)
     add_setting(verb, "--workers", key="prepare.workers", meaning="processes; 0: one per core")
+
+
+def _add_cohort_settings(verb: argparse.ArgumentParser) -> None:
+    add_setting(verb, "--quality", key="prepare.quality", meaning="examinations that are not assessable")
+    meaning = "folders without a row in participants.tsv, where there is one"
+    add_setting(verb, "--unlisted", key="prepare.unlisted", meaning=meaning)
+    add_shard(verb)
 
 
 def _verify(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.stages.verify import verify  # noqa: PLC0415
 
-    return verify(options.input, config.prepare)
+    return verify(options.input, config.prepare, shard=options.shard)
 
 
 def _prepare_options(verb: argparse.ArgumentParser) -> None:
@@ -158,6 +183,9 @@ def _prepare_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "--folds", meaning="split file to obey, in place of drawing one")
     add_setting(verb, "--profile", key="prepare.profile", meaning="preprocessing")
     add_preparation_settings(verb, "prepare")
+    _add_cohort_settings(verb)
+    meaning = "take out of the store what the data set no longer holds, and what was found unusable"
+    verb.add_argument("--prune", action="store_true", help=meaning)
     add_setting(verb, "--seed", key="prepare.seed", meaning="seed of the split")
     add_setting(verb, "--workers", key="prepare.workers", meaning="processes; 0: one per core")
     add_overwrite(verb)
@@ -166,7 +194,15 @@ def _prepare_options(verb: argparse.ArgumentParser) -> None:
 def _prepare(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.stages.prepare import prepare  # noqa: PLC0415
 
-    return prepare(options.input, options.output, config.prepare, folds=options.folds, overwrite=options.overwrite)
+    return prepare(
+        options.input,
+        options.output,
+        config.prepare,
+        folds=options.folds,
+        overwrite=options.overwrite,
+        prune=options.prune,
+        shard=options.shard,
+    )
 
 
 def _train_options(verb: argparse.ArgumentParser) -> None:
@@ -255,13 +291,13 @@ def _doctor(options: argparse.Namespace, config: Config) -> StageResult:
 def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     """Stage 4: test every patient with the model of the fold that never saw them."""
     add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store of prepared patients")
+    meaning = "folders without a row in participants.tsv, with --external"
+    add_setting(verb, "--unlisted", key="evaluate.unlisted", meaning=meaning)
     add_path(verb, "--external", meaning="in place of the store: labelled patients never seen, for the whole ensemble")
     meaning = "folder of ONNX models (default: saved_models_ONNX; with --external as in predict)"
     add_path(verb, "-m", "--models", meaning=meaning)
     add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")
-    add_setting(
-        verb, "--cutoff", key="evaluate.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely"
-    )
+    add_setting(verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
     add_setting(verb, "--precision", key="evaluate.precision", meaning="weights of the models")
     add_path(verb, "--budgets", meaning="labelled patients never seen: note what --folds and INT8 cost in the models")
     add_setting(verb, "--calibrate", key="evaluate.calibrate", meaning="write the curve of P(mismatch) into the models")
@@ -290,9 +326,7 @@ def _report_options(verb: argparse.ArgumentParser) -> None:
     """Stage 4 again: rebuild tables, figures and the page of a finished evaluation; no new inference."""
     add_path(verb, "-i", "--input", default="processed_data", meaning="folder of the evaluation")
     add_path(verb, "--compare", meaning="evaluation of another model on the same patients, to compare with")
-    add_setting(
-        verb, "--cutoff", key="evaluate.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely"
-    )
+    add_setting(verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
 
 
 def _report(options: argparse.Namespace, config: Config) -> StageResult:
@@ -309,6 +343,7 @@ def _card_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "--cohort", meaning="these patients, if simulated, for what the simulator knows of them")
     add_path(verb, "--real", meaning="folder of its evaluation on real patients")
     add_path(verb, "-o", "--output", meaning="write the card to this file too")
+    verb.add_argument("--overwrite", action="store_true", help="replace a model card that was edited")
 
 
 def _card(options: argparse.Namespace, config: Config) -> StageResult:
@@ -322,6 +357,7 @@ def _card(options: argparse.Namespace, config: Config) -> StageResult:
         real=options.real,
         cohort=options.cohort,
         copy=options.output,
+        overwrite=options.overwrite,
     )
 
 
@@ -344,7 +380,7 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
         choices=sorted(_DEVICES),
         help="where to compute; GPU falls back to the CPU, with a warning (default: a GPU where there is one)",
     )
-    add_setting(verb, "--cutoff", key="predict.decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
+    add_setting(verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
     add_preparation_settings(verb, "predict")
     add_setting(verb, "--device", key="predict.device", meaning="where to compute, by name: auto, gpu, cpu, cuda ...")
     add_setting(verb, "--threads", key="predict.threads", meaning="0: one per core")
@@ -361,9 +397,11 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
         help="DICOM: number of a series to take b0 and b1000 from; may be repeated (default: chosen by b-value)",
     )
     add_setting(verb, "--workers", key="predict.workers", meaning="patients side by side; 0: one per core")
-    add_setting(verb, "--continue", key="predict.resume", meaning="keep finished patients, predict the others")
+    add_setting(verb, "--continue", key="predict.resume", meaning="keep finished patients: always so, with or without")
     add_setting(verb, "--layout", key="predict.layout", meaning="of the results")
-    add_setting(verb, "--overwrite", key="predict.overwrite", meaning="replace results that are already there")
+    meaning = "replace results of other images, models or settings"
+    add_setting(verb, "--overwrite", key="predict.overwrite", meaning=meaning)
+    add_shard(verb)
 
 
 _DEVICES = {"GPU": "gpu", "CPU": "cpu"}
@@ -385,7 +423,25 @@ def _predict(options: argparse.Namespace, config: Config) -> StageResult:
         source = CaseFiles(name, options.b1000, b0=options.b0, adc=options.adc, mask=options.mask)
     elif options.b0 or options.adc or options.mask:
         raise ConfigError("--b0, --adc and --mask name one patient's files", hint="name b1000 too, with --b1000")
-    return predict(source, models_to_use(options.models), options.output, settings)
+    return predict(source, models_to_use(options.models), options.output, settings, shard=options.shard)
+
+
+def _gather_options(verb: argparse.ArgumentParser) -> None:
+    """Join the shards of a run (--shard): write the tables for all, and say what is missing."""
+    place = verb.add_mutually_exclusive_group(required=True)
+    place.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="folder that the shards wrote into")
+    add_path(place, "-o", "--output", meaning="the same, as an option")
+
+
+def _gather(options: argparse.Namespace, _: Config) -> StageResult:
+    from fvv.stages.gather import gather  # noqa: PLC0415
+
+    folder = options.folder or options.output
+    if (folder / "store.json").exists():  # Written by `prepare`.
+        from fvv.stages.prepare import gather_store  # noqa: PLC0415  (needs the extra `train`)
+
+        return gather_store(folder)
+    return gather(folder)
 
 
 def _decide_options(verb: argparse.ArgumentParser) -> None:
@@ -396,7 +452,7 @@ def _decide_options(verb: argparse.ArgumentParser) -> None:
         "--cutoff",
         type=float,
         required=True,
-        dest="predict.decision.cutoff_ml",
+        dest="decision.cutoff_ml",
         metavar="CUTOFF",
         help="FVV (mL) under which a mismatch is likely",
     )
@@ -406,7 +462,7 @@ def _decide_options(verb: argparse.ArgumentParser) -> None:
 def _decide(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.stages.decide import decide  # noqa: PLC0415
 
-    return decide(options.results, config.predict.decision, overwrite=options.overwrite)
+    return decide(options.results, config.decision, overwrite=options.overwrite)
 
 
 def _demo_options(verb: argparse.ArgumentParser) -> None:
@@ -433,6 +489,7 @@ _VERBS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[.
     "report": (_report_options, _report),
     "card": (_card_options, _card),
     "predict": (_predict_options, _predict),
+    "gather": (_gather_options, _gather),
     "decide": (_decide_options, _decide),
     "demo": (_demo_options, _demo),
 }
@@ -451,22 +508,6 @@ def _settings(options: argparse.Namespace) -> Config:
     return load_config(options.config, overrides)
 
 
-class _LineHandler(logging.Handler):
-    """Plain lines on whatever stderr is now: a progress bar redirects it while it is drawn."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
-
-
-def _set_up_logging(*, verbose: bool) -> None:
-    handler = _LineHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    package = logging.getLogger("fvv")
-    package.handlers = [handler]
-    package.propagate = False
-    package.setLevel(logging.DEBUG if verbose else logging.INFO)
-
-
 def _let_others_tidy_quietly() -> None:
     """Python starts a process that removes what workers leave behind; after Ctrl-C it would have the last word."""
     option = "ignore::UserWarning:multiprocessing.resource_tracker"
@@ -480,8 +521,23 @@ def _end_quietly() -> None:
     sys.unraisablehook = lambda _: None
 
 
-def _failed(message: str, *, verbose: bool = False) -> int:
+def _failed(error: FvvError, *, verbose: bool = False) -> int:
     if verbose:
-        traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
+        for line in traceback.format_exc().rstrip().split("\n"):
+            _complain(line)
+    _complain(f"error: {error}")
     return EXIT_FAILED
+
+
+def _complain(line: str) -> None:
+    print(plain(line), file=sys.stderr)
+
+
+def _cannot_be_written(output: SafeStream) -> bool:
+    """Whether the standard output is lost, which is said on stderr; a reader who left wants no more."""
+    output.flush()
+    if output.error is None:
+        return False
+    reason = getattr(output.error, "strerror", None) or output.error
+    _complain(f"error: the standard output cannot be written: {reason}")
+    return True

@@ -12,15 +12,26 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from fvv.errors import ConfigError
 from fvv.names import is_plain
+from fvv.regular import read_yaml
 
 MaskMethod = Literal["otsu", "robust", "given", "command"]
 Precision = Literal["fp32", "int8"]
 PrecisionChoice = Literal["auto", "fp32", "int8"]
+
+
+Unlisted = Literal["refuse", "own-person"]
 
 
 def _one_line(text: str) -> str:
@@ -34,7 +45,7 @@ OneLine = Annotated[str, AfterValidator(_one_line)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PreprocessingProfile(_Settings):
@@ -49,22 +60,27 @@ class PreprocessingProfile(_Settings):
     scale_mask: Literal["brain", "robust"] = "brain"
     """Where mean and deviation are taken: in the brain mask, which may be a file's; or always in the mask that method
     robust finds, so that z-scores are the same with and without a mask file."""
-    grid_size: int = 256
+    orientation: Literal["as-stored", "ras"] = "as-stored"
+    """as-stored: axial images whose first axis runs left to right or right to left are kept so, as the reference does;
+    ras: every image is turned to right, anterior, superior, so that one head gives one answer however it is stored."""
+    grid_size: int = Field(256, ge=64, le=1024)
     """Edge of the in-plane grid, voxels."""
-    clip: float = 10.0
+    clip: float = Field(10.0, ge=1, le=100)
     """z-scores are cut to +- this."""
     zscore_dtype: Literal["float16", "float32"] = "float16"
     """float16 as in the store, so that a new patient is seen exactly as a stored one. The reference rounds only what it
     stores: published models, which never meet our store, get float32."""
-    context_slices: int = 3
-    """Slices the network sees on each side of the one it marks."""
+    context_slices: int = Field(3, ge=3, le=3)
+    """Slices the network sees on each side of the one it marks: every network here takes seven."""
 
     @property
     def sha256(self) -> str:
         """Hash of all fields: two profiles are the same if and only if this is."""
         fields = self.model_dump(mode="json")
-        if self.scale_mask == "brain":  # As before there was a choice: what was made then is still good.
-            del fields["scale_mask"]
+        # As before there was a choice: what was made then is still good.
+        for name, before in (("scale_mask", "brain"), ("orientation", "as-stored")):
+            if fields[name] == before:
+                del fields[name]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
@@ -74,8 +90,11 @@ PROFILES: dict[str, PreprocessingProfile] = {
     "robust-v2": PreprocessingProfile(
         name="robust-v2", mask_method="robust", outlier_robust_zscore=True, scale_mask="robust"
     ),
+    "robust-v3": PreprocessingProfile(
+        name="robust-v3", mask_method="robust", outlier_robust_zscore=True, scale_mask="robust", orientation="ras"
+    ),
 }
-ProfileName = Literal["reference-v1", "robust-v1", "robust-v2"]
+ProfileName = Literal["reference-v1", "robust-v1", "robust-v2", "robust-v3"]
 
 
 class PreprocessConfig(_Settings):
@@ -185,8 +204,13 @@ class PrepareConfig(_Settings):
     valid_proportion: float = Field(0.2, gt=0, lt=1)
     """Share of each fold's remaining persons that select the checkpoint."""
     seed: int = Field(0, ge=0)
-    profile: ProfileName = "robust-v1"
+    profile: ProfileName = "robust-v3"
     preprocess: PreprocessConfig = PreprocessConfig()
+    quality: Literal["refuse", "warn"] = "refuse"
+    """An examination that quality control finds not assessable is left out, or stored with a warning."""
+    unlisted: Unlisted = "refuse"
+    """A folder without a row where there is a participants.tsv: the table is refused, or the folder is a person who
+    is not listed elsewhere."""
     workers: int = Field(0, ge=0)
     """Processes; 0: one per core."""
 
@@ -328,7 +352,7 @@ class ConvertConfig(_Settings):
     logit_tolerance: float = Field(1e-3, gt=0)
     """Largest logit difference accepted; float32 rounding gives about 1e-5."""
     int8: bool = False
-    """Write each model in 8 bits too: about half the time, for a loss that is measured."""
+    """Write each model in 8 bits too: a third of the size and nine tenths of the time, for a loss that is measured."""
     calibration_patients: int = Field(8, ge=1)
     """Training patients of the fold whose activations set the 8-bit scales."""
     int8_check_patients: int = Field(6, ge=1)
@@ -355,12 +379,15 @@ class DoctorConfig(_Settings):
 
 
 class DecisionConfig(_Settings):
-    """From FVV to an answer."""
+    """From FVV to an answer: one section for `evaluate`, `report`, `predict` and `decide`."""
 
     cutoff_ml: float = Field(0.5, gt=0)
     """Benzakoun et al. 2025, doi 10.1177/23969873251362712: at 0.5 mL sensitivity 70 %, specificity 88 %."""
     minimum_lesion_ml: float = Field(0.0, ge=0)
     """A stroke of no more than this volume counts as no lesion."""
+    prevalence: float | None = Field(None, gt=0, lt=1)
+    """Share of mismatches among the strokes of your patients: P(mismatch) is given for it (Bayes' rule on the odds).
+    None: the share among the patients on whom the models were calibrated."""
 
 
 class EvaluateConfig(_Settings):
@@ -368,9 +395,12 @@ class EvaluateConfig(_Settings):
 
     preprocess: PreprocessConfig = PreprocessConfig()
     """Of external patients; out of fold the store's hold."""
+    unlisted: Unlisted = "refuse"
+    """As in prepare, of external patients."""
     postprocess: PostprocessConfig | None = None
     """Steps not named here, and None: as the bundle says."""
     decision: DecisionConfig = DecisionConfig()
+    """Filled from the section `decision`, which every stage shares."""
     own_masks: bool = False
     """Show external patients to the models through a brain mask of our own, as new patients who come without one; a
     given mask is then only what the predicted brain is compared with."""
@@ -420,6 +450,7 @@ class PredictConfig(_Settings):
     postprocess: PostprocessConfig | None = None
     """Steps not named here, and None: as the bundle says."""
     decision: DecisionConfig = DecisionConfig()
+    """Filled from the section `decision`, which every stage shares."""
     device: str = "auto"
     """auto: CUDA where onnxruntime offers it, else the CPU; gpu: the same, with a warning; any other name (cpu, cuda,
     tensorrt, openvino, coreml ...) must be there."""
@@ -432,8 +463,10 @@ class PredictConfig(_Settings):
     fast: bool = False
     """At most 3 models, in 8 bits where the bundle has them and precision names no other."""
     overwrite: bool = False
-    resume: bool = False
-    """Keep the results of patients whose images, models and settings are those of now; predict the others."""
+    """Replace results of other images, models or settings; never files that fvv did not write."""
+    resume: bool = True
+    """Always so, kept for older settings: the results of patients whose images, models and settings are those of now
+    are kept, the others are predicted."""
     workers: int = Field(1, ge=0)
     """Patients side by side, each in a process with its own models; 0: one per core."""
     layout: Literal["folders", "bids"] = "folders"
@@ -452,9 +485,22 @@ class Config(_Settings):
     train: TrainConfig = TrainConfig()
     convert: ConvertConfig = ConvertConfig()
     doctor: DoctorConfig = DoctorConfig()
+    decision: DecisionConfig = DecisionConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     card: CardConfig = CardConfig()
     predict: PredictConfig = PredictConfig()
+
+    @model_serializer(mode="wrap")
+    def _as_in_a_file(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What a YAML file holds: the shared section stands once."""
+        content: dict[str, Any] = handler(self)
+        for stage in SHARE_DECISION:
+            content.get(stage, {}).pop("decision", None)
+        return content
+
+
+SHARE_DECISION = ("evaluate", "predict")
+"""Sections that are given the section `decision` when settings are loaded."""
 
 
 def load_config(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Config:
@@ -469,10 +515,7 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
     """
     content: Any = {}
     if path is not None:
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot read settings: {' '.join(str(error).split())}", file=path) from error
+        content = read_yaml(path) or {}
         if not isinstance(content, dict):
             raise ConfigError("expected a mapping of sections", file=path, hint="see configs/default.yaml")
     for dotted, value in (overrides or {}).items():
@@ -483,8 +526,9 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
             if not isinstance(place, dict):
                 raise ConfigError(f"{dotted}: {section} is no section", file=path)
         place[last] = value
+    _refuse_moved(content, path)
     try:
-        return Config.model_validate(content)
+        return _with_shared_decision(Config.model_validate(content))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -493,3 +537,23 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
         # reprlib: a few lines of YAML can stand for a value of gigabytes.
         what = "no such setting" if unknown else f"{first['msg']}, got {reprlib.repr(first.get('input'))[:100]}"
         raise ConfigError(f"{where}: {what}{more}", file=path) from error
+
+
+def _refuse_moved(content: dict[Any, Any], path: Path | None) -> None:
+    """A cut-off set for one stage alone would not reach the others."""
+    for stage in SHARE_DECISION:
+        section = content.get(stage)
+        if isinstance(section, dict) and "decision" in section:
+            inside = section["decision"]
+            named = next(iter(inside), "cutoff_ml") if isinstance(inside, dict) else "cutoff_ml"
+            raise ConfigError(
+                f"{stage}.decision is no setting: evaluate, report, predict and decide share one section",
+                file=path,
+                hint=f"set decision.{named}",
+            )
+
+
+def _with_shared_decision(config: Config) -> Config:
+    given = {"decision": config.decision}
+    stages = {stage: getattr(config, stage).model_copy(update=given) for stage in SHARE_DECISION}
+    return config.model_copy(update=stages)

@@ -146,16 +146,21 @@ class InPlaneGrid:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Voxel edges of the working grid."""
+        dx, dy, dz = self._oriented_spacing_mm
+        return dx / self.scale, dy / self.scale, dz
+
+    @property
+    def _oriented_spacing_mm(self) -> tuple[float, float, float]:
         native = np.sqrt((self.native_affine[:3, :3] ** 2).sum(axis=0))
         oriented = [0.0, 0.0, 0.0]
         for stored_axis, (axis, _) in enumerate(self.orientation):
             oriented[axis] = float(native[stored_axis])
-        return oriented[0] / self.scale, oriented[1] / self.scale, oriented[2]
+        return oriented[0], oriented[1], oriented[2]
 
     @property
     def voxel_volume_ml(self) -> float:
         """Volume of one working-grid voxel, mL: (dx dy dz) / 1000 / scale^2."""
-        dx, dy, dz = np.sqrt((self.native_affine[:3, :3] ** 2).sum(axis=0))
+        dx, dy, dz = self._oriented_spacing_mm  # In one order however stored: products differ in their last digit.
         return float(dx * dy * dz / 1000.0 / self.scale**2)
 
 
@@ -302,6 +307,9 @@ class Prediction:
         adc: (i, j, k) float32 on the native grid, mm^2/s, NaN where not measured; None: no common gain.
         fvv_per_model_ml: FVV of each model, within the fused stroke.
         mismatch_probability: P(mismatch), where the models are calibrated.
+        calibration_source: patients the curve behind it was fitted on: "simulated", "people", "unknown"; "" without
+            P(mismatch).
+        mismatch_prevalence: share of mismatches among strokes for which P(mismatch) holds; None where unknown.
         lesion_adc: median, 10th percentile (10^-6 mm^2/s) and median relative to the brain of the ADC in the stroke.
         provider: the onnxruntime provider that really ran.
         models: which models ran, and what their bundle wants everybody to know of them.
@@ -321,6 +329,8 @@ class Prediction:
     adc: FloatArray | None = None
     fvv_per_model_ml: tuple[float, ...] = ()
     mismatch_probability: float | None = None
+    calibration_source: str = ""
+    mismatch_prevalence: float | None = None
     lesion_adc: tuple[float, float, float] | None = None
     provider: str = ""
     models: str = ""
@@ -366,12 +376,14 @@ class Participant:
         person: the person examined; several folders may be one person.
         site: hospital or scanner, "" where unknown.
         dwi_flair_mismatch: the readers' label, None where there is none.
+        simulated: whether the simulator made the images; None: unknown.
     """
 
     participant: str
     person: str
     site: str = ""
     dwi_flair_mismatch: bool | None = None
+    simulated: bool | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,15 @@
-"""What can go wrong, said so that the reader can mend it.
+"""What can go wrong, said so that the reader can fix it.
 
-Every error names the patient and the file where it knows them, what was expected, what was found and how to mend it.
+Every error names the patient and the file where it knows them, what was expected, what was found and how to fix it.
 `cli.py` prints one line per error; the stages record it in `failures.csv` and go on with the next patient.
 """
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
+
+from fvv.names import plain
 
 
 class FvvError(Exception):
@@ -16,7 +19,7 @@ class FvvError(Exception):
         message: what was expected and what was found, in one sentence.
         patient: folder name of the patient, where one is concerned.
         file: the file, where one is concerned.
-        hint: how to mend it.
+        hint: how to fix it.
     """
 
     def __init__(
@@ -38,10 +41,12 @@ class FvvError(Exception):
         return _rebuild, (type(self), self.message, self.patient, self.file, self.hint)
 
     def __str__(self) -> str:
+        """One line of printable characters, whatever a name, a file or another program put into it."""
         where = [f"patient {self.patient}"] if self.patient else []
         where += [self.file] if self.file else []
-        line = ": ".join([", ".join(where), self.message] if where else [self.message])
-        return f"{line} ({self.hint})" if self.hint else line
+        message = " ".join(part for line in self.message.splitlines() if (part := line.strip()))
+        line = ": ".join([", ".join(where), message] if where else [message])
+        return plain(f"{line} ({self.hint})" if self.hint else line)
 
 
 def _rebuild(kind: type[FvvError], message: str, patient: str | None, file: str | None, hint: str | None) -> FvvError:
@@ -78,3 +83,29 @@ class ModelError(FvvError):
 
 class OutputExistsError(FvvError):
     """An output is already there and overwriting was not asked for."""
+
+
+class UnexpectedError(FvvError):
+    """Something that nobody foresaw went wrong with one item: a fault of this program or of a library it uses."""
+
+
+def as_fvv_error(error: Exception) -> FvvError:
+    """Any exception as an error of this package: itself where it is one, else with its kind, message and place."""
+    if isinstance(error, FvvError):
+        return error
+    if isinstance(error, MemoryError):
+        hint = "use fewer workers (--workers 1), or a machine with more memory"
+        return FvvError(f"memory ran out{_told(error)}", hint=hint)
+    if isinstance(error, OSError) and error.strerror:
+        return FvvError(error.strerror, file=error.filename)
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("fvv"):
+        return FvvError(f"{error.name} is needed, which is not installed")
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(Path(__file__).parent)]
+    place = f" ({Path(ours[-1].filename).name}, line {ours[-1].lineno})" if ours else ""
+    hint = "unexpected: please report it; --verbose shows where it came from"
+    return UnexpectedError(f"{type(error).__name__}{_told(error)}{place}", hint=hint)
+
+
+def _told(error: Exception) -> str:
+    return f": {message[:500]}" if (message := str(error)) else ""

@@ -11,6 +11,8 @@ import yaml
 from pydantic import BaseModel
 
 from fvv.config import Config
+from fvv.errors import ConfigError
+from fvv.shard import Shard
 
 _Container = argparse._ActionsContainer  # parsers and groups share no public type
 
@@ -43,6 +45,19 @@ def add_path(verb: _Container, *flags: str, meaning: str, default: str | None = 
 def add_overwrite(verb: argparse.ArgumentParser) -> None:
     """`--overwrite`: without it nothing that exists is replaced."""
     verb.add_argument("--overwrite", action="store_true", help="replace what is already there")
+
+
+def add_shard(verb: argparse.ArgumentParser) -> None:
+    """`--shard`: a part of the cohort, for machines that share the work."""
+    meaning = "do this part alone, such as 3/20; all parts may run side by side, `fvv gather` joins them"
+    verb.add_argument("--shard", type=_shard, metavar="I/N", help=meaning)
+
+
+def _shard(text: str) -> Shard:
+    try:
+        return Shard.parse(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_preparation_settings(verb: argparse.ArgumentParser, section: str) -> None:
@@ -123,7 +138,7 @@ def _value(text: str) -> Any:
     # Numbers and truth values stay text: the setting's own type reads them. Lists and null are read here.
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return text
     return value if value is None or isinstance(value, list | dict) else text
 

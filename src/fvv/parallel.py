@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import multiprocessing
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from multiprocessing.process import BaseProcess
+from typing import ParamSpec, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fvv.errors import FvvError
+from fvv.cores import core_count
+from fvv.ending import kill_workers, workers_start_here
+from fvv.errors import FvvError, UnexpectedError, as_fvv_error
+from fvv.terminal import make_streams_safe, set_up_logging
 
+__all__ = ["attempt", "core_count", "map_items", "progress_bar", "track"]
+
+Parameters = ParamSpec("Parameters")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 _console = Console(stderr=True)
-
-
-def core_count() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+_MOST_DEATHS = 8
+"""So many processes that die, and no item done: what is wrong is not in the items."""
 
 
 def progress_bar() -> Progress:
@@ -67,51 +74,126 @@ def map_items(
         workers: processes; 0: one per core; 1: in this process.
         description: what the progress bar says.
 
-    An `FvvError` is a result like another. Any other exception is a fault of ours and ends the run. A worker process
-    that dies (memory, a crash in a library) fails its items with a clear error.
+    An item's error is a result like another, whatever its kind: see `attempt`. A worker process that dies (memory, a
+    crash in a library) fails the item that it was working on; another process takes its place.
     """
     workers = min(workers or core_count(), len(items))
     results: Iterator[tuple[Item, Result | FvvError]]
     if workers <= 1:
-        results = ((item, _attempt(function, item)) for item in items)
+        results = ((item, attempt(function, item)) for item in items)
     else:
         results = _in_processes(function, items, workers)
     yield from track(results, description, len(items))
 
 
-def _attempt(function: Callable[[Item], Result], item: Item) -> Result | FvvError:
+def attempt(
+    function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> Result | FvvError:
+    """Do one item's work: its result, or why there is none. Other items go on, whatever this one raises.
+
+    Only what is meant for the whole run (Ctrl-C, `SystemExit`) goes through.
+    """
     try:
-        return function(item)
-    except FvvError as error:
-        return error
+        return function(*args, **kwargs)
+    except Exception as error:
+        known = as_fvv_error(error)
+        if isinstance(known, UnexpectedError):
+            log.debug("%s", known, exc_info=True)
+        return known
+
+
+class _Worker:
+    """A process that has one item at a time: where it dies, that item is to blame, and no other."""
+
+    def __init__(self) -> None:
+        self.pool = _pool_of_one()
+        self._process: BaseProcess | None = None
+
+    def start(self, function: Callable[[Item], Result], item: Item) -> Future[Result | FvvError]:
+        try:
+            future = self.pool.submit(attempt, function, item)
+        except BrokenProcessPool:  # It died while it had nothing to do.
+            self.pool.shutdown()
+            self.pool = _pool_of_one()
+            future = self.pool.submit(attempt, function, item)
+        self._process = next(iter((self.pool._processes or {}).values()), self._process)
+        return future
+
+    def death(self) -> FvvError:
+        """What became of the process that had the last item; the next one gets another."""
+        self.pool.shutdown()
+        code = self._process.exitcode if self._process else None
+        self.pool = _pool_of_one()
+        if code is not None and code < 0:
+            hint = "memory may have run out: use fewer workers (--workers 1)"
+            return FvvError(f"the process that worked on it was killed ({_signal_name(-code)})", hint=hint)
+        return FvvError(f"the process that worked on it died (exit code {code})", hint="a library may have crashed")
+
+
+def _pool_of_one() -> ProcessPoolExecutor:
+    # spawn: a forked copy of a process that already runs BLAS or onnxruntime threads can hang.
+    context = multiprocessing.get_context("spawn")
+    level = log.getEffectiveLevel() if logging.getLogger("fvv").handlers else None
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_begin_worker, initargs=(level,))
 
 
 def _in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[tuple[Item, Result | FvvError]]:
-    # spawn: a forked copy of a process that already runs BLAS or onnxruntime threads can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread_each) as pool:
+    remaining = iter(items)
+    everyone = [_Worker() for _ in range(workers)]
+    idle = list(everyone)
+    busy: dict[Future[Result | FvvError], tuple[_Worker, Item]] = {}
+    finished: list[tuple[Item, Result | FvvError]] = []
+    deaths: int | None = 0  # None: something was done, and deaths are those of single items.
+    with workers_start_here():
         try:
-            waiting: dict[Future[Result | FvvError], Item] = {}
-            remaining = iter(items)
             while True:
-                # Twice as many in flight as workers: results never pile up in memory.
+                # As many results as workers wait here at most: they never pile up in memory.
                 with _interrupts_held_back():
-                    while len(waiting) < 2 * workers and (item := next(remaining, None)) is not None:
-                        waiting[pool.submit(_attempt, function, item)] = item
-                if not waiting:
+                    while idle and (item := next(remaining, None)) is not None:
+                        worker = idle.pop()
+                        busy[worker.start(function, item)] = worker, item
+                yield from finished
+                if not busy:
                     return
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                done, _ = wait(busy, return_when=FIRST_COMPLETED)
+                finished = []
                 for future in done:
-                    yield waiting.pop(future), _result_of(future)
+                    worker, item = busy.pop(future)
+                    idle.append(worker)
+                    died = isinstance(future.exception(), BrokenProcessPool)
+                    deaths = deaths + 1 if died and deaths is not None else None
+                    finished.append((item, worker.death() if died else _result_of(future)))
+                if deaths is not None and deaths >= _MOST_DEATHS:
+                    finished += ((item, _hopeless()) for item in remaining)
         except BaseException:
-            # Nobody waits for what is half done: all writes are atomic, and the next run does it again.
-            for child in multiprocessing.active_children():
-                child.kill()
+            kill_workers()
             raise
         finally:
-            pool.shutdown(cancel_futures=True)
+            for worker in everyone:
+                worker.pool.shutdown(wait=False, cancel_futures=True)
+            for worker in everyone:
+                worker.pool.shutdown()
+
+
+def _result_of(future: Future[Result | FvvError]) -> Result | FvvError:
+    try:
+        return future.result()
+    except Exception as error:  # noqa: BLE001 - a result that cannot be sent, for one
+        return as_fvv_error(error)
+
+
+def _hopeless() -> FvvError:
+    hint = "use --workers 1; a script that calls fvv needs `if __name__ == '__main__':` around it"
+    return FvvError("not tried: worker processes died one after the other, and none did anything", hint=hint)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 @contextmanager
@@ -127,15 +209,33 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _result_of(future: Future[Result | FvvError]) -> Result | FvvError:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return FvvError("a worker process died", hint="memory may have run out: use fewer workers (--workers 1)")
+def _begin_worker(level: int | None) -> None:
+    """What a worker process does first.
 
-
-def _one_thread_each() -> None:
+    Args:
+        level: of the messages to show: a worker's own progress is nobody's concern, warnings are. None: as Python does.
+    """
+    _end_with_parent()
+    make_streams_safe()
+    if level is not None:
+        set_up_logging(level if level <= logging.DEBUG else logging.WARNING)
     # The processes already fill the cores; nested BLAS threads would only fight.
     from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     threadpool_limits(1)
+
+
+def _end_with_parent() -> None:
+    """However the parent ends, this process ends with it: nobody would take its results, or know that it writes."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    if sys.platform == "linux":
+        set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+
+    def wait_for_its_end() -> None:
+        parent.join()  # Returns at once where it has ended before we got here.
+        os._exit(1)
+
+    threading.Thread(target=wait_for_its_end, daemon=True, name="parent").start()

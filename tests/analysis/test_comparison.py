@@ -10,13 +10,14 @@ import pytest
 from scipy import stats
 
 from cohorts import cohort, patient
-from fvv.analysis.comparison import compare_models, compare_right_answers, paired_delong
+from fvv.analysis.comparison import compare_models, compare_right_answers, paired_delong, sign_flip_test
 from fvv.analysis.statistics import auc
+from fvv.config import DecisionConfig
 from fvv.errors import FvvError
 
 
 def compare(first: list, second: list) -> dict:
-    return compare_models(first, second, cutoff_ml=0.5, visible_fraction=0.2, samples=50, seed=0)
+    return compare_models(first, second, decision=DecisionConfig(), visible_fraction=0.2, samples=50, seed=0)
 
 
 def test_the_difference_is_that_of_the_aucs_and_changes_sign_with_the_order(rng):
@@ -78,3 +79,29 @@ def test_only_common_patients_are_compared_and_other_truths_are_refused():
     other = [dataclasses.replace(patients[0], true_ml={**patients[0].true_ml, "stroke": 99.0}), *patients[1:]]
     with pytest.raises(FvvError, match="other drawn volumes"):
         compare(patients, other)
+
+
+def test_a_missed_stroke_is_no_right_answer():
+    found = [patient(f"p{n}", visible=0) for n in range(4)] + [patient("other", visible=60, found_visible=60)]
+    missed = [patient(f"p{n}", visible=0, found=0) for n in range(4)] + [patient("other", visible=60, found_visible=60)]
+    answers = compare(missed, found)["mcnemar"]
+    assert (answers["only_first_right"], answers["only_second_right"]) == (0, 4)
+
+
+def test_with_repeated_persons_nothing_takes_their_scans_for_independent():
+    patients = [dataclasses.replace(one, person=f"person{index // 2}") for index, one in enumerate(cohort())]
+    found = compare(patients, patients)
+    assert found["persons_repeat"]
+    assert math.isnan(found["auc_p_value"])
+    assert found["auc_difference"].value == 0.0
+    assert found["mcnemar"]["p_value"] == 1.0
+
+
+def test_exchange_within_persons_is_mcnemar_where_each_was_examined_once(rng):
+    first = np.array([True] * 30 + [True] * 9 + [False] * 2 + [False] * 5)
+    second = np.array([True] * 30 + [False] * 9 + [True] * 2 + [False] * 5)
+    p_value = sign_flip_test(first, second, np.arange(46), samples=4000, rng=rng)
+    assert p_value == pytest.approx(compare_right_answers(first, second)["p_value"], abs=0.02)
+    # Four copies of every scan say no more than one.
+    copies = [np.repeat(answers, 4) for answers in (first, second, np.arange(46))]
+    assert sign_flip_test(*copies, samples=4000, rng=rng) == pytest.approx(p_value, abs=0.02)

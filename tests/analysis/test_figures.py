@@ -141,6 +141,9 @@ def test_synthesis_says_how_sure_the_models_are(rng):
     assert "P(mismatch)" not in said
     calibrated = replace(answer, mismatch_probability=0.873)
     assert "P(mismatch)  87%" in texts(synthesis_figure(Volume(image, np.eye(4)), calibrated))
+    simulated = replace(calibrated, calibration_source="simulated", mismatch_prevalence=0.34)
+    said = texts(synthesis_figure(Volume(image, np.eye(4)), simulated))
+    assert "P(mismatch)  87% at prevalence 34% (simulated)" in said
 
 
 def test_synthesis_of_a_patient_who_cannot_be_assessed_gives_no_volume(rng):

@@ -28,7 +28,7 @@ def test_a_curve_against_the_answers_is_refused(bundle: ModelBundle, inverted: b
     fvv_ml = np.array([0.0, 0.1, 0.4, 2.0, 0.3, 3.0, 9.0, 20.0])
     mismatch = np.array([True] * 4 + [False] * 4)
     curve = fit_calibration(np.ones(8) if constant else fvv_ml, mismatch != inverted, 0.1)
-    result = EvaluateResult(bundle.path, OUT_OF_FOLD, (), {}, "", (), curve)
+    result = EvaluateResult(bundle.path, OUT_OF_FOLD, (), {}, {}, "", (), curve)
     if inverted or constant:
         with pytest.raises(ModelError, match="slope"):
             calibrated(result, bundle)
@@ -43,4 +43,4 @@ def test_a_refusal_says_that_an_older_curve_stays(bundle: ModelBundle) -> None:
     write_manifest(bundle.path, bundle.manifest.model_copy(update={"calibration": older}))
     bundle = ModelBundle.open(bundle.path)
     with pytest.raises(ModelError, match="both classes are needed; the bundle keeps the curve it has"):
-        calibrated(EvaluateResult(bundle.path, OUT_OF_FOLD, (), {}, "", (), None), bundle)
+        calibrated(EvaluateResult(bundle.path, OUT_OF_FOLD, (), {}, {}, "", (), None), bundle)

@@ -207,7 +207,8 @@ def test_every_plot_is_drawn_and_the_marker_only_with_two_classes():
     patients = cohort()
     plots = evaluation_plots(patients, marker_data(patients, 0.2), summary_of(patients))
     names = "roc precision_recall fvv_by_label reliability decision_curve dice bland_altman_flair_visible"
-    assert [plot.name for plot in plots] == [*names.split(), "bland_altman_stroke"]
+    names += " bland_altman_log_flair_visible bland_altman_stroke bland_altman_log_stroke"
+    assert [plot.name for plot in plots] == names.split()
     one_class = [patient("a"), patient("b", person="a")]
     plots = evaluation_plots(one_class, marker_data(one_class, 0.2), summary_of(one_class))
     assert not {"roc", "precision_recall", "reliability", "decision_curve"} & {plot.name for plot in plots}
@@ -236,6 +237,38 @@ def test_the_page_of_predictions_never_prints_a_volume_that_was_not_measured():
     assert rows["lost"].count('<td data-value=""></td>') == 5
     assert "0.200" in rows["seen"]
     assert "no b0" in rows["broken"]
+
+
+def test_the_page_of_predictions_says_on_whom_the_probability_was_fitted():
+    seen = Prediction("seen", Decision(DecisionState.MISMATCH_LIKELY, 0.5), 3, 0.01, 99000, 600, 20.0)
+    seen = dataclasses.replace(seen, mismatch_probability=0.78, calibration_source="simulated", mismatch_prevalence=0.3)
+    text = prediction_page([seen], [], {}, {"models": "3"})
+    assert "78% at prevalence 30% (simulated)" in next(line for line in text.splitlines() if ">seen<" in line)
+    people = dataclasses.replace(seen, calibration_source="people")
+    assert "30% (" not in prediction_page([people], [], {}, {"models": "3"})
+    assert "no uncertainty interval" in text
+
+
+def test_rates_that_do_not_exist_are_said_to_be_not_defined():
+    text = page([patient("only", visible=0)])
+    assert "not defined" in text
+    assert not re.search(r"\bnan\b", text)
+    assert "None" not in text
+
+
+def test_limits_of_agreement_are_given_on_the_log_scale_too():
+    text = page(cohort())
+    assert "on the log scale" in text
+    assert "a predicted FVV of 0.5 mL goes with a drawn one of" in text
+
+
+def test_optimism_is_taken_off_and_both_numbers_stand_on_the_page():
+    summary = summary_of(cohort())
+    points = summary["marker"]["operating_points"]
+    assert points["cut-off"]["optimism"] is None
+    found = points["Youden"]["optimism"]
+    assert found["corrected"]["youden_index"] < found["apparent"]["youden_index"]
+    assert f"{found['apparent']['youden_index']:.3f}, {found['corrected']['youden_index']:.3f}" in page(cohort())
 
 
 def test_another_cutoff_makes_the_answer_anew_and_touches_nothing_else():

@@ -30,10 +30,12 @@ SETTINGS = {
 VOLATILE_KEYS = {
     *("seconds", "ms_per_step", "started", "ended", "hours", "time", "machine", "wandb_id"),
     *("workers", "threads", "jobs"),
+    *("content_sha256", "results.txt"),
 }
-"""In JSON files and checkpoints: how long it took, when, where, by how many. All else must be the same."""
+"""In JSON files and checkpoints: how long it took, when, where, by how many, and hashes of that. All else must be the
+same."""
 VOLATILE_COLUMNS = {"seconds", "ms_per_step"}
-VOLATILE_FILES = (r"(^|/)tensorboard/", r"(^|/)wandb/", r"\.fvv\.lock$")
+VOLATILE_FILES = (r"(^|/)tensorboard/", r"(^|/)wandb/", r"\.fvv\.(soft\.)?lock$")
 """Logs of events with their wall-clock times; the lock, which is empty."""
 
 
@@ -60,14 +62,14 @@ class Stage:
 
 
 STAGES = (
-    Stage("simulate", ("simulate",), "input_data", "simulate.workers"),
+    Stage("simulate", ("simulate", "-o", "input_data"), "input_data", "simulate.workers"),
     Stage("prepare", ("prepare",), "preprocessed_data", "prepare.workers"),
     Stage("train", ("train", "--all-folds"), "saved_models", "train.jobs"),
     Stage("convert", ("convert", "-n", "chaos"), "saved_models_ONNX"),
     Stage("evaluate", ("evaluate",), "processed_data"),
     Stage(
         "predict",
-        ("predict", "input_data", "-o", "predictions", "-f", "CPU", "--continue"),
+        ("predict", "input_data", "-o", "predictions", "-f", "CPU"),
         "predictions",
         "predict.workers",
     ),
@@ -79,9 +81,13 @@ def contents(folder: Path) -> dict[str, str]:
     return {
         name: _digest(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and not any(re.search(pattern, name := str(path.relative_to(folder))) for pattern in VOLATILE_FILES)
+        if path.is_file() and not is_volatile(name := str(path.relative_to(folder)))
     }
+
+
+def is_volatile(name: str) -> bool:
+    """Whether nothing is promised of a file, by its path in the output."""
+    return any(re.search(pattern, name) for pattern in VOLATILE_FILES)
 
 
 def _digest(path: Path) -> str:

@@ -49,7 +49,7 @@ def _missing_and_in_the_way() -> Iterator[Variant]:
     yield Variant("verify-file-as-cohort", "verify", _file_as_cohort, "error", "no such folder")
     yield Variant("verify-empty-cohort", "verify", _empty_cohort, "error", "no patient")
     yield Variant("verify-patients-as-files", "verify", _patients_as_files, "error", "no patient")
-    yield Variant("verify-patient-linked-to-itself", "verify", _loop, "success")
+    yield Variant("verify-patient-linked-to-itself", "verify", _loop, "failure", "broken link")
     yield Variant("verify-cohort-within-itself", "verify", _within_itself, "failure", "missing")
     yield Variant("prepare-no-folder", "prepare", _prepare_nowhere, "error", "no such folder")
     yield Variant("prepare-output-is-a-file", "prepare", _output_is_file, "error", "out")
@@ -63,13 +63,13 @@ def _missing_and_in_the_way() -> Iterator[Variant]:
     train = _held(_train, "out/tiny/fold_0/.fvv.lock")
     yield Variant("train-fold-held-by-another", "train", train, "error", "another fvv process")
     yield Variant("predict-no-folder", "predict", _predict_nowhere, "error", "no such folder")
-    yield Variant("predict-results-already-there", "predict", _already_there, "error", "--overwrite")
+    yield Variant("predict-results-already-there", "predict", _already_there, "error", "not written by fvv")
     yield Variant("predict-output-is-a-file", "predict", _predict_into_file, "error", "out")
     yield Variant("predict-one-patient-empty", "predict", _empty_patient, "failure", "missing")
     yield Variant("simulate-output-is-a-file", "simulate", _simulate_into_file, "error", "out")
     yield Variant("simulate-over-other-folder", "simulate", _simulate_over, "error", "already there")
     yield Variant("convert-over-other-folder", "convert", _convert_over, "error", "other than a bundle")
-    yield Variant("evaluate-already-there", "evaluate", _evaluate_over, "error", "--overwrite")
+    yield Variant("evaluate-already-there", "evaluate", _evaluate_over, "error", "not written by fvv")
 
 
 def _rights_and_disks() -> Iterator[Variant]:

@@ -17,8 +17,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, external_data_helper, helper
 
+import odd_models
 from builders import write_onnx
 from corpus.registry import Place, Variant
+from fvv.config import PROFILES
+from fvv.inference.golden import SLICES, golden_input
+from fvv.io.bundle import file_sha256
+from fvv.io.golden import write_golden
 from fvv.io.store import CaseStore
 
 Change = Callable[[Path], object]
@@ -51,6 +56,16 @@ def _write(data: bytes) -> Change:
 def _folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
+
+
+def _pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def _broken_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("not-fetched")
 
 
 def _json(change: Callable[[dict[str, Any]], object]) -> Change:
@@ -161,7 +176,29 @@ MODELS: dict[str, tuple[Change, str]] = {
     "unknown-operation": (lambda p: _operation(p, "Summon"), "model1.onnx"),
     "custom-domain": (lambda p: _operation(p, "Conv", "evil.example"), "model1.onnx"),
     "no-input": (_constant, "model1.onnx"),
+    "named-pipe": (_pipe, "model1.onnx: expected a regular file"),
+    "broken-link": (_broken_link, "model1.onnx: a broken link"),
+    "weights-in-a-named-pipe": (lambda p: _pipe(p.with_name("weights.bin")), "weights.bin: expected a regular file"),
+    "of-half-precision": (odd_models.of_half_precision, "in float32, got"),
+    "of-planes-of-320": (odd_models.of_grid_320, "320, 320"),
+    "of-four-slabs": (lambda p: odd_models.of_batch(p, 4), "batch free or 1"),
 }
+RUNS: dict[str, tuple[Change, str, str]] = {
+    "of-nan": (lambda p: write_onnx(p, whole_volume=False, biases=(np.nan,) * 3), "failure", "not finite"),
+    "with-a-sigmoid": (odd_models.sigmoid, "failure", "these are no logits"),
+    "of-fewer-slices": (odd_models.one_slice_short, "failure", "expected an output of (10, 3"),
+    "that-fails-in-a-run": (odd_models.of_three_slices, "failure", "could not run the model"),
+    "of-terabytes": (odd_models.of_terabytes, "failure", "memory ran out"),
+    "of-one-slab": (lambda p: odd_models.of_batch(p, 1), "success", ""),
+    "that-marks-the-air": (
+        lambda p: write_onnx(p, whole_volume=False, weights=((-1, 0), (1, 0), (0.5, 1)), biases=(-1, -2, -3)),
+        "not assessable", "no head holds more",
+    ),
+    "that-marks-all-as-stroke": (
+        lambda p: write_onnx(p, whole_volume=False, biases=(1.5, 1.4, -3)), "not assessable", "no stroke is so large"
+    ),
+}  # fmt: skip
+"""Models that open, and what comes of each patient."""
 BUNDLES: dict[str, tuple[Change, str]] = {
     "not-json": (_write(b"{"), "bundle.json"),
     "deeply-nested": (_write(DEEP), "bundle.json"),
@@ -174,6 +211,16 @@ BUNDLES: dict[str, tuple[Change, str]] = {
     "model-is-the-folder": (_json(lambda c: c["models"][0].update(file="..")), "bundle"),
     "model-gone": (lambda p: (p.parent / "model1.onnx").unlink(), "missing"),
     "model-changed": (lambda p: _flip(0.5)(p.parent / "model1.onnx"), "changed"),
+    "named-pipe": (_pipe, "bundle.json: expected a regular file"),
+    "broken-link": (_broken_link, "bundle.json: a broken link"),
+    "reference-is-a-named-pipe": (lambda p: _pipe(p.with_name("golden.npz")), "golden.npz: expected a regular file"),
+    "profile-without-neighbours": (_json(lambda c: c["profile"].update(context_slices=0)), "profile.context_slices"),
+    "profile-of-no-grid": (_json(lambda c: c["profile"].update(grid_size=0)), "profile.grid_size"),
+    "profile-of-no-range": (_json(lambda c: c["profile"].update(clip=0)), "profile.clip"),
+    "of-another-processor": (lambda p: _reference(p, _zeros), "does not give its reference output on this machine"),
+    "reference-of-one-model": (lambda p: _reference(p, lambda n: _zeros(n)[:1]), "expected an output of (2 models"),
+    "reference-of-other-axes": (lambda p: _reference(p, np.zeros), "golden.npz: expected an output"),
+    "reference-of-gigabytes": (lambda p: _reference(p, lambda _: np.zeros(2**30, np.uint8)), "unpacks to"),
 }  # fmt: skip
 
 
@@ -202,7 +249,10 @@ def variants() -> Iterator[Variant]:
     yield Variant(
         "predict-bundle-that-names-a-program", "predict", _no_mask(command), "failure", "mask-command", also=_not_owned
     )
-    yield Variant("predict-model-of-nan", "predict", _predict(_nan_model), "failure", "not finite")
+    for name, (change, outcome, says) in RUNS.items():
+        yield Variant(f"predict-model-{name}", "predict", _predict_both(change), outcome, says)
+    forged = _json(lambda c: c.update(run_name="\x1b[31mred", notice="fine\nn0: mismatch likely, FVV 0.000 mL"))
+    yield Variant("predict-bundle-that-forges-lines", "predict", _predict_bundle(forged), "success", r"\x1b[31mred")
     yield Variant("predict-no-models", "predict", _predict_none, "error", "model")
 
 
@@ -376,5 +426,23 @@ def _operation(path: Path, name: str, domain: str = "") -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def _nan_model(path: Path) -> None:
-    write_onnx(path, whole_volume=False, biases=(np.nan, np.nan, np.nan))
+def _predict_both(change: Change) -> Callable[[Place], list[str]]:
+    """With both models changed alike: a single one is outvoted."""
+
+    def build(place: Place) -> list[str]:
+        change(place.models / "model2.onnx")
+        return _predict(change)(place)
+
+    return build
+
+
+def _zeros(n_models: int) -> np.ndarray:
+    return np.zeros((n_models, 3, SLICES, 64, 64), np.float32)
+
+
+def _reference(manifest: Path, make: Callable[[int], np.ndarray]) -> None:
+    """Give a bundle a reference output."""
+    path, content = manifest.with_name("golden.npz"), json.loads(manifest.read_text())
+    write_golden(path, golden_input(PROFILES["robust-v1"]), {"fp32": make(len(content["models"]))})
+    content["golden"] = {"file": path.name, "sha256": file_sha256(path)}
+    manifest.write_text(json.dumps(content))

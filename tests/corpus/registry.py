@@ -59,6 +59,16 @@ class Place:
         return self._copy("bundle")
 
     @cached_property
+    def predicted(self) -> Path:
+        """What `predict` makes of the new patients with the two models."""
+        return self._copy("predicted")
+
+    @cached_property
+    def evaluated(self) -> Path:
+        """The evaluation of `bundle` on `store`, with the settings of tiny.yaml."""
+        return self._copy("evaluated")
+
+    @cached_property
     def trained(self) -> Path:
         """Checkpoints of both folds of `store`, after one epoch."""
         return self._copy("trained")

@@ -102,7 +102,6 @@ NOTED: dict[str, tuple[Change, str]] = {
     "roi-empty": (_on(_ROI, voxels(lambda a: a * 0, "u1")), "taken as no lesion"),
     "flairviz-outside-stroke": (_on("flairviz_roi", voxels(_outside, "u1")), "outside the stroke ROI"),
     "stroke-outside-brain": (_on(_ROI, voxels(_outside, "u1")), "outside the brain mask"),
-    "mask-empty-noted": (_on("mask", voxels(lambda a: a * 0, "u1")), "mask is empty"),
     "same-person-twice": (_as_another, "same images as"),
 }
 NOT_ASSESSABLE: dict[str, Change] = {
@@ -127,7 +126,7 @@ ODD: dict[str, tuple[Change, str]] = {
 
 def variants() -> Iterator[Variant]:
     """ROIs before `verify` and `prepare`, pairs and masks before `predict`."""
-    for name, (change, says) in REFUSED.items():
+    for name, (change, says) in [*REFUSED.items(), *UNPREPARED.items()]:
         yield Variant(f"verify-{name}", "verify", _verify(change), "failure", says)
     for name, (change, says) in [*list(REFUSED.items())[::3], *UNPREPARED.items()]:
         yield Variant(f"prepare-{name}", "prepare", _prepare(change), "failure", says, also=left_out)

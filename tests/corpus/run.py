@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from corpus import dicom, folders, images, models, rois, tables, training
+from corpus import cohorts, dicom, doors, evaluations, folders, images, models, results, rois, tables, training
 from corpus.base import make_base
 from corpus.registry import NEEDS_TORCH, OUTCOMES, Place, Variant
 from fvv.cli import main as fvv_main
@@ -35,6 +35,7 @@ CPU_SECONDS, IDLE_SECONDS = 60, 60
 """A variant hangs where it computes for longer than the first, or does nothing for as long as the second. Time by the
 clock says nothing on a machine that others use."""
 NOBODY = 65534
+MODULES = (images, rois, folders, tables, cohorts, models, dicom, doors, evaluations, results, training)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,7 @@ class Run:
 
 def all_variants() -> tuple[Variant, ...]:
     """Every variant, by its unique name."""
-    found = [
-        variant for module in (images, rois, folders, tables, models, training, dicom) for variant in module.variants()
-    ]
+    found = [variant for module in MODULES for variant in module.variants()]
     names = [variant.name for variant in found]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"names used twice: {sorted(twice)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 
 from corpus.registry import Place, Variant
@@ -13,25 +14,42 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 PARTICIPANTS: dict[str, tuple[bytes, str, str]] = {
     "empty": (b"", "error", "participant_id"),
-    "header-alone": (b"participant_id\tsite\n", "warning", "not in participants.tsv"),
+    "header-alone": (b"participant_id\tsite\n", "error", "4 folders have no row"),
     "without-ids": (b"name\tsite\np0\tx\n", "error", "lacks column participant_id"),
-    "comma-separated": (GOOD.replace("\t", ",").encode(), "error", "lacks column participant_id"),
+    "comma-separated": (GOOD.replace("\t", ",").encode(), "error", "separated by commas"),
+    "semicolon-separated": (GOOD.replace("\t", ";").encode(), "error", "separated by semicolons"),
     "listed-twice": ((GOOD + "p0\ta\tx\t1\n").encode(), "error", "listed twice"),
-    "label-of-words": (GOOD.replace("\t1\n", "\tyes\n").encode(), "error", "must be 0, 1 or empty"),
-    "label-of-2": (GOOD.replace("\t1\n", "\t2\n").encode(), "error", "must be 0, 1 or empty"),
+    "label-of-words": (GOOD.replace("\t1\n", "\tyes\n").encode(), "error", "must be 1 (mismatch), 0 (none) or n/a"),
+    "label-of-2": (GOOD.replace("\t1\n", "\t2\n").encode(), "error", "must be 1 (mismatch), 0 (none) or n/a"),
+    "label-with-decimal-comma": (GOOD.replace("\t1\n", "\t1,0\n").encode(), "error", "got '1,0'"),
+    "label-with-decimals": (GOOD.replace("\t1\n", "\t1.0\n").encode(), "success", "4 persons"),
     "ragged": ((GOOD + "p4\ta\n").encode(), "error", "number of cells"),
     "too-many-cells": ((GOOD + "p4\ta\tb\t1\t5\n").encode(), "error", "number of cells"),
     "column-twice": (GOOD.replace("site", "patient_id").encode(), "error", "twice"),
-    "binary": (bytes(range(256)), "error", "UTF-8"),
-    "utf-16": (GOOD.encode("utf-16"), "error", "UTF-8"),
-    "latin-1": (GOOD.replace("\tx\t", "\té\t").encode("latin-1"), "error", "UTF-8"),
-    "nul-bytes": (GOOD.replace("p0", "p\x000").encode(), "warning", "no such folder"),
+    "column-nearly-right": (GOOD.replace("patient_id", "patientid").encode(), "error", "resembles patient_id"),
+    "column-in-other-case": (GOOD.replace("patient_id", "Patient_ID").encode(), "error", "resembles patient_id"),
+    "column-cut-short": (GOOD.replace("dwi_flair_", "").encode(), "error", "resembles dwi_flair_mismatch"),
+    "binary": (bytes(range(256)), "error", "utf-8"),
+    "utf-16": (GOOD.encode("utf-16"), "error", "utf-8"),
+    "latin-1": (GOOD.replace("\tx\t", "\té\t").encode("latin-1"), "error", "utf-8"),
+    "nul-bytes": (GOOD.replace("p0", "p\x000").encode(), "error", "printable text"),
+    "escape-codes": (GOOD.replace("\ta\t", "\ta\x1b[2J\t").encode(), "error", "printable text"),
     "enormous-cell": (GOOD.replace("x", "x" * 200_000).encode(), "error", "not a table"),
+    "unclosed-quote": (GOOD.replace("\ta\t", '\t"a\t').encode(), "error", "quote"),
+    "quote-over-lines": (GOOD.replace("\ta\t", '\t"a\t').replace("\tc\t", '\tc"\t').encode(), "error", "quote"),
     "byte-order-mark": (b"\xef\xbb\xbf" + GOOD.encode(), "success", "4 persons"),
     "windows-lines": (GOOD.replace("\n", "\r\n").encode(), "success", "4 persons"),
-    "path-for-id": ((GOOD + "../../etc\tz\tx\t1\n").encode(), "warning", "no such folder"),
-    "absolute-path-for-id": ((GOOD + "/etc/passwd\tz\tx\t1\n").encode(), "warning", "no such folder"),
-    "absent-patient": ((GOOD + "p9\tz\tx\t1\n").encode(), "warning", "no such folder"),
+    "blank-lines": (GOOD.replace("\n", "\n\n \t\t\t\n").encode(), "success", "4 persons"),
+    "path-for-id": ((GOOD + "../../etc\tz\tx\t1\n").encode(), "error", "name of a folder"),
+    "absolute-path-for-id": ((GOOD + "/etc/passwd\tz\tx\t1\n").encode(), "error", "name of a folder"),
+    "absent-patient": ((GOOD + "p9\tz\tx\t1\n").encode(), "failure", "no such folder"),
+    "unlisted-patient": (GOOD.replace("p3\td\ty\t1\n", "").encode(), "error", "1 folders have no row (p3)"),
+    "ids-of-bids": (GOOD.replace("\np", "\nsub-p").encode(), "error", "p0 for sub-p0, p1 for sub-p1"),
+    "ids-with-decimals": (GOOD.replace("\tb", ".0\tb").encode(), "error", "p1 for p1.0"),
+    "ids-with-zeros": (GOOD.replace("\np", "\np00").encode(), "error", "p0 for p000"),
+    "ids-of-others": (GOOD.replace("\np", "\nvisit").encode(), "error", "4 rows have no folder (visit0"),
+    "persons-in-two-cases": (GOOD.replace("\tb\t", "\tA\t").encode(), "error", "same but for case"),
+    "person-of-no-number": (GOOD.replace("\tb\t", "\tNaN\t").encode(), "error", "no person"),
     "one-person-four-folders": (GOOD.replace("\tb\t", "\ta\t").encode(), "success", "3 persons"),
 }
 SETTINGS: dict[str, tuple[bytes, str]] = {
@@ -49,7 +67,7 @@ SETTINGS: dict[str, tuple[bytes, str]] = {
     "not-yaml": (b"prepare: [unclosed\n", "cannot read settings"),
     "tab-indented": (b"prepare:\n\tkfolds: 3\n", "cannot read settings"),
     "binary": (bytes(range(256)), "cannot read settings"),
-    "a-billion-laughs": (LAUGHS.encode(), "no such setting"),
+    "a-billion-laughs": (LAUGHS.encode(), "more than 20 aliases"),
     "laughs-in-a-value": (LAUGHS.encode() + b"prepare: {kfolds: *i}\n", ""),
     "itself-within": (b"prepare: &a [*a]\n", "prepare"),
     "deeply-nested": (b"prepare: " + b"[" * 20_000, "cannot read settings"),
@@ -65,6 +83,11 @@ SPLITS: dict[str, tuple[str, str]] = {
     ),
     "patient-twice": ("participant_id\tpatient_id\tfold_0\np0\ta\ttrain\np0\ta\ttrain\n", "more than once"),
     "other-persons": ("participant_id\tpatient_id\tfold_0\np0\ta\ttrain\np1\tb\ttest\n", "p0 is a in the given split"),
+    "names-of-escape-codes": ("participant_id\tpatient_id\tfold_0\np\x1b[2J\ta\ttrain\n", "names on one line"),
+    "persons-in-two-cases": (
+        "participant_id\tpatient_id\tfold_0\np0\ta\ttrain\np1\tA\ttest\n",
+        "same but for case",
+    ),
     "nobody-tests": ("participant_id\tpatient_id\tfold_0\np0\tp0\ttrain\np1\tp1\ttrain\n", "no test patient"),
     "header-alone": ("participant_id\tpatient_id\tfold_0\n", "no patient"),
     "strangers-alone": ("participant_id\tpatient_id\tfold_0\n../x\t../x\ttrain\ny\ty\ttest\n", "no patient"),
@@ -91,6 +114,12 @@ def variants() -> Iterator[Variant]:
     """participants.tsv, settings, split files, words."""
     for name, (content, outcome, says) in PARTICIPANTS.items():
         yield Variant(f"verify-participants-{name}", "verify", _verify(content), outcome, says)
+    for name in ("prepare", "evaluate"):
+        yield Variant(f"{name}-participants-of-others", name, _of_others(name), "error", "4 rows have no folder")
+    yield Variant("verify-participants-pipe", "verify", _participants_pipe, "error", "regular file")
+    yield Variant("verify-participants-broken-link", "verify", _participants_link, "error", "broken link")
+    yield Variant("verify-participants-as-csv", "verify", _participants_csv, "error", "this resembles it")
+    yield Variant("prepare-split-pipe", "prepare", _split_pipe, "error", "regular file")
     yield Variant("verify-participants-folder", "verify", _participants_folder, "error", "participants.tsv")
     for name, (content, says) in SETTINGS.items():
         yield Variant(f"prepare-settings-{name}", "prepare", _settings(content), "error", says, also=_not_owned)
@@ -120,6 +149,36 @@ def _verify(content: bytes) -> Callable[[Place], list[str]]:
 def _participants_folder(place: Place) -> list[str]:
     (place.cohort / "participants.tsv").mkdir()
     return ["verify", "-i", str(place.cohort), "--workers", "1"]
+
+
+def _of_others(verb: str) -> Callable[[Place], list[str]]:
+    def build(place: Place) -> list[str]:
+        (place.cohort / "participants.tsv").write_text(GOOD.replace("\np", "\nvisit"))
+        if verb == "prepare":
+            return ["prepare", "-i", str(place.cohort), "-o", str(place.out), "-k", "3", "--workers", "1"]
+        return ["evaluate", "--external", str(place.cohort), "-m", str(place.bundle), "-o", str(place.out)]
+
+    return build
+
+
+def _participants_pipe(place: Place) -> list[str]:
+    os.mkfifo(place.cohort / "participants.tsv")
+    return ["verify", "-i", str(place.cohort), "--workers", "1"]
+
+
+def _participants_link(place: Place) -> list[str]:
+    (place.cohort / "participants.tsv").symlink_to(".git/annex/objects/a")
+    return ["verify", "-i", str(place.cohort), "--workers", "1"]
+
+
+def _participants_csv(place: Place) -> list[str]:
+    (place.cohort / "participants.csv").write_text(GOOD.replace("\t", ","))
+    return ["verify", "-i", str(place.cohort), "--workers", "1"]
+
+
+def _split_pipe(place: Place) -> list[str]:
+    os.mkfifo(place.root / "folds.tsv")
+    return ["prepare", "-i", str(place.cohort), "-o", str(place.out), "--folds", "folds.tsv", "--workers", "1"]
 
 
 def _settings(content: bytes) -> Callable[[Place], list[str]]:

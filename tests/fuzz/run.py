@@ -32,9 +32,11 @@ from fvv.config import PreprocessConfig, load_config
 from fvv.errors import FvvError
 from fvv.io.bundle import BUNDLE_FILE, ModelBundle
 from fvv.io.choices import read_chosen_checkpoints
+from fvv.io.dicom.index import examinations_of, index_place
 from fvv.io.dicom.read import read_dicom
-from fvv.io.manifest import read_folds, read_participants
+from fvv.io.manifest import read_folds
 from fvv.io.nifti import read_volume
+from fvv.io.participants import read_participants
 from fvv.io.simulation import read_simulation
 from fvv.io.store import CaseStore
 from store_builders import PROFILE, write_store
@@ -143,8 +145,13 @@ def dicom_readers(folder: Path, rng: np.random.Generator) -> list[tuple[str, Pat
         folder / "enhanced" / "all.dcm": folder / "enhanced",
         folder / "dicom.zip": folder / "dicom.zip",
     }
-    read = partial(read_dicom, name="p", config=PreprocessConfig())
-    return [(f"DICOM {file.name}", file, partial(read, path), False) for file, path in paths.items()]
+    return [(f"DICOM {file.name}", file, partial(read_all, path), False) for file, path in paths.items()]
+
+
+def read_all(place: Path) -> None:
+    """Every examination of a folder or zip file; a changed byte may make two people of one."""
+    for one in examinations_of(place, index_place(place)):
+        read_dicom(one, name="p", config=PreprocessConfig())
 
 
 def write_four_dimensional(image: Path, four: Path) -> None:

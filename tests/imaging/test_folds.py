@@ -4,7 +4,7 @@ import pytest
 
 from fvv.data import FoldPlan, FoldRow, Participant, Role, hashed_ids
 from fvv.errors import StoreError
-from fvv.imaging.folds import SplitInput, plan_folds
+from fvv.imaging.folds import SplitInput, extend_plan, plan_folds
 
 
 def cohort(n: int, scans_per_person: int = 1) -> list[SplitInput]:
@@ -62,6 +62,32 @@ def test_same_seed_same_plan_whatever_the_order() -> None:
 def test_too_few_persons_is_said_with_the_remedy() -> None:
     with pytest.raises(StoreError, match="2 persons cannot make 3 folds"):
         plan_folds(cohort(4, scans_per_person=2), kfolds=3, valid_proportion=0.2, seed=0)
+
+
+@pytest.mark.parametrize("step", [1, 7, 30])
+def test_who_joins_keeps_the_balance_and_moves_nobody(step: int) -> None:
+    cases = cohort(90)
+    plan = plan_folds(cases[:30], kfolds=5, valid_proportion=0.2, seed=0)
+    for end in range(30 + step, 91, step):
+        before = plan
+        plan = extend_plan(plan.rows, cases[:end], valid_proportion=0.2, seed=0)
+        assert set(before.rows) <= set(plan.rows)
+        sizes = [len(plan.participants(fold, Role.TEST)) for fold in range(5)]
+        assert max(sizes) - min(sizes) <= 1
+        for fold in range(5):
+            share = len(plan.participants(fold, Role.VALID)) / (end - sizes[fold])
+            assert abs(share - 0.2) < 0.06
+    names = {case.participant.participant: case.participant.dwi_flair_mismatch for case in cases}
+    labels = [sum(bool(names[name]) for name in plan.participants(fold, Role.TEST)) for fold in range(5)]
+    assert max(labels) - min(labels) <= 4
+    assert sum(Role.TRAIN not in row.roles for row in plan.rows) <= 1
+
+
+def test_joining_does_not_depend_on_the_order_of_the_folders() -> None:
+    cases = cohort(40, scans_per_person=2)
+    plan = plan_folds(cases[:20], kfolds=3, valid_proportion=0.2, seed=0)
+    one = extend_plan(plan.rows, cases, valid_proportion=0.2, seed=0)
+    assert one == extend_plan(plan.rows, cases[::-1], valid_proportion=0.2, seed=0)
 
 
 def row(name: str, person: str, *roles: str) -> FoldRow:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from fvv.config import DecisionConfig
-from fvv.data import DecisionState, Finding, Prediction, Severity
+from fvv.data import DecisionState, Finding, Prediction, Severity, Volume
 from fvv.imaging.decision import decide, decide_again, decide_volumes, format_ml
-from fvv.imaging.fusion import fuse_folds, visible_to_half
+from fvv.imaging.fusion import fuse_folds, restore_segmentation, visible_to_half
+from fvv.imaging.geometry import plan_grid
 from fvv.imaging.slabs import extract_slabs
 
 SHAPE = (12, 12, 4)
@@ -201,7 +202,7 @@ def test_deciding_again_is_deciding_at_the_other_cutoff(cutoff_ml: float) -> Non
     for stroke, fvv, per_model in ((0, 0.0, (0.0, 0.0)), (900, 50.0, (30.0, 70.0)), (900, 5.0, (0.0, 10.0))):
         volumes = (stroke * 0.01, fvv * 0.01, tuple(voxels * 0.01 for voxels in per_model))
         first = decide_volumes(*volumes, [moved], CUTOFF)
-        done = Prediction("p", first, 2, 0.01, 99, stroke, fvv, fvv_per_model_ml=volumes[2])
+        done = Prediction("p", first, 2, 0.01, 9900, stroke, fvv, fvv_per_model_ml=volumes[2])
         assert decide_again(done, other) == decide_volumes(*volumes, [moved], other)
 
 
@@ -242,3 +243,18 @@ def test_volumes_for_people(volume: float | None, text: str) -> None:
 def test_a_volume_just_under_the_cutoff_is_not_said_to_be_the_cutoff() -> None:
     decision = decide_volumes(3.0, 0.4996, (), (), DecisionConfig())
     assert decision.reasons[0].message == "FVV 0.4996 mL is under 0.5 mL"
+
+
+@pytest.mark.parametrize("edge", [192, 300, 512])
+def test_no_vote_lies_outside_the_stroke_on_the_native_grid(edge: int) -> None:
+    """Votes are interpolated linearly, the stroke is not: what spills over its edge is no vote."""
+    grid = plan_grid(Volume(np.zeros((edge, edge, 3)), np.diag([0.5, 0.5, 5.0, 1.0])))
+    x, y, _ = np.ogrid[:256, :256, :3]
+    disc = np.broadcast_to((x - 120) ** 2 + (y - 130) ** 2 < 20**2, (256, 256, 3))
+    brain = np.broadcast_to((x - 128) ** 2 + (y - 128) ** 2 < 90**2, (256, 256, 3))
+    fused = fuse_folds([np.stack([brain, disc, disc])] * 3)
+    brain, stroke, votes = restore_segmentation(fused, grid)
+    assert votes[stroke].max() == 3
+    assert not votes[~stroke].any()
+    assert not (stroke & ~brain).any()
+    assert (brain.dtype, stroke.dtype, votes.dtype) == (bool, bool, np.uint8)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from builders import AFFINE, head, save, write_onnx
+from builders import AFFINE, head, save, write_onnx, write_patient
 from fvv.config import PredictConfig
 from fvv.data import Channel
 from fvv.errors import InputError, OutputExistsError
@@ -66,6 +67,60 @@ def test_an_unreadable_table_is_its_examinations_trouble_alone(data_set: Path) -
         found["sub-01_ses-1"].read(PredictConfig())
 
 
+@pytest.mark.parametrize("place", ["dwi.bval", "sub-01/sub-01_dwi.bval", "sub-01/ses-1/sub-01_ses-1_dwi.bval"])
+def test_b_values_are_inherited(data_set: Path, place: str) -> None:
+    own = data_set / "sub-01" / "ses-1" / "dwi" / "sub-01_ses-1_dwi.bval"
+    own.rename(data_set / place)
+    (data_set / "sub-01" / "acq-other_dwi.bval").write_text("0")  # Applies to no image here.
+    found = {one.name: one for one in find_examinations(data_set)}
+    assert found["sub-01_ses-1"].read(PredictConfig())[0].b_value == pytest.approx(1000)
+    assert data_set / place in found["sub-01_ses-1"].files()
+
+
+def test_subjects_that_cannot_be_used_are_failures(data_set: Path, tmp_path: Path) -> None:
+    next((data_set / "sub-02" / "dwi").glob("*trace_dwi.bval")).unlink()
+    (data_set / "sub-03").symlink_to("not-mounted/sub-03")
+    (data_set / "sub-04").mkdir()
+    (data_set / "sub-05" / "dwi").mkdir(parents=True)
+    (data_set / "sub-05" / "dwi" / "sub-05_dwi.nii.gz").symlink_to("annex/x")
+    (data_set / "sub-05" / "dwi" / "sub-05_dwi.bval").symlink_to("annex/y")
+    write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
+    result = predict(data_set, tmp_path / "models", tmp_path / "out", PredictConfig(device="cpu"))
+    assert [one.patient for one in result.predictions] == ["sub-01_ses-1", "sub-01_ses-2"]
+    reasons = {failure.patient: failure.reason for failure in result.failures}
+    assert list(reasons) == ["sub-02", "sub-03", "sub-04", "sub-05"]
+    assert "sub-02_acq-trace_dwi.nii.gz has no sub-02_acq-trace_dwi.bval, nor one higher up" in reasons["sub-02"]
+    assert "holds b = 2000" in reasons["sub-02"]
+    assert "broken link to not-mounted/sub-03" in reasons["sub-03"]
+    assert "not fetched" in reasons["sub-04"]
+    assert "broken link" in reasons["sub-05"]
+
+
+def test_patients_whose_folder_is_a_link_to_nothing_are_failures(tmp_path: Path, rng: np.random.Generator) -> None:
+    for name in ("p0", "p1"):
+        write_patient(tmp_path / "in" / name, rng)
+    (tmp_path / "in" / "p2").symlink_to("/not/mounted/p2")
+    (tmp_path / "in" / "notes.txt").symlink_to("/not/mounted/notes.txt")
+    (tmp_path / "in" / "README").symlink_to(".git/annex/objects/README")
+    (tmp_path / "in" / "p1" / "mask.nii.gz").unlink()
+    (tmp_path / "in" / "p1" / "mask.nii.gz").symlink_to("not-fetched")
+    write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
+    result = predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", PredictConfig(device="cpu"))
+    assert [one.patient for one in result.predictions] == ["p0"]
+    reasons = {failure.patient: failure.reason for failure in result.failures}
+    assert list(reasons) == ["p1", "p2"]
+    assert "mask.nii.gz: a broken link to not-fetched" in reasons["p1"]
+    assert "a broken link to /not/mounted/p2" in reasons["p2"]
+
+
+def test_a_pipe_beside_a_b0_that_is_used_is_not_opened(tmp_path: Path, rng: np.random.Generator) -> None:
+    write_patient(tmp_path / "p", rng)
+    os.mkfifo(tmp_path / "p" / "adc.nii.gz")
+    (examination,) = find_examinations(tmp_path / "p")
+    assert "adc.nii.gz" not in {path.name for path in examination.files()}
+    examination.sha256()
+
+
 def test_a_data_set_without_diffusion(tmp_path: Path) -> None:
     (tmp_path / "dataset_description.json").write_text("{}")
     with pytest.raises(InputError, match=r"sub-\*"):
@@ -81,12 +136,25 @@ def test_the_images_own_data_set_is_no_place_for_results(data_set: Path, tmp_pat
     assert (data_set / "dataset_description.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["README.md", ".bidsignore", "figures/mine.png", "sub-01/notes.txt"])
+def test_files_of_others_are_not_replaced(data_set: Path, tmp_path: Path, name: str) -> None:
+    write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
+    theirs = tmp_path / "out" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    config = PredictConfig(device="cpu", layout="bids", overwrite=True)
+    with pytest.raises(OutputExistsError, match="not written by fvv"):
+        predict(data_set, tmp_path / "models", tmp_path / "out", config)
+    assert theirs.read_text() == "mine"
+    assert {path.name for path in (tmp_path / "out").iterdir()} - {".fvv.lock"} == {name.partition("/")[0]}
+
+
 def test_derivatives(data_set: Path, tmp_path: Path) -> None:
     write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
     out = tmp_path / "derivatives"
     result = predict(data_set, tmp_path / "models", out, PredictConfig(device="cpu", layout="bids"))
     assert [one.patient for one in result.predictions] == ["sub-01_ses-1", "sub-01_ses-2", "sub-02"]
-    predict(data_set, tmp_path / "models", out, PredictConfig(device="cpu", layout="bids", resume=True))
+    assert predict(data_set, tmp_path / "models", out, PredictConfig(device="cpu", layout="bids")).kept == 3
     description = json.loads((out / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
     assert description["GeneratedBy"][0]["Name"] == "fvv"

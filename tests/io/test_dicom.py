@@ -18,11 +18,10 @@ import pydicom
 from pydicom.uid import generate_uid
 
 from builders import head, save, write_onnx
-from dicom_builders import VENDORS, write_enhanced, write_series
-from fvv.config import PredictConfig, PreprocessConfig
-from fvv.data import Channel, DecisionState
+from dicom_builders import VENDORS, read_one, write_enhanced, write_series
+from fvv.config import PredictConfig
+from fvv.data import Channel, DecisionState, Prediction, Severity
 from fvv.errors import GeometryError, InputError
-from fvv.io.dicom.read import read_dicom
 from fvv.io.inputs import find_examinations
 from fvv.io.results import PATIENT_FILES, RESULT_FILE
 from fvv.stages.predict import predict
@@ -63,7 +62,7 @@ def write_form(folder: Path, images: dict[str, np.ndarray], form: str) -> None:
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_every_maker_says_its_b_value(tmp_path: Path, images: dict[str, np.ndarray], vendor: str) -> None:
     write_patient(tmp_path / "p", images, vendor)
-    case, source = read_dicom(tmp_path / "p", name="p", config=PreprocessConfig())
+    case, source = read_one(tmp_path / "p")
     np.testing.assert_array_equal(case.b0.array, images["b0"])
     np.testing.assert_array_equal(case.b1000.array, images["b1000"])
     np.testing.assert_allclose(case.b1000.affine, LPS_AFFINE)
@@ -74,7 +73,7 @@ def test_every_maker_says_its_b_value(tmp_path: Path, images: dict[str, np.ndarr
 
 def test_an_enhanced_object(tmp_path: Path, images: dict[str, np.ndarray]) -> None:
     write_enhanced(tmp_path / "p" / "e.dcm", {0: images["b0"], 1000: images["b1000"]}, number=3, study=generate_uid())
-    case, source = read_dicom(tmp_path / "p", name="p", config=PreprocessConfig())
+    case, source = read_one(tmp_path / "p")
     np.testing.assert_array_equal(case.b0.array, images["b0"])
     np.testing.assert_array_equal(case.b1000.array, images["b1000"])
     np.testing.assert_allclose(case.b1000.affine, LPS_AFFINE)
@@ -90,13 +89,13 @@ def test_directions_are_averaged_geometrically(tmp_path: Path, images: dict[str,
             tmp_path / str(n), images["b1000"] * factor + 1, b_value=1000, vendor="ge", number=3, study=study,
             series=series,
         )  # fmt: skip
-    case, _ = read_dicom(tmp_path, name="p", config=PreprocessConfig())
+    case, _ = read_one(tmp_path)
     np.testing.assert_allclose(case.b1000.array, images["b1000"] + 1, rtol=0.06, atol=2)
 
 
 def test_stored_values_are_rescaled(tmp_path: Path, images: dict[str, np.ndarray]) -> None:
     write_patient(tmp_path, images, "philips", rescale=2.5)
-    case, _ = read_dicom(tmp_path, name="p", config=PreprocessConfig())
+    case, _ = read_one(tmp_path)
     np.testing.assert_allclose(case.b0.array, images["b0"], atol=1.26)
 
 
@@ -106,10 +105,10 @@ def test_the_choice_can_be_forced(tmp_path: Path, images: dict[str, np.ndarray])
         folder = tmp_path / str(number)
         series = write_series(folder, images["b0"] + number, b_value=0, vendor="ge", number=number, study=study)
         write_series(folder, images["b1000"], b_value=1000, vendor="ge", number=number, study=study, series=series)
-    case, _ = read_dicom(tmp_path, name="p", config=PreprocessConfig(), series=(8,))
+    case, _ = read_one(tmp_path, series=(8,))
     np.testing.assert_array_equal(case.b0.array, images["b0"] + 8)
     with pytest.raises(InputError, match="no b0 among its series"):
-        read_dicom(tmp_path, name="p", config=PreprocessConfig(), series=(9,))
+        read_one(tmp_path, series=(9,))
 
 
 def test_a_missing_slice_is_refused(tmp_path: Path, images: dict[str, np.ndarray]) -> None:
@@ -117,7 +116,7 @@ def test_a_missing_slice_is_refused(tmp_path: Path, images: dict[str, np.ndarray
     for file in tmp_path.glob("*_005.dcm"):
         file.unlink()
     with pytest.raises(GeometryError, match="slices are missing"):
-        read_dicom(tmp_path, name="p", config=PreprocessConfig())
+        read_one(tmp_path)
 
 
 def test_folders_zip_files_and_studies_of_several_series(tmp_path: Path, images: dict[str, np.ndarray]) -> None:
@@ -129,7 +128,7 @@ def test_folders_zip_files_and_studies_of_several_series(tmp_path: Path, images:
     found = find_examinations(tmp_path / "in")
     (tmp_path / "in" / "clara_fvv").mkdir()  # Results of an earlier run, where no other place was named.
     assert find_examinations(tmp_path / "in") == found
-    assert [(one.name, one.dicom) for one in found] == [("anna", True), ("berta", True), ("clara", True)]
+    assert [(one.name, one.dicom is not None) for one in found] == [("anna", True), ("berta", True), ("clara", True)]
     first, _ = found[0].read(CONFIG)
     zipped, _ = found[2].read(CONFIG)
     np.testing.assert_array_equal(first.b1000.array, zipped.b1000.array)
@@ -186,51 +185,74 @@ def test_results_as_dicom(tmp_path: Path, images: dict[str, np.ndarray], models:
 def test_a_header_damaged_where_only_the_results_need_it(
     tmp_path: Path, images: dict[str, np.ndarray], models: Path
 ) -> None:
-    """A failure with a reason, and no record of a result that lacks its DICOM files."""
+    """The answer stands; the DICOM results lack the element, and a warning names it."""
     write_patient(tmp_path / "anna", images)
     study_date = b"\x08\x00\x20\x00DA"
     for file in (tmp_path / "anna").iterdir():
         data = file.read_bytes()
         assert data.count(study_date) == 1
         file.write_bytes(data.replace(study_date, study_date[:4] + b"ZZ"))
-    done = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG)
-    assert done.predictions == ()
-    (failure,) = done.failures
-    assert "a header of its images is damaged" in failure.reason
-    assert "the NIfTI results are written" in failure.reason
-    assert {path.name for path in (tmp_path / "out" / "anna").iterdir()} == {*PATIENT_FILES} - {RESULT_FILE}
+    (prediction,) = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).predictions
+    assert "damaged elements" in warning_of(prediction)
+    assert "(0008,0020)" in warning_of(prediction)
+    folder = tmp_path / "out" / "anna"
+    assert {path.name for path in folder.iterdir()} >= {*PATIENT_FILES, "dicom"}
+    assert hd.seg.segread(folder / "dicom" / "segmentation.dcm").StudyDate == ""
 
 
-def test_a_fault_of_ours_is_not_laid_on_the_headers(
-    tmp_path: Path, images: dict[str, np.ndarray], models: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [AttributeError("no attribute 'X'"), ValueError("shared orientation"), MemoryError()])
+def test_the_answer_stands_whatever_the_dicom_output_raises(
+    tmp_path: Path,
+    images: dict[str, np.ndarray],
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
 ) -> None:
     def faulty(*_: object) -> None:
-        raise AttributeError("'Dataset' object has no attribute 'X'")
+        raise error
 
     monkeypatch.setattr("fvv.io.dicom.write._report", faulty)
-    write_patient(tmp_path / "anna", images)
-    (failure,) = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).failures
-    assert "no DICOM results could be made: AttributeError" in failure.reason
-    assert "damaged" not in failure.reason
-    assert "the NIfTI results are written" in failure.reason
-    assert (tmp_path / "out" / "anna" / "predictions.nii.gz").exists()
-    assert not (tmp_path / "out" / "anna" / "results.json").exists()
+    for name in ("anna", "berta"):
+        write_patient(tmp_path / "in" / name, images)
+    done = predict(tmp_path / "in", models, tmp_path / "out", CONFIG)
+    assert done.failures == ()
+    for name, prediction in zip(("anna", "berta"), done.predictions, strict=True):
+        assert f"no DICOM results could be made: {type(error).__name__}" in warning_of(prediction)
+        assert {path.name for path in (tmp_path / "out" / name).iterdir()} >= {*PATIENT_FILES}
+        assert "dicom-output" in (tmp_path / "out" / name / RESULT_FILE).read_text()
+        assert not list((tmp_path / "out" / name / "dicom").iterdir())  # No part of a set.
+
+
+def warning_of(prediction: Prediction) -> str:
+    """What is said of the DICOM output."""
+    (found,) = [one for one in prediction.decision.reasons if one.code == "dicom-output"]
+    assert found.severity is Severity.WARNING
+    return found.message
 
 
 def test_results_beside_dicom_images(tmp_path: Path, images: dict[str, np.ndarray], models: Path) -> None:
     """They are no part of the examination the second time; what others wrote under their names is left alone."""
     write_patient(tmp_path / "anna", images)
-    go_on = CONFIG.model_copy(update={"resume": True})
-    predict(tmp_path / "anna", models, None, go_on)
+    predict(tmp_path / "anna", models, None, CONFIG)
     stamp = (tmp_path / "anna" / "results.json").stat().st_mtime_ns
-    predict(tmp_path / "anna", models, None, go_on)
+    predict(tmp_path / "anna", models, None, CONFIG)
     assert (tmp_path / "anna" / "results.json").stat().st_mtime_ns == stamp
     theirs = tmp_path / "anna" / "dicom" / "report.dcm"
     shutil.copy(next((tmp_path / "anna").glob("*.dcm")), theirs)
     before = theirs.read_bytes()
-    (failure,) = predict(tmp_path / "anna", models, None, CONFIG.model_copy(update={"overwrite": True})).failures
-    assert "not written by fvv" in failure.reason
+    (prediction,) = predict(tmp_path / "anna", models, None, CONFIG.model_copy(update={"overwrite": True})).predictions
+    assert "not written by fvv" in warning_of(prediction)
     assert theirs.read_bytes() == before
+
+
+def test_damaged_dicom_results_are_made_again(tmp_path: Path, images: dict[str, np.ndarray], models: Path) -> None:
+    write_patient(tmp_path / "anna", images)
+    predict(tmp_path / "anna", models, tmp_path / "out", CONFIG)
+    report = tmp_path / "out" / "anna" / "dicom" / "report.dcm"
+    size = report.stat().st_size
+    report.unlink()
+    assert predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).kept == 0
+    assert report.stat().st_size == size
 
 
 def volumes_of(groups: list[Any]) -> dict[str, float]:

@@ -11,10 +11,8 @@ import numpy as np
 import psutil
 import pytest
 
-from dicom_builders import write_series
-from fvv.config import PreprocessConfig
+from dicom_builders import read_one, write_series
 from fvv.errors import InputError
-from fvv.io.dicom.read import read_dicom
 
 IMAGE_TYPE, ROWS, STUDY = b"\x08\x00\x08\x00CS", b"\x28\x00\x10\x00US", b"\x20\x00\x0d\x00UI"
 
@@ -45,7 +43,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 def test_damaged_headers_are_refused(series: Path, damage: Callable[[Path], None]) -> None:
     damage(series)
     with pytest.raises(InputError, match="p"):
-        read_dicom(series, name="p", config=PreprocessConfig())
+        read_one(series)
 
 
 def test_an_element_of_gigabytes_takes_no_memory(series: Path) -> None:
@@ -58,7 +56,7 @@ def test_an_element_of_gigabytes_takes_no_memory(series: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**30, hard))
     try:
-        case, _ = read_dicom(series, name="p", config=PreprocessConfig())
+        case, _ = read_one(series)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     assert (case.b1000.array == 9).all()  # All of the pixels are there: the length alone is wrong.
@@ -74,4 +72,4 @@ def test_a_damaged_stream_in_a_zip_file_is_refused(series: Path, tmp_path: Path)
     data[starts[1]] = 0xFF  # A block of a kind that there is not.
     path.write_bytes(data)
     with pytest.raises(InputError, match="not a readable zip file"):
-        read_dicom(path, name="p", config=PreprocessConfig())
+        read_one(path)

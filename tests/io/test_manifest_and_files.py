@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -12,53 +13,15 @@ from fvv.io.lock import only_writer
 from fvv.io.manifest import (
     list_patients,
     read_folds,
-    read_participants,
+    read_lines,
     read_table,
+    refuse_missing_folder,
     write_failures,
     write_folds,
     write_table,
 )
 
 FOLDS = "participant_id\tpatient_id\tfold_0\tfold_1\na\tx\ttrain\ttest\nb\ty\ttest\ttrain\nc\tz\tvalid\tvalid\n"
-
-
-def cohort(tmp_path: Path, table: str | None, *folders: str) -> Path:
-    for name in folders or ("a", "b"):
-        (tmp_path / name).mkdir()
-    if table is not None:
-        (tmp_path / "participants.tsv").write_text(table, encoding="utf-8")
-    return tmp_path
-
-
-def test_folders_without_a_table_are_persons_of_their_own(tmp_path: Path) -> None:
-    known = read_participants(cohort(tmp_path, None, "a", "b", ".hidden"))
-    assert {name: one.person for name, one in known.items()} == {"a": "a", "b": "b"}
-    assert known["a"].dwi_flair_mismatch is None
-
-
-def test_the_table_gives_person_site_and_label(tmp_path: Path) -> None:
-    table = "participant_id\tpatient_id\tsite\tdwi_flair_mismatch\na\tx\tParis\t1\nb\tx\tn/a\tn/a\n"
-    known = read_participants(cohort(tmp_path, table, "a", "b", "c"))
-    assert known["a"].person == known["b"].person == "x"
-    assert known["a"].site == "Paris"
-    assert known["a"].dwi_flair_mismatch is True
-    assert known["b"].site == ""
-    assert known["b"].dwi_flair_mismatch is None
-    assert known["c"].person == "c"
-
-
-@pytest.mark.parametrize(
-    ("table", "match"),
-    [
-        ("id\na\n", "lacks column participant_id"),
-        ("participant_id\na\na\n", "line 3: a is listed twice"),
-        ("participant_id\tdwi_flair_mismatch\na\tyes\n", "must be 0, 1 or empty, got 'yes'"),
-        ("participant_id\tsite\na\n", "another number of cells"),
-    ],
-)
-def test_a_bad_table_is_refused(tmp_path: Path, table: str, match: str) -> None:
-    with pytest.raises(InputError, match=match):
-        read_participants(cohort(tmp_path, table))
 
 
 def test_no_folder_and_empty_folder(tmp_path: Path) -> None:
@@ -80,6 +43,8 @@ def test_folds_survive_the_file(tmp_path: Path) -> None:
     ("change", "match"),
     [
         (("test\ttrain", "testing\ttrain"), "line 3: 'testing' is not a valid Role"),
+        (("b\ty", "b\ty\u200b"), "names on one line"),
+        (("b\ty", "b\tX"), "same but for case"),
         (("fold_1", "fold_2"), "must be fold_0, fold_1"),
         (("b\ty", "b\tx"), "one person"),
         (("test\ttrain", "train\ttrain"), "fold 0 has no test"),
@@ -97,6 +62,60 @@ def test_tables_keep_commas_quotes_and_unknowns(tmp_path: Path) -> None:
     assert read_table(tmp_path / "t.csv") == [{"a": 'say "hi", you', "b": ""}, {"a": "é", "b": "0"}]
     write_table(tmp_path / "t.tsv", rows)
     assert read_table(tmp_path / "t.tsv")[0]["b"] == "n/a"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd", "@x", "-", "-a b", "'=1", "''@x", "'", "it's", "-1_0x"])
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+def test_no_text_is_run_as_a_formula_and_it_reads_back_as_it_was(tmp_path: Path, text: str, name: str) -> None:
+    write_table(tmp_path / name, [{"a": text, "b": "x"}])
+    assert not (tmp_path / name).read_text().splitlines()[1].startswith(("=", "+", "-", "@"))
+    assert read_table(tmp_path / name) == [{"a": text, "b": "x"}]
+
+
+def test_numbers_stay_numbers(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", [{"a": -1.5, "b": "-2e3", "c": "+4"}])
+    assert (tmp_path / "t.csv").read_text() == "a,b,c\n-1.5,-2e3,+4\n"
+
+
+def test_blank_lines_count_for_nothing_and_lines_keep_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_bytes(b"\xef\xbb\xbf\r\na\tb\r\n\r\n \t\r\n1\t2\r\n\n3\t4")
+    assert read_lines(tmp_path / "t.tsv") == [(5, {"a": "1", "b": "2"}), (7, {"a": "3", "b": "4"})]
+
+
+def test_a_pipe_and_a_broken_link_are_no_tables(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tsv")
+    (tmp_path / "link.tsv").symlink_to("nowhere")
+    for name, words in (("pipe.tsv", "regular file"), ("link.tsv", "broken link to nowhere")):
+        with pytest.raises(InputError, match=words):
+            read_table(tmp_path / name)
+        with pytest.raises(StoreError, match=words):
+            read_folds(tmp_path / name)
+
+
+def test_cells_separated_otherwise_are_recognised(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match=r"lacks column a.*separated by commas, .tsv needs tabs"):
+        read_table(tmp_path / "t.tsv", required=("a",))
+
+
+def test_a_link_to_a_folder_that_is_away_is_a_patient_and_one_to_a_file_is_not(tmp_path: Path) -> None:
+    (tmp_path / "p0").mkdir()
+    (tmp_path / "p1").symlink_to("unmounted/p1")
+    (tmp_path / "README.md").symlink_to("nowhere")
+    (tmp_path / "LICENSE").symlink_to(".git/annex/objects/x/MD5E-s1--a")
+    (tmp_path / "a_file").write_text("")
+    assert list_patients(tmp_path) == ("p0", "p1")
+    for name, words in (("p1", "broken link to unmounted/p1"), ("a_file", "found a file"), ("p2", "no such folder")):
+        with pytest.raises(InputError, match=words):
+            refuse_missing_folder(tmp_path / name)
+
+
+@pytest.mark.parametrize("pair", [("Anna", "anna"), ("Ren\u00e9", "Rene\u0301")])
+def test_two_folders_that_many_disks_take_for_one_are_refused(tmp_path: Path, pair: tuple[str, str]) -> None:
+    for name in pair:
+        (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match="same name but for case or accents"):
+        list_patients(tmp_path)
 
 
 def test_no_failure_is_still_a_table(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from builders import AFFINE, save
 from fvv.errors import InputError, OutputExistsError
-from fvv.io.nifti import find_image, read_b_value, read_volume, write_rgb, write_volume
+from fvv.io.nifti import find_image, read_shell, read_volume, write_rgb, write_volume
 
 
 @pytest.fixture
@@ -158,7 +158,56 @@ def test_b_values_of_other_volumes_are_no_b_value(tmp_path: Path, text: str, fou
     nib.save(nib.Nifti1Image(np.ones((4, 4, 3)), np.eye(4)), tmp_path / "b1000.nii.gz")
     (tmp_path / "b1000.bval").write_text(text)
     if found is not None:
-        assert read_b_value(tmp_path / "b1000.nii.gz") == found
+        shell = read_shell(tmp_path / "b1000.nii.gz")
+        assert shell is not None
+        assert shell.b_value == found
         return
     with pytest.raises(InputError, match=r"1 volume but . b-values"):
-        read_b_value(tmp_path / "b1000.nii.gz")
+        read_shell(tmp_path / "b1000.nii.gz")
+
+
+def with_extension(path: Path, esize: int, *, held: int = 16, offset: float | None = None) -> Path:
+    """An image whose header announces an extension of so many bytes, of which it holds some."""
+    save(path, np.ones((4, 4, 3)))
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[348] = 1
+    raw[108:112] = np.float32(352 + held if offset is None else offset).tobytes()
+    start = bytes(raw[:352]) + np.array([esize, 6], "<i4").tobytes() + bytes(held - 8)
+    path.write_bytes(gzip.compress(start + bytes(raw[352:])))
+    return path
+
+
+def test_an_extension_within_its_room_is_read_over(tmp_path: Path) -> None:
+    assert (read_volume(with_extension(tmp_path / "v.nii.gz", 16)).array == 1).all()
+
+
+@pytest.mark.parametrize("esize", [2**31 - 16, 32, 0, -16])
+def test_an_extension_that_claims_more_than_there_is_takes_no_memory(tmp_path: Path, esize: int) -> None:
+    with pytest.raises(InputError, match="an extension of the header claims"):
+        read_volume(with_extension(tmp_path / "v.nii.gz", esize))
+
+
+def test_extensions_are_bounded_in_all(tmp_path: Path) -> None:
+    path = with_extension(tmp_path / "v.nii.gz", 2**30, offset=float(2**30 + 352))
+    with pytest.raises(InputError, match="bytes of extensions: over the most"):
+        read_volume(path)
+
+
+def test_a_header_with_its_voxels_in_another_file_is_no_image(tmp_path: Path) -> None:
+    save(tmp_path / "v.nii.gz", np.ones((4, 4, 3)))
+    raw = bytearray(gzip.decompress((tmp_path / "v.nii.gz").read_bytes()))
+    raw[344:348] = b"ni1\0"
+    raw[348] = 1
+    (tmp_path / "v.nii.gz").write_bytes(gzip.compress(bytes(raw)))
+    with pytest.raises(InputError, match="not a readable NIfTI image"):
+        read_volume(tmp_path / "v.nii.gz")
+
+
+def test_a_link_to_nothing_is_not_a_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "mask.nii.gz").symlink_to("annex/mask.nii.gz")
+    with pytest.raises(InputError, match=r"broken link to annex/mask\.nii\.gz"):
+        find_image(tmp_path, "mask")
+    (tmp_path / "b1000.bval").symlink_to("annex/b1000.bval")
+    save(tmp_path / "b1000.nii.gz", np.ones((4, 4, 3)))
+    with pytest.raises(InputError, match=r"broken link to annex/b1000\.bval"):
+        read_shell(tmp_path / "b1000.nii.gz")

@@ -17,7 +17,7 @@ from fvv.analysis.patient import jsonable
 from fvv.analysis.publish import Evaluation, publish
 from fvv.config import PROFILES, CardConfig, EvaluateConfig, PostprocessConfig
 from fvv.data import Channel
-from fvv.errors import InputError, ModelError
+from fvv.errors import InputError, ModelError, OutputExistsError
 from fvv.io.bundle import (
     BundleManifest,
     Calibration,
@@ -27,7 +27,8 @@ from fvv.io.bundle import (
     file_sha256,
     write_manifest,
 )
-from fvv.io.evaluation import EvaluationFolder, PatientFiles
+from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder, PatientFiles
+from fvv.io.sealed import read_sealed, write_sealed
 from fvv.stages.card import card
 
 SETTINGS = EvaluateConfig(
@@ -47,16 +48,22 @@ def write_evaluation(folder: Path, models: dict[str, str], config: EvaluateConfi
     files = EvaluationFolder(folder)
     for one in PATIENTS:
         files.write_patient(one.participant, "", jsonable(one), PatientFiles(AFFINE, None))
+    names = [one.participant for one in PATIENTS]
     counts = {"evaluated": len(PATIENTS), "not assessable": 1, "failed": 0}
-    publish(files, Evaluation(EXTERNAL, tuple(PATIENTS), (), counts, {"software": "x"}, models), config)
+    publish(
+        files,
+        Evaluation(EXTERNAL, tuple(PATIENTS), (), counts, {"software": "x"}, models, dict.fromkeys(names, "")),
+        config,
+    )
     return folder
 
 
 def told(evaluation: Path, folder: Path, **content: object) -> Path:
     """A copy of an evaluation whose summary says something else."""
     shutil.copytree(evaluation, folder)
-    summary = json.loads((folder / "summary.json").read_text())
-    (folder / "summary.json").write_text(json.dumps({**summary, **content}))
+    write_sealed(
+        folder / "summary.json", {**read_sealed(folder / "summary.json", schema_version=SCHEMA_VERSION), **content}
+    )
     return folder
 
 
@@ -233,6 +240,40 @@ def test_the_form_that_was_tested_is_the_bundles(bundle: tuple[Path, Path, Path]
         card(other, CONFIG, external=evaluation)
     with pytest.raises(ModelError, match="other models"):  # A bundle without that form at all.
         card(models, CONFIG, external=evaluation)
+
+
+def test_a_card_replaces_only_cards(bundle: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    models, evaluation, _ = bundle
+    file = tmp_path / "card.md"
+    card(models, CONFIG, external=evaluation, copy=file)
+    written = file.read_text()
+    card(models, CONFIG, external=evaluation, copy=file)  # Its own work, unchanged.
+    edited = written.replace("Children", "Infants")
+    file.write_text(edited)
+    with pytest.raises(OutputExistsError, match=r"was edited since it was written.*--overwrite"):
+        card(models, CONFIG, external=evaluation, copy=file)
+    assert file.read_text() == edited
+    card(models, CONFIG, external=evaluation, copy=file, overwrite=True)
+    assert file.read_text() == written
+    file.write_text("# Model card: by hand\n")
+    with pytest.raises(OutputExistsError, match="an earlier version wrote it, or a person"):
+        card(models, CONFIG, external=evaluation, copy=file)
+    for theirs in (b"# My thesis\n", b"\xff\xfe", b""):
+        file.write_bytes(theirs)
+        for overwrite in (False, True):
+            with pytest.raises(OutputExistsError, match="no model card"):
+                card(models, CONFIG, external=evaluation, copy=file, overwrite=overwrite)
+        assert file.read_bytes() == theirs
+
+
+def test_the_card_leads_with_the_answers(bundle: tuple[Path, Path, Path]) -> None:
+    models, evaluation, truth = bundle
+    card(models, CONFIG, external=evaluation, cohort=truth)
+    text = (models / "MODEL_CARD.md").read_text()
+    rate = json.loads((evaluation / "summary.json").read_text())["answers"]["rates"]["sensitivity"]
+    assert f"{rate['successes']} of {rate['trials']}" in row_of(text, "| Sensitivity of the answers")[1]
+    assert text.index("Sensitivity of the answers") < text.index("FVV alone, sensitivity")
+    assert "answers against the reference" in text
 
 
 def test_nothing_measured_is_no_card(bundle: tuple[Path, Path, Path], tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def converted(base):
 
 def test_onnxruntime_agrees_with_torch_on_real_volumes(converted):
     for model in converted.models:
-        assert 0 < model.checks[DIFFERENCE] < 1e-4
+        assert 0 <= model.checks[DIFFERENCE] < 1e-4
         assert model.checks[SLAB_DIFFERENCE] < 1e-4
         assert model.checks["voxels"] == 3 * 6 * 256 * 256
     assert "model2.onnx" in converted.summary()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from builders import write_onnx, write_patient
 from fvv.cli import main
 from fvv.config import DecisionConfig, PredictConfig
 from fvv.data import DecisionState
-from fvv.errors import InputError, OutputExistsError
+from fvv.errors import ConfigError, InputError, OutputExistsError
 from fvv.io.manifest import read_table
+from fvv.io.sealed import write_sealed
 from fvv.stages.decide import decide
 from fvv.stages.predict import predict
 
@@ -51,15 +53,68 @@ def test_the_smallest_lesion_of_the_prediction_holds_unless_another_is_named(tmp
     assert (row["decision"], row["minimum_lesion_ml"]) == (none.value, "500.0")
 
 
-@pytest.mark.parametrize("again", ["overwrite", "resume"])
-def test_predicting_again_takes_away_answers_of_the_earlier_results(tmp_path: Path, again: str) -> None:
+def test_predicting_again_takes_away_answers_of_the_earlier_results(tmp_path: Path) -> None:
     write_patient(tmp_path / "in", np.random.default_rng(7))
     write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
-    predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", PredictConfig(device="cpu"))
+    config = PredictConfig(device="cpu", overwrite=True)
+    predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", config)
     table = decide(tmp_path / "out", DecisionConfig(cutoff_ml=200.0)).output
-    assert table.exists()
-    predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", PredictConfig(device="cpu", **{again: True}))
+    theirs = tmp_path / "out" / "decisions_mine_mL.csv"
+    theirs.write_text("mine")
+    predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", config)
+    assert table.exists()  # Nothing was predicted again.
+    write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.1, -3.0))
+    predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", config)
     assert not table.exists()
+    assert theirs.read_text() == "mine"
+
+
+def test_results_of_another_run_are_left_out(tmp_path: Path) -> None:
+    """Two of four patients predicted again with other models: results.csv has two rows, and so has the new table."""
+    rng = np.random.default_rng(7)
+    for name in "abcd":
+        write_patient(tmp_path / "in" / name, rng)
+    for number in (1, 2):
+        write_onnx(tmp_path / f"m{number}" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -2.0 - number))
+    predict(tmp_path / "in", tmp_path / "m1", tmp_path / "out", PredictConfig(device="cpu"))
+    for name in "ab":
+        shutil.rmtree(tmp_path / "in" / name)
+    config = PredictConfig(device="cpu", overwrite=True)
+    predict(tmp_path / "in", tmp_path / "m2", tmp_path / "out", config)
+    done = decide(tmp_path / "out", DecisionConfig(cutoff_ml=1.0))
+    assert [one.patient for one in done.after] == ["c", "d"]
+    assert {path.parent.name for path in done.left_out} == {"a", "b"}
+    assert "left out" in done.summary()
+    # One of the cohort's own results replaced by a run of its own.
+    shutil.copytree(tmp_path / "out" / "a", tmp_path / "out" / "c", dirs_exist_ok=True)
+    (failure,) = decide(tmp_path / "out", DecisionConfig(cutoff_ml=2.0)).failures
+    assert "made from other models" in failure.reason
+
+
+def test_results_in_a_folder_below_are_counted_once(results: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(results, tmp_path / "out"))
+    shutil.copytree(results, out / "copy")
+    done = decide(out, DecisionConfig(cutoff_ml=5.0))
+    assert len(done.after) == 4
+    assert len(done.left_out) == 4
+
+
+def test_results_of_a_run_that_has_not_ended_are_refused(results: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(results, tmp_path / "out"))
+    (out / "run.json").unlink()
+    with pytest.raises(InputError, match="the run has not ended"):
+        decide(out, DecisionConfig())
+    (out / "run.json").write_text("{}")
+    with pytest.raises(InputError, match=r"run\.json"):
+        decide(out, DecisionConfig())
+
+
+@pytest.mark.parametrize("cutoff", ["nan", "-1", "0", "inf"])
+def test_a_cutoff_that_is_no_volume(results: Path, capsys: pytest.CaptureFixture[str], cutoff: str) -> None:
+    assert main(["decide", str(results), f"--cutoff={cutoff}"]) == 1
+    assert "cut" in capsys.readouterr().err
+    with pytest.raises(ConfigError):
+        decide(results, DecisionConfig.model_construct(cutoff_ml=float(cutoff), minimum_lesion_ml=0.0))
 
 
 def test_no_probability_of_a_mismatch_where_no_lesion_is_left(tmp_path: Path) -> None:
@@ -70,14 +125,14 @@ def test_no_probability_of_a_mismatch_where_no_lesion_is_left(tmp_path: Path) ->
     (file,) = tmp_path.glob("out/*/results.json")
     content = json.loads(file.read_text())
     assert "mismatch_probability" in content
-    file.write_text(json.dumps({**content, "mismatch_probability": 0.6}))
+    write_sealed(file, {**content, "mismatch_probability": 0.6})
     (lesion,) = decide(tmp_path / "out", DecisionConfig(cutoff_ml=1.5)).after
     (none,) = decide(tmp_path / "out", DecisionConfig(cutoff_ml=0.5, minimum_lesion_ml=500.0)).after
     assert (lesion.mismatch_probability, none.mismatch_probability) == (0.6, None)
 
 
 def test_another_cutoff_changes_the_answers_and_nothing_else(results: Path) -> None:
-    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file() and path.name[0] != "."}
     done = decide(results, DecisionConfig(cutoff_ml=1000.0))
     states = {one.patient: one.decision.state for one in done.after}
     likely, none, out = DecisionState.MISMATCH_LIKELY, DecisionState.NO_LESION_FOUND, DecisionState.NOT_ASSESSABLE
@@ -114,7 +169,7 @@ def test_unreadable_results_are_listed(tmp_path: Path) -> None:
     (tmp_path / "a" / "results.json").write_text('{"Patient": "a"}')
     done = decide(tmp_path, DecisionConfig())
     assert done.after == ()
-    assert "not a result this version reads" in done.failures[0].reason
+    assert "expected schema version 2" in done.failures[0].reason
 
 
 def test_deciding_again_needs_a_cutoff(tmp_path, capsys):

@@ -13,7 +13,7 @@ import pytest
 from fvv.analysis.publish import EvaluateResult
 from fvv.config import Config, load_config
 from fvv.data import Channel, Failure
-from fvv.errors import ConfigError, ModelError
+from fvv.errors import ConfigError, ModelError, OutputExistsError
 from fvv.stages import demo as module
 from fvv.stages.demo import demo
 
@@ -88,6 +88,7 @@ def test_one_seed_and_number_of_cases_for_all(calls: list[tuple[str, dict[str, A
 def test_failures_name_their_step_and_the_summary_shows_the_results(
     calls: list[tuple[str, dict[str, Any]]], tmp_path: Path
 ) -> None:
+    demo(tmp_path / "run", Config())
     report = tmp_path / "run" / "processed_data" / "report.html"
     report.parent.mkdir(parents=True)
     report.touch()
@@ -136,6 +137,15 @@ def test_a_cohort_that_the_packages_model_has_seen_is_no_failure(
     result = demo(tmp_path / "run", Config())
     assert "could not be tested on this cohort: the ensemble was trained on this person" in result.summary()
     assert "shipped model" not in {failure.reason.partition(":")[0] for failure in result.failures}
+
+
+@pytest.mark.parametrize("name", ["input_data", "demo.yaml", "saved_models"])
+def test_folders_of_others_are_left_alone(calls: list[tuple[str, dict[str, Any]]], tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputExistsError, match="not written by fvv"):
+        demo(tmp_path, Config())
+    assert (tmp_path / name).read_text() == "mine"
+    assert calls == []
 
 
 def test_a_second_run_goes_on_and_other_settings_are_refused(

@@ -187,9 +187,13 @@ def test_prediction_and_evaluation_post_process_and_decide_alike_as_the_bundle_s
     )
 
 
-def test_a_second_run_is_refused_and_with_overwrite_gives_the_same_bytes(cohort, tmp_path):
-    with pytest.raises(OutputExistsError, match="already there"):
-        evaluate(cohort.store, cohort.models, cohort.output, CONFIG)
+def test_another_evaluation_is_refused_and_with_overwrite_gives_the_same_bytes(cohort, tmp_path):
+    other = CONFIG.model_copy(update={"visible_fraction_label": 0.5})
+    with pytest.raises(OutputExistsError, match=r"with other settings \(visible_fraction_label\) is finished here"):
+        evaluate(cohort.store, cohort.models, cohort.output, other)
+    models = write_bundle(tmp_path / "models", cohort.store, biases=(1.5, -3.4, -1.2))
+    with pytest.raises(OutputExistsError, match="with other models or images"):
+        evaluate(cohort.store, models, cohort.output, CONFIG)
     again = tmp_path / "again"
     shutil.copytree(cohort.output, again)
     (again / "patients" / "gone.json").write_text("{}")
@@ -198,6 +202,77 @@ def test_a_second_run_is_refused_and_with_overwrite_gives_the_same_bytes(cohort,
     assert not list(again.rglob("gone*"))
     for name in ("metrics.csv", "patients.csv", "summary.json", "report.html"):
         assert (tmp_path / "again" / name).read_bytes() == (cohort.output / name).read_bytes()
+
+
+def test_the_same_command_again_is_complete_and_does_only_what_is_missing(cohort, tmp_path, monkeypatch):
+    again = shutil.copytree(cohort.output, tmp_path / "again")
+    measured = []
+    original = segment_case
+
+    def count(case, ensemble, postprocess):
+        measured.append(case.patient)
+        return original(case, ensemble, postprocess)
+
+    monkeypatch.setattr("fvv.stages.evaluate.segment_case", count)
+    result = evaluate(cohort.store, cohort.models, again, CONFIG)
+    assert not measured
+    assert "already complete" in result.summary()
+    (again / "masks" / "p0.nii.gz").unlink()
+    whole = (again / "heatmaps" / "p1.png").read_bytes()
+    (again / "heatmaps" / "p1.png").write_bytes(whole[: len(whole) // 2])
+    (again / "viewer" / "p2_drawn.nii.gz").write_bytes(b"")
+    record = json.loads((again / "patients" / "p3.json").read_text())
+    record["result"]["true_ml"]["stroke"] = 99.0
+    (again / "patients" / "p3.json").write_text(json.dumps(record))
+    (again / "patients" / "p4.json").write_text("[")
+    for name in ("report.html", "metrics.csv"):
+        (again / name).unlink()
+    result = evaluate(cohort.store, cohort.models, again, CONFIG)
+    assert sorted(measured) == ["p0", "p1", "p2", "p3", "p4"]
+    assert "already complete" not in result.summary()
+    for path in sorted(path for path in cohort.output.rglob("*") if path.is_file() and path.suffix != ".lock"):
+        assert (again / path.relative_to(cohort.output)).read_bytes() == path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    "theirs", ["patients/mine.json", "masks/p0.nii.gz", "methods.md", "tables.tex", "figures/one.pdf", "failures.csv"]
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_of_other_people_are_never_touched(cohort, tmp_path, theirs, overwrite):
+    file = tmp_path / theirs
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("mine")
+    with pytest.raises(OutputExistsError, match="not written by fvv"):
+        evaluate(cohort.store, cohort.models, tmp_path, QUICK, overwrite=overwrite)
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".fvv.lock"] == [file]
+    assert file.read_text() == "mine"
+
+
+def test_files_beside_the_evaluation_stay(cohort, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    evaluate(cohort.store, cohort.models, tmp_path, QUICK, overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_the_answers_and_not_the_volumes_are_the_headline(cohort):
+    summary = json.loads((cohort.output / "summary.json").read_text())
+    table = summary["answers"]["table"]
+    assert sum(sum(row.values()) for row in table.values()) == N
+    assert sum(table["no lesion"].values()) == 1
+    assert summary["headline"]["answers_sensitivity"] == summary["answers"]["rates"]["sensitivity"]["value"]
+    page, tables = (cohort.output / "report.html").read_text(), (cohort.output / "tables.md").read_text()
+    assert page.index("The answers against the reference") < page.index("The FVV alone")
+    assert tables.index("Answers against the reference") < tables.index("FVV alone")
+    assert "Answers against the reference" in (cohort.output / "tables.tex").read_text()
+    assert "stroke-free patients called stroke" in cohort.result.summary()
+    assert "stroke_free" not in page
+
+
+def test_no_mask_of_what_is_flair_visible_leaves_the_stroke(cohort):
+    """Votes are interpolated back to the native grid, the stroke is not."""
+    for file in (cohort.output / "masks").glob("*.nii.gz"):
+        mask = np.asarray(nib.load(file).dataobj)
+        assert not (mask[..., 2] & ~(mask[..., 1] > 0)).any()
 
 
 def test_a_killed_run_goes_on_where_it_ended(cohort, tmp_path, monkeypatch):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -16,8 +18,10 @@ from bundles import write_bundle
 from fvv.analysis.publish import EvaluateResult
 from fvv.cli import main
 from fvv.config import CardConfig, DecisionConfig, EvaluateConfig, PostprocessConfig, PredictConfig, PrepareConfig
-from fvv.errors import ConfigError, FvvError, InputError, ModelError
+from fvv.errors import ConfigError, FvvError, InputError, ModelError, OutputExistsError
 from fvv.io.bundle import ModelBundle
+from fvv.io.evaluation import SCHEMA_VERSION
+from fvv.io.sealed import read_sealed, write_sealed
 from fvv.stages.card import card
 from fvv.stages.evaluate import evaluate
 from fvv.stages.evaluate_external import evaluate_external
@@ -61,7 +65,7 @@ def test_the_report_is_rebuilt_from_the_files_to_the_byte(output, cohort):
     for name in (*WRITTEN, "report.html", "summary.json"):
         assert (output / name).exists(), name
     for name in ("report.html", *WRITTEN):
-        (output / name).write_text("patient,reason\n" if name == "failures.csv" else "spoilt")
+        (output / name).write_text("spoilt")
     report(output)
     for name in (*WRITTEN, "report.html", "summary.json"):
         assert (output / name).read_bytes() == (cohort / "output" / name).read_bytes(), name
@@ -90,17 +94,17 @@ def test_another_cutoff_needs_no_inference_and_agrees_with_evaluating_under_it(o
 
 def test_a_report_changes_what_was_set_and_never_how_it_was_measured(output, tmp_path, capsys):
     file = output / "summary.json"
-    summary = json.loads(file.read_text())
+    summary = read_sealed(file, schema_version=SCHEMA_VERSION)
     done = {"own_masks": True, "precision": "fp32", "postprocess": {"adc_gate": 0.9, "minimum_lesion_mm3": 2.0}}
     summary["settings"] |= {**done, "decision": {"cutoff_ml": 0.8, "minimum_lesion_ml": 0.1}}
-    file.write_text(json.dumps(summary))
+    write_sealed(file, summary)
     settings = tmp_path / "mine.yaml"
-    settings.write_text("evaluate: {bootstrap_samples: 20, decision: {minimum_lesion_ml: 0.2}}")
+    settings.write_text("evaluate: {bootstrap_samples: 20}\ndecision: {minimum_lesion_ml: 0.2}")
     words = ["report", "-i", str(output), "-c", str(settings), "--set", "evaluate.precision=int8"]
     assert main([*words, "--set", "evaluate.own_masks=false"]) == 0
     expected = summary["settings"] | {
         "bootstrap_samples": 20,
-        "decision": {"cutoff_ml": 0.8, "minimum_lesion_ml": 0.2},
+        "decision": {"cutoff_ml": 0.8, "minimum_lesion_ml": 0.2, "prevalence": None},
     }
     assert json.loads(file.read_text())["settings"] == expected
     assert "which a report cannot change: own_masks, precision\n" in capsys.readouterr().err
@@ -114,10 +118,72 @@ def test_masks_of_our_own_are_refused_out_of_fold(cohort, tmp_path):
 def test_what_is_no_finished_evaluation_is_said(output, tmp_path):
     with pytest.raises(InputError, match="no finished evaluation"):
         report(tmp_path / "nothing")
-    summary = json.loads((output / "summary.json").read_text())
-    (output / "summary.json").write_text(json.dumps({**summary, "schema_version": 1}))
+    write_sealed(
+        output / "summary.json",
+        {**read_sealed(output / "summary.json", schema_version=SCHEMA_VERSION), "schema_version": 1},
+    )
     with pytest.raises(InputError, match="schema"):
         report(output)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "summary.json").write_text("{}"),
+        lambda folder: (folder / "summary.json").write_text("[1]"),
+        lambda folder: (folder / "summary.json").write_bytes(b"\xff"),
+        lambda folder: (folder / "summary.json").write_text('{"schema_version": 3}'),
+        lambda folder: edit(folder / "summary.json", lambda content: content.pop("settings")),
+        lambda folder: edit(folder / "summary.json", lambda content: content["settings"].pop("decision")),
+        lambda folder: edit(folder / "summary.json", lambda content: content.update(counts=None)),
+        lambda folder: (folder / "patients" / "p1.json").write_text("{}"),
+        lambda folder: (folder / "patients" / "p1.json").unlink(),
+        lambda folder: edit(folder / "patients" / "p1.json", lambda content: content["result"].pop("metrics")),
+        lambda folder: edit(folder / "patients" / "p1.json", lambda content: content["result"].update(true_ml=3)),
+        lambda folder: edit(folder / "patients" / "p1.json", lambda content: content.update(source_sha256="0")),
+    ],
+)
+def test_damage_is_one_clear_line_in_a_report_and_mended_by_evaluate(output, cohort, damage, capsys):
+    damage(output)
+    assert main(["report", "-i", str(output)]) == 1
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert "evaluate" in told[0]
+    assert "summary.json" in told[0] or "p1.json" in told[0]
+
+
+def edit(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def test_a_result_of_another_form_is_one_line_too(output, capsys):
+    """Sealed, so written by this program, and still not what it reads."""
+    record = read_sealed(output / "patients" / "p1.json", schema_version=SCHEMA_VERSION)
+    del record["result"]["metrics"]["stroke"]["dice_coefficient"]
+    write_sealed(output / "patients" / "p1.json", record)
+    assert main(["report", "-i", str(output)]) == 1
+    assert "not a result this version reads" in capsys.readouterr().err
+
+
+def test_a_picture_that_is_gone_or_damaged_is_left_out_and_said(output, capsys):
+    (output / "heatmaps" / "p1.png").unlink()
+    (output / "viewer" / "p2_b1000.nii.gz").write_bytes(b"x")
+    assert main(["report", "-i", str(output)]) == 0
+    told = capsys.readouterr().err
+    assert "p1.png: missing or damaged, left out" in told
+    assert "p2_b1000.nii.gz: missing or damaged" in told
+
+
+def test_files_of_other_people_are_in_no_reports_way(output, tmp_path):
+    with pytest.raises(InputError, match="no finished evaluation"):
+        report(tmp_path / "empty")
+    (output / "notes.md").write_text("mine")
+    (output / ".fvv.json").unlink()  # As in a folder that was put together by hand.
+    with pytest.raises(OutputExistsError, match="not written by fvv"):
+        report(output)
+    assert (output / "notes.md").read_text() == "mine"
 
 
 def test_two_models_are_compared_on_the_same_patients(output, cohort, tmp_path):
@@ -141,6 +207,8 @@ def test_a_calibration_is_written_only_when_asked_for_and_predict_finds_it(cohor
     assert curve == result.calibration
     assert curve.slope < 0
     assert "calibration of P(mismatch) written" in result.summary()
+    assert (curve.fitted_on, curve.patients) == ("people", 6)
+    assert curve.prevalence == pytest.approx(sum(one.true_visible_fraction < 0.2 for one in result.patients) / 6)
     answer = predict(cohort / "others" / "new_p0", models, tmp_path / "answer", PredictConfig(threads=1))
     assert not answer.failures
 
@@ -208,7 +276,7 @@ def test_a_patient_the_ensemble_was_trained_on_is_refused_under_any_name(cohort,
 def test_a_person_is_refused_by_id_even_with_new_images(cohort, tmp_path):
     folder = tmp_path / "others"
     shutil.copytree(cohort / "others", folder)
-    (folder / "participants.tsv").write_text("participant_id\tpatient_id\nnew_p1\tp2\n")
+    (folder / "participants.tsv").write_text("participant_id\tpatient_id\nnew_p0\tn/a\nnew_p1\tp2\nnew_p2\tn/a\n")
     with pytest.raises(ModelError, match="trained on this person") as caught:
         evaluate_external(folder, cohort / "models", tmp_path / "output", QUICK)
     assert caught.value.patient == "new_p1"

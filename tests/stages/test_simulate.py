@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 
 pytest.importorskip("nilearn")
 
+from builders import write_patient
 from fvv.config import SimulateConfig
 from fvv.errors import FvvError, OutputExistsError
-from fvv.io.manifest import read_participants
 from fvv.io.nifti import read_volume
+from fvv.io.participants import read_participants
 from fvv.stages.simulate import simulate
 
 CONFIG = SimulateConfig(cases=2, seed=21, workers=1)
@@ -76,6 +78,45 @@ def test_a_second_run_keeps_what_is_there_and_makes_what_is_missing(cohort):
     assert (result.made, result.kept) == (1, 1)
     assert (folder / "sim_0001" / "b0.nii.gz").stat().st_mtime_ns == stamp
     assert digests(folder) == before
+
+
+@pytest.mark.parametrize("name", ["b0.nii.gz", "simulation.json"])
+def test_a_damaged_case_is_made_again(cohort, name):
+    folder, _ = cohort
+    before = digests(folder)
+    for damage in (lambda file: file.write_bytes(file.read_bytes()[:-9]), lambda file: file.unlink()):
+        damage(folder / "sim_0002" / name)
+        result = simulate(folder, CONFIG)
+        assert (result.made, result.kept, result.failures) == (1, 1, ())
+        assert digests(folder) == before
+
+
+def test_a_cohort_of_others_is_refused_untouched(tmp_path):
+    write_patient(tmp_path / "real" / "anna", np.random.default_rng(0))
+    (tmp_path / "real" / "participants.tsv").write_text("participant_id\nanna\n")
+    before = digests(tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(OutputExistsError, match="not written by fvv"):
+            simulate(tmp_path / "real", CONFIG, overwrite=overwrite)
+    assert digests(tmp_path) == before
+
+
+def test_a_real_patient_among_simulated_ones_is_refused_untouched(cohort, tmp_path):
+    folder = Path(shutil.copytree(cohort[0], tmp_path / "mixed"))
+    write_patient(folder / "anna", np.random.default_rng(0))
+    before = digests(folder)
+    with pytest.raises(OutputExistsError, match="anna: already there, and not written by fvv"):
+        simulate(folder, CONFIG.model_copy(update={"seed": 22}), overwrite=True)
+    assert digests(folder) == before
+
+
+def test_a_file_that_somebody_put_into_a_case_is_not_replaced(cohort, tmp_path):
+    folder = Path(shutil.copytree(cohort[0], tmp_path / "mixed"))
+    (folder / "sim_0001" / "my_roi.nii.gz").write_text("mine")
+    (folder / "sim_0001" / "b0.nii.gz").unlink()
+    (failure,) = simulate(folder, CONFIG).failures
+    assert "my_roi.nii.gz: not written by fvv" in failure.reason
+    assert (folder / "sim_0001" / "my_roi.nii.gz").read_text() == "mine"
 
 
 def test_another_seed_does_not_overwrite(cohort):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
-from fvv.analysis.statistics import LEVEL, NOT_DEFINED, Estimate
-from fvv.arrays import FloatArray
-from fvv.errors import FvvError
+from fvv.analysis.checks import StatisticsError, as_values, as_volumes, same_length
+from fvv.analysis.statistics import LEVEL, NOT_DEFINED, Estimate, bootstrap_intervals, repeated
+from fvv.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Agreement:
         concordance: Lin's coefficient (doi 10.2307/2532051) with his interval on Fisher's z scale.
         intraclass: intraclass correlation of single measurements, absolute agreement.
         rank: Spearman's correlation.
+        over_persons: the intervals are of a bootstrap over persons: someone was examined more than once.
     """
 
     n: int
@@ -34,6 +35,31 @@ class Agreement:
     concordance: Estimate
     intraclass: Estimate
     rank: Estimate
+    over_persons: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RatioAgreement:
+    """Agreement on the log scale, as ratios: limits in mL say little of volumes near a cut-off of 0.5 mL.
+
+    Attributes:
+        n: pairs.
+        pseudo_volume_ml: added to both volumes, so that 0 mL has a logarithm.
+        ratio: geometric mean of (second + pseudo-volume) / (first + pseudo-volume), with its interval.
+        lower_limit, upper_limit: that ratio's 95 % limits of agreement.
+    """
+
+    n: int
+    pseudo_volume_ml: float
+    ratio: Estimate
+    lower_limit: float
+    upper_limit: float
+
+    def reference_range_ml(self, predicted_ml: float) -> tuple[float, float]:
+        """First volumes, in mL, that go with a second one by the limits; NaN where these are not defined."""
+        total = predicted_ml + self.pseudo_volume_ml
+        low, high = (total / limit - self.pseudo_volume_ml for limit in (self.upper_limit, self.lower_limit))
+        return (low if math.isnan(low) else max(low, 0.0)), high
 
 
 def bland_altman(first: FloatArray, second: FloatArray, level: float = LEVEL) -> Agreement:
@@ -45,10 +71,9 @@ def bland_altman(first: FloatArray, second: FloatArray, level: float = LEVEL) ->
         level: of confidence.
 
     Raises:
-        FvvError: the two differ in length.
+        StatisticsError: the two differ in length, or a volume is not finite.
     """
-    if first.shape != second.shape:
-        raise FvvError(f"expected pairs of measurements, got {first.size} and {second.size}")
+    first, second = _pairs(first, second)
     n = first.size
     difference = second - first
     bias = float(difference.mean()) if n else math.nan
@@ -65,6 +90,92 @@ def bland_altman(first: FloatArray, second: FloatArray, level: float = LEVEL) ->
     )
 
 
+def agreement_over_persons(
+    first: FloatArray, second: FloatArray, persons: np.ndarray, *, samples: int, rng: np.random.Generator
+) -> Agreement:
+    """`bland_altman`, with intervals that hold where a person was examined more than once.
+
+    Args:
+        first: (n,) reference, mL.
+        second: (n,) the other, mL.
+        persons: (n,) the person behind each pair.
+        samples: bootstrap draws of persons; none are made where every person was examined once.
+        rng: source of the draws.
+    """
+    first, second = _pairs(first, second)
+    same_length(pairs=first, persons=persons)
+    agreement = bland_altman(first, second)
+    if not repeated(persons):
+        return agreement
+
+    def numbers(drawn: IntArray) -> dict[str, float]:
+        one, two = first[drawn], second[drawn]
+        return {
+            "bias": float((two - one).mean()),
+            "concordance": concordance_coefficient(one, two).value,
+            "intraclass": intraclass_correlation(np.column_stack([one, two])).value,
+            "rank": rank_correlation(one, two).value,
+        }
+
+    found = bootstrap_intervals(persons, numbers, samples=samples, rng=rng)
+    return replace(
+        agreement,
+        bias=found["bias"],
+        concordance=found["concordance"],
+        intraclass=found["intraclass"],
+        rank=found["rank"],
+        over_persons=True,
+    )
+
+
+def ratio_agreement(
+    first_ml: FloatArray,
+    second_ml: FloatArray,
+    pseudo_volume_ml: float,
+    persons: np.ndarray,
+    *,
+    samples: int,
+    rng: np.random.Generator,
+) -> RatioAgreement:
+    """Bland-Altman agreement of log(volume + pseudo-volume), given as ratios (doi 10.1177/096228029900800204).
+
+    Args:
+        first_ml: (n,) reference volumes, mL, not negative.
+        second_ml: (n,) the others, mL, not negative.
+        pseudo_volume_ml: over 0.
+        persons: (n,) the person behind each pair.
+        samples: bootstrap draws of persons; none are made where every person was examined once.
+        rng: source of the draws.
+    """
+    if not pseudo_volume_ml > 0:
+        raise StatisticsError(f"pseudo-volume: expected over 0 mL, got {pseudo_volume_ml!r}")
+    logs = (np.log(as_volumes(volumes) + pseudo_volume_ml) for volumes in (first_ml, second_ml))
+    on_logs = bland_altman(*logs)
+    bias = on_logs.bias
+    if repeated(persons):
+        same_length(pairs=first_ml, persons=persons)
+        difference = np.log(as_volumes(second_ml) + pseudo_volume_ml) - np.log(as_volumes(first_ml) + pseudo_volume_ml)
+
+        def mean(drawn: IntArray) -> dict[str, float]:
+            return {"bias": float(difference[drawn].mean())}
+
+        bias = bootstrap_intervals(persons, mean, samples=samples, rng=rng)["bias"]
+    return RatioAgreement(
+        on_logs.n,
+        pseudo_volume_ml,
+        Estimate(math.exp(bias.value), math.exp(bias.low), math.exp(bias.high)),
+        math.exp(on_logs.lower_limit),
+        math.exp(on_logs.upper_limit),
+    )
+
+
+def _pairs(first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
+    checked = as_values(first, "first measurements"), as_values(second, "second measurements")
+    if checked[0].size != checked[1].size:
+        raise StatisticsError(f"expected pairs of measurements, got {checked[0].size} and {checked[1].size}")
+    return checked
+
+
 def rank_correlation(first: FloatArray, second: FloatArray, level: float = LEVEL) -> Estimate:
     """Spearman's correlation, interval on Fisher's z scale after Bonett and Wright (doi 10.1007/BF02294183).
 
@@ -77,6 +188,7 @@ def rank_correlation(first: FloatArray, second: FloatArray, level: float = LEVEL
         Not defined where either does not vary or there are fewer than three pairs; no interval at perfect correlation
         or for three pairs.
     """
+    first, second = _pairs(first, second)
     n = first.size
     if n < 3 or not np.ptp(first) or not np.ptp(second):
         return NOT_DEFINED
@@ -98,6 +210,7 @@ def concordance_coefficient(first: FloatArray, second: FloatArray, level: float 
     Returns:
         Not defined where neither varies or there are fewer than three pairs; no interval at perfect correlation.
     """
+    first, second = _pairs(first, second)
     n = first.size
     if n < 3:
         return NOT_DEFINED
@@ -132,6 +245,9 @@ def intraclass_correlation(ratings: FloatArray, level: float = LEVEL) -> Estimat
     Returns:
         Not defined for fewer than three patients or where patients do not differ; no interval at perfect agreement.
     """
+    ratings = np.asarray(ratings, dtype=float)
+    if ratings.ndim != 2 or ratings.shape[1] < 2 or not np.isfinite(ratings).all():
+        raise StatisticsError(f"expected finite ratings of n patients by k methods, got shape {ratings.shape}")
     n, k = ratings.shape
     if n < 3 or np.ptp(ratings.mean(axis=1)) <= 1e-12 * max(float(np.abs(ratings).max()), 1e-300):
         return NOT_DEFINED

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from fvv.analysis.checks import (
+    StatisticsError,
+    as_labels,
+    as_pair,
+    as_values,
+    as_volumes,
+    both_classes,
+    in_range,
+    same_length,
+)
 from fvv.arrays import BoolArray, FloatArray
 from fvv.io.bundle import Calibration
 
@@ -39,14 +50,21 @@ def fit_calibration(fvv_ml: FloatArray, mismatch: BoolArray, pseudo_volume_ml: f
         mismatch: (n,) bool labels, both classes present.
         pseudo_volume_ml: added to every volume, so that 0 mL has a logarithm.
     """
+    fvv_ml, mismatch = as_pair(as_volumes(fvv_ml), mismatch)
+    both_classes(mismatch)
+    if not (pseudo_volume_ml > 0 and math.isfinite(pseudo_volume_ml)):
+        raise StatisticsError(f"pseudo-volume: expected over 0 mL, got {pseudo_volume_ml!r}")
     positives = int(mismatch.sum())
     negatives = mismatch.size - positives
     highest, lowest = (positives + 1) / (positives + 2), 1 / (negatives + 2)
     target = np.where(mismatch, highest, lowest)
     feature = np.log(fvv_ml + pseudo_volume_ml)
+    about: dict[str, Any] = {"patients": mismatch.size, "prevalence": positives / mismatch.size}
     if np.ptp(feature) < 1e-12:  # One volume for all tells nothing apart: only the prevalence is known.
         share = float(target.mean())
-        return Calibration(intercept=math.log(share / (1 - share)), slope=0.0, pseudo_volume_ml=pseudo_volume_ml)
+        return Calibration(
+            intercept=math.log(share / (1 - share)), slope=0.0, pseudo_volume_ml=pseudo_volume_ml, **about
+        )
     # A target between 0 and 1 is a patient counted on both sides with its weight.
     model = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000)
     model.fit(
@@ -60,7 +78,20 @@ def fit_calibration(fvv_ml: FloatArray, mismatch: BoolArray, pseudo_volume_ml: f
         pseudo_volume_ml=pseudo_volume_ml,
         lowest=lowest,
         highest=highest,
+        **about,
     )
+
+
+def calibration_in_words(calibration: Calibration) -> str:
+    """On whom a curve was fitted and for which prevalence it holds."""
+    who = {"simulated": "simulated patients, no person", "people": "people", "unknown": "patients of unknown kind"}
+    number = "" if calibration.patients is None else f"{calibration.patients} "
+    prevalence = (
+        "its prevalence is unknown"
+        if calibration.prevalence is None
+        else f"it holds for a prevalence of {calibration.prevalence:.0%} (another: decision.prevalence)"
+    )
+    return f"fitted on {number}{who[calibration.fitted_on]}; {prevalence}"
 
 
 def held_out_probabilities(
@@ -77,6 +108,9 @@ def held_out_probabilities(
     Returns:
         (n,) probabilities; NaN where the others hold one class only.
     """
+    fvv_ml, mismatch = as_pair(as_volumes(fvv_ml), mismatch)
+    groups = np.asarray(groups)
+    same_length(volumes=fvv_ml, groups=groups)
     probabilities = np.full(fvv_ml.size, np.nan)
     for group in np.unique(groups):
         inside = groups == group
@@ -89,6 +123,7 @@ def held_out_probabilities(
 
 def brier_score(probabilities: FloatArray, mismatch: BoolArray) -> float:
     """Mean squared difference of probability and label (doi 10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2)."""
+    probabilities, mismatch = _probabilities(probabilities, mismatch)
     return float(((probabilities - mismatch) ** 2).mean()) if mismatch.size else math.nan
 
 
@@ -100,6 +135,9 @@ def reliability(probabilities: FloatArray, mismatch: BoolArray, n_bins: int = 10
         mismatch: (n,) bool labels.
         n_bins: at most this many groups, each of at least five patients (fewer patients: one group).
     """
+    probabilities, mismatch = _probabilities(probabilities, mismatch)
+    if n_bins < 1:
+        raise StatisticsError(f"expected at least one group, got {n_bins}")
     order = np.argsort(probabilities, kind="stable")
     parts = np.array_split(order, max(1, min(n_bins, order.size // 5)))
     return tuple(
@@ -117,6 +155,11 @@ def net_benefit(called: BoolArray, mismatch: BoolArray, threshold: float) -> flo
         mismatch: (n,) bool labels.
         threshold: probability of mismatch from which treating is worth its risk; false positives weigh t / (1 - t).
     """
+    called, mismatch = as_labels(called, "called"), as_labels(mismatch)
+    same_length(called=called, labels=mismatch)
+    in_range(threshold, "threshold", 0, 1, ends=False)
+    if not mismatch.size:
+        return math.nan
     right, wrong = int((called & mismatch).sum()), int((called & ~mismatch).sum())
     return (right - wrong * threshold / (1 - threshold)) / mismatch.size
 
@@ -136,6 +179,8 @@ def decision_curve(
         `threshold`, and the net benefit of `calibrated` (called where P is at least the threshold), `cutoff`, `all`
         (treat everybody); treating nobody is 0.
     """
+    probabilities, mismatch = _probabilities(probabilities, mismatch)
+    fvv_ml, mismatch = as_pair(fvv_ml, mismatch)
     thresholds = [round(0.05 * step, 2) for step in range(1, 20)]
     everybody = np.ones(mismatch.size, dtype=bool)
     return {
@@ -144,3 +189,11 @@ def decision_curve(
         "cutoff": [net_benefit(fvv_ml < cutoff_ml, mismatch, threshold) for threshold in thresholds],
         "all": [net_benefit(everybody, mismatch, threshold) for threshold in thresholds],
     }
+
+
+def _probabilities(probabilities: FloatArray, mismatch: BoolArray) -> tuple[FloatArray, BoolArray]:
+    checked = as_values(probabilities, "probabilities"), as_labels(mismatch)
+    same_length(probabilities=checked[0], labels=checked[1])
+    if ((checked[0] < 0) | (checked[0] > 1)).any():
+        raise StatisticsError("probabilities: expected 0 to 1")
+    return checked

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from fvv.analysis.paper import CHANNEL_NAMES, EXTERNAL, NOT_GIVEN, Table, with_interval
+from fvv.analysis.answers import RATES
+from fvv.analysis.calibration import calibration_in_words
+from fvv.analysis.paper import CHANNEL_NAMES, EXTERNAL, NOT_GIVEN, Table, answers_table, with_interval
 from fvv.analysis.patient import PatientResult
 from fvv.analysis.statistics import Estimate, bootstrap_intervals
 from fvv.arrays import IntArray
@@ -20,12 +22,17 @@ from fvv.config import CardConfig
 from fvv.data import Channel
 from fvv.io.bundle import BundleManifest, Calibration
 
+CARD_TITLE = "# Model card: "
 LEAST_VOLUME_ML, LEAST_CONTRAST = 1.0, 3.0
 """Lesions that a reader would be expected to outline: mL, and contrast-to-noise on b1000."""
 WORST = 5
 """Patients named as failures."""
 _SAMPLES = 2000
-_MARKER = {"sensitivity": "Sensitivity at the cut-off", "specificity": "Specificity at the cut-off"}
+NOT_KNOWN = "not known"
+_MARKER = {
+    "sensitivity": "FVV alone, sensitivity at the cut-off",
+    "specificity": "FVV alone, specificity at the cut-off",
+}
 Truth = Mapping[str, Any]
 
 
@@ -64,7 +71,7 @@ def model_card(
         config: what no file says.
     """
     parts = [
-        f"# Model card: {manifest.run_name}",
+        f"{CARD_TITLE}{manifest.run_name}",
         f"> **{_sentence(manifest.notice or 'For research use only')}** It is no medical device, and no treatment may "
         "be decided on what it says.",
         "## What it is",
@@ -94,7 +101,7 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequenc
         probability = (
             f"1 / (1 + exp(-({calibration.intercept:.3f} + {calibration.slope:.3f} ln(FVV + "
             f"{calibration.pseudo_volume_ml:g} mL)))), kept within {calibration.lowest:.3f} to "
-            f"{calibration.highest:.3f}, {_fitted_on(calibration, evidence)}"
+            f"{calibration.highest:.3f}, {_fitted_on(calibration, evidence)}; {calibration_in_words(calibration)}"
         )
     gate = "off" if post.adc_gate is None else f"voxels under {post.adc_gate:g} of the brain's median are kept"
     smallest = f"{post.minimum_lesion_mm3:g} mm³" if post.minimum_lesion_mm3 else "off"
@@ -130,8 +137,8 @@ def _trained(manifest: BundleManifest) -> Table:
             "" if model.fold is None else str(model.fold),
             "" if model.epoch is None else str(model.epoch + 1),
             "" if model.score is None else f"{model.score:.3f}",
-            f"{model.checks['largest_logit_difference']:.1e}" if model.checks else NOT_GIVEN,
-            f"{model.int8.checks['stroke_dice']:.4f}" if model.int8 and model.int8.checks else NOT_GIVEN,
+            f"{model.checks['largest_logit_difference']:.1e}" if model.checks else NOT_KNOWN,
+            f"{model.int8.checks['stroke_dice']:.4f}" if model.int8 and model.int8.checks else NOT_KNOWN,
             model.sha256[:12],
         )
         for model in manifest.models
@@ -147,6 +154,8 @@ def _overview(evidence: Sequence[Evidence]) -> Table:
         ("Examinations", *(str(len(one.patients)) for one in evidence)),
         ("Not assessable, failed", *(_left_out(one) for one in evidence)),
     ]
+    for key, name in RATES.items():
+        rows.append((_sentence(name).rstrip("."), *(_rate(one.summary["answers"]["rates"][key]) for one in evidence)))
     for channel in Channel:
         name = CHANNEL_NAMES[channel.label]
         for key, kind in (("dice_pooled", "pooled"), ("dice_mean", "mean")):
@@ -160,7 +169,10 @@ def _overview(evidence: Sequence[Evidence]) -> Table:
         rows.append((name, *(_at_cutoff(one.summary, key) for one in evidence)))
     rows.append(("Weights", *(str(one.summary["settings"]["precision"]) for one in evidence)))
     rows.append(("Brain mask shown to the models", *(_masks(one) for one in evidence)))
-    title = "Overlap with what was drawn, and the marker; intervals at 95 %"
+    title = (
+        "Answers, overlap with what was drawn, and the FVV alone, in which a missed stroke counts as a mismatch found; "
+        "intervals at 95 %"
+    )
     return Table(title, ("", *(one.title for one in evidence)), tuple(rows))
 
 
@@ -187,7 +199,8 @@ def _details(one: Evidence) -> list[Table]:
         (row["size"], str(row["drawn"]), str(row["found"]), _estimate(row["share_found"]))
         for row in one.summary["lesions_by_size"][Channel.STROKE.label]
     )
-    tables = [Table(f"{one.title}: lesions found", ("Lesion", "Drawn", "Found", "Share found"), lesions)]
+    answers = replace(answers_table(one.summary["answers"]), title=f"{one.title}: answers against the reference")
+    tables = [answers, Table(f"{one.title}: lesions found", ("Lesion", "Drawn", "Found", "Share found"), lesions)]
     if one.truth:
         head = ("Examinations", "Number", "Stroke Dice, mean", "FLAIR-visible Dice, mean", "Stroke missed")
         rows = tuple(_group_row(name, one.patients, one.truth, belongs) for name, belongs in _groups().items())
@@ -279,7 +292,7 @@ def _failure_row(patient: PatientResult, truth: Truth) -> tuple[str, ...]:
         f"{_dice(patient, Channel.STROKE):.3f}",
         _ml(patient.true_ml[stroke]),
         _ml(patient.predicted_ml[stroke]),
-        f"{_contrast(truth):.1f}" if truth else NOT_GIVEN,
+        f"{_contrast(truth):.1f}" if truth else NOT_KNOWN,
         _ml(patient.true_ml[visible]),
         _ml(patient.fvv_ml),
     )
@@ -306,6 +319,10 @@ def _estimate(content: Mapping[str, float | None]) -> str:
     """An estimate as JSON holds it, null for what is not defined."""
     value, low, high = (math.nan if content[key] is None else content[key] for key in ("value", "low", "high"))
     return with_interval(Estimate(value, low, high), 3)  # type: ignore[arg-type]
+
+
+def _rate(content: Mapping[str, Any]) -> str:
+    return f"{_estimate(content)}, {content['successes']} of {content['trials']}"
 
 
 def _sentence(text: str) -> str:

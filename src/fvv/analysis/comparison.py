@@ -11,11 +11,22 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
+from fvv.analysis.checks import as_labels, as_pair, same_length
 from fvv.analysis.marker import marker_data
 from fvv.analysis.patient import PatientResult
-from fvv.analysis.statistics import LEVEL, NOT_DEFINED, Estimate, bootstrap_intervals, delong_variance, placements
+from fvv.analysis.statistics import (
+    LEVEL,
+    NOT_DEFINED,
+    Estimate,
+    auc,
+    bootstrap_intervals,
+    delong_variance,
+    placements,
+    repeated,
+)
 from fvv.arrays import BoolArray, FloatArray, IntArray
-from fvv.data import Channel
+from fvv.config import DecisionConfig
+from fvv.data import Channel, DecisionState
 from fvv.errors import FvvError
 
 
@@ -41,6 +52,8 @@ def paired_delong(
     Returns:
         Not defined with one class only. Equal markers differ by 0 with p = 1.
     """
+    first_ml, mismatch = as_pair(first_ml, mismatch)
+    second_ml, _ = as_pair(second_ml, mismatch)
     if not 0 < mismatch.sum() < mismatch.size:
         return TestedDifference(NOT_DEFINED, math.nan)
     of_positive, of_negative = (
@@ -68,17 +81,60 @@ def compare_right_answers(first: BoolArray, second: BoolArray) -> dict[str, floa
     Returns:
         `only_first_right`, `only_second_right`, `p_value`.
     """
+    first, second = as_labels(first, "first"), as_labels(second, "second")
+    same_length(first=first, second=second)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     both, neither = int((first & second).sum()), int((~first & ~second).sum())
     test = mcnemar([[both, only_first], [only_second, neither]], exact=True)
     return {"only_first_right": only_first, "only_second_right": only_second, "p_value": float(test.pvalue)}
 
 
+def sign_flip_test(
+    first: BoolArray, second: BoolArray, persons: np.ndarray, *, samples: int, rng: np.random.Generator
+) -> float:
+    """Two-sided p value of the difference in right answers, by exchanging the two models within persons.
+
+    McNemar's test takes examinations for independent; here all of a person's are exchanged together.
+
+    Args:
+        first: (n,) bool, the first model is right.
+        second: (n,) bool, the second is.
+        persons: (n,) the person behind each.
+        samples: random exchanges.
+        rng: source of them.
+    """
+    first, second = as_labels(first, "first"), as_labels(second, "second")
+    same_length(first=first, second=second, persons=persons)
+    if not first.size:
+        return math.nan
+    _, codes = np.unique(persons, return_inverse=True)
+    gains = np.bincount(codes, weights=second.astype(float) - first)
+    exchanged = np.array([abs(gains @ rng.choice((-1, 1), gains.size)) for _ in range(samples)])
+    return float((1 + (exchanged >= abs(gains.sum())).sum()) / (1 + samples))
+
+
+def _over_persons(
+    first_ml: FloatArray,
+    second_ml: FloatArray,
+    mismatch: BoolArray,
+    persons: np.ndarray,
+    *,
+    samples: int,
+    rng: np.random.Generator,
+) -> TestedDifference:
+    """Difference of the AUCs with an interval over persons; no p value, which DeLong's would not be."""
+
+    def difference(drawn: IntArray) -> dict[str, float]:
+        return {"auc": auc(second_ml[drawn], mismatch[drawn]) - auc(first_ml[drawn], mismatch[drawn])}
+
+    return TestedDifference(bootstrap_intervals(persons, difference, samples=samples, rng=rng)["auc"], math.nan)
+
+
 def compare_models(
     first: Sequence[PatientResult],
     second: Sequence[PatientResult],
     *,
-    cutoff_ml: float,
+    decision: DecisionConfig,
     visible_fraction: float,
     samples: int,
     seed: int,
@@ -88,7 +144,7 @@ def compare_models(
     Args:
         first: results of one model.
         second: results of the other.
-        cutoff_ml: FVV under which both predict a mismatch.
+        decision: settings of both models' answers.
         visible_fraction: see `marker_data`.
         samples: bootstrap draws of persons.
         seed: of the bootstrap.
@@ -103,7 +159,18 @@ def compare_models(
     both = sorted(set(data.used.tolist()) & set(other.used.tolist()))
     first_ml, second_ml = (np.array([pairs[index][side].fvv_ml for index in both], dtype=float) for side in (0, 1))
     mismatch = np.array([data.labels[index] for index in both], dtype=bool)
+    persons_of_marker = np.array([pairs[index][0].person for index in both])
+    right = tuple(
+        np.array([_likely(pairs[index][side], decision) for index in both], dtype=bool) == mismatch for side in (0, 1)
+    )
+    rng = np.random.default_rng(seed)
+    dice_rng, auc_rng, answers_rng = rng, *rng.spawn(2)
     test = paired_delong(first_ml, second_ml, mismatch)
+    answers = compare_right_answers(right[0], right[1])
+    persons_repeat = repeated(persons_of_marker)
+    if persons_repeat:
+        test = _over_persons(first_ml, second_ml, mismatch, persons_of_marker, samples=samples, rng=auc_rng)
+        answers["p_value"] = sign_flip_test(right[0], right[1], persons_of_marker, samples=samples, rng=answers_rng)
     dice = np.array(
         [[[one.metrics[channel.label]["dice_coefficient"] for channel in Channel] for one in pair] for pair in pairs]
     )
@@ -117,15 +184,20 @@ def compare_models(
         }
 
     persons = np.array([one.person for one, _ in pairs])
-    rng = np.random.default_rng(seed)
     return {
         "patients": len(pairs),
+        "persons_repeat": persons_repeat,
         "patients_of_marker": len(both),
         "auc_difference": test.difference,
         "auc_p_value": test.p_value,
-        "mcnemar": compare_right_answers((first_ml < cutoff_ml) == mismatch, (second_ml < cutoff_ml) == mismatch),
-        "dice_difference": bootstrap_intervals(persons, mean_gain, samples=samples, rng=rng),
+        "mcnemar": answers,
+        "dice_difference": bootstrap_intervals(persons, mean_gain, samples=samples, rng=dice_rng),
     }
+
+
+def _likely(patient: PatientResult, decision: DecisionConfig) -> bool:
+    """Whether the answer is "mismatch likely": a missed stroke, whose FVV is 0 mL, is none."""
+    return patient.decided_with(decision).decision == DecisionState.MISMATCH_LIKELY.value
 
 
 def _common(

@@ -38,6 +38,8 @@ STATE_COLOURS = {
     DecisionState.NOT_ASSESSABLE: "#a3162e",
 }
 _SEVERITY_COLOURS = {Severity.NOTE: "#444444", Severity.WARNING: "#8a4b08", Severity.NOT_ASSESSABLE: "#a3162e"}
+CALIBRATION_NOTES = {"simulated": " (simulated)", "people": "", "unknown": " (fitted on unknown patients)", "": ""}
+"""Said beside P(mismatch), by `Prediction.calibration_source`."""
 _FINDING_LINES = 7
 _HEADER_INCHES = 1.64
 _FOOTER_INCHES = 0.82
@@ -84,8 +86,8 @@ def heatmap_rgb(
         slice_axis: axis across which the slices are stacked; outlines are drawn in plane.
 
     Returns:
-        (i, j, k, 3) uint8: b1000 in grey, votes blended in red (all models: 70 %), brain outline green, stroke
-        outline blue.
+        (i, j, k, 3) uint8: b1000 in grey, votes inside the stroke blended in red (all models: 70 %), brain outline
+        green, stroke outline blue.
     """
     return paint_heatmap(grey_scale(b1000, brain), brain, stroke, votes, n_models, slice_axis=slice_axis)
 
@@ -95,7 +97,7 @@ def paint_heatmap(
 ) -> UInt8Array:
     """`heatmap_rgb` for an image that is already grey levels 0..255."""
     rgb = np.repeat(grey[..., None], 3, axis=3)
-    voted = votes > 0
+    voted = (votes > 0) & stroke  # Votes of `reference-v1` may spill over the stroke's edge.
     opacity = 0.7 * np.clip(votes[voted].astype(np.float32) / n_models, 0.0, 1.0)
     dimmed = grey[voted] * (1 - opacity)
     rgb[voted, 0] = np.rint(dimmed + 255 * opacity)
@@ -196,8 +198,8 @@ def _display_of(b1000: Volume, prediction: Prediction | None) -> SliceDisplay:
         brain = nothing if prediction.brain is None else prediction.brain
         stroke = nothing if prediction.stroke is None else prediction.stroke
         if prediction.flair_visible_votes is not None:
-            visible_any = prediction.flair_visible_votes > 0
-            visible = visible_to_half(prediction.flair_visible_votes, prediction.n_models)
+            visible_any = (prediction.flair_visible_votes > 0) & stroke
+            visible = visible_to_half(prediction.flair_visible_votes, prediction.n_models) & stroke
     return turned_to_ras(grey_scale(b1000.array, brain), b1000.affine, brain, stroke, visible, visible_any)
 
 
@@ -236,15 +238,25 @@ def _volume_lines(prediction: Prediction) -> str:
         return f"No part of a stroke could be visible on FLAIR: FVV  {fvv}\n{volumes}"
     first = f"FVV  {fvv}   (cut-off {cutoff_ml:g} mL)"
     if prediction.mismatch_probability is not None:
-        first += f"      P(mismatch)  {prediction.mismatch_probability:.0%}"
+        first += f"      {probability_in_words(prediction)}"
     return "\n".join([first, _model_line(prediction), volumes, _adc_line(prediction)])
 
 
+def probability_in_words(prediction: Prediction) -> str:
+    """P(mismatch) with the prevalence it holds for and, where no person was among them, whom it was fitted on."""
+    if prediction.mismatch_probability is None:
+        return ""
+    text = f"P(mismatch)  {prediction.mismatch_probability:.0%}"
+    if prediction.mismatch_prevalence is not None:
+        text += f" at prevalence {prediction.mismatch_prevalence:.0%}"
+    return text + CALIBRATION_NOTES[prediction.calibration_source]
+
+
 def _model_line(prediction: Prediction) -> str:
-    """How far the models' volumes within the fused stroke lie apart, and how many on this side of the cut-off."""
+    """How the models agree within the fused stroke: the range of their volumes, and how many on this side."""
     per_model, agreement = prediction.fvv_per_model_ml, prediction.agreement
     if len(per_model) < 2 or agreement is None:
-        return "one model: no spread is known"
+        return "one model: none to agree with"
     agreeing = round(agreement * len(per_model))
     return (
         f"{len(per_model)} models  {format_ml(min(per_model))} to {format_ml(max(per_model))};  "

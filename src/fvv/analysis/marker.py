@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fvv.analysis import calibration, statistics
+from fvv.analysis.optimism import DRAWS, optimism_corrected
 from fvv.analysis.patient import PatientResult
-from fvv.analysis.statistics import OperatingPoint
+from fvv.analysis.shares import Share, share_of
 from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.config import EvaluateConfig
+
+POINT_SHARES = ("sensitivity", "specificity", "positive_predictive_value", "negative_predictive_value", "accuracy")
+"""What is said of a cut-off, each a `Share`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,17 @@ class MarkerData:
     persons: np.ndarray
     folds: tuple[int | None, ...]
     excluded: dict[str, int]
+
+    def of(self, inside: BoolArray) -> MarkerData:
+        """The part of them that a mask over the (n,) used patients names; `labels` and `excluded` stay."""
+        return replace(
+            self,
+            used=self.used[inside],
+            fvv_ml=self.fvv_ml[inside],
+            mismatch=self.mismatch[inside],
+            persons=self.persons[inside],
+            folds=tuple(fold for fold, mine in zip(self.folds, inside, strict=True) if mine),
+        )
 
 
 def marker_data(patients: Sequence[PatientResult], visible_fraction: float) -> MarkerData:
@@ -82,11 +98,15 @@ def marker_data(patients: Sequence[PatientResult], visible_fraction: float) -> M
 def summarise_marker(data: MarkerData, config: EvaluateConfig, rng: np.random.Generator) -> dict[str, Any]:
     """AUC, precision-recall, operating points, calibration, decision curve; empty where one class is missing.
 
+    Where a person was examined more than once, the headline intervals are those of a bootstrap over persons; DeLong's
+    and Wilson's are kept beside them.
+
     Args:
         data: the patients on whom the marker is judged.
         config: cut-off, bootstrap draws, pseudo-volume.
         rng: of the bootstrap.
     """
+    shares_rng, optimism_rng = rng.spawn(2)
     fvv_ml, mismatch, cutoff_ml = data.fvv_ml, data.mismatch, config.decision.cutoff_ml
     summary: dict[str, Any] = {
         "label": data.label_source,
@@ -94,7 +114,9 @@ def summarise_marker(data: MarkerData, config: EvaluateConfig, rng: np.random.Ge
         "mismatch": int(mismatch.sum()),
         "no_mismatch": int((~mismatch).sum()),
         "excluded": data.excluded,
+        "persons_repeat": statistics.repeated(data.persons),
         "auc": statistics.delong_interval(fvv_ml, mismatch),
+        "auc_delong": statistics.delong_interval(fvv_ml, mismatch),
         "auc_bootstrap": statistics.NOT_DEFINED,
         "average_precision": statistics.NOT_DEFINED,
         "operating_points": {},
@@ -104,11 +126,11 @@ def summarise_marker(data: MarkerData, config: EvaluateConfig, rng: np.random.Ge
     if not 0 < mismatch.sum() < mismatch.size:
         return summary
     wanted = config.operating_specificity
-    cutoffs = {
-        "cut-off": cutoff_ml,
-        "Youden": statistics.youden_cutoff(fvv_ml, mismatch),
-        f"specificity {100 * wanted:g} %": statistics.cutoff_at_specificity(fvv_ml, mismatch, wanted),
+    chosen: dict[str, Callable[[FloatArray, BoolArray], float]] = {
+        "Youden": statistics.youden_cutoff,
+        f"specificity {100 * wanted:g} %": partial(statistics.cutoff_at_specificity, specificity=wanted),
     }
+    cutoffs = {"cut-off": cutoff_ml, **{name: choose(fvv_ml, mismatch) for name, choose in chosen.items()}}
     probabilities = held_out(data, config.pseudo_volume_ml)
 
     def numbers(drawn: IntArray) -> dict[str, float]:
@@ -124,9 +146,21 @@ def summarise_marker(data: MarkerData, config: EvaluateConfig, rng: np.random.Ge
 
     intervals = statistics.bootstrap_intervals(data.persons, numbers, samples=config.bootstrap_samples, rng=rng)
     summary["auc_bootstrap"], summary["average_precision"] = intervals["auc"], intervals["average_precision"]
+    # Classes that are separated without error show nothing of the variance: no draw differs, which is no certainty.
+    if summary["persons_repeat"] and 0 < intervals["auc"].value < 1:
+        summary["auc"] = intervals["auc"]
+    draws = min(DRAWS, config.bootstrap_samples)
     for name, cutoff in cutoffs.items():
-        point = statistics.operating_point(fvv_ml, mismatch, cutoff)
-        summary["operating_points"][name] = {**_point(point), "kappa": intervals[name]}
+        shares = shares_of_cutoff(data, cutoff, samples=config.bootstrap_samples, rng=shares_rng)
+        choose = chosen.get(name)
+        summary["operating_points"][name] = {
+            **asdict(statistics.operating_point(fvv_ml, mismatch, cutoff)),
+            **shares,
+            "kappa": intervals[name],
+            "optimism": None
+            if choose is None
+            else optimism_corrected(fvv_ml, mismatch, data.persons, choose, rng=optimism_rng, draws=draws),
+        }
     known = ~np.isnan(probabilities)
     if known.any():
         share = float(mismatch[known].mean())
@@ -134,6 +168,7 @@ def summarise_marker(data: MarkerData, config: EvaluateConfig, rng: np.random.Ge
             "curve": calibration.fit_calibration(fvv_ml, mismatch, config.pseudo_volume_ml).model_dump(),
             "held_out_by": "fold" if _by_fold(data) else "person",
             "patients": int(known.sum()),
+            "prevalence": float(mismatch.mean()),
             "brier": intervals["brier"],
             "brier_of_prevalence": share * (1 - share),
             "reliability": calibration.reliability(probabilities[known], mismatch[known]),
@@ -142,6 +177,23 @@ def summarise_marker(data: MarkerData, config: EvaluateConfig, rng: np.random.Ge
             probabilities[known], fvv_ml[known], mismatch[known], cutoff_ml
         )
     return summary
+
+
+def shares_of_cutoff(data: MarkerData, cutoff_ml: float, *, samples: int, rng: np.random.Generator) -> dict[str, Share]:
+    """What a cut-off achieves on the volumes alone: `POINT_SHARES` by name."""
+    under, mismatch = data.fvv_ml < cutoff_ml, data.mismatch
+    everybody = np.ones_like(mismatch)
+    among = {
+        "sensitivity": (under, mismatch),
+        "specificity": (~under, ~mismatch),
+        "positive_predictive_value": (mismatch, under),
+        "negative_predictive_value": (~mismatch, ~under),
+        "accuracy": (under == mismatch, everybody),
+    }
+    return {
+        name: share_of(success[chosen], data.persons[chosen], samples=samples, rng=rng)
+        for name, (success, chosen) in among.items()
+    }
 
 
 def held_out(data: MarkerData, pseudo_volume_ml: float) -> FloatArray:
@@ -223,8 +275,3 @@ def summarise_single_models(
 
 def _by_fold(data: MarkerData) -> bool:
     return None not in data.folds and len(set(data.folds)) > 1
-
-
-def _point(point: OperatingPoint) -> dict[str, Any]:
-    shares = ("sensitivity", "specificity", "positive_predictive_value", "negative_predictive_value", "accuracy")
-    return {**asdict(point), **{name: getattr(point, name) for name in shares}}

@@ -23,7 +23,7 @@ from fvv.data import (
 )
 from fvv.errors import StoreError
 from fvv.imaging.decision import format_ml
-from fvv.imaging.fusion import visible_to_half
+from fvv.imaging.fusion import restore_segmentation, visible_to_half
 from fvv.imaging.geometry import plan_grid, restore_to_native, slice_axis, to_working_grid
 from fvv.io.evaluation import PatientFiles
 
@@ -109,10 +109,10 @@ def _drawn_masks(case: PreparedCase) -> dict[Channel, BoolArray]:
 
 def _native_prediction(fused: FusedSegmentation, case: PreparedCase) -> dict[Channel, BoolArray]:
     """What was marked, on the native grid, exactly as `predict` writes it; FLAIR-visible by half of the models."""
-    votes = restore_to_native(fused.flair_visible_votes, case.grid)
+    brain, stroke, votes = restore_segmentation(fused, case.grid)
     return {
-        Channel.BRAIN: restore_to_native(fused.brain, case.grid),
-        Channel.STROKE: restore_to_native(fused.stroke, case.grid),
+        Channel.BRAIN: brain,
+        Channel.STROKE: stroke,
         Channel.FLAIR_VISIBLE: visible_to_half(votes, fused.n_models),
     }
 

@@ -179,12 +179,22 @@ def dice_coefficient(truth: BoolArray, prediction: BoolArray) -> float:
 
 
 def volume_error_ml(truth_ml: float, prediction_ml: float) -> float:
-    """Predicted minus true volume, mL: positive where too much was marked."""
+    """Predicted minus true volume, mL: positive where too much was marked; NaN where one was not measured.
+
+    Raises:
+        GeometryError: a volume is negative or infinite.
+    """
+    _volumes(truth_ml, prediction_ml)
     return prediction_ml - truth_ml
 
 
 def volume_error_percent(truth_ml: float, prediction_ml: float) -> float:
-    """The same as a share of the true volume, %; NaN when there is none."""
+    """The same as a share of the true volume, %; NaN when there is none, or one was not measured.
+
+    Raises:
+        GeometryError: a volume is negative or infinite.
+    """
+    _volumes(truth_ml, prediction_ml)
     return 100.0 * (prediction_ml - truth_ml) / truth_ml if truth_ml else math.nan
 
 
@@ -202,8 +212,13 @@ def surface_distances_mm(
 
     Returns:
         Distances in mm from truth to prediction and from prediction to truth; both empty if either mask is.
+
+    Raises:
+        GeometryError: no 3D bool masks of one shape, or voxel edges that are no lengths.
     """
     _same_shape(truth, prediction)
+    if truth.ndim != 3 or len(spacing_mm) != 3 or not all(0 < edge < math.inf for edge in spacing_mm):
+        raise GeometryError(f"expected 3D masks and three voxel edges over 0 mm, got {truth.ndim}D and {spacing_mm}")
     if not truth.any() or not prediction.any():
         return np.empty(0), np.empty(0)
     points = [_surface(mask) * np.array(spacing_mm) for mask in (truth, prediction)]
@@ -267,6 +282,8 @@ def lesion_sizes(truth: BoolArray, prediction: BoolArray, voxel_volume_ml: float
         voxel_volume_ml: of one voxel.
     """
     _same_shape(truth, prediction)
+    if truth.ndim != 3 or not 0 < voxel_volume_ml < math.inf:
+        raise GeometryError(f"expected 3D masks of voxels over 0 mL, got {truth.ndim}D and {voxel_volume_ml} mL")
     if not truth.any():
         return []
     box = ndimage.find_objects(truth.astype(np.uint8))[0]
@@ -325,6 +342,12 @@ def _average(distances: tuple[FloatArray, FloatArray]) -> float:
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
+
+
+def _volumes(*volumes_ml: float) -> None:
+    for volume in volumes_ml:
+        if volume < 0 or math.isinf(volume):
+            raise GeometryError(f"a volume of 0 mL or more expected, got {volume}")
 
 
 def _same_shape(truth: BoolArray, prediction: BoolArray) -> None:

@@ -10,14 +10,17 @@ from importlib.metadata import version
 from typing import Any
 
 from fvv import __version__
+from fvv.analysis.answers import RATES
+from fvv.analysis.shares import WILSON, Share
 from fvv.analysis.statistics import Estimate
 from fvv.analysis.strata import VISIBLE_EDGES, VOLUME_EDGES_ML
 from fvv.config import EvaluateConfig, PostprocessConfig
+from fvv.data import DecisionState
 
 CHANNEL_NAMES = {"brain": "Brain", "stroke": "Stroke", "flair_visible": "FLAIR-visible"}
 OUT_OF_FOLD, EXTERNAL = "out-of-fold", "external"
 """The two kinds of evaluation."""
-NOT_GIVEN = "n/a"
+NOT_GIVEN = "not defined"
 _LATEX = {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "κ": r"$\kappa$", "\N{NO-BREAK SPACE}": "~"}
 
 
@@ -51,11 +54,37 @@ class Table:
 
 
 def paper_tables(summary: Mapping[str, Any]) -> tuple[Table, ...]:
-    """The tables of a paper, from `summarise_cohort`: segmentation, marker, volumes."""
-    tables = [_segmentation_table(summary["segmentation"]), _volume_table(summary["volumes"])]
+    """The tables of a paper, from `summarise_cohort`: answers first, then marker, segmentation, volumes."""
+    tables = [answers_table(summary["answers"]), rates_table(summary["answers"])]
     if summary["marker"]["operating_points"]:
-        tables.insert(1, _marker_table(summary["marker"]))
-    return tuple(tables)
+        tables.append(_marker_table(summary["marker"]))
+    segmentation, volumes = _segmentation_table(summary["segmentation"]), _volume_table(summary["volumes"])
+    return (*tables, segmentation, volumes, _ratio_table(summary["volume_ratios"]))
+
+
+def answers_table(answers: Mapping[str, Any]) -> Table:
+    """The four answers against what is so.
+
+    Args:
+        answers: from `summarise_answers`, or the same as JSON holds it.
+    """
+    states = [state.value for state in DecisionState]
+    rows = tuple((kind, *(str(row[state]) for state in states)) for kind, row in answers["table"].items())
+    return Table("Answers against the reference, examinations", ("Reference", *states), rows)
+
+
+def rates_table(answers: Mapping[str, Any]) -> Table:
+    """Rates of the answers.
+
+    Args:
+        answers: from `summarise_answers`.
+    """
+    rows = tuple(
+        (text, f"{rate.successes} of {rate.trials}", _share(rate))
+        for name, text in RATES.items()
+        for rate in (answers["rates"][name],)
+    )
+    return Table("Rates of the answers, of the examinations that could be assessed", ("", "n", "Rate"), rows)
 
 
 def _segmentation_table(segmentation: Mapping[str, Any]) -> Table:
@@ -90,19 +119,58 @@ def _marker_table(marker: Mapping[str, Any]) -> Table:
         "Accuracy": "accuracy",
     }
     rows = [
-        *(
-            (label, *(with_interval(point[name], 1, percent=True) for point in points.values()))
-            for label, name in shares.items()
-        ),
+        *((label, *(_share(point[name]) for point in points.values())) for label, name in shares.items()),
         ("Cohen's κ", *(with_interval(point["kappa"], 3) for point in points.values())),
+        *(
+            (f"{label}, optimism corrected", *(_corrected(point, name) for point in points.values()))
+            for label, name in (("Sensitivity", "sensitivity"), ("Specificity", "specificity"))
+        ),
+        (
+            "Youden's index, apparent; corrected",
+            *(f"{_youden(point):.2f}; {_corrected(point, 'youden_index')}" for point in points.values()),
+        ),
     ]
     head = ("FVV under", *(f"{point['cutoff_ml']:.3g} mL ({name})" for name, point in points.items()))
     n = marker["mismatch"] + marker["no_mismatch"]
     title = (
-        f"FVV for DWI-FLAIR mismatch, {marker['mismatch']} of {n} examinations. AUC {with_interval(marker['auc'], 3)}, "
-        f"average precision {with_interval(marker['average_precision'], 3)}"
+        f"FVV alone for DWI-FLAIR mismatch, {marker['mismatch']} of {n} examinations. "
+        f"AUC {with_interval(marker['auc'], 3)}, average precision {with_interval(marker['average_precision'], 3)}. "
+        "A missed stroke has an FVV of 0 mL"
     )
     return Table(title, head, tuple(rows))
+
+
+def _share(share: Share) -> str:
+    """A share with its interval and, where that is over persons, Wilson's beside it."""
+    text = with_interval(share, 1, percent=True)
+    if share.method == WILSON or math.isnan(share.wilson_low):
+        return text
+    return f"{text} (Wilson [{100 * share.wilson_low:.1f} to {100 * share.wilson_high:.1f}])"
+
+
+def _corrected(point: Mapping[str, Any], name: str) -> str:
+    """A measure with its optimism taken off; of the prespecified cut-off, which has none, a dash."""
+    return "-" if point["optimism"] is None else _number(point["optimism"]["corrected"][name], 2)
+
+
+def _youden(point: Mapping[str, Any]) -> float:
+    return float(point["sensitivity"].value + point["specificity"].value - 1)
+
+
+def _ratio_table(ratios: Mapping[str, Any]) -> Table:
+    rows = tuple(
+        (
+            CHANNEL_NAMES[name],
+            str(row.n),
+            with_interval(row.ratio, 2),
+            f"{_number(row.lower_limit, 2)} to {_number(row.upper_limit, 2)}",
+        )
+        for name, row in ratios.items()
+        if name in CHANNEL_NAMES
+    )
+    pseudo = ratios["flair_visible"].pseudo_volume_ml
+    title = f"Volumes on the log scale: (predicted + {pseudo:g} mL) over (drawn + {pseudo:g} mL)"
+    return Table(title, ("", "n", "Ratio, geometric mean", "95 % limits of agreement"), rows)
 
 
 def _volume_table(volumes: Mapping[str, Any]) -> Table:
@@ -192,16 +260,24 @@ counted, not averaged; where only one is, Dice is 0. Distances are between surfa
 masks hold voxels. A lesion is a component over 26 neighbours; one common voxel is a detection. Volumes are those
 reported to users, measured on the working grid.
 
-Mismatch is the positive class and a low FVV predicts it. Label: {label}. The prespecified cut-off is {cutoff} mL;
-Youden's cut-off and the one that keeps a specificity of {specificity} % were chosen on the patients they are judged on
-and are optimistic. AUC with DeLong's interval on the logit scale; proportions with Wilson's interval; Dice, kappa,
-average precision, Brier score and a second interval of the AUC by percentile bootstrap over persons with all their
-examinations ({draws} draws, seed {seed}). All intervals are at 95 %.
+Each examination gets one of four answers: mismatch likely, mismatch unlikely, no lesion found, not assessable. They are
+counted against mismatch, no mismatch and no lesion of the reference. Sensitivity and specificity of the answers are of
+the examinations that could be assessed; a missed stroke is no mismatch found. Label: {label}.
+
+Of the FVV alone, mismatch is the positive class and a low FVV predicts it; a missed stroke has an FVV of 0 mL and so is
+under any cut-off. The prespecified cut-off is {cutoff} mL; Youden's cut-off and the one that keeps a specificity of
+{specificity} % were chosen on the patients they are judged on: beside what they achieve there stands the same with its
+optimism taken off by bootstrap (Harrell). Where every person was examined once, AUC has DeLong's interval on the logit
+scale and proportions have Wilson's; where a person was examined twice or more, both have the interval of a percentile
+bootstrap over persons with all their examinations, as Dice, kappa, average precision and Brier score have always
+({draws} draws, seed {seed}). All intervals are at 95 %.
 
 P(mismatch) is a logistic curve on log(FVV + {pseudo} mL) with Platt's targets, judged on patients held out of its fit
-(by fold, or by person where one ensemble tested all). Net benefit weighs a false positive by t/(1 - t) at the threshold
-probability t. Volumes: Bland-Altman limits of agreement (bias ± 1.96 SD), Lin's concordance, ICC(A,1), Spearman's
-correlation. Strata: lesion volume at {volumes} mL, FLAIR-visible share at {shares} %, site, fold.
+(by fold, or by person where one ensemble tested all). It holds for the share of mismatches among these patients;
+another prevalence changes the odds by Bayes' rule. Net benefit weighs a false positive by t/(1 - t) at the threshold
+probability t. Volumes: Bland-Altman limits of agreement (bias ± 1.96 SD), in mL and as ratios on log(volume + {pseudo}
+mL), Lin's concordance, ICC(A,1), Spearman's correlation. Strata: lesion volume at {volumes} mL, FLAIR-visible share at
+{shares} %, site, fold.
 
 Software: {versions}.
 """
@@ -214,7 +290,7 @@ def software_versions() -> str:
     return ", ".join([*parts, *(f"{name} {version(name)}" for name in packages)])
 
 
-def with_interval(estimate: Estimate, decimals: int, *, percent: bool = False) -> str:
+def with_interval(estimate: Estimate | Share, decimals: int, *, percent: bool = False) -> str:
     """A number with its interval in brackets, for people."""
     scale = 100 if percent else 1
     unit = " %" if percent else ""

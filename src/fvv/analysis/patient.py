@@ -17,7 +17,11 @@ from fvv.analysis.metrics import (
 from fvv.arrays import BoolArray
 from fvv.config import DecisionConfig
 from fvv.data import Channel, Decision, DecisionState, Participant
+from fvv.errors import InputError
 from fvv.imaging.decision import answer
+
+VOLUME_METRICS = ("true_volume_ml", "predicted_volume_ml", "volume_error_ml", "volume_error_percent")
+"""What `PatientResult.metrics` holds beside `segmentation_metrics`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,29 +133,45 @@ class PatientResult:
         )
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Self:
-        """Read back what `jsonable` made of a result."""
-        metrics = {
-            channel: {name: math.nan if value is None else value for name, value in values.items()}
-            for channel, values in content["metrics"].items()
-        }
+    def from_json(cls, content: Any) -> Self:
+        """Read back what `jsonable` made of a result.
+
+        Raises:
+            InputError: it is not what this version writes.
+        """
+        try:
+            return cls._from_json(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"not a result this version reads: {type(error).__name__}: {error}") from error
+
+    @classmethod
+    def _from_json(cls, content: dict[str, Any]) -> Self:
+        labels = [channel.label for channel in Channel]
+        names = [*undefined_metrics(), *VOLUME_METRICS]
+        metrics = {channel: {name: _number(content["metrics"][channel][name]) for name in names} for channel in labels}
         lesions = {
-            channel: tuple((float(volume), bool(found)) for volume, found in sizes)
-            for channel, sizes in content["lesions"].items()
+            channel: tuple((float(volume), bool(found)) for volume, found in content["lesions"][channel])
+            for channel in (Channel.STROKE.label, Channel.FLAIR_VISIBLE.label)
         }
         single_models = tuple(
-            SingleModelResult(
-                one["fvv_ml"], {name: math.nan if dice is None else dice for name, dice in one["dice"].items()}
-            )
+            SingleModelResult(float(one["fvv_ml"]), {name: _number(one["dice"][name]) for name in labels})
             for one in content["single_models"]
         )
-        values = {
-            "reasons": tuple(content["reasons"]),
-            "metrics": metrics,
-            "lesions": lesions,
-            "single_models": single_models,
-        }
-        return cls(**{**content, **values})
+        predicted = {name: content["predicted_ml"][name] for name in labels}
+        return cls(
+            participant=str(content["participant"]),
+            person=str(content["person"]),
+            site=str(content["site"]),
+            fold=None if content["fold"] is None else int(content["fold"]),
+            reader_mismatch=None if content["reader_mismatch"] is None else bool(content["reader_mismatch"]),
+            decision=DecisionState(content["decision"]).value,
+            reasons=tuple(str(reason) for reason in content["reasons"]),
+            true_ml={name: float(content["true_ml"][name]) for name in labels},
+            predicted_ml={name: None if value is None else float(value) for name, value in predicted.items()},
+            metrics=metrics,
+            lesions=lesions,
+            single_models=single_models,
+        )
 
     def decided_with(self, config: DecisionConfig) -> Self:
         """The same measurement under another cut-off: the answer is made anew, nothing is measured again."""
@@ -181,6 +201,15 @@ class PatientResult:
         """Share of the drawn lesion that is FLAIR-visible; NaN without a lesion."""
         lesion = self.true_ml[Channel.STROKE.label]
         return self.true_ml[Channel.FLAIR_VISIBLE.label] / lesion if lesion else math.nan
+
+
+def _number(value: float | None) -> float:
+    """A number as JSON holds it: null is NaN."""
+    if value is None:
+        return math.nan
+    if not isinstance(value, int | float):
+        raise TypeError(f"expected a number, got {value!r}")
+    return value  # A count stays a whole number.
 
 
 def jsonable(value: Any) -> Any:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fvv.analysis.agreement import Agreement
+from fvv.analysis.agreement import Agreement, RatioAgreement
 from fvv.analysis.calibration import ReliabilityBin
 from fvv.analysis.marker import MarkerData
 from fvv.analysis.patient import PatientResult
@@ -59,6 +59,10 @@ def evaluation_plots(
             caption = f"Bland-Altman of the {name}: bias and 95 % limits of agreement."
             figure = bland_altman_figure(drawn, predicted, summary["volumes"][channel.label])
             plots.append(Plot(f"bland_altman_{channel.label}", caption, figure))
+            ratios = summary["volume_ratios"][channel.label]
+            caption = f"The same of the {name} on the log scale: ratio with 95 % limits of agreement."
+            figure = ratio_figure(drawn, predicted, ratios)
+            plots.append(Plot(f"bland_altman_log_{channel.label}", caption, figure))
     return tuple(plots)
 
 
@@ -75,7 +79,8 @@ def _marker_plots(data: MarkerData, marker: Mapping[str, Any]) -> list[Plot]:
             for name, point in points.items()
         }
         figure = roc_figure(data.fvv_ml, data.mismatch, marker["auc"], roc_places)
-        plots.append(Plot("roc", "ROC of the predicted FVV for mismatch; interval after DeLong.", figure))
+        how = "of a bootstrap over persons" if marker["persons_repeat"] else "after DeLong"
+        plots.append(Plot("roc", f"ROC of the predicted FVV for mismatch; interval {how}.", figure))
         figure = precision_recall_figure(data.fvv_ml, data.mismatch, marker["average_precision"], recall_places)
         caption = "Precision (positive predictive value) against recall (sensitivity). Dashed: the share of mismatches."
         plots.append(Plot("precision_recall", caption, figure))
@@ -83,7 +88,8 @@ def _marker_plots(data: MarkerData, marker: Mapping[str, Any]) -> list[Plot]:
         figure = marker_figure(data.fvv_ml, data.mismatch, marker["cutoff_ml"])
         plots.append(Plot("fvv_by_label", "Predicted FVV by label. Lines: medians.", figure))
     if marker["calibration"] is not None:
-        caption = "Reliability of P(mismatch), held out; bars: Wilson's 95 % interval of the observed share."
+        caption = "Reliability of P(mismatch), held out; bars: Wilson's 95 % interval of the observed share, "
+        caption += "which takes examinations for independent."
         plots.append(Plot("reliability", caption, reliability_figure(marker["calibration"])))
         caption = "Decision curve: net benefit of treating by P(mismatch), by the cut-off, everybody, nobody."
         plots.append(Plot("decision_curve", caption, decision_curve_figure(marker["decision_curve"])))
@@ -223,6 +229,35 @@ def bland_altman_figure(drawn_ml: FloatArray, predicted_ml: FloatArray, agreemen
             axes.axhline(level, color=INK, linewidth=1, linestyle=style)
             axes.annotate(
                 f"{name} {level:+.1f}".strip(), (1, level), xycoords=("axes fraction", "data"), fontsize=8.5,
+                xytext=(3, 0), textcoords="offset points", va="center",
+            )  # fmt: skip
+    _volume_axis(axes, means)
+    return figure
+
+
+def ratio_figure(drawn_ml: FloatArray, predicted_ml: FloatArray, agreement: RatioAgreement) -> Figure:
+    """Ratio against mean of two volumes, with mean ratio and limits of agreement.
+
+    Args:
+        drawn_ml: (n,) drawn volumes, mL.
+        predicted_ml: (n,) predicted volumes, mL.
+        agreement: of the two, on the log scale.
+    """
+    pseudo = agreement.pseudo_volume_ml
+    figure, axes = _figure("mean of drawn and predicted (mL)", f"(predicted + {pseudo:g}) / (drawn + {pseudo:g})")
+    means, ratios = (drawn_ml + predicted_ml) / 2, (predicted_ml + pseudo) / (drawn_ml + pseudo)
+    axes.plot(means, ratios, "o", color=MISMATCH_COLOUR, markersize=4.5, alpha=0.6, markeredgewidth=0)
+    axes.set_yscale("log")
+    lines = (
+        (agreement.ratio.value, "ratio", "solid"),
+        (agreement.lower_limit, "", "dashed"),
+        (agreement.upper_limit, "limits", "dashed"),
+    )
+    for level, name, style in lines:
+        if np.isfinite(level):
+            axes.axhline(level, color=INK, linewidth=1, linestyle=style)
+            axes.annotate(
+                f"{name} {level:.2g}".strip(), (1, level), xycoords=("axes fraction", "data"), fontsize=8.5,
                 xytext=(3, 0), textcoords="offset points", va="center",
             )  # fmt: skip
     _volume_axis(axes, means)

@@ -4,29 +4,48 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from fvv.analysis.answers import answer_lines
+from fvv.analysis.calibration import calibration_in_words
 from fvv.analysis.comparison import compare_models
 from fvv.analysis.figures import figure_png
 from fvv.analysis.marker import marker_data
-from fvv.analysis.paper import OUT_OF_FOLD, methods_paragraphs, paper_tables
+from fvv.analysis.paper import OUT_OF_FOLD, methods_paragraphs, paper_tables, with_interval
 from fvv.analysis.patient import PatientResult, jsonable, metric_rows, patient_row
 from fvv.analysis.plots import evaluation_plots
 from fvv.analysis.report import evaluation_page, extremes
+from fvv.analysis.statistics import Estimate
 from fvv.analysis.summary import headline, summarise_cohort
 from fvv.analysis.viewer import patients_to_view
 from fvv.config import EvaluateConfig
 from fvv.data import Channel, Failure
-from fvv.errors import ModelError
+from fvv.errors import InputError, ModelError
 from fvv.io.bundle import BUNDLE_FILE, Calibration, ModelBundle, write_manifest
 from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
+
+log = logging.getLogger(__name__)
+ALREADY_COMPLETE = "already complete: no patient was measured again"
+"""Note of an evaluation whose every result was there."""
+
+
+CohortKind = Literal["simulated", "people", "unknown"]
+
+
+def cohort_kind(simulated: Iterable[bool | None]) -> CohortKind:
+    """Who the patients are, from what is known of each: simulated or not; None: unknown."""
+    kinds = set(simulated)
+    if kinds == {True}:
+        return "simulated"
+    return "people" if kinds == {False} else "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +59,8 @@ class Evaluation:
         counts: patients by what became of them.
         run: what readers should know of the run, in order.
         models_sha256: hash of every model file that was tested.
+        sources: of each patient with a result, the hash of all that it depends on.
+        cohort: who the patients are: "simulated", "people" or "unknown".
         settings: those the report was last made with; empty before the first.
     """
 
@@ -49,6 +70,8 @@ class Evaluation:
     counts: dict[str, int]
     run: dict[str, str]
     models_sha256: dict[str, str]
+    sources: dict[str, str]
+    cohort: CohortKind = "unknown"
     settings: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -56,16 +79,23 @@ class Evaluation:
         """A finished evaluation, as it was measured.
 
         Raises:
-            InputError: none there, or of another version.
+            InputError: none there, one of its files is missing or damaged, or it is of another version.
         """
         summary, results, failures = folder.read_finished()
+        try:
+            patients = tuple(PatientResult.from_json(result) for result in results)
+        except InputError as error:
+            error.file, error.hint = str(folder.path), "run `fvv evaluate` again: it measures what is damaged"
+            raise
         return cls(
             kind=summary["kind"],
-            patients=tuple(PatientResult.from_json(result) for result in results),
+            patients=patients,
             failures=failures,
             counts=summary["counts"],
             run=summary["run"],
             models_sha256=summary["models_sha256"],
+            sources=summary["sources"],
+            cohort=summary["cohort"],
             settings=summary["settings"],
         )
 
@@ -79,6 +109,7 @@ class EvaluateResult:
         kind: `paper.OUT_OF_FOLD` or `paper.EXTERNAL`.
         patients: how each patient was predicted.
         headline: the few numbers people ask for first; NaN where undefined.
+        answers: from `summarise_answers`.
         label_source: where the mismatch label comes from.
         failures: patients that could not be evaluated.
         calibration: the curve of P(mismatch), None where it could not be fitted.
@@ -89,6 +120,7 @@ class EvaluateResult:
     kind: str
     patients: tuple[PatientResult, ...]
     headline: dict[str, float]
+    answers: dict[str, Any]
     label_source: str
     failures: tuple[Failure, ...]
     calibration: Calibration | None
@@ -96,18 +128,29 @@ class EvaluateResult:
 
     def summary(self) -> str:
         """The headline numbers and where the rest is."""
-        numbers = {name: "n/a" if math.isnan(value) else f"{value:.3f}" for name, value in self.headline.items()}
+        numbers = {
+            name: "not defined" if math.isnan(value) else f"{value:.3f}" for name, value in self.headline.items()
+        }
+        area = Estimate(*(self.headline[name] for name in ("auc", "auc_low", "auc_high")))
+        rates = {
+            name: f"{with_interval(rate, 1, percent=True)} ({rate.successes} of {rate.trials})"
+            for name, rate in self.answers["rates"].items()
+        }
         unmeasured = sum(patient.fvv_ml is None for patient in self.patients)
         how = "out of fold" if self.kind == OUT_OF_FOLD else "with the whole ensemble"
         lines = [
             f"{len(self.patients)} patients tested {how}, {unmeasured} not assessable, {len(self.failures)} failed",
+            *answer_lines(self.answers),
+            f"{'answers':<14}sensitivity {rates['sensitivity']}, specificity {rates['specificity']}",
+            f"{'':<14}stroke-free patients called stroke {rates['stroke_free_called_stroke']}",
+            f"{'':<14}strokes missed {rates['stroke_missed']}",
             *(
                 f"{channel.label.replace('_', '-'):<14}Dice pooled {numbers[f'{channel.label}_dice_pooled']}, "
                 f"mean {numbers[f'{channel.label}_dice_mean']}"
                 for channel in Channel
             ),
             f"{'FVV':<14}Spearman's correlation with the drawn one {numbers['fvv_spearman']}",
-            f"{'marker':<14}AUC {numbers['auc']} [{numbers['auc_low']} to {numbers['auc_high']}], "
+            f"{'FVV alone':<14}AUC {with_interval(area, 3)}, "
             f"kappa {numbers['kappa']}, sensitivity {numbers['sensitivity']}, specificity {numbers['specificity']}",
             f"label: {self.label_source}",
             *self.notes,
@@ -130,6 +173,8 @@ def publish(
     patients = tuple(patient.decided_with(config.decision) for patient in measured.patients)
     data = marker_data(patients, config.visible_fraction_label)
     summary = summarise_cohort(patients, data, config)
+    if summary["marker"]["calibration"] is not None:
+        summary["marker"]["calibration"]["curve"]["fitted_on"] = measured.cohort
     comparison = _comparison(other, patients, config)
     plots = evaluation_plots(patients, data, summary)
     methods = methods_paragraphs(measured.kind, data.label_source, config)
@@ -160,6 +205,8 @@ def publish(
         "run": measured.run,
         "settings": config.model_dump(mode="json"),
         "models_sha256": measured.models_sha256,
+        "sources": measured.sources,
+        "cohort": measured.cohort,
     }
     tables = paper_tables(summary)
     figures = {
@@ -184,11 +231,22 @@ def publish(
         kind=measured.kind,
         patients=patients,
         headline=numbers,
+        answers=summary["answers"],
         label_source=data.label_source,
         failures=measured.failures,
         calibration=None if fitted is None else Calibration(**fitted["curve"]),
         notes=() if comparison is None else (_in_words(comparison),),
     )
+
+
+def known_result(folder: EvaluationFolder, participant: str, source_sha256: str) -> PatientResult | None:
+    """What an earlier run measured of a patient, where it is whole and of this source; else None."""
+    content = folder.read_patient(participant, source_sha256)
+    try:
+        return None if content is None else PatientResult.from_json(content)
+    except InputError as error:
+        log.warning("%s is measured again: %s", participant, error.message)
+        return None
 
 
 def calibrated(result: EvaluateResult, bundle: ModelBundle) -> EvaluateResult:
@@ -211,7 +269,9 @@ def calibrated(result: EvaluateResult, bundle: ModelBundle) -> EvaluateResult:
     if not (bundle.path / BUNDLE_FILE).exists():
         raise ModelError("the published format has no place for a calibration", file=bundle.path)
     write_manifest(bundle.path, bundle.manifest.model_copy(update={"calibration": result.calibration}))
-    note = f"calibration of P(mismatch) written to {bundle.path / BUNDLE_FILE}"
+    note = (
+        f"calibration of P(mismatch) written to {bundle.path / BUNDLE_FILE}: {calibration_in_words(result.calibration)}"
+    )
     return replace(result, notes=(*result.notes, note))
 
 
@@ -223,7 +283,7 @@ def _comparison(
     numbers = compare_models(
         other.patients,
         patients,
-        cutoff_ml=config.decision.cutoff_ml,
+        decision=config.decision,
         visible_fraction=config.visible_fraction_label,
         samples=config.bootstrap_samples,
         seed=config.seed,
@@ -233,11 +293,22 @@ def _comparison(
 
 def _in_words(comparison: dict[str, Any]) -> str:
     change, test = comparison["auc_difference"], comparison["mcnemar"]
+    interval = "" if math.isnan(change.low) else f" [{change.low:+.3f} to {change.high:+.3f}]"
     return (
-        f"against the other evaluation ({comparison['patients']} patients in both): AUC {change.value:+.3f} "
-        f"[{change.low:+.3f} to {change.high:+.3f}], p = {comparison['auc_p_value']:.3g}; answers right in this one "
-        f"only {test['only_second_right']}, in the other only {test['only_first_right']}, p = {test['p_value']:.3g}"
+        f"against the other evaluation ({comparison['patients']} patients in both): AUC difference "
+        f"{_signed(change.value)}{interval}, "
+        f"p {_p(comparison['auc_p_value'])}; "
+        f"answers right in this one only {test['only_second_right']}, in the other only "
+        f"{test['only_first_right']}, p {_p(test['p_value'])}"
     )
+
+
+def _signed(value: float) -> str:
+    return "not defined" if math.isnan(value) else f"{value:+.3f}"
+
+
+def _p(value: float) -> str:
+    return "not defined" if math.isnan(value) else f"= {value:.3g}"
 
 
 def _vector(figure: Figure, suffix: str) -> bytes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fvv import __version__
+from fvv.analysis.figures import probability_in_words
 from fvv.analysis.metrics import Emptiness
 from fvv.analysis.patient import PatientResult, patient_row
 from fvv.analysis.viewer import library, library_licence
@@ -19,6 +20,7 @@ from fvv.data import Channel, DecisionState, Failure, Prediction
 if TYPE_CHECKING:
     # These need scikit-learn, which the page of predictions does without.
     from fvv.analysis.marker import MarkerData
+    from fvv.analysis.shares import Share
     from fvv.analysis.statistics import Estimate
 
 _CHANNEL_NAMES = {"brain": "Brain", "stroke": "Stroke", "flair_visible": "FLAIR-visible"}
@@ -52,6 +54,7 @@ _SHOWN_IN_VIEWER = (
     "stroke_true_ml",
     "stroke_dice",
 )
+NOT_DEFINED = "not defined"
 MOST_PICTURES = 40
 """Pictures put into one page of predictions: about 10 MB."""
 
@@ -136,6 +139,8 @@ def evaluation_page(
         summary=summary,
         channels=_CHANNEL_NAMES,
         shares=_SHARES,
+        states=[state.value for state in DecisionState],
+        rates=rates_in_words(),
         spread=_SPREAD_NAMES,
         emptiness=[emptiness.value for emptiness in Emptiness],
         rows=rows,
@@ -151,6 +156,13 @@ def evaluation_page(
         methods=methods,
         comparison=comparison,
     )
+
+
+def rates_in_words() -> Mapping[str, str]:
+    """What each rate of the answers is."""
+    from fvv.analysis.answers import RATES  # noqa: PLC0415  (needs scikit-learn, which the other page does without)
+
+    return RATES
 
 
 def _viewer(images: Mapping[str, Mapping[str, bytes]], rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -190,6 +202,7 @@ def _prediction_row(prediction: Prediction) -> dict[str, Any]:
         "patient": prediction.patient,
         "state": prediction.decision.state.value,
         "fvv_ml": prediction.fvv_ml if measured else None,
+        "probability": probability_in_words(prediction).removeprefix("P(mismatch)  "),
         "lowest_ml": min(per_model, default=None),
         "highest_ml": max(per_model, default=None),
         "stroke_ml": prediction.volume_ml(Channel.STROKE) if measured else None,
@@ -213,10 +226,12 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "number": _number,
+        "cell": _cell,
         "signed": _signed,
         "percent": _percent,
         "interval": _interval,
         "interval_percent": _interval_percent,
+        "share": _share,
         "spread": _spread,
     }
     environment.tests["missing"] = _missing
@@ -227,17 +242,22 @@ def _missing(value: float | None) -> bool:
     return value is None or math.isnan(value)
 
 
-def _number(value: float | None, decimals: int = 2) -> str:
-    """A number for people; nothing where there is none."""
+def _cell(value: float | None, decimals: int = 2) -> str:
+    """A number in a table of patients; nothing where there is none, as the page says."""
     return "" if value is None or math.isnan(value) else f"{value:.{decimals}f}"
 
 
+def _number(value: float | None, decimals: int = 2) -> str:
+    """A number for people."""
+    return _cell(value, decimals) or NOT_DEFINED
+
+
 def _signed(value: float, decimals: int) -> str:
-    return "" if _missing(value) else f"{value:+.{decimals}f}"
+    return NOT_DEFINED if _missing(value) else f"{value:+.{decimals}f}"
 
 
 def _percent(value: float) -> str:
-    return "" if _missing(value) else f"{100 * value:.1f} %"
+    return NOT_DEFINED if _missing(value) else f"{100 * value:.1f} %"
 
 
 def _interval(estimate: Estimate, decimals: int) -> str:
@@ -246,14 +266,26 @@ def _interval(estimate: Estimate, decimals: int) -> str:
     return f"[{estimate.low:.{decimals}f} to {estimate.high:.{decimals}f}]"
 
 
-def _interval_percent(estimate: Estimate) -> str:
-    return "" if _missing(estimate.low) else f"[{100 * estimate.low:.0f} to {100 * estimate.high:.0f} %]"
+def _interval_percent(estimate: Estimate | Share) -> str:
+    return _percents(estimate.low, estimate.high)
+
+
+def _percents(low: float, high: float) -> str:
+    return "" if _missing(low) else f"[{100 * low:.0f} to {100 * high:.0f} %]"
+
+
+def _share(share: Share) -> str:
+    """A share with its interval and, where that is over persons, Wilson's beside it."""
+    text = f"{_percent(share.value)} {_interval_percent(share)}".strip()
+    if share.method == "Wilson" or _missing(share.wilson_low):
+        return text
+    return f"{text} (Wilson {_percents(share.wilson_low, share.wilson_high)})"
 
 
 def _spread(row: Mapping[str, float]) -> str:
     """Median and quartiles, with the decimals their size needs."""
     if not row["defined"]:
-        return "not defined"
+        return NOT_DEFINED
     values = [row[name] for name in ("median", "lower_quartile", "upper_quartile")]
     decimals = 3 if max(map(abs, values)) < 2 else 1
     median, low, high = (f"{value:.{decimals}f}" for value in values)

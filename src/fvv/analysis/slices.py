@@ -15,6 +15,8 @@ STROKE_COLOUR = "#009ee8"
 VISIBLE_COLOUR = "#ff7f0e"
 BRAIN_COLOUR = "#d9d9d9"
 """Blue against orange keeps its contrast in every common form of colour blindness; the brain stays faint."""
+LARGEST_SHOWN = 640
+"""Voxels along an edge of a slice in the picture; of finer images every second, third ... is shown."""
 _GAP = 2
 """Voxels of white between two slices."""
 
@@ -53,8 +55,19 @@ def turned_to_ras(grey: UInt8Array, affine: Affine, *masks: BoolArray) -> SliceD
     spacing = [0.0, 0.0, 0.0]
     for stored_axis, (axis, _) in enumerate(orientation):
         spacing[int(axis)] = float(edges[stored_axis])
+    step = -(-max(turned[0].shape[:2]) // LARGEST_SHOWN)
+    if step > 1:  # A tile of the picture has 300 pixels; contours of all voxels would take gigabytes.
+        turned = [turned[0][::step, ::step], *(_thinned(mask, step) for mask in turned[1:])]
+        spacing[:2] = spacing[0] * step, spacing[1] * step
     grey, brain, stroke, visible, visible_any = turned
     return SliceDisplay(grey, brain, stroke, visible, visible_any, (spacing[0], spacing[1], spacing[2]))
+
+
+def _thinned(mask: BoolArray, step: int) -> BoolArray:
+    """Every so many voxels in plane; true where any voxel in between is."""
+    padded = np.pad(mask, [(0, -mask.shape[0] % step), (0, -mask.shape[1] % step), (0, 0)])
+    rows = np.logical_or.reduce([padded[first::step] for first in range(step)])
+    return np.asarray(np.logical_or.reduce([rows[:, first::step] for first in range(step)]))
 
 
 def slices_to_show(stroke: BoolArray, most: int, *, measured: bool) -> tuple[list[int], str]:

@@ -1,6 +1,9 @@
 """How well a volume tells mismatch from no mismatch, each number with its interval.
 
 The marker is the FVV and a *low* one means mismatch, the positive class. All intervals are at 95 % unless said.
+
+Every public function checks what it is given (`fvv.analysis.checks`): volumes must be finite, labels bool or 0 and 1,
+lengths equal; `StatisticsError`, a ValueError, says what is wrong.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 from sklearn.metrics import average_precision_score
 from sklearn.metrics import precision_recall_curve as sklearn_precision_recall_curve
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
+from fvv.analysis.checks import StatisticsError, as_pair, as_values, both_classes, in_range, same_length
 from fvv.arrays import BoolArray, FloatArray, IntArray
 
 LEVEL = 0.95
@@ -86,6 +91,9 @@ class OperatingPoint:
 
 def wilson_interval(successes: int, trials: int, level: float = LEVEL) -> Estimate:
     """A proportion with Wilson's score interval (doi 10.1080/01621459.1927.10502953); not defined for no trials."""
+    if not 0 <= successes <= trials:
+        raise StatisticsError(f"expected 0 to {trials} successes, got {successes}")
+    in_range(level, "level", 0, 1, ends=False)
     if trials == 0:
         return NOT_DEFINED
     interval = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
@@ -98,6 +106,9 @@ def cohen_kappa(table: IntArray) -> float:
     Args:
         table: (n, n) counts, rows one rater, columns the other. NaN where chance alone agrees fully (one class only).
     """
+    table = np.asarray(table)
+    if table.ndim != 2 or table.shape[0] != table.shape[1] or not np.isfinite(table).all() or (table < 0).any():
+        raise StatisticsError(f"expected a square table of counts, got shape {table.shape}")
     total = float(table.sum())
     if total == 0:
         return math.nan
@@ -114,6 +125,9 @@ def operating_point(fvv_ml: FloatArray, mismatch: BoolArray, cutoff_ml: float) -
         mismatch: (n,) bool labels.
         cutoff_ml: mismatch is predicted under this, not at it.
     """
+    fvv_ml, mismatch = as_pair(fvv_ml, mismatch)
+    if math.isnan(cutoff_ml):
+        raise StatisticsError("cut-off: expected a number of mL, got NaN")
     predicted = fvv_ml < cutoff_ml
     return OperatingPoint(
         cutoff_ml,
@@ -134,6 +148,8 @@ def roc_curve(fvv_ml: FloatArray, mismatch: BoolArray) -> tuple[FloatArray, Floa
     Returns:
         False positive rates, true positive rates, and the largest FVV that counts as mismatch at each (-inf: none).
     """
+    fvv_ml, mismatch = as_pair(fvv_ml, mismatch)
+    both_classes(mismatch)
     false_positive_rate, true_positive_rate, thresholds = sklearn_roc_curve(mismatch, -fvv_ml, drop_intermediate=False)
     return false_positive_rate, true_positive_rate, -thresholds
 
@@ -148,6 +164,7 @@ def youden_cutoff(fvv_ml: FloatArray, mismatch: BoolArray) -> float:
         fvv_ml: (n,) volumes, mL.
         mismatch: (n,) bool labels, both classes present.
     """
+    fvv_ml, mismatch = as_pair(fvv_ml, mismatch)
     false_positive_rate, true_positive_rate, largest = roc_curve(fvv_ml, mismatch)
     return _cutoff_above(float(largest[(true_positive_rate - false_positive_rate).argmax()]), fvv_ml)
 
@@ -162,6 +179,8 @@ def cutoff_at_specificity(fvv_ml: FloatArray, mismatch: BoolArray, specificity: 
         mismatch: (n,) bool labels, both classes present.
         specificity: 0 to 1.
     """
+    fvv_ml, mismatch = as_pair(fvv_ml, mismatch)
+    in_range(specificity, "specificity", 0, 1)
     false_positive_rate, _, largest = roc_curve(fvv_ml, mismatch)
     # Rates are counts over counts: a rounding error must not forbid the one that meets it exactly.
     allowed = np.flatnonzero(false_positive_rate <= 1 - specificity + 1e-12)
@@ -186,12 +205,15 @@ def precision_recall_curve(fvv_ml: FloatArray, mismatch: BoolArray) -> tuple[Flo
     Returns:
         Precisions and recalls, recall falling.
     """
+    fvv_ml, mismatch = as_pair(fvv_ml, mismatch)
+    both_classes(mismatch)
     precision, recall, _ = sklearn_precision_recall_curve(mismatch, -fvv_ml)
     return precision, recall
 
 
 def average_precision(fvv_ml: FloatArray, mismatch: BoolArray) -> float:
     """Area under the precision-recall curve, a step function; NaN with one class only. Chance gives the prevalence."""
+    fvv_ml, mismatch = as_pair(fvv_ml, mismatch)
     if not 0 < mismatch.sum() < mismatch.size:
         return math.nan
     return float(average_precision_score(mismatch, -fvv_ml))
@@ -199,6 +221,7 @@ def average_precision(fvv_ml: FloatArray, mismatch: BoolArray) -> float:
 
 def auc(fvv_ml: FloatArray, mismatch: BoolArray) -> float:
     """Probability that a patient with mismatch has the lower FVV; a tie counts half. NaN with one class only."""
+    fvv_ml, mismatch = as_pair(fvv_ml, mismatch)
     positives = int(mismatch.sum())
     negatives = mismatch.size - positives
     if not positives or not negatives:
@@ -222,6 +245,8 @@ def delong_interval(fvv_ml: FloatArray, mismatch: BoolArray, level: float = LEVE
         Not defined with one class only. The interval alone is not defined when the classes are separated without
         error (the variance is then 0, which is no certainty) or a class has one patient.
     """
+    fvv_ml, mismatch = as_pair(fvv_ml, mismatch)
+    in_range(level, "level", 0, 1, ends=False)
     area = auc(fvv_ml, mismatch)
     if not 0 < area < 1:
         return Estimate(area, math.nan, math.nan)
@@ -244,6 +269,8 @@ def placements(fvv_ml: FloatArray, mismatch: BoolArray) -> tuple[FloatArray, Flo
     Returns:
         Those of the mismatches and of the others. The mean of either is the AUC; their variances make DeLong's.
     """
+    fvv_ml, mismatch = as_pair(fvv_ml, mismatch)
+    both_classes(mismatch)
     positive, negative = -fvv_ml[mismatch], -fvv_ml[~mismatch]
     m, n = positive.size, negative.size
     ranks = stats.rankdata(np.concatenate([positive, negative]))
@@ -254,9 +281,16 @@ def placements(fvv_ml: FloatArray, mismatch: BoolArray) -> tuple[FloatArray, Flo
 
 def delong_variance(of_positive: FloatArray, of_negative: FloatArray) -> float:
     """Variance of an AUC from its placements, or of a difference of AUCs from theirs; NaN with one in a class."""
+    of_positive, of_negative = as_values(of_positive, "placements"), as_values(of_negative, "placements")
     if min(of_positive.size, of_negative.size) < 2:
         return math.nan
     return float(of_positive.var(ddof=1) / of_positive.size + of_negative.var(ddof=1) / of_negative.size)
+
+
+def repeated(persons: ArrayLike) -> bool:
+    """Whether a person occurs twice: the examinations are then not independent of each other."""
+    array = np.asarray(persons)
+    return bool(np.unique(array).size < array.size)
 
 
 def bootstrap_intervals(
@@ -280,6 +314,10 @@ def bootstrap_intervals(
         For each name its value over all examinations, and the interval over the draws where it is defined; no
         interval if those are under half of the draws, or of one person, who is the same in every draw.
     """
+    persons = np.asarray(persons)
+    if persons.ndim != 1 or samples < 1:
+        raise StatisticsError(f"expected persons and draws, got shape {persons.shape} and {samples} draws")
+    in_range(level, "level", 0, 1, ends=False)
     _, codes = np.unique(persons, return_inverse=True)
     members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     whole = statistics(np.arange(len(persons)))
@@ -293,6 +331,36 @@ def bootstrap_intervals(
         name: _percentile_interval(value, np.array([draw[name] for draw in drawn]), level)
         for name, value in whole.items()
     }
+
+
+def auc_interval(
+    fvv_ml: FloatArray, mismatch: BoolArray, persons: np.ndarray, *, samples: int, rng: np.random.Generator
+) -> Estimate:
+    """AUC with the interval to read: DeLong's where every person was examined once, else of a bootstrap over persons.
+
+    DeLong's takes examinations for independent: with two of each person it covers the truth in 84 %, with four in 72 %
+    (measured by simulation), not in 95 %.
+
+    Args:
+        fvv_ml: (n,) volumes, mL; low means mismatch.
+        mismatch: (n,) bool labels.
+        persons: (n,) the person behind each.
+        samples: bootstrap draws.
+        rng: source of the draws.
+
+    Returns:
+        No interval where the classes are separated without error, as in `delong_interval`.
+    """
+    fvv_ml, mismatch = as_pair(fvv_ml, mismatch)
+    same_length(volumes=fvv_ml, persons=persons)
+    delong = delong_interval(fvv_ml, mismatch)
+    if not repeated(persons) or not 0 < delong.value < 1:
+        return delong
+
+    def area(drawn: IntArray) -> dict[str, float]:
+        return {"auc": auc(fvv_ml[drawn], mismatch[drawn])}
+
+    return bootstrap_intervals(persons, area, samples=samples, rng=rng)["auc"]
 
 
 def _percentile_interval(value: float, draws: FloatArray, level: float) -> Estimate:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from fvv.analysis import statistics
+from fvv.analysis.answers import summarise_answers
+from fvv.analysis.marker import MarkerData
 from fvv.analysis.metrics import LesionCounts, Overlap
 from fvv.analysis.patient import PatientResult
-from fvv.arrays import BoolArray, FloatArray
+from fvv.analysis.shares import share_of
 from fvv.data import Channel
 
 VOLUME_EDGES_ML = (1.0, 5.0, 20.0, 70.0)
@@ -24,19 +27,18 @@ VISIBLE_EDGES = (0.2, 0.8)
 
 def summarise_strata(
     patients: Sequence[PatientResult],
-    labelled: Sequence[int],
-    fvv_ml: FloatArray,
-    mismatch: BoolArray,
-    cutoff_ml: float,
+    data: MarkerData,
+    *,
+    samples: int,
+    rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
-    """Size, Dice, lesions found and the marker of every stratum; a kind with one stratum only is left out.
+    """Size, Dice, lesions found, AUC and rates of the answers of every stratum; a kind with one is left out.
 
     Args:
         patients: all of them.
-        labelled: indices of those on whom the marker is judged.
-        fvv_ml: (n,) predicted FVV of these, mL.
-        mismatch: (n,) their labels.
-        cutoff_ml: FVV under which a mismatch is predicted.
+        data: of the same patients.
+        samples: bootstrap draws of persons, where someone was examined twice.
+        rng: of the bootstrap.
     """
     volume_names = _names(VOLUME_EDGES_ML, "{:g}", " mL")
     visible_names = _names([100 * edge for edge in VISIBLE_EDGES], "{:g}", " %")
@@ -61,57 +63,66 @@ def summarise_strata(
         ordered = orders.get(kind) or sorted(present, key=lambda text: (len(text), text))
         for value in (name for name in ordered if name in present):
             chosen = [patient for patient, mine in zip(patients, values, strict=True) if mine == value]
-            inside = np.array([values[index] == value for index in labelled], dtype=bool)
-            numbers = _numbers(chosen, fvv_ml[inside], mismatch[inside], cutoff_ml)
-            rows.append({"stratum": kind, "value": value, **numbers})
+            inside = np.array([values[index] == value for index in data.used], dtype=bool)
+            labels = tuple(label for label, mine in zip(data.labels, values, strict=True) if mine == value)
+            part = replace(data.of(inside), labels=labels)
+            rows.append({"stratum": kind, "value": value, **_numbers(chosen, part, samples=samples, rng=rng)})
     return rows
 
 
 def _numbers(
-    chosen: Sequence[PatientResult], fvv_ml: FloatArray, mismatch: BoolArray, cutoff_ml: float
+    chosen: Sequence[PatientResult], data: MarkerData, *, samples: int, rng: np.random.Generator
 ) -> dict[str, Any]:
-    point = statistics.operating_point(fvv_ml, mismatch, cutoff_ml)
+    rates = summarise_answers(chosen, data, samples=samples, rng=rng)["rates"]
     pooled = {channel: pooled_overlap(chosen, channel) for channel in Channel}
     return {
         "patients": len(chosen),
         **{f"{channel.label}_dice_pooled": pooled[channel].dice_coefficient for channel in Channel},
         "stroke_lesion_f1": pooled_lesions(chosen, Channel.STROKE).f1,
-        "mismatch": int(mismatch.sum()),
-        "no_mismatch": int((~mismatch).sum()),
-        "auc": statistics.delong_interval(fvv_ml, mismatch),
-        "sensitivity": point.sensitivity,
-        "specificity": point.specificity,
+        "mismatch": int(data.mismatch.sum()),
+        "no_mismatch": int((~data.mismatch).sum()),
+        "auc": statistics.auc_interval(data.fvv_ml, data.mismatch, data.persons, samples=samples, rng=rng),
+        "sensitivity": rates["sensitivity"],
+        "specificity": rates["specificity"],
     }
 
 
-def lesions_by_size(patients: Sequence[PatientResult], channel: Channel) -> list[dict[str, Any]]:
-    """Drawn lesions found and missed, by their volume, with Wilson's interval of the share that was found.
+def lesions_by_size(
+    patients: Sequence[PatientResult], channel: Channel, *, samples: int, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    """Drawn lesions found and missed, by their volume, and the share that was found.
 
-    Without interval where all are one person's, however often examined: they say nothing of other people.
+    Lesions of one person are not independent of each other: where a person has two, the interval is over persons.
+
+    Args:
+        patients: all of them.
+        channel: stroke or FLAIR-visible.
+        samples: bootstrap draws of persons.
+        rng: of the bootstrap.
     """
-    one_person = len({patient.person for patient in patients}) < 2
     names = _names(VOLUME_EDGES_ML, "{:g}", " mL")
-    found, drawn = [0] * len(names), [0] * len(names)
-    for patient in patients:
-        for volume, touched in patient.lesions[channel.label]:
-            place = bisect_right(VOLUME_EDGES_ML, volume)
-            drawn[place] += 1
-            found[place] += touched
-    return [
-        {
-            "size": name,
-            "drawn": drawn[place],
-            "found": found[place],
-            "missed": drawn[place] - found[place],
-            "share_found": _share(found[place], drawn[place], one_person=one_person),
-        }
-        for place, name in enumerate(names)
+    lesions = [
+        (bisect_right(VOLUME_EDGES_ML, volume), touched, patient.person)
+        for patient in patients
+        for volume, touched in patient.lesions[channel.label]
     ]
-
-
-def _share(found: int, drawn: int, *, one_person: bool) -> statistics.Estimate:
-    share = statistics.wilson_interval(found, drawn)
-    return statistics.Estimate(share.value, math.nan, math.nan) if one_person else share
+    # Without interval where all are one person's, however often examined: they say nothing of other people.
+    one_person = len({patient.person for patient in patients}) < 2
+    rows = []
+    for place, name in enumerate(names):
+        inside = [(touched, person) for where, touched, person in lesions if where == place]
+        found = np.array([touched for touched, _ in inside], dtype=bool)
+        share = share_of(found, np.array([person for _, person in inside]), samples=samples, rng=rng)
+        rows.append(
+            {
+                "size": name,
+                "drawn": share.trials,
+                "found": share.successes,
+                "missed": share.trials - share.successes,
+                "share_found": replace(share, low=math.nan, high=math.nan) if one_person else share,
+            }
+        )
+    return rows
 
 
 def pooled_overlap(patients: Iterable[PatientResult], channel: Channel) -> Overlap:

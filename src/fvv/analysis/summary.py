@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from fvv.analysis import statistics
-from fvv.analysis.agreement import bland_altman
+from fvv.analysis.agreement import Agreement, agreement_over_persons, ratio_agreement
+from fvv.analysis.answers import summarise_answers
 from fvv.analysis.marker import MarkerData, summarise_marker, summarise_single_models
 from fvv.analysis.metrics import Emptiness, Overlap
 from fvv.analysis.patient import PatientResult
+from fvv.analysis.shares import Share
 from fvv.analysis.statistics import Estimate
 from fvv.analysis.strata import lesions_by_size, pooled_lesions, pooled_overlap, summarise_strata
 from fvv.arrays import FloatArray, IntArray
@@ -36,6 +38,8 @@ SPREAD_METRICS = (
     "lesion_f1",
 )
 """Metrics of one patient that are averaged over patients."""
+HEADLINE_RATES = ("sensitivity", "specificity", "stroke_free_called_stroke")
+"""Rates of the answers that people ask for first."""
 
 
 def summarise_cohort(patients: Sequence[PatientResult], data: MarkerData, config: EvaluateConfig) -> dict[str, Any]:
@@ -47,21 +51,28 @@ def summarise_cohort(patients: Sequence[PatientResult], data: MarkerData, config
         config: cut-off, bootstrap.
 
     Returns:
-        segmentation, lesions_by_size, marker, volumes, single_models, decisions, strata: nested dictionaries with
-        `Estimate` and `Agreement` values.
+        answers, segmentation, lesions_by_size, marker, volumes, volume_ratios, single_models, decisions, strata: nested
+        dictionaries with `Estimate`, `Share` and `Agreement` values.
     """
     # One generator for each, so that no number depends on which others are computed.
-    segmentation_rng, marker_rng, single_rng = np.random.default_rng(config.seed).spawn(3)
+    generators = np.random.default_rng(config.seed).spawn(7)
+    segmentation_rng, marker_rng, single_rng, answers_rng, lesions_rng, volumes_rng, strata_rng = generators
+    samples, cutoff_ml = config.bootstrap_samples, config.decision.cutoff_ml
     return {
-        "segmentation": summarise_segmentation(patients, samples=config.bootstrap_samples, rng=segmentation_rng),
+        "answers": summarise_answers(patients, data, samples=samples, rng=answers_rng),
+        "segmentation": summarise_segmentation(patients, samples=samples, rng=segmentation_rng),
         "lesions_by_size": {
-            channel.label: lesions_by_size(patients, channel) for channel in (Channel.STROKE, Channel.FLAIR_VISIBLE)
+            channel.label: lesions_by_size(patients, channel, samples=samples, rng=lesions_rng)
+            for channel in (Channel.STROKE, Channel.FLAIR_VISIBLE)
         },
         "marker": summarise_marker(data, config, marker_rng),
-        "volumes": summarise_volumes(patients),
+        "volumes": summarise_volumes(patients, samples=samples, rng=volumes_rng),
+        "volume_ratios": summarise_ratios(
+            patients, config.pseudo_volume_ml, cutoff_ml, samples=samples, rng=volumes_rng
+        ),
         "single_models": summarise_single_models(patients, data, config, single_rng),
         "decisions": dict(sorted(Counter(patient.decision for patient in patients).items())),
-        "strata": summarise_strata(patients, data.used.tolist(), data.fvv_ml, data.mismatch, config.decision.cutoff_ml),
+        "strata": summarise_strata(patients, data, samples=samples, rng=strata_rng),
     }
 
 
@@ -112,21 +123,57 @@ def summarise_segmentation(
     return summary
 
 
-def summarise_volumes(patients: Sequence[PatientResult]) -> dict[str, Any]:
+def summarise_volumes(
+    patients: Sequence[PatientResult], *, samples: int, rng: np.random.Generator
+) -> dict[str, Agreement]:
     """Agreement of predicted with drawn volume, of the patients that were measured."""
-    return {channel.label: bland_altman(*measured_volumes(patients, channel)) for channel in Channel}
+    return {
+        channel.label: agreement_over_persons(
+            *measured_volumes(patients, channel), _measured_persons(patients), samples=samples, rng=rng
+        )
+        for channel in Channel
+    }
+
+
+def summarise_ratios(
+    patients: Sequence[PatientResult],
+    pseudo_volume_ml: float,
+    cutoff_ml: float,
+    *,
+    samples: int,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """The same on the log scale, of stroke and FLAIR-visible; `at_cutoff_ml`: drawn FVVs that go with the cut-off."""
+    ratios = {
+        channel.label: ratio_agreement(
+            *measured_volumes(patients, channel),
+            pseudo_volume_ml,
+            _measured_persons(patients),
+            samples=samples,
+            rng=rng,
+        )
+        for channel in (Channel.STROKE, Channel.FLAIR_VISIBLE)
+    }
+    return {**ratios, "at_cutoff_ml": ratios[Channel.FLAIR_VISIBLE.label].reference_range_ml(cutoff_ml)}
 
 
 def measured_volumes(patients: Sequence[PatientResult], channel: Channel) -> tuple[FloatArray, FloatArray]:
     """Drawn and predicted volumes of a channel in mL, of the patients that were measured."""
-    pairs = [(patient.true_ml[channel.label], patient.predicted_ml[channel.label]) for patient in patients]
-    measured = [(drawn, predicted) for drawn, predicted in pairs if predicted is not None]
-    return np.array([drawn for drawn, _ in measured]), np.array([predicted for _, predicted in measured])
+    measured = [patient for patient in patients if patient.fvv_ml is not None]
+    drawn = np.array([patient.true_ml[channel.label] for patient in measured], dtype=float)
+    return drawn, np.array([patient.predicted_ml[channel.label] for patient in measured], dtype=float)
+
+
+def _measured_persons(patients: Sequence[PatientResult]) -> np.ndarray:
+    return np.array([patient.person for patient in patients if patient.fvv_ml is not None])
 
 
 def headline(summary: Mapping[str, Any]) -> dict[str, float]:
     """The few numbers that people ask for first; NaN where undefined."""
     numbers: dict[str, float] = {}
+    for name in HEADLINE_RATES:
+        rate: Share = summary["answers"]["rates"][name]
+        numbers |= {f"answers_{name}": rate.value, f"answers_{name}_low": rate.low, f"answers_{name}_high": rate.high}
     for channel in Channel:
         of_channel = summary["segmentation"][channel.label]
         numbers[f"{channel.label}_dice_pooled"] = of_channel["dice_pooled"].value

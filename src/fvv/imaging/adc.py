@@ -10,8 +10,9 @@ import numpy as np
 from fvv.arrays import BoolArray, FloatArray
 from fvv.data import Finding, PreparedCase, Severity
 from fvv.errors import InputError
+from fvv.protocol import TARGET_B
 
-DEFAULT_B = 1000.0
+DEFAULT_B = TARGET_B
 """s/mm^2, where no file states b1000's."""
 HIGHEST = 4e-3
 """mm^2/s: water at 37 degrees has 3.0e-3; what is computed beyond is noise."""
@@ -30,10 +31,12 @@ def adc_map(b0: FloatArray, b1000: FloatArray, b_value: float) -> FloatArray:
         b0, b1000: (i, j, k) raw intensities at one gain (see `gain_findings`).
         b_value: of b1000, s/mm^2.
     """
-    decays = (b0 > b1000) & (b1000 > 0)
     adc = np.full(b0.shape, np.nan)
-    adc[decays] = np.log(b0[decays] / b1000[decays]) / b_value
-    return np.asarray(np.minimum(adc, HIGHEST))
+    for at in range(len(adc)):  # All at once takes three times the memory.
+        first, second, layer = b0[at : at + 1], b1000[at : at + 1], adc[at : at + 1]
+        decays = (first > second) & (second > 0)
+        layer[decays] = np.minimum(np.log(first[decays] / second[decays]) / b_value, HIGHEST)
+    return adc
 
 
 def lesion_adc(adc: FloatArray, stroke: BoolArray, brain: BoolArray) -> tuple[float, float, float] | None:

@@ -11,6 +11,11 @@ from fvv.data import Channel, Decision, DecisionState, Finding, FusedSegmentatio
 
 AGREEMENT = 2 / 3
 """Share of the models that must lie on the answer's side of the cut-off, or the reader is warned (chosen here)."""
+MOST_BRAIN_ML = 3000.0
+"""Predicted, with the fluid around it: more than the largest brains ever described (chosen here; what the brain mask
+may hold is bounded more narrowly, by `brain_volume_bounds_ml`)."""
+MOST_STROKE = 0.75
+"""Of the predicted brain: more than both anterior circulations together (chosen here)."""
 MOST_DECIMALS = 6
 _ANSWER_CODES = {"no-lesion", "fvv-under-cutoff", "fvv-over-cutoff", "models-disagree"}
 
@@ -27,17 +32,33 @@ def decide(
         config: cut-off and smallest lesion.
 
     Returns:
-        not assessable, if a finding says so or nothing was segmented; no lesion found, if the stroke is not over the
-        smallest lesion; else mismatch likely under the cut-off and unlikely from it on.
+        not assessable, if a finding says so, nothing was segmented, or no head holds what was; no lesion found, if the
+        stroke is not over the smallest lesion; else mismatch likely under the cut-off and unlikely from it on.
     """
     found = [*findings, *(() if fused is None else fused.findings)]
-    if fused is not None and not fused.brain.any():
-        found.append(Finding("no-brain", "the models found no brain", Severity.NOT_ASSESSABLE))
+    if fused is not None:
+        brain_ml, stroke_ml = (float(mask.sum()) * voxel_volume_ml for mask in (fused.brain, fused.stroke))
+        found += _impossible(brain_ml, stroke_ml)
     if fused is None or any(finding.severity is Severity.NOT_ASSESSABLE for finding in found):
         return _decision(DecisionState.NOT_ASSESSABLE, found, config)
     fvv_ml = fused.flair_visible_voxels * voxel_volume_ml
     per_model = tuple(voxels * voxel_volume_ml for voxels in fused.flair_visible_voxels_per_model)
-    return decide_volumes(int(fused.stroke.sum()) * voxel_volume_ml, fvv_ml, per_model, found, config)
+    return decide_volumes(stroke_ml, fvv_ml, per_model, found, config)
+
+
+def _impossible(brain_ml: float, stroke_ml: float) -> list[Finding]:
+    """What no head holds comes from models of another kind or a wrong voxel size, and is never an answer."""
+    message = ""
+    if not brain_ml:
+        message = "the models found no brain"
+    elif brain_ml > MOST_BRAIN_ML:
+        message = f"the models found {brain_ml:.0f} mL of brain, no head holds more than {MOST_BRAIN_ML:.0f}"
+    if message:
+        return [Finding("no-brain", message, Severity.NOT_ASSESSABLE)]
+    if stroke_ml > MOST_STROKE * brain_ml:
+        message = f"the models found {stroke_ml:.0f} mL of stroke in {brain_ml:.0f} mL of brain: no stroke is so large"
+        return [Finding("stroke-too-large", message, Severity.NOT_ASSESSABLE)]
+    return []
 
 
 def format_ml(volume: float | None, *limits_ml: float) -> str:
@@ -60,8 +81,12 @@ def decide_again(prediction: Prediction, config: DecisionConfig) -> Decision:
     if "minimum_lesion_ml" not in config.model_fields_set:
         config = config.model_copy(update={"minimum_lesion_ml": prediction.decision.minimum_lesion_ml})
     stroke_ml, fvv_ml = prediction.volume_ml(Channel.STROKE), prediction.fvv_ml
-    kept = tuple(reason for reason in prediction.decision.reasons if reason.code not in _ANSWER_CODES)
-    if stroke_ml is None or fvv_ml is None:
+    brain_ml = prediction.volume_ml(Channel.BRAIN)
+    kept = [reason for reason in prediction.decision.reasons if reason.code not in _ANSWER_CODES]
+    if brain_ml is None or stroke_ml is None or fvv_ml is None:
+        return _decision(DecisionState.NOT_ASSESSABLE, kept, config)
+    kept += _impossible(brain_ml, stroke_ml)
+    if any(finding.severity is Severity.NOT_ASSESSABLE for finding in kept):
         return _decision(DecisionState.NOT_ASSESSABLE, kept, config)
     return decide_volumes(stroke_ml, fvv_ml, prediction.fvv_per_model_ml, kept, config)
 

@@ -65,6 +65,68 @@ def plan_folds(cases: Sequence[SplitInput], *, kfolds: int, valid_proportion: fl
     return FoldPlan(tuple(FoldRow(name, person, tuple(roles[person])) for name, person in names))
 
 
+def extend_plan(
+    kept: Sequence[FoldRow], cases: Sequence[SplitInput], *, valid_proportion: float, seed: int
+) -> FoldPlan:
+    """Add examinations to a split in which every person is tested once; nobody in it changes side.
+
+    An examination of a person in the split takes that person's side. New persons go to the test fold with the fewest
+    persons, of those to the one with the fewest of their kind; of the others some validate, so that each fold comes
+    nearest to its share.
+
+    Args:
+        kept: the split as it is; a fold may lack test patients until the new ones fill it.
+        cases: one per patient folder, those in the split and new ones, in any order.
+        valid_proportion: share of the persons outside a test fold that validate.
+        seed: same seed, split and cases, same result.
+
+    Raises:
+        StoreError: a fold is left without a patient to train on or to test.
+    """
+    rng = np.random.default_rng([seed, len(kept)])
+    roles = {row.person: list(row.roles) for row in kept}
+    everybody = _persons(cases)
+    ranked = _ranked({person: case for person, case in everybody.items() if person not in roles}, rng)
+    kinds = {person: _kind(case)[:3] for person, case in everybody.items()}
+    n_folds = len(kept[0].roles)
+    tested: list[list[str]] = [
+        [person for person, sides in roles.items() if sides[fold] is Role.TEST] for fold in range(n_folds)
+    ]
+    for person in ranked:
+        alike = [sum(kinds.get(other) == kinds[person] for other in fold) for fold in tested]
+        chance = rng.permutation(n_folds).tolist()
+        fold = min(range(n_folds), key=lambda k: (len(tested[k]), alike[k], chance[k]))
+        tested[fold].append(person)
+    for fold in range(n_folds):
+        sides = [one[fold] for one in roles.values() if len(one) == n_folds]
+        joining = [person for person in ranked if person not in tested[fold]]
+        validating = _filling(joining, sides, valid_proportion, rng)
+        for person in ranked:
+            other = Role.VALID if person in validating else Role.TRAIN
+            roles.setdefault(person, []).append(Role.TEST if person in tested[fold] else other)
+    there = {row.participant for row in kept}
+    new = sorted(
+        (case.participant.participant, case.participant.person)
+        for case in cases
+        if case.participant.participant not in there
+    )
+    rows = [*kept, *(FoldRow(name, person, tuple(roles[person])) for name, person in new)]
+    names = [row.participant for row in kept]
+    return FoldPlan(tuple(sorted(rows, key=lambda row: row.participant) if names == sorted(names) else rows))
+
+
+def _filling(joining: Sequence[str], sides: Sequence[Role], share: float, rng: np.random.Generator) -> set[str]:
+    """Those who validate of the persons that join a fold, so that about `share` of all outside its test part do."""
+    validating, training = sides.count(Role.VALID), sides.count(Role.TRAIN)
+    missing = share * (validating + training + len(joining)) - validating
+    # Chance rounds: of persons who are added one by one the same share validates.
+    count = max(math.floor(missing + rng.random()), 0 if validating else 1)
+    count = min(count, len(joining) - (0 if training else 1))
+    if count < 1:
+        return set()
+    return {joining[int(rng.choice(part))] for part in np.array_split(np.arange(len(joining)), count)}
+
+
 def refuse_too_few(persons: Collection[str], kfolds: int) -> None:
     """Refuse a number of folds that so few persons cannot fill.
 
@@ -90,21 +152,20 @@ def _persons(cases: Sequence[SplitInput]) -> dict[str, SplitInput]:
 def _ranked(persons: dict[str, SplitInput], rng: np.random.Generator) -> list[str]:
     chance = dict(zip(persons, rng.random(len(persons)).tolist(), strict=True))
 
-    def kind(person: str) -> tuple[bool, int, int, int, str, float]:
-        case = persons[person]
-        lesion = case.stroke_ml > 0
-        label = case.participant.dwi_flair_mismatch
-        fraction = case.flair_visible_ml / case.stroke_ml if lesion else 0.0
-        return (
-            lesion,
-            -1 if label is None else int(label),
-            int(np.digitize(fraction, (0.2, 0.8))),
-            int(np.digitize(case.stroke_ml, (1.0, 10.0, 50.0))),
-            case.participant.site,
-            chance[person],
-        )
+    return sorted(persons, key=lambda person: (*_kind(persons[person]), chance[person]))
 
-    return sorted(persons, key=kind)
+
+def _kind(case: SplitInput) -> tuple[bool, int, int, int, str]:
+    lesion = case.stroke_ml > 0
+    label = case.participant.dwi_flair_mismatch
+    fraction = case.flair_visible_ml / case.stroke_ml if lesion else 0.0
+    return (
+        lesion,
+        -1 if label is None else int(label),
+        int(np.digitize(fraction, (0.2, 0.8))),
+        int(np.digitize(case.stroke_ml, (1.0, 10.0, 50.0))),
+        case.participant.site,
+    )
 
 
 def _every_nth(ranked: list[str], share: float, rng: np.random.Generator) -> set[str]:

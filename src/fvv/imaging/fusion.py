@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from fvv.arrays import BoolArray, UInt8Array
-from fvv.data import Channel, FusedSegmentation
+from fvv.data import Channel, FusedSegmentation, InPlaneGrid
 from fvv.imaging.brain import largest_component
+from fvv.imaging.geometry import restore_to_native
 
 StrokeFilter = Callable[[BoolArray, BoolArray], BoolArray]
 """From a fused stroke and the fused brain to the voxels that may stay in the stroke."""
@@ -51,6 +52,30 @@ def fuse_folds(masks: Iterable[BoolArray], keep: StrokeFilter | None = None) -> 
         flair_visible_voxels=sum(per_model) / n,
         flair_visible_voxels_per_model=tuple(per_model),
     )
+
+
+def restore_segmentation(
+    fused: FusedSegmentation, grid: InPlaneGrid, *, as_reference: bool = False
+) -> tuple[BoolArray, BoolArray, UInt8Array]:
+    """Bring a fused segmentation back to the native grid.
+
+    Masks go back by nearest neighbour, votes linearly: at the stroke's edge the two differ by up to a voxel. No vote
+    lies outside the stroke on the working grid, so what the interpolation spills over the native edge is set to 0.
+
+    Args:
+        fused: on the working grid.
+        grid: of the case.
+        as_reference: keep the votes that spill over, as the reference pipeline does (profile `reference-v1`).
+
+    Returns:
+        (i, j, k) on the native grid: brain bool, stroke bool, FLAIR-visible votes uint8 (0..n_models).
+    """
+    brain, stroke, votes = (
+        restore_to_native(mask, grid) for mask in (fused.brain, fused.stroke, fused.flair_visible_votes)
+    )
+    if not as_reference:
+        votes = np.where(stroke, votes, 0).astype(votes.dtype)
+    return brain, stroke, votes
 
 
 def visible_to_half(votes: UInt8Array, n_models: int) -> BoolArray:

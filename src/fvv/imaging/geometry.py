@@ -1,10 +1,12 @@
 """From the native grid to the working grid and back.
 
-The working grid is 256 x 256 in plane; slices are never touched. Forward: reorient (only where the stored axes are not
-the usual axial ones), zoom each slice, pad or crop about the centre. Back: undo each of these in turn.
+The working grid is 256 x 256 in plane; slices are never touched. Forward: reorient, zoom each slice, pad or crop about
+the centre. Back: undo each of these in turn.
 """
 
 from __future__ import annotations
+
+from itertools import permutations, product
 
 import nibabel as nib
 import numpy as np
@@ -13,11 +15,19 @@ from skimage.transform import rescale, resize
 
 from fvv.arrays import BoolArray
 from fvv.data import InPlaneGrid, Orientation, Volume
+from fvv.errors import GeometryError
 
 SHRINK_OVER = 272
 ENLARGE_UNDER = 240
 """In-plane sizes between these are left as they are (the reference pipeline's bounds, voxels)."""
+SAME_GRID_SHARE = 0.1
+"""Of the smallest voxel edge: two grids are one when no corner lies farther apart."""
+MOST_SLICES = 384
+"""Of the working grid: a whole head at 0.7 mm. Each takes half a megabyte for each image."""
+LONGEST_OVER_SIZE = 4
+"""A zoomed slice may be this many times as long as the working grid before it is cropped."""
 _AXIAL: Orientation = ((0, 1), (1, 1), (2, 1))
+_FLIPS = tuple(product((1, -1), repeat=3))
 
 
 def corner_displacement_mm(a: Volume, b: Volume) -> float:
@@ -26,6 +36,27 @@ def corner_displacement_mm(a: Volume, b: Volume) -> float:
     corners = np.array([[i, j, k, 1] for i in (0, far[0]) for j in (0, far[1]) for k in (0, far[2])], dtype=float)
     difference = corners @ (a.affine - b.affine).T
     return float(np.sqrt((difference[:, :3] ** 2).sum(axis=1)).max())
+
+
+def same_grid(a: Volume, b: Volume) -> bool:
+    """Whether two volumes have one shape and, to a tenth of the smallest voxel edge, one place.
+
+    Less is rounding: header fields are float32, and a q-form's quaternion moves the far corners by micrometres.
+    """
+    if a.array.shape != b.array.shape:
+        return False
+    return corner_displacement_mm(a, b) <= SAME_GRID_SHARE * min(*a.spacing_mm, *b.spacing_mm)
+
+
+def reoriented_like(volume: Volume, like: Volume) -> Volume | None:
+    """The same voxels with their axes in the order and direction of another grid; None where that is not its grid."""
+    order = nib.orientations.io_orientation(np.linalg.inv(like.affine) @ volume.affine)
+    if np.isnan(order).any():
+        return None
+    array = np.ascontiguousarray(nib.orientations.apply_orientation(volume.array, order))
+    affine = volume.affine @ nib.orientations.inv_ornt_aff(order, volume.array.shape)
+    turned = Volume(array, affine)
+    return turned if same_grid(turned, like) else None
 
 
 def resample_onto(volume: Volume, like: Volume, *, order: int) -> Volume:
@@ -37,13 +68,22 @@ def resample_onto(volume: Volume, like: Volume, *, order: int) -> Volume:
     return Volume(array > 0.5 if volume.array.dtype == bool else array, like.affine)
 
 
-def plan_grid(volume: Volume, size: int = 256) -> InPlaneGrid:
+def plan_grid(volume: Volume, size: int = 256, *, keep_left_right: bool = False) -> InPlaneGrid:
     """Work out how a native grid becomes the working grid.
 
     The zoom is the reference's rule: with in-plane sizes nx, ny, scale 1; if either is under 240, min(size/nx,
     size/ny); if either is over 272, max(size/nx, size/ny), and this later rule wins.
+
+    Args:
+        volume: on the native grid.
+        size: edge of the working grid, voxels.
+        keep_left_right: leave axial images as they are stored, whichever way left-right runs, as the reference does;
+            otherwise the axes become right, anterior, superior.
+
+    Raises:
+        GeometryError: the working grid, or the zoomed slices that are then cropped to it, would be too large.
     """
-    orientation = _orientation(volume)
+    orientation = _reference_orientation(volume) if keep_left_right else _nearest_ras(volume)
     shape = volume.array.shape
     grid = InPlaneGrid((shape[0], shape[1], shape[2]), volume.affine, orientation, scale=1.0, size=size)
     nx, ny, _ = grid.oriented_shape
@@ -52,7 +92,24 @@ def plan_grid(volume: Volume, size: int = 256) -> InPlaneGrid:
         scale = min(size / nx, size / ny)
     if max(nx, ny) > SHRINK_OVER * size / 256:
         scale = max(size / nx, size / ny)
+    _refuse_too_large(volume.array.shape, grid.oriented_shape, scale, size)
     return InPlaneGrid(grid.native_shape, volume.affine, orientation, scale=scale, size=size)
+
+
+def _refuse_too_large(stored: tuple[int, ...], oriented: tuple[int, int, int], scale: float, size: int) -> None:
+    """Bound every array before it is made: of few voxels of odd proportions, zooming makes gigabytes."""
+    nx, ny, slices = oriented
+    as_stored = f"{' x '.join(map(str, stored))} voxels"
+    if slices > MOST_SLICES:
+        raise GeometryError(
+            f"{slices} axial slices ({as_stored}), expected at most {MOST_SLICES}",
+            hint="resample the image to slices of 1 mm or more",
+        )
+    if scale * max(nx, ny) > LONGEST_OVER_SIZE * size:
+        raise GeometryError(
+            f"{nx} x {ny} voxels in an axial slice ({as_stored}): no slice of a head has such proportions",
+            hint="the axes may be in another order than the affine says; otherwise resample to square voxels",
+        )
 
 
 def to_working_grid(array: np.ndarray, grid: InPlaneGrid) -> np.ndarray:
@@ -140,7 +197,7 @@ def _margins(length: int, size: int) -> tuple[int, int]:
     return (half, change - half) if change >= 0 else (-half, -(abs(change) - half))
 
 
-def _orientation(volume: Volume) -> Orientation:
+def _reference_orientation(volume: Volume) -> Orientation:
     found = nib.orientations.io_orientation(volume.affine)
     # Left-right may run either way: such images are kept as stored, as the reference does.
     if found[0, 0] == 0 and tuple(found[1]) == (1, 1) and tuple(found[2]) == (2, 1):
@@ -148,10 +205,27 @@ def _orientation(volume: Volume) -> Orientation:
     return tuple((int(axis), int(flip)) for axis, flip in found)
 
 
+def _nearest_ras(volume: Volume) -> Orientation:
+    """The orientation after which the axes lie nearest to right, anterior, superior.
+
+    Nearest: the sum of the three direction cosines is the largest. Where an image lies between two orientations (turned
+    by 45 degrees) the cosines themselves decide. So the answer is one whatever way the image is stored.
+    """
+    cosines = np.round(volume.affine[:3, :3] / volume.spacing_mm, 6) + 0.0  # No -0.0.
+
+    def nearness(orientation: Orientation) -> tuple[float, ...]:
+        turned = np.zeros((3, 3))
+        for stored_axis, (axis, flip) in enumerate(orientation):
+            turned[:, axis] = cosines[:, stored_axis] * flip
+        return round(float(np.trace(turned)), 5), *turned.ravel()
+
+    ways = [tuple(zip(axes, flips, strict=True)) for axes in permutations(range(3)) for flips in _FLIPS]
+    return max(ways, key=nearness)
+
+
 def _reorient(array: np.ndarray, orientation: Orientation) -> np.ndarray:
-    if orientation == _AXIAL:
-        return array
-    return np.ascontiguousarray(nib.orientations.apply_orientation(array, np.array(orientation)))
+    turned = array if orientation == _AXIAL else nib.orientations.apply_orientation(array, np.array(orientation))
+    return np.ascontiguousarray(turned)
 
 
 def _undo_orientation(array: np.ndarray, orientation: Orientation) -> np.ndarray:

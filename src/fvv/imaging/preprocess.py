@@ -38,7 +38,7 @@ def preprocess_case(case: Case, profile: PreprocessingProfile) -> PreparedCase:
 
 
 def _preprocess(case: Case, profile: PreprocessingProfile) -> PreparedCase:
-    grid = plan_grid(case.b1000, profile.grid_size)
+    grid = plan_grid(case.b1000, profile.grid_size, keep_left_right=profile.orientation == "as-stored")
     findings = [Finding("reader-note", note, Severity.NOTE) for note in case.notes]
     if same_range(case.b0.array, case.b1000.array):
         findings.append(Finding("rescaled", "b0 and b1000 span one range: each was rescaled by itself", Severity.NOTE))

@@ -15,16 +15,16 @@ from fvv.data import Channel
 from fvv.errors import ModelError
 from fvv.imaging.slabs import extract_slabs
 from fvv.inference.providers import choose_providers, confirm_provider
+from fvv.inference.reference import confirm_reference
 from fvv.inference.sessions import OnnxModel
 from fvv.io.bundle import ModelBundle, ModelEntry
+from fvv.names import plain
 from fvv.parallel import core_count
 
 log = logging.getLogger(__name__)
 
 FAST_FOLDS = 3
 """Models of `--fast`."""
-SLAB_BATCH = 4
-"""Slabs given at once to a model that takes one slice's neighbourhood at a time (published format)."""
 
 
 class OnnxEnsemble:
@@ -60,7 +60,7 @@ class OnnxEnsemble:
         self.precision: Precision = precision
         self.chunk_slices = chunk_slices
         providers = choose_providers(device)
-        self._models = [OnnxModel.open(file, providers, threads or core_count()) for file in files]
+        self._models = [OnnxModel.open(file, providers, threads or core_count(), profile.grid_size) for file in files]
         self.provider = self._models[0].provider
         confirm_provider(device, providers, self.provider)
 
@@ -75,22 +75,25 @@ class OnnxEnsemble:
         threads: int = 0,
         chunk_slices: int = 32,
         one_graph: bool = True,
+        confirmed: bool = True,
     ) -> Self:
-        """Open some models of a bundle; all of them by default.
+        """Open some models of a bundle, all of them by default, and see that they are here what they were.
 
         Args:
             bundle: holds them.
             models: those to open.
             precision, device, threads, chunk_slices: as above.
             one_graph: take the graph that holds all models, where there is one and all are wanted.
+            confirmed: refuse models that do not give the bundle's reference output on this machine.
 
         Raises:
-            ModelError: besides the above: no such precision in the bundle, or a file that says it is another model
-                than the bundle says.
+            ModelError: besides the above: no such precision in the bundle, a file that says it is another model than
+                the bundle says, or an output that differs from the reference output.
         """
         chosen = bundle.models if models is None else models
-        fused = bundle.fused(precision) if one_graph and tuple(chosen) == bundle.models else None
-        files = [bundle.file(model, precision) for model in chosen] if fused is None else [fused]
+        fused = bundle.manifest.fused.get(precision) if one_graph and tuple(chosen) == bundle.models else None
+        forms = [bundle.form(model, precision) for model in chosen] if fused is None else [fused]
+        files = [bundle.path / form.file for form in forms]
         opened = cls(
             files, bundle.profile, precision=precision, device=device, threads=threads, chunk_slices=chunk_slices
         )
@@ -98,7 +101,9 @@ class OnnxEnsemble:
             for model, entry, file in zip(opened._models, chosen, files, strict=True):
                 _check_identity(model, entry, file, bundle.profile)
         elif len(opened) != len(chosen):
-            raise ModelError(f"the fused graph holds {len(opened)} models, expected {len(chosen)}", file=fused)
+            raise ModelError(f"the fused graph holds {len(opened)} models, expected {len(chosen)}", file=files[0])
+        if confirmed:
+            confirm_reference(opened, bundle, chosen, forms)
         return opened
 
     def __len__(self) -> int:
@@ -114,15 +119,15 @@ class OnnxEnsemble:
             (3, slices, 256, 256) bool, in `Channel` order.
 
         Raises:
-            ModelError: a model gave something that is not finite: no mask may be made of it.
+            ModelError: a model could not run, or gave something that is no logit: no mask may be made of it.
         """
         for model in self._models:
             marked = np.empty(self._output_shape(model, padded), dtype=bool)
+            lowest = np.full(marked.shape[:2], np.inf)
             for number, first, logits in self._logits(model, padded):
-                # A sum is finite only where all its terms are: one pass, no array of truth values.
-                if not np.isfinite(logits.sum()):
-                    raise ModelError("the network's output is not finite", hint="the model or the images are damaged")
+                lowest[number] = np.minimum(lowest[number], _lowest(logits, model.file))
                 np.greater(np.moveaxis(logits, 0, 1), 0, out=marked[number, :, first : first + len(logits)])
+            _refuse_probabilities(lowest, model.file)
             yield from marked
 
     def masks(self, padded: FloatArray) -> BoolArray:
@@ -140,13 +145,16 @@ class OnnxEnsemble:
         return np.concatenate(results)
 
     def _output_shape(self, model: OnnxModel, padded: FloatArray) -> tuple[int, ...]:
-        return model.n_models, len(Channel), padded.shape[1] - 2 * self.profile.context_slices, *padded.shape[2:]
+        slices = padded.shape[1] - 2 * self.profile.context_slices
+        if slices < 1:
+            raise ModelError(f"expected a slice and its neighbours, got {padded.shape[1]} slices", file=model.file)
+        return model.n_models, len(Channel), slices, *padded.shape[2:]
 
     def _logits(self, model: OnnxModel, padded: FloatArray) -> Iterator[tuple[int, int, FloatArray]]:
         """Model within its graph, first slice and (slices, 3, 256, 256) logits of one chunk after another."""
         context = self.profile.context_slices
         n_slices = padded.shape[1] - 2 * context
-        step = self.chunk_slices if model.whole_volume else SLAB_BATCH
+        step = self.chunk_slices if model.whole_volume else model.slabs
         for first in range(0, n_slices, step):
             last = min(first + step, n_slices)
             if model.whole_volume:
@@ -189,5 +197,39 @@ def _check_identity(model: OnnxModel, entry: ModelEntry, file: Path, profile: Pr
     for key, value in expected.items():
         if key in said and said[key] != value:
             raise ModelError(
-                f"the file says {key} {said[key]}, the bundle says {value}", file=file, hint="convert the models again"
+                f"the file says {key} {plain(said[key])}, the bundle says {plain(value)}",
+                file=file,
+                hint="convert the models again",
             )
+
+
+def _lowest(logits: FloatArray, file: Path) -> FloatArray:
+    """The lowest logit of each channel, of (slices, 3, 256, 256).
+
+    Raises:
+        ModelError: one is not finite.
+    """
+    # Both keep NaN, in two passes and without an array of truth values.
+    lowest = logits.min(axis=(0, 2, 3))
+    if not np.isfinite(lowest).all() or not np.isfinite(logits.max()):
+        raise ModelError("the network's output is not finite", file=file, hint="the model or the images are damaged")
+    return np.asarray(lowest)
+
+
+def _refuse_probabilities(lowest: FloatArray, file: Path) -> None:
+    """A logit says no where it is negative, as it is in the air around every head; a probability never is.
+
+    Args:
+        lowest: (n, 3) lowest value of each model's channels over a patient.
+        file: the models.
+
+    Raises:
+        ModelError: a channel is negative nowhere.
+    """
+    if (lowest >= 0).any():
+        channel = Channel(int(np.argwhere(lowest >= 0)[0, 1]))
+        raise ModelError(
+            f"the network's output for {channel.label} is nowhere negative: these are no logits",
+            file=file,
+            hint="export the model without the sigmoid or softmax at its end",
+        )

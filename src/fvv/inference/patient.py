@@ -14,7 +14,8 @@ from fvv.data import Case, Decision, DecisionState, Finding, Prediction, Severit
 from fvv.errors import MaskError
 from fvv.imaging.adc import DEFAULT_B, adc_map, gain_findings, lesion_adc
 from fvv.imaging.decision import decide
-from fvv.imaging.geometry import plan_grid, restore_to_native
+from fvv.imaging.fusion import restore_segmentation
+from fvv.imaging.geometry import plan_grid
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality
 from fvv.imaging.quality.signal import without_gaps
@@ -77,7 +78,7 @@ def predict_case(
     try:
         with clock.step("prepare"):
             case, not_finite = without_gaps(case)
-            case = with_commanded_mask(case, profile)
+            case = with_commanded_mask(case, profile, resample=config.preprocess.resample_rois)
             prepared = preprocess_case(case, profile)
         with clock.step("check"):
             findings = assess_quality(
@@ -101,9 +102,7 @@ def predict_case(
     if fused is None or decision.state is DecisionState.NOT_ASSESSABLE:
         return not_assessable(decision)
     with clock.step("restore"):
-        brain, stroke, votes = (
-            restore_to_native(mask, prepared.grid) for mask in (fused.brain, fused.stroke, fused.flair_visible_votes)
-        )
+        brain, stroke, votes = restore_segmentation(fused, prepared.grid, as_reference=profile.name == "reference-v1")
         adc = None
         if not gain_findings(prepared):
             adc = adc_map(case.b0.array, case.b1000.array, case.b_value or DEFAULT_B)
@@ -125,16 +124,22 @@ def predict_case(
         models=models,
         seconds=clock.seconds,
     )
-    return replace(prediction, mismatch_probability=_mismatch_probability(prediction, manifest))
+    return _with_probability(prediction, manifest, decision_config.prevalence)
 
 
 def _usual_range(manifest: BundleManifest | None) -> Mapping[str, tuple[float, float]]:
     return {} if manifest is None else manifest.intensity_range
 
 
-def _mismatch_probability(prediction: Prediction, manifest: BundleManifest | None) -> float | None:
+def _with_probability(prediction: Prediction, manifest: BundleManifest | None, prevalence: float | None) -> Prediction:
     """P(mismatch) of a patient with a lesion; calibration has seen no other."""
     answered = prediction.decision.state in {DecisionState.MISMATCH_LIKELY, DecisionState.MISMATCH_UNLIKELY}
     if manifest is None or manifest.calibration is None or prediction.fvv_ml is None or not answered:
-        return None
-    return manifest.calibration.mismatch_probability(prediction.fvv_ml)
+        return prediction
+    curve = manifest.calibration
+    return replace(
+        prediction,
+        mismatch_probability=curve.mismatch_probability(prediction.fvv_ml, prevalence),
+        calibration_source=curve.fitted_on,
+        mismatch_prevalence=curve.prevalence if prevalence is None else prevalence,
+    )

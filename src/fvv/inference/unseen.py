@@ -11,9 +11,10 @@ from fvv.errors import FvvError, ModelError
 from fvv.imaging.preprocess import preprocess_case
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import image_sha256, read_case
-from fvv.io.manifest import failure_of, read_participants
+from fvv.io.manifest import failure_of
 from fvv.io.mask_command import with_commanded_mask
-from fvv.parallel import track
+from fvv.io.participants import read_participants
+from fvv.parallel import attempt, track
 
 
 def unseen_participants(
@@ -36,13 +37,12 @@ def unseen_participants(
         if not model.trained_on:
             raise ModelError("the model does not say on whom it was trained", file=bundle.path / model.file)
     trained_on = {identity for model in bundle.models for identity in model.trained_on}
-    participants = read_participants(patients)
+    participants = read_participants(patients, unlisted=config.unlisted)
     unseen, failures = [], []
     for name, participant in track(participants.items(), "check", len(participants)):
-        try:
-            case = read_case(patients / name, config.preprocess, labelled=True, finite=False)
-        except FvvError as error:
-            failures.append(failure_of(name, error))
+        case = attempt(read_case, patients / name, config.preprocess, labelled=True, finite=False)
+        if isinstance(case, FvvError):
+            failures.append(failure_of(name, case))
             continue
         _refuse_seen(case, participant, trained_on, bundle)
         unseen.append(participant)
@@ -51,7 +51,8 @@ def unseen_participants(
 
 def shown_to_models(case: Case, profile: PreprocessingProfile, config: EvaluateConfig) -> Case:
     """The patient as the models see it: without the drawn mask, where `own_masks` asks for that."""
-    return with_commanded_mask(replace(case, mask=None) if config.own_masks else case, profile)
+    shown = replace(case, mask=None) if config.own_masks else case
+    return with_commanded_mask(shown, profile, resample=config.preprocess.resample_rois)
 
 
 def with_drawn_brain(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fvv.errors import FvvError, OutputExistsError
+
+_OURS = re.compile(r"\.(partial|replaced)-[0-9a-f]{8}-(?P<target>.+)", re.DOTALL)
 
 
 @contextmanager
@@ -22,7 +25,8 @@ def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
     Raises:
         OutputExistsError: the target exists and overwrite is False.
-        FvvError: the target cannot be written (permission, full disk).
+        FvvError: the target cannot be written (permission, full disk), or a file that the block reads cannot be read;
+            it names the one or the other.
     """
     if path.exists() and not overwrite:
         raise OutputExistsError("already there", file=path, hint="use --overwrite to replace it")
@@ -37,13 +41,25 @@ def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
                 os.fsync(stream.fileno())
             temporary.replace(path)
     except OSError as error:
-        raise FvvError(f"cannot write: {error.strerror or error}", file=path) from error
+        raise _named(error, path, temporary) from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def _named(error: OSError, path: Path, temporary: Path) -> FvvError:
+    reason = error.strerror or str(error)
+    if error.filename is None or isinstance(error.filename, int):  # A disk that is full says no name.
+        return FvvError(f"cannot write: {reason}" if error.errno else f"not written: {reason}", file=path)
+    named = Path(os.fsdecode(error.filename))
+    if named == temporary or temporary in named.parents:
+        return FvvError(f"cannot write: {reason}", file=path)
+    if named == path or named in path.parents:
+        return FvvError(f"cannot write: {reason}", file=named)
+    return FvvError(reason, file=named)
 
 
 def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
@@ -58,24 +74,33 @@ def write_bytes(path: Path, content: bytes, *, overwrite: bool = True) -> None:
         temporary.write_bytes(content)
 
 
-def clear_remains(folder: Path, name: str = "*") -> None:
+def clear_remains(folder: Path, name: str | None = None) -> None:
     """Remove what killed runs left half-written in a folder; put back what they had moved aside and not replaced.
+
+    Only what carries a name that `atomic_write` gives is touched. What cannot be removed stays.
 
     Args:
         folder: that no other process writes in.
-        name: of the target, or a pattern.
+        name: of the target; None: all.
     """
-    for remains in sorted(folder.glob(f".partial-????????-{name}")):
-        if remains.is_dir() and not remains.is_symlink():
-            shutil.rmtree(remains, ignore_errors=True)
-        else:
-            remains.unlink(missing_ok=True)
-    for aside in sorted(folder.glob(f".replaced-????????-{name}")):
-        target = aside.with_name(aside.name.removeprefix(".replaced-")[9:])
-        if target.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            aside.rename(target)
+    remains = [(item, found) for item in sorted(folder.iterdir()) if (found := _OURS.fullmatch(item.name))]
+    for item, found in remains:
+        if name is not None and found["target"] != name:
+            continue
+        with suppress(OSError):
+            if found[1] == "partial":
+                _remove(item)
+            elif os.path.lexists(folder / found["target"]):
+                shutil.rmtree(item)
+            else:
+                item.rename(folder / found["target"])
+
+
+def _remove(item: Path) -> None:
+    if item.is_dir() and not item.is_symlink():
+        shutil.rmtree(item)
+    else:
+        item.unlink()
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""BIDS data sets in: `sub-*/[ses-*]/dwi/*_dwi.nii.gz` with their `.bval` files.
+"""BIDS data sets in: `sub-*/[ses-*]/dwi/*_dwi.nii.gz` with the `.bval` files that apply to them.
 
 The names are those of the standard (Gorgolewski et al. 2016, doi 10.1038/sdata.2016.44).
 """
@@ -9,12 +9,12 @@ import logging
 from pathlib import Path
 
 from fvv.errors import InputError
-from fvv.io.case import EXPECTED_B, CaseFiles
-from fvv.io.nifti import B0_TOLERANCE, SUFFIXES, read_bvals
+from fvv.io.bvals import bval_beside, read_bvals
+from fvv.io.case import CaseFiles
+from fvv.io.nifti import SUFFIXES
+from fvv.protocol import TARGET_B, b0_volumes, b1000_volumes
 
 log = logging.getLogger(__name__)
-NEAREST_B = (700.0, 1300.0)
-"""s/mm^2: which shell may stand for b1000 at all; quality control judges how far it is."""
 
 
 def is_bids(folder: Path) -> bool:
@@ -25,28 +25,47 @@ def is_bids(folder: Path) -> bool:
 def find_bids(root: Path) -> list[CaseFiles]:
     """One examination for each file with b0 and b1000 volumes; two files that hold one each are taken together.
 
+    A subject whose folder is a link to nothing or empty (not fetched), and a session whose images cannot be used, are
+    examinations too, which refuse to be read: so they are listed among the failures.
+
     Args:
         root: of the data set.
 
     Raises:
         InputError: no diffusion images there.
     """
-    found: list[CaseFiles] = []
-    for folder in _diffusion_folders(root):
-        found += _of_session(folder)
+    found = [files for folder in _diffusion_folders(root) for files in _of_session(folder)]
     if not found:
-        raise InputError("no diffusion images", file=root, hint="expected sub-*/[ses-*]/dwi/*_dwi.nii.gz with .bval")
-    return found
+        hint = "expected sub-*/[ses-*]/dwi/*_dwi.nii.gz with .bval"
+        raise InputError("no diffusion images", file=root, hint=hint)
+    return sorted([*found, *_not_fetched(root)], key=lambda files: files.patient)
 
 
 def _diffusion_folders(root: Path) -> list[Path]:
     return sorted(path for pattern in ("sub-*/dwi", "sub-*/ses-*/dwi") for path in root.glob(pattern) if path.is_dir())
 
 
+def _not_fetched(root: Path) -> list[CaseFiles]:
+    """Subjects, sessions and diffusion folders that are there by name alone."""
+    missing = []
+    for pattern in ("sub-*", "sub-*/ses-*", "sub-*/dwi", "sub-*/ses-*/dwi"):
+        for path in sorted(root.glob(pattern)):
+            name = _session_name(path / "dwi" if path.name != "dwi" else path)
+            if path.is_symlink() and not path.exists():
+                missing.append(CaseFiles(name, b1000=path, refusal=f"a broken link to {path.readlink()}"))
+            elif path.is_dir() and not any(path.iterdir()):
+                missing.append(CaseFiles(name, b1000=path, refusal="an empty folder: not fetched?"))
+    return missing
+
+
+def _session_name(folder: Path) -> str:
+    return "_".join(part for part in folder.parts[-3:-1] if part.startswith(("sub-", "ses-")))
+
+
 def _of_session(folder: Path) -> list[CaseFiles]:
-    session = "_".join(part for part in folder.parts[-3:-1] if part.startswith(("sub-", "ses-")))
+    session = _session_name(folder)
     images = sorted(path for suffix in SUFFIXES for path in folder.glob(f"*_dwi{suffix}"))
-    both, only_b0, only_b1000 = [], [], []
+    both, only_b0, only_b1000, seen = [], [], [], []
     for image in images:
         try:
             bvals = read_bvals(image)
@@ -54,15 +73,16 @@ def _of_session(folder: Path) -> list[CaseFiles]:
             both.append(image)
             continue
         if bvals is None:
-            log.warning("%s: left out, no .bval file beside it", image.name)
+            log.warning("%s: no .bval file applies to it", image.name)
+            seen.append(f"{image.name} has no {bval_beside(image).name}, nor one higher up")
             continue
-        has_b0 = bool((bvals <= B0_TOLERANCE).any())
-        has_b1000 = bool(((bvals >= NEAREST_B[0]) & (bvals <= NEAREST_B[1])).any())
-        if has_b0 and has_b1000:
+        b0, b1000 = b0_volumes(bvals.tolist()), b1000_volumes(bvals.tolist())
+        seen.append(f"{image.name} holds b = {', '.join(f'{b:g}' for b in sorted(set(bvals.tolist())))}")
+        if b0 and b1000:
             both.append(image)
-        elif has_b0:
+        elif b0:
             only_b0.append(image)
-        elif has_b1000:
+        elif b1000:
             only_b1000.append(image)
     if both:
         # Several runs of one session are told apart by their whole name.
@@ -70,6 +90,7 @@ def _of_session(folder: Path) -> list[CaseFiles]:
         return [CaseFiles(name, b1000=image, b0=image) for name, image in zip(names, both, strict=True)]
     if len(only_b0) == len(only_b1000) == 1:
         return [CaseFiles(session, b1000=only_b1000[0], b0=only_b0[0])]
-    if images:
-        log.warning("%s: left out, no file with b = 0 and b near %g", session, EXPECTED_B)
-    return []
+    if not images:
+        return []
+    refusal = f"no b0 and one image near b = {TARGET_B:g} s/mm^2 in this session: {'; '.join(seen)}"
+    return [CaseFiles(session, b1000=images[0], refusal=refusal)]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fvv.config import (
     PROFILES,
@@ -23,12 +24,16 @@ from fvv.config import (
     PrecisionChoice,
     PreprocessingProfile,
 )
-from fvv.errors import ModelError
+from fvv.errors import ConfigError, InputError, ModelError
 from fvv.io.atomic import write_text
+from fvv.io.regular import read_regular_text, refuse_irregular
+from fvv.names import plain
 
 SCHEMA_VERSION = 1
 BUNDLE_FILE = "bundle.json"
 _PUBLISHED_NAME = re.compile(r"model(\d+)\.onnx")
+_Shown = Annotated[str, AfterValidator(plain)]
+"""Words of the bundle's maker that are printed: on one line, without control characters."""
 
 
 class _Entry(BaseModel):
@@ -38,7 +43,7 @@ class _Entry(BaseModel):
 class BundleFile(_Entry):
     """A file of the bundle and its hash."""
 
-    file: str
+    file: _Shown
     sha256: str
 
 
@@ -108,32 +113,67 @@ class Calibration(_Entry):
         intercept, slope: of the curve; FVV in mL, natural logarithm.
         pseudo_volume_ml: added to FVV, so that 0 mL has a logarithm.
         lowest, highest: no probability beyond these is given: the patients it was fitted on were too few to show one.
+        fitted_on: whether those were simulated or people.
+        patients: how many there were; None: unknown.
+        prevalence: share of them with a mismatch; None: unknown. The probability holds at this prevalence.
     """
 
-    intercept: float
-    slope: float
-    pseudo_volume_ml: float = Field(gt=0)
+    intercept: float = Field(allow_inf_nan=False)
+    slope: float = Field(allow_inf_nan=False)
+    pseudo_volume_ml: float = Field(gt=0, allow_inf_nan=False)
     lowest: float = Field(0.0, ge=0, le=1)
     highest: float = Field(1.0, ge=0, le=1)
+    fitted_on: Literal["simulated", "people", "unknown"] = "unknown"
+    patients: int | None = Field(None, ge=1)
+    prevalence: float | None = Field(None, gt=0, lt=1)
 
-    def mismatch_probability(self, fvv_ml: float) -> float:
-        """P(mismatch) at an FVV."""
+    def mismatch_probability(self, fvv_ml: float, prevalence: float | None = None) -> float:
+        """P(mismatch) at an FVV.
+
+        Args:
+            fvv_ml: mL.
+            prevalence: share of patients with a mismatch where it is used, between 0 and 1; the odds change by Bayes'
+                rule. None: as where it was fitted.
+
+        Raises:
+            ConfigError: another prevalence is asked for, and the calibration does not say its own; or it is no share.
+        """
         log_odds = self.intercept + self.slope * math.log(fvv_ml + self.pseudo_volume_ml)
-        # The logistic function in a form that no steepness overflows.
-        return min(max(0.5 + 0.5 * math.tanh(log_odds / 2), self.lowest), self.highest)
+        fitted = min(max(_logistic(log_odds), self.lowest), self.highest)
+        if prevalence is None:
+            return fitted
+        if not 0 < prevalence < 1:
+            raise ConfigError(f"prevalence is {prevalence:g}, expected a share between 0 and 1")
+        if self.prevalence is None:
+            raise ConfigError(
+                "the calibration does not say at which prevalence it was fitted, so P(mismatch) is unknown at another",
+                hint="calibrate the models again",
+            )
+        if fitted in {0.0, 1.0}:
+            return fitted
+        return _logistic(_log_odds(fitted) + _log_odds(prevalence) - _log_odds(self.prevalence))
+
+
+def _log_odds(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def _logistic(log_odds: float) -> float:
+    """In a form that no steepness overflows."""
+    return 0.5 + 0.5 * math.tanh(log_odds / 2)
 
 
 class BundleManifest(_Entry):
     """What bundle.json holds."""
 
     schema_version: int = SCHEMA_VERSION
-    software: str
-    run_name: str
-    notice: str = ""
+    software: _Shown
+    run_name: _Shown
+    notice: _Shown = ""
     """What everybody who uses the models should know; said at every prediction."""
     profile: PreprocessingProfile
     channels: tuple[str, ...]
-    cutoff_ml: float | None = Field(None, gt=0)
+    cutoff_ml: float | None = Field(None, gt=0, allow_inf_nan=False)
     """The bundle's own cut-off, where one was found; else the caller's."""
     calibration: Calibration | None = None
     """From FVV to the probability of a mismatch, fitted out of fold; None: no probability is given."""
@@ -289,12 +329,14 @@ class ModelBundle:
         """Open a folder of models.
 
         Raises:
+            InputError: a file of it is no regular file, or cannot be read.
             ModelError: no models, a file missing or changed since conversion, or a profile this version does not know.
         """
         if not path.is_dir():
             hint = "run `fvv convert` first, or name a folder of models with -m"
             raise ModelError("no such folder", file=path, hint=hint)
-        if not (path / BUNDLE_FILE).exists():
+        _refuse_special_files(path)
+        if not os.path.lexists(path / BUNDLE_FILE):
             return cls(path, _published(path))
         manifest = _read_manifest(path / BUNDLE_FILE)
         for entry in _files(manifest):
@@ -308,20 +350,25 @@ def write_manifest(folder: Path, manifest: BundleManifest) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", file=path) from error
 
 
 def _read_manifest(file: Path) -> BundleManifest:
     try:
-        manifest = BundleManifest.model_validate_json(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"cannot be read: {error}", file=file) from error
+        manifest = BundleManifest.model_validate_json(read_regular_text(file))
     except ValidationError as error:
         first: Any = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"not a bundle this version reads: {where}: {first['msg']}", file=file) from error
+        found = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        raise ModelError(f"not a bundle this version reads: {plain(found)}", file=file) from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise ModelError(f"bundle of schema {manifest.schema_version}, this version reads {SCHEMA_VERSION}", file=file)
     if manifest.profile.name not in PROFILES:
@@ -351,10 +398,22 @@ def _check_file(folder: Path, entry: BundleFile) -> None:
     path = folder / entry.file
     if Path(entry.file).name != entry.file:
         raise ModelError(f"model file {entry.file!r} lies outside the bundle", file=folder)
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise ModelError("missing from the bundle", file=path)
+    refuse_irregular(path)
     if file_sha256(path) != entry.sha256:
         raise ModelError("changed since it was converted: its hash differs from bundle.json", file=path)
+
+
+def _refuse_special_files(folder: Path) -> None:
+    """A pipe or a device would hang whoever opens it; a model may name files beside it that hold its weights."""
+    try:
+        items = sorted(folder.iterdir())
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror or error}", file=folder) from error
+    for item in items:
+        if os.path.exists(item) and not os.path.isdir(item):  # noqa: PTH110, PTH112 - these raise nothing
+            refuse_irregular(item)
 
 
 def _published(path: Path) -> BundleManifest:
@@ -364,6 +423,8 @@ def _published(path: Path) -> BundleManifest:
     found = sorted(number for number, _ in numbered)
     if found != list(range(1, len(found) + 1)):
         raise ModelError(f"expected model1.onnx to model{found[-1]}.onnx, found numbers {found}", file=path)
+    for _, item in numbered:
+        refuse_irregular(item)  # A folder, too.
     models = tuple(ModelEntry(file=item.name, sha256=file_sha256(item)) for _, item in sorted(numbered))
     return BundleManifest(
         software="published format",

@@ -10,15 +10,15 @@ import numpy as np
 
 from fvv.config import PreprocessConfig
 from fvv.data import Case, Volume
-from fvv.errors import FvvError, GeometryError, InputError
-from fvv.imaging.adc import DEFAULT_B, b0_from_adc
-from fvv.imaging.geometry import corner_displacement_mm, resample_onto
-from fvv.io.nifti import find_image, read_b_value, read_volume
+from fvv.errors import FvvError, InputError
+from fvv.imaging.adc import b0_from_adc
+from fvv.imaging.geometry import reoriented_like, resample_onto, same_grid
+from fvv.io.manifest import refuse_missing_folder
+from fvv.io.nifti import find_image, read_shell, read_volume
+from fvv.io.roi import off_grid, read_roi
+from fvv.protocol import TARGET_B
 
-EXPECTED_B = 1000.0
-"""s/mm^2, of the volumes taken from a 4D b1000."""
-GRID_TOLERANCE_MM = 1e-3
-"""Two grids are one when no corner lies farther apart than this."""
+__all__ = ["CaseFiles", "case_files", "image_sha256", "read_case", "read_files", "same_grid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class CaseFiles:
         b1000, b0, adc: images; an ADC map stands in for b0 where there is none.
         mask: brain mask.
         stroke_roi, flairviz_roi: what readers drew.
+        refusal: why this examination cannot be read, known when it was found; reading it raises this, so that it is
+            listed among the failures and not left out in silence.
     """
 
     patient: str
@@ -39,6 +41,7 @@ class CaseFiles:
     mask: Path | None = None
     stroke_roi: Path | None = None
     flairviz_roi: Path | None = None
+    refusal: str = ""
 
 
 def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool, finite: bool | None = None) -> Case:
@@ -97,39 +100,39 @@ def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = Fal
 
 
 def _find_files(folder: Path, *, labelled: bool) -> CaseFiles:
-    if not folder.is_dir():
-        raise InputError("no such folder", file=folder)
+    refuse_missing_folder(folder)
     b1000 = _required(folder, "b1000")
     b0 = find_image(folder, "b0")
     adc = None if labelled or b0 is not None else find_image(folder, "adc")
-    rois: dict[str, Path] = {}
-    for name in ("stroke_roi", "flairviz_roi") if labelled else ():
-        path = find_image(folder, name)
-        if path is None:
-            hint = "every labelled patient needs this file"
-            raise InputError("missing", file=folder / f"{name}.nii.gz", hint=hint)
-        rois[name] = path
+    needed = "every labelled patient needs this file"
+    rois = [_required(folder, name, hint=needed) for name in ("stroke_roi", "flairviz_roi")] if labelled else [None] * 2
     return CaseFiles(
         patient=folder.name,
         b1000=b1000,
         b0=b0 if b0 is not None or adc is not None else _required(folder, "b0"),
         adc=adc,
         mask=find_image(folder, "mask", "mask_roi"),
-        **rois,
+        stroke_roi=rois[0],
+        flairviz_roi=rois[1],
     )
 
 
 def _read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool) -> Case:
-    b1000 = read_volume(files.b1000, index=config.b1000_index, target_b=EXPECTED_B, finite=finite)
-    b_value = read_b_value(files.b1000, index=config.b1000_index, target_b=EXPECTED_B)
-    notes: list[str] = []
+    if files.refusal:
+        raise InputError(files.refusal, file=files.b1000)
+    b1000 = read_volume(files.b1000, index=config.b1000_index, target_b=TARGET_B, finite=finite)
+    shell = read_shell(files.b1000, index=config.b1000_index)
+    b_value = None if shell is None else shell.b_value
+    notes = [f"{files.b1000.name}: {shell.note}"] if shell is not None and shell.note else []
     b0 = _read_b0(files, b1000, b_value, config, notes, finite=finite)
-    rois = {
-        name: None if path is None else _read_roi(path, files.b1000, b1000, config, notes)
-        for name, path in (
-            ("stroke_roi", files.stroke_roi), ("flair_visible_roi", files.flairviz_roi), ("mask", files.mask)
-        )
-    }  # fmt: skip
+    rois: dict[str, Volume | None] = {}
+    for name, path in (
+        ("stroke_roi", files.stroke_roi), ("flair_visible_roi", files.flairviz_roi), ("mask", files.mask)
+    ):  # fmt: skip
+        rois[name] = None
+        if path is not None:
+            rois[name], said = read_roi(path, files.b1000, b1000, resample=config.resample_rois)
+            notes += said
     return Case(
         patient=files.patient,
         b0=b0,
@@ -156,60 +159,27 @@ def _read_b0(
         raise InputError("neither b0 nor an ADC map is given", file=files.b1000)
     volume = read_volume(path, index=config.b0_index, target_b=0.0, finite=finite)
     if not same_grid(volume, b1000):
-        if not config.resample_b0:
-            raise _off_grid(path, volume, files.b1000, b1000, "--resample-b0")
-        volume = resample_onto(volume, b1000, order=1)
-        notes.append(f"{'b0' if files.b0 else path.name} resampled onto b1000's grid")
+        turned = reoriented_like(volume, b1000)
+        if turned is None and not config.resample_b0:
+            raise off_grid(path, volume, files.b1000, b1000, "--resample-b0")
+        how = "resampled onto b1000's grid" if turned is None else "brought into b1000's order of axes"
+        volume = resample_onto(volume, b1000, order=1) if turned is None else turned
+        notes.append(f"{'b0' if files.b0 else path.name} {how}")
     if files.b0 is not None:
         return volume
     try:
-        array, unit = b0_from_adc(b1000.array, volume.array, b_value or DEFAULT_B)
+        array, unit = b0_from_adc(b1000.array, volume.array, b_value or TARGET_B)
     except FvvError as error:
         error.file = str(path)
         raise
     notes.append(
-        f"b0 computed from b1000 and {path.name}, taken to be in {unit}, at b = {b_value or DEFAULT_B:g} s/mm^2"
+        f"b0 computed from b1000 and {path.name}, taken to be in {unit}, at b = {b_value or TARGET_B:g} s/mm^2"
     )
     return Volume(array, b1000.affine)
 
 
-def _required(folder: Path, stem: str) -> Path:
+def _required(folder: Path, stem: str, *, hint: str | None = None) -> Path:
     path = find_image(folder, stem)
     if path is None:
-        raise InputError("missing", file=folder / f"{stem}.nii.gz")
+        raise InputError("missing", file=folder / f"{stem}.nii.gz", hint=hint)
     return path
-
-
-def _read_roi(path: Path, b1000_path: Path, b1000: Volume, config: PreprocessConfig, notes: list[str]) -> Volume:
-    roi = read_volume(path)
-    values = np.unique(roi.array)
-    if len(values) > 2 or not np.isin(values, (0.0, 1.0)).all():
-        notes.append(f"{path.name} is not 0/1 (values {values.min():g} to {values.max():g}): taken where over 0.5")
-    roi = Volume(roi.array > 0.5, roi.affine)
-    if not same_grid(roi, b1000):
-        if not config.resample_rois:
-            raise _off_grid(path, roi, b1000_path, b1000, "--resample-rois")
-        roi = resample_onto(roi, b1000, order=0)
-        notes.append(f"{path.name} resampled onto b1000's grid")
-    return roi
-
-
-def same_grid(a: Volume, b: Volume) -> bool:
-    """Whether two volumes have one shape and, within `GRID_TOLERANCE_MM`, one place."""
-    return _displacement(a, b) <= GRID_TOLERANCE_MM
-
-
-def _displacement(a: Volume, b: Volume) -> float:
-    return corner_displacement_mm(a, b) if a.array.shape == b.array.shape else float("inf")
-
-
-def _off_grid(path: Path, volume: Volume, b1000_path: Path, b1000: Volume, option: str) -> GeometryError:
-    if volume.array.shape != b1000.array.shape:
-        difference = f"shape {volume.array.shape} against {b1000.array.shape}"
-    else:
-        difference = f"corners lie up to {corner_displacement_mm(volume, b1000):.3g} mm apart"
-    return GeometryError(
-        f"not on the grid of {b1000_path.name}: {difference}",
-        file=path,
-        hint=f"{option} resamples it onto {b1000_path.name}",
-    )

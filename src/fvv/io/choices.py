@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
-from fvv.errors import ConfigError, InputError
-from fvv.io.regular import read_regular_text
+from fvv.errors import ConfigError
 from fvv.names import plain
+from fvv.regular import read_yaml
 
 
 def read_chosen_checkpoints(path: Path) -> dict[int, Path]:
@@ -19,15 +17,9 @@ def read_chosen_checkpoints(path: Path) -> dict[int, Path]:
             taken from the folder of this file.
 
     Raises:
-        ConfigError: unreadable, or something else than folds and paths.
+        ConfigError: unreadable, or content other than folds and paths.
     """
-    try:
-        content = yaml.safe_load(read_regular_text(path))
-    except InputError as error:
-        raise ConfigError(f"cannot read the chosen checkpoints: {error.message}", file=path) from error
-    # PyYAML lets through what Python says of an impossible date or number.
-    except (RecursionError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the chosen checkpoints: {' '.join(str(error).split())}", file=path) from error
+    content = read_yaml(path, what="the checkpoints chosen")
     if not isinstance(content, dict) or not content:
         raise ConfigError("expected lines 'fold: checkpoint'", file=path, hint="as 0: FVV/fold_0/best.ckpt")
     chosen: dict[int, Path] = {}

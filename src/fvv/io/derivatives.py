@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ from fvv.data import Case, Prediction
 from fvv.errors import OutputExistsError
 from fvv.io.atomic import write_bytes, write_text
 from fvv.io.nifti import write_rgb, write_volume
-from fvv.io.results import DISCLAIMER, RESULT_FILE, remove_earlier, stored_adc
+from fvv.io.ownership import claim, claimed
+from fvv.io.results import DISCLAIMER, PICTURE_FILE, RESULT_FILE, stored_adc
 
 BIDS_VERSION = "1.10.0"
+DESCRIPTION_FILE, README_FILE, IGNORE_FILE = "dataset_description.json", "README.md", ".bidsignore"
+FIGURES_FOLDER = "figures"
 _STEMS = {
     "brain": "label-brain_mask",
     "stroke": "label-stroke_mask",
@@ -50,27 +53,41 @@ def derivative_files(root: Path, name: str) -> dict[str, Path]:
         name: of the examination; what is no BIDS name ("anna", "P-1_b") becomes one (`sub-anna`, `sub-P1b`).
 
     Returns:
-        Path of each kind of image and of `synthesis.png`, `results.json`.
+        Path of each kind of image, its sidecar ("brain.json"), and of `synthesis.png`, `results.json`.
     """
     prefix = name if name.startswith("sub-") else f"sub-{''.join(filter(str.isalnum, name))}"
     folder = root.joinpath(*(part for part in prefix.split("_") if part.startswith(("sub-", "ses-"))), "dwi")
     files = {kind: folder / f"{prefix}_{stem}.nii.gz" for kind, stem in _STEMS.items()}
-    files["synthesis.png"] = root / "figures" / f"{prefix}_desc-fvv_dwi.png"
+    files |= {f"{kind}.json": folder / f"{prefix}_{_STEMS[kind]}.json" for kind in _ABOUT if kind != "heatmap"}
+    files[PICTURE_FILE] = root / FIGURES_FOLDER / f"{prefix}_desc-fvv_dwi.png"
     files[RESULT_FILE] = folder / f"{prefix}_desc-fvv_{RESULT_FILE}"
     return files
+
+
+def claim_data_set(root: Path, names: Iterable[str]) -> None:
+    """Take a derivative data set, and the subjects of these examinations in it, before anything is written.
+
+    Args:
+        root: of the derivative data set.
+        names: of the examinations.
+
+    Raises:
+        OutputExistsError: another data set is there, or some file or subject that this program did not write.
+    """
+    if (root / DESCRIPTION_FILE).exists() and DESCRIPTION_FILE not in claimed(root):
+        hint = "name a folder for the results alone, such as -o derivatives/fvv"
+        raise OutputExistsError("describes another BIDS data set", file=root / DESCRIPTION_FILE, hint=hint)
+    subjects = {derivative_files(root, name)[RESULT_FILE].relative_to(root).parts[0] for name in names}
+    claim(root, {DESCRIPTION_FILE, README_FILE, IGNORE_FILE, FIGURES_FOLDER, *subjects})
 
 
 def write_dataset_description(root: Path, source: Path) -> None:
     """dataset_description.json, README.md, and a .bidsignore for what the standard has no name for.
 
-    Raises:
-        OutputExistsError: another data set has its own there.
-
     Args:
-        root: of the derivative data set.
+        root: of the derivative data set, claimed.
         source: where the images came from; the sidecars' `Sources` are relative to it.
     """
-    _refuse_other_data_set(root / "dataset_description.json")
     content = {
         "Name": "FLAIR Visibility Volume",
         "BIDSVersion": BIDS_VERSION,
@@ -78,29 +95,10 @@ def write_dataset_description(root: Path, source: Path) -> None:
         "DatasetLinks": {"raw": Path(os.path.relpath(source, root)).as_posix()},
         "GeneratedBy": [{"Name": "fvv", "Version": __version__, "Description": DISCLAIMER}],
     }
-    write_text(root / "dataset_description.json", json.dumps(content, indent=2) + "\n")
-    write_text(root / "README.md", f"# FLAIR Visibility Volume\n\n{DISCLAIMER}\nWritten by fvv {__version__}.\n")
-    ignored = ("*_heatmap.*", "*_results.json", "figures", "dicom", "report.html", "run.json", "*.csv", ".fvv.lock")
-    write_text(root / ".bidsignore", "\n".join(ignored) + "\n")
-
-
-def _refuse_other_data_set(description: Path) -> None:
-    """Whatever may be overwritten, another data set's description may not: it may be that of the images."""
-    if not description.exists():
-        return
-    try:
-        makers = json.loads(description.read_text(encoding="utf-8")).get("GeneratedBy") or []
-        ours = any(maker.get("Name") == "fvv" for maker in makers)
-    except (OSError, ValueError, AttributeError, TypeError):
-        ours = False
-    if not ours:
-        hint = "name a folder for the results alone, such as -o derivatives/fvv"
-        raise OutputExistsError("describes another BIDS data set", file=description, hint=hint)
-
-
-def remove_derivatives(files: Mapping[str, Path]) -> None:
-    """Remove an earlier run's files of a patient, sidecars too (see `remove_earlier`)."""
-    remove_earlier({**files, **{f"{kind}.json": _sidecar(file) for kind, file in files.items()}})
+    write_text(root / DESCRIPTION_FILE, json.dumps(content, indent=2) + "\n")
+    write_text(root / README_FILE, f"# FLAIR Visibility Volume\n\n{DISCLAIMER}\nWritten by fvv {__version__}.\n")
+    ignored = ("*_heatmap.*", "*_results.json", FIGURES_FOLDER, "dicom", "report.html", "run.json", "*.csv", ".fvv*")
+    write_text(root / IGNORE_FILE, "\n".join(ignored) + "\n")
 
 
 def write_derivatives(
@@ -120,15 +118,14 @@ def write_derivatives(
         heatmap: (i, j, k, 3) uint8; None where nothing could be measured, and then no image is written.
         synthesis_png: the picture.
     """
-    remove_derivatives(files)
     affine, like = case.b1000.affine, case.b1000_file
     sources = {"Sources": [_source_uri(like)]} if like is not None else {}
     for kind, image in _images(prediction).items():
         write_volume(files[kind], image, affine, like=like)
-        write_text(_sidecar(files[kind]), json.dumps({**_ABOUT[kind], **sources, "SpatialReference": "orig"}, indent=2))
+        write_text(files[f"{kind}.json"], json.dumps({**_ABOUT[kind], **sources, "SpatialReference": "orig"}, indent=2))
     if heatmap is not None:
         write_rgb(files["heatmap"], heatmap, affine, like=like)
-    write_bytes(files["synthesis.png"], synthesis_png)
+    write_bytes(files[PICTURE_FILE], synthesis_png)
 
 
 def _images(prediction: Prediction) -> dict[str, np.ndarray]:
@@ -148,7 +145,3 @@ def _source_uri(image: Path) -> str:
     parts = image.parts[-2:]
     start = next((place for place, part in enumerate(image.parts) if part.startswith("sub-")), None)
     return "bids:raw:" + "/".join(parts if start is None else image.parts[start:])
-
-
-def _sidecar(image: Path) -> Path:
-    return image.with_name(image.name.removesuffix(".nii.gz") + ".json") if image.name.endswith(".nii.gz") else image

@@ -1,17 +1,19 @@
 """The folder of an evaluation: written patient by patient, so that a killed run goes on where it ended.
 
 processed_data/
-  patients/<patient>.json  what was measured, and the hash of all it depends on: written last, so all else is there
+  patients/<patient>.json  what was measured, the hash of all it depends on, and the hashes of the patient's other files
   masks/<patient>.nii.gz   predicted brain, stroke, FLAIR-visible (4D uint8, native grid)
   heatmaps/<patient>.png   drawn and predicted outlines; .nii.gz: RGB on the native grid
   viewer/<patient>_*.nii.gz  b1000, drawn, predicted: small, for the viewer in the page
   metrics.csv  patients.csv  failures.csv  report.html  tables.md  tables.tex  methods.md  figures/
   summary.json             written last: its presence means that the evaluation is finished
+  .fvv.json                names that this program wrote here; nothing else in the folder is ever replaced or removed
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +23,23 @@ from fvv.arrays import Affine, UInt8Array
 from fvv.data import Failure, Volume
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import write_bytes, write_text
-from fvv.io.manifest import FAILURES_FILE, read_table, write_failures, write_table
+from fvv.io.manifest import FAILURES_FILE, write_failures, write_table
 from fvv.io.nifti import write_rgb, write_volume
+from fvv.io.ownership import claim
+from fvv.io.sealed import read_sealed, write_sealed
+
+log = logging.getLogger(__name__)
 
 SUMMARY_FILE = "summary.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of summary.json and of the patients' records."""
 VIEWER_IMAGES = ("b1000", "drawn", "predicted")
+OWN_FOLDERS = ("patients", "masks", "heatmaps", "viewer", "figures")
+OWN_FILES = (
+    "metrics.csv", "patients.csv", FAILURES_FILE, "report.html", "tables.md", "tables.tex", "methods.md", SUMMARY_FILE,
+)  # fmt: skip
+_NO_PART_OF_THE_ANSWER = {"device", "threads", "chunk_slices", "calibrate"}
+"""Settings that may differ between two runs of one evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +71,63 @@ class EvaluationFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def begin(self, participants: Sequence[str], *, overwrite: bool) -> None:
+    def begin(self, sources: Mapping[str, str], settings: Mapping[str, Any], *, overwrite: bool) -> bool:
         """Make ready for an evaluation of these patients.
 
-        What an unfinished run left is kept and used where nothing it depends on has changed; patients that are no
-        longer there are taken out.
+        What an earlier run left is kept and used where nothing it depends on has changed and its files are whole.
 
         Args:
-            participants: those that will be evaluated.
-            overwrite: start anew, and replace a finished evaluation.
+            sources: of each patient that will be evaluated, the hash of all that the result depends on.
+            settings: of the evaluation, in JSON's types.
+            overwrite: start again, and replace a finished evaluation.
+
+        Returns:
+            Whether an evaluation of these patients with these settings was finished here.
 
         Raises:
-            OutputExistsError: a finished evaluation is there, and overwriting was not asked for.
+            OutputExistsError: files that this program did not write are in the way; or an evaluation with other models,
+                images, settings or patients is finished here, and overwriting was not asked for.
         """
-        finished = self.path / SUMMARY_FILE
-        if finished.exists() and not overwrite:
-            raise OutputExistsError("already there", file=finished, hint="use --overwrite to replace it")
-        finished.unlink(missing_ok=True)
+        self._claim()
+        finished = self._finished()
+        if finished is not None and not overwrite:
+            self._refuse_another(finished, sources, settings)
+            return True
+        (self.path / SUMMARY_FILE).unlink(missing_ok=True)
         for record in sorted((self.path / "patients").glob("*.json")):
-            if overwrite or record.stem not in participants:
+            if overwrite or record.stem not in sources:
                 self.forget(record.stem)
+        return False
+
+    def _claim(self) -> None:
+        claim(self.path, (*OWN_FOLDERS, *OWN_FILES))
+
+    def _finished(self) -> dict[str, Any] | None:
+        """The summary of a finished evaluation; a damaged one is none, for `evaluate` writes it again."""
+        try:
+            return read_sealed(self.path / SUMMARY_FILE, schema_version=SCHEMA_VERSION)
+        except InputError:
+            return None
+
+    def _refuse_another(
+        self, finished: Mapping[str, Any], sources: Mapping[str, str], settings: Mapping[str, Any]
+    ) -> None:
+        other = [
+            name
+            for name in sorted({*finished["settings"], *settings} - _NO_PART_OF_THE_ANSWER)
+            if finished["settings"].get(name) != settings.get(name)
+        ]
+        changed = [name for name, source in finished["sources"].items() if sources.get(name) != source]
+        if not other and not changed:
+            return
+        what = f"other settings ({', '.join(other)})" if other else f"other models or images ({changed[0]} and so on)"
+        if not other and changed[0] not in sources:
+            what = f"a patient who is not in this run ({changed[0]})"
+        raise OutputExistsError(
+            f"an evaluation with {what} is finished here",
+            file=self.path / SUMMARY_FILE,
+            hint="choose another output folder; --overwrite replaces it; `fvv report` takes another cut-off",
+        )
 
     def forget(self, participant: str) -> None:
         """Remove a patient's files; the record goes first, so that what is left is never taken for whole."""
@@ -87,9 +136,16 @@ class EvaluationFolder:
             path.unlink(missing_ok=True)
 
     def read_patient(self, participant: str, source_sha256: str) -> dict[str, Any] | None:
-        """What was measured, if it was from exactly this source; else None."""
-        content = _read_json(self._record(participant))
-        return content["result"] if content is not None and content.get("source_sha256") == source_sha256 else None
+        """What was measured, if it was from exactly this source and all of the patient's files are whole; else None."""
+        try:
+            content = read_sealed(self._record(participant), schema_version=SCHEMA_VERSION)
+        except InputError:
+            return None
+        known = content["source_sha256"] == source_sha256
+        if not known or not all(self._is_whole(name, sha256) for name, sha256 in content["files"].items()):
+            return None
+        result: dict[str, Any] = content["result"]
+        return result
 
     def write_patient(
         self, participant: str, source_sha256: str, result: Mapping[str, Any], files: PatientFiles
@@ -102,51 +158,84 @@ class EvaluationFolder:
             result: what was measured, in JSON's types.
             files: masks and pictures.
         """
+        self._claim()
         self.forget(participant)
         picture, coloured = self._heatmaps(participant)
+        written = []
         if files.masks is not None:
             write_volume(self._mask(participant), files.masks, files.affine)
+            written.append(self._mask(participant))
         if files.heatmap is not None:
             write_rgb(coloured, files.heatmap, files.affine)
+            written.append(coloured)
         if files.picture_png is not None:
             write_bytes(picture, files.picture_png)
+            written.append(picture)
         for name, volume in (files.viewer or {}).items():
             write_volume(self._viewer(participant, name), volume.array, volume.affine)
-        record = {"schema_version": SCHEMA_VERSION, "source_sha256": source_sha256, "result": result}
-        write_text(self._record(participant), json.dumps(record, indent=1, allow_nan=False) + "\n")
+            written.append(self._viewer(participant, name))
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "source_sha256": source_sha256,
+            "files": {path.relative_to(self.path).as_posix(): _sha256(path) for path in written},
+            "result": result,
+        }
+        write_sealed(self._record(participant), record)
 
     def read_finished(self) -> tuple[dict[str, Any], list[dict[str, Any]], tuple[Failure, ...]]:
         """A finished evaluation: its summary, the patients' results in order, its failures.
 
         Raises:
-            InputError: no finished evaluation is there, or one that this version cannot read.
+            InputError: no finished evaluation is there, one of its files is missing or damaged, or it is of another
+                schema.
         """
-        file = self.path / SUMMARY_FILE
-        summary = _read_json(file)
-        if summary is None:
+        file, again = self.path / SUMMARY_FILE, "run `fvv evaluate` again: it measures only what is missing or damaged"
+        if not file.exists():
             raise InputError("no finished evaluation here", file=file, hint="run `fvv evaluate` first")
-        records = [_read_json(path) for path in sorted((self.path / "patients").glob("*.json"))]
-        for content in (summary, *records):
-            if content is None or content.get("schema_version") != SCHEMA_VERSION:
-                raise InputError(
-                    f"the evaluation is damaged or not of schema {SCHEMA_VERSION}, which this version reads",
-                    file=self.path,
-                    hint="run `fvv evaluate` again",
-                )
-        failures = tuple(Failure(row["patient"], row["reason"]) for row in read_table(self.path / FAILURES_FILE))
-        return summary, [content["result"] for content in records if content is not None], failures
+        try:
+            summary = read_sealed(file, schema_version=SCHEMA_VERSION)
+            failures = tuple(Failure(row["patient"], row["reason"]) for row in summary["failures"])
+            results = []
+            for participant, source_sha256 in summary["sources"].items():
+                content = read_sealed(self._record(participant), schema_version=SCHEMA_VERSION)
+                if content["source_sha256"] != source_sha256:
+                    raise InputError("is of another run than the summary", file=self._record(participant))
+                results.append(content["result"])
+        except InputError as error:
+            error.hint = again
+            raise
+        return summary, results, failures
 
     def read_viewer(self, participant: str) -> dict[str, bytes] | None:
         """The viewer's images as gzipped NIfTI files, by name, or None where they were not kept."""
-        paths = {name: self._viewer(participant, name) for name in VIEWER_IMAGES}
-        if not all(path.exists() for path in paths.values()):
-            return None
-        return {name: path.read_bytes() for name, path in paths.items()}
+        images = {name: self._read_own(participant, self._viewer(participant, name)) for name in VIEWER_IMAGES}
+        whole = {name: content for name, content in images.items() if content is not None}
+        return whole if len(whole) == len(images) else None
 
     def read_picture(self, participant: str) -> bytes | None:
         """The patient's picture as PNG, or None where there is none."""
-        path = self._heatmaps(participant)[0]
-        return path.read_bytes() if path.exists() else None
+        return self._read_own(participant, self._heatmaps(participant)[0])
+
+    def _read_own(self, participant: str, path: Path) -> bytes | None:
+        """A file that the patient's record names; None, and a line, where it is missing or damaged."""
+        name = path.relative_to(self.path).as_posix()
+        try:
+            sha256 = read_sealed(self._record(participant), schema_version=SCHEMA_VERSION)["files"].get(name)
+        except InputError:
+            return None
+        if sha256 is None:
+            return None
+        if not self._is_whole(name, sha256):
+            log.warning("%s: missing or damaged, left out; `fvv evaluate` makes it again", path)
+            return None
+        return path.read_bytes()
+
+    def _is_whole(self, name: str, sha256: str) -> bool:
+        path = self.path / name
+        try:
+            return path.is_file() and _sha256(path) == sha256
+        except OSError:
+            return False
 
     def finish(
         self,
@@ -167,7 +256,11 @@ class EvaluationFolder:
             patients: a row a patient.
             failures: patients that could not be done.
             more: content of other files (figures, tables, text) by their path inside the folder.
+
+        Raises:
+            OutputExistsError: files that this program did not write are in the way.
         """
+        self._claim()
         (self.path / SUMMARY_FILE).unlink(missing_ok=True)
         for name, content in more.items():
             write_bytes(self.path / name, content)
@@ -175,7 +268,8 @@ class EvaluationFolder:
         write_table(self.path / "patients.csv", patients)
         write_failures(self.path / FAILURES_FILE, failures)
         write_text(self.path / "report.html", report)
-        write_text(self.path / SUMMARY_FILE, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+        told = [{"patient": failure.patient, "reason": failure.reason} for failure in failures]
+        write_sealed(self.path / SUMMARY_FILE, {**summary, "failures": told})
 
     def _record(self, participant: str) -> Path:
         return self.path / "patients" / f"{participant}.json"
@@ -191,9 +285,6 @@ class EvaluationFolder:
         return folder / f"{participant}.png", folder / f"{participant}.nii.gz"
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,16 @@ from fvv.data import Case
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.bids import find_bids, is_bids
 from fvv.io.bundle import file_sha256
+from fvv.io.bvals import find_bval
 from fvv.io.case import CaseFiles, case_files, read_case, read_files
-from fvv.io.dicom import DICOM_FILES, DICOM_FOLDER, holds_dicom, is_dicom
+from fvv.io.dicom import holds_dicom, is_dicom
 from fvv.io.manifest import list_patients
 from fvv.io.nifti import MAX_BYTES, find_image
+from fvv.io.regular import refuse_irregular, refuse_unsafe_name
+from fvv.names import is_plain, plain
 
 if TYPE_CHECKING:
+    from fvv.io.dicom.index import DicomExamination, PlaceIndex
     from fvv.io.dicom.read import DicomSource
 
 
@@ -30,13 +34,16 @@ class Examination:
         name: of the patient in the results.
         home: folder for the results, where no other is named.
         source: a folder as `read_case` takes it, files, or a place with DICOM objects.
-        dicom: whether it is the last.
+        dicom: for the last, the images of one person and study there.
     """
 
     name: str
     home: Path
     source: Path | CaseFiles
-    dicom: bool = False
+    dicom: DicomExamination | None = None
+
+    def __post_init__(self) -> None:
+        refuse_unsafe_name(self.name, self.place)
 
     @property
     def place(self) -> Path:
@@ -52,10 +59,10 @@ class Examination:
         """
         if isinstance(self.source, CaseFiles):
             return read_files(self.source, config.preprocess), None
-        if self.dicom:
+        if self.dicom is not None:
             from fvv.io.dicom.read import read_dicom  # noqa: PLC0415  (an extra: only those who have DICOM need it)
 
-            return read_dicom(self.source, name=self.name, config=config.preprocess, series=config.series)
+            return read_dicom(self.dicom, name=self.name, config=config.preprocess, series=config.series)
         return read_case(self.source, config.preprocess, labelled=False), None
 
     def sha256(self) -> str:
@@ -97,16 +104,12 @@ class Examination:
         if isinstance(self.source, CaseFiles):
             named = (self.source.b1000, self.source.b0, self.source.adc, self.source.mask)
             images = [path for path in named if path is not None]
-            tables = [path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".bval") for path in images]
-            return [path for path in (*images, *tables) if path.is_file()]
-        if self.source.is_file():
-            return [self.source]
-        if self.dicom:
-            ours = {self.home / DICOM_FOLDER / name for name in DICOM_FILES}  # An earlier run's results are no input.
-            found = (path for path in self.source.rglob("*") if path.is_file() and path not in ours)
-            return sorted(path for path in found if is_dicom(path))
-        adc = find_image(self.source, "adc")
-        return [*case_files(self.source), *([adc] if adc else [])]
+            tables = [table for path in images if (table := find_bval(path)) is not None]
+            return [path for path in dict.fromkeys((*images, *tables)) if path.is_file()]
+        if self.dicom is not None:
+            return self.dicom.files()
+        adc = None if find_image(self.source, "b0") else find_image(self.source, "adc")
+        return [*case_files(self.source), *([adc] if adc and adc.is_file() else [])]
 
 
 def find_examinations(path: Path) -> list[Examination]:
@@ -119,22 +122,40 @@ def find_examinations(path: Path) -> list[Examination]:
     Raises:
         InputError: nothing to predict there.
     """
-    if path.is_file() and path.suffix.lower() == ".zip":
-        return [_zipped(path)]
+    if path.suffix.lower() == ".zip" and not path.is_dir():
+        refuse_irregular(path)
+        return _zipped(path)
     if not path.is_dir():
-        raise InputError("no such folder", file=path, hint="name a folder with b0 and b1000, or one of such folders")
+        what = f"a broken link to {path.readlink()}" if path.is_symlink() else "no such folder"
+        raise InputError(what, file=path, hint="name a folder with b0 and b1000, or one of such folders")
     if _has_images(path):
         return [Examination(path.name, path, path)]
     if is_bids(path):
         return [named_files(files) for files in find_bids(path)]
-    if any(is_dicom(item) for item in path.iterdir() if item.is_file()) or _is_one_study(path):
-        return [Examination(path.name, path, path, dicom=True)]
-    zipped = [_zipped(item) for item in sorted(path.iterdir()) if item.suffix.lower() == ".zip"]
+    if any(is_dicom(item) for item in path.iterdir()):
+        return _in_place(path, _index(path))
+    return _in_subfolders(path)
+
+
+def _in_subfolders(path: Path) -> list[Examination]:
+    """Patients' folders and zip files; or one patient whose subfolders are series."""
+    zipped = [one for item in sorted(path.iterdir()) if _is_zip(item) for one in _zipped(item)]
     results = {one.home for one in zipped}  # Of an earlier run, beside the zip files: no patients.
     if zipped and not any(item.is_dir() and item not in results for item in path.iterdir()):
         return zipped
     folders = [path / name for name in list_patients(path) if path / name not in results]
-    found = [Examination(item.name, item, item, dicom=not _has_images(item) and holds_dicom(item)) for item in folders]
+    indices = {item: _index(item) for item in folders if not _has_images(item) and holds_dicom(item)}
+    folders = [item for item in folders if item not in indices or not indices[item].only_results]
+    indices = {item: indices[item] for item in folders if item in indices}
+    if len(indices) == len(folders) and _are_parts(indices):
+        from fvv.io.dicom.index import merged  # noqa: PLC0415  (as above)
+
+        return [*_in_place(path, merged(list(indices.values()))), *zipped]
+    found = [
+        one
+        for item in folders
+        for one in (_in_place(item, indices[item]) if item in indices else [Examination(item.name, item, item)])
+    ]
     return [*found, *zipped]
 
 
@@ -143,8 +164,38 @@ def named_files(files: CaseFiles) -> Examination:
     return Examination(files.patient, files.b1000.parent / f"{files.patient}_fvv", files)
 
 
-def _zipped(path: Path) -> Examination:
-    return Examination(path.stem, path.parent / f"{path.stem}_fvv", path, dicom=True)
+def _is_zip(path: Path) -> bool:
+    return path.suffix.lower() == ".zip" and not path.is_dir()
+
+
+def _zipped(path: Path) -> list[Examination]:
+    return _in_place(path, _index(path))
+
+
+def _index(place: Path) -> PlaceIndex:
+    from fvv.io.dicom.index import index_place  # noqa: PLC0415  (an extra: only those who have DICOM need it)
+
+    return index_place(place)
+
+
+def _in_place(place: Path, index: PlaceIndex) -> list[Examination]:
+    """One examination for each person and study: with the place's name, or numbered by date where there are several.
+
+    Names say no more than the user's own folder does; the study's UID stands in the results.
+    """
+    from fvv.io.dicom.index import examinations_of  # noqa: PLC0415  (as above)
+
+    stem = place.stem if _is_zip(place) else place.name
+    found = examinations_of(place, index)
+    if not is_plain(stem):  # Line ends and escape codes would reach tables and terminals.
+        message, stem = f"is named {stem!a}", plain(stem)
+        error = InputError(message, file=plain(str(place)), hint="rename it with letters that can be shown")
+        found = [replace(found[0], error=error)]
+    names = [stem] if len(found) == 1 else [f"{stem}_{number}" for number in range(1, len(found) + 1)]
+    homes = [place.parent / f"{name}_fvv" if _is_zip(place) else place / name for name in names]
+    if len(found) == 1 and not _is_zip(place):
+        homes = [place]
+    return [Examination(name, home, place, one) for name, home, one in zip(names, homes, found, strict=True)]
 
 
 def _has_images(folder: Path) -> bool:
@@ -155,11 +206,8 @@ def _has_images(folder: Path) -> bool:
         return True
 
 
-def _is_one_study(folder: Path) -> bool:
-    """Whether the DICOM files in a folder's subfolders are series of one study, and not patients of their own."""
-    parts = [item for item in folder.iterdir() if item.is_dir()]
-    if len(parts) < 2 or not all(holds_dicom(part) and not _has_images(part) for part in parts):
-        return False
-    from fvv.io.dicom.frames import study_of  # noqa: PLC0415  (as above)
+def _are_parts(indices: dict[Path, PlaceIndex]) -> bool:
+    """Whether subfolders are series of one patient, and not patients of their own."""
+    from fvv.io.dicom.index import are_parts_of_one  # noqa: PLC0415  (as above)
 
-    return len({study_of(part) for part in parts}) == 1
+    return are_parts_of_one(list(indices.values()))

@@ -12,24 +12,30 @@ from pathlib import Path
 import numpy as np
 
 from fvv.config import PreprocessingProfile
-from fvv.data import Case, Volume
-from fvv.errors import ConfigError, MaskError
-from fvv.io.nifti import read_volume, write_volume
+from fvv.data import Case
+from fvv.errors import ConfigError, FvvError, MaskError
+from fvv.io.nifti import write_volume
+from fvv.io.roi import read_roi
+from fvv.names import plain
 
 log = logging.getLogger(__name__)
 TIMEOUT_S = 1800
 
 
-def with_commanded_mask(case: Case, profile: PreprocessingProfile) -> Case:
+def with_commanded_mask(case: Case, profile: PreprocessingProfile, *, resample: bool = False) -> Case:
     """The case with the mask of the outside tool, where the profile names one and the case came without a mask.
 
     Args:
         case: one that has a mask keeps it.
         profile: `mask_command` is run on b0 and b1000 without a shell; {b0}, {b1000} and {mask} stand for file names.
+        resample: resample a mask that lies on another grid than b1000, and do not refuse it. The same voxels stored in
+            another order of axes are reordered.
 
     Raises:
         ConfigError: the command names no {mask}, or an unknown placeholder.
-        MaskError: the tool is missing, fails, or its mask does not fit.
+        MaskError: the tool is missing or fails.
+        InputError: it writes no readable mask.
+        GeometryError: its mask lies elsewhere than b1000.
     """
     if profile.mask_method != "command" or case.mask is not None:
         return case
@@ -45,17 +51,28 @@ def with_commanded_mask(case: Case, profile: PreprocessingProfile) -> Case:
         for stem, volume in (("b0", case.b0), ("b1000", case.b1000)):
             write_volume(Path(files[stem]), volume.array.astype(np.float32), volume.affine)
         log.info("running %s", words[0])
+        _run(words, case.patient)
+        mask_file, b1000_file = Path(files["mask"]), Path(files["b1000"])
         try:
-            # The user typed this command for this purpose; its words never pass through a shell.
-            done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise MaskError(f"the mask command could not run: {error}", patient=case.patient) from error
-        if done.returncode != 0:
-            last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
-            raise MaskError(f"the mask command ended with {done.returncode}: {last[0]}", patient=case.patient)
-        mask = read_volume(Path(files["mask"]))
-    if mask.array.shape != case.b1000.array.shape:
-        raise MaskError(
-            f"the mask has shape {mask.array.shape}, expected {case.b1000.array.shape}", patient=case.patient
-        )
-    return replace(case, mask=Volume(mask.array > 0.5, case.b1000.affine))
+            mask, notes = read_roi(mask_file, b1000_file, case.b1000, resample=resample)
+        except FvvError as error:
+            error.message = f"the mask command's output: {error.message}"
+            raise error.for_patient(case.patient) from error
+    return replace(case, mask=mask, notes=(*case.notes, *notes))
+
+
+def _run(words: list[str], patient: str) -> None:
+    """Run the tool; what it prints may be of any encoding.
+
+    Raises:
+        MaskError: it is missing, takes too long, or ends with another code than 0.
+    """
+    try:
+        # The user typed this command for this purpose; its words never pass through a shell.
+        done = subprocess.run(words, capture_output=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MaskError(plain(f"the mask command could not run: {error}"), patient=patient) from error
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).decode("utf-8", errors="replace")
+        last = plain((said.strip().splitlines() or ["no message"])[-1])
+        raise MaskError(f"the mask command ended with {done.returncode}: {last}", patient=patient)

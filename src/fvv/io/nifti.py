@@ -9,16 +9,20 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
+from fvv import protocol
 from fvv.arrays import Affine, FloatArray
 from fvv.data import Volume
 from fvv.errors import FvvError, InputError
 from fvv.io.atomic import atomic_write
+from fvv.io.bvals import read_bvals
+from fvv.io.regular import refuse_irregular
 
 SUFFIXES = (".nii.gz", ".nii")
 MAX_EDGE = 1024
@@ -26,10 +30,12 @@ MAX_VOXELS = 512 * 512 * 256
 """Of one volume: no head examination comes near, and a few copies in float64 fit into any machine's memory."""
 MAX_BYTES = 2**32
 """Of a 4D file: 500 volumes of 256 x 256 x 60."""
-B0_TOLERANCE = 50.0
-"""s/mm^2: a volume under this counts as b0 (scanners write 0, 5 or 50)."""
-B1000_TOLERANCE = 150.0
-"""s/mm^2: a volume within this of 1000 counts as b1000."""
+MAX_EXTENSIONS = 2**24
+"""Bytes of all header extensions together; those that converters write take a few megabytes at most."""
+B0_TOLERANCE = protocol.B0_TOLERANCE
+B1000_TOLERANCE = protocol.B1000_TOLERANCE
+_NIFTI2_SIZE = 540
+_SMALLEST_EXTENSION = 16
 SAME_VOXEL_SIZE = 0.01
 """Relative: what rounding and slightly sheared s-forms make of one size."""
 
@@ -38,14 +44,17 @@ def find_image(folder: Path, *stems: str) -> Path | None:
     """The file `stem.nii.gz` or `stem.nii` in a folder, for the first stem that has one.
 
     Raises:
-        InputError: both forms, or two of the stems, are there: which one is meant cannot be known.
+        InputError: both forms, or two of the stems, are there: which one is meant cannot be known. Or it is a link to
+            nothing: the file is meant to be there, and what stands in for it (a computed mask) would be something else.
     """
     found = [folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
-    found = [path for path in found if path.exists()]
+    found = [path for path in found if path.exists() or path.is_symlink()]
     if len(found) > 1:
         raise InputError(
             f"{' and '.join(path.name for path in found)} are both there", file=folder, hint="keep only one of them"
         )
+    if found and not found[0].exists():
+        refuse_irregular(found[0])
     return found[0] if found else None
 
 
@@ -55,8 +64,8 @@ def read_volume(path: Path, *, index: int | None = None, target_b: float | None 
     Args:
         path: `.nii.gz` or `.nii`.
         index: which volume of a 4D file, 0-based.
-        target_b: b-value wanted from a 4D file that has a `.bval` file beside it, s/mm^2: 0 takes the mean of the
-            volumes near 0, anything else the geometric mean of the volumes near it.
+        target_b: b-value wanted from a 4D file that has a `.bval` file, s/mm^2: 0 takes the mean of its b0 volumes,
+            1000 the geometric mean of the shell nearest to it (see `fvv.protocol`).
         finite: refuse an image with NaN or infinite voxels.
 
     Raises:
@@ -103,11 +112,9 @@ def write_rgb(path: Path, rgb: np.ndarray, affine: Affine, *, like: Path | None 
 
 
 def _read_array(path: Path, index: int | None, target_b: float | None) -> tuple[FloatArray, Affine]:
-    if not path.exists():
-        raise InputError("no such file", file=path)
-    if not path.is_file():
-        raise InputError("expected a file, found a folder or a device", file=path)
+    refuse_irregular(path)
     try:
+        _refuse_extensions(path)
         image: Any = nib.load(path)
         if not isinstance(image, nib.Nifti1Image):  # A pair's data would lie in another file.
             raise InputError("not a readable NIfTI image: of another kind", file=path)
@@ -123,6 +130,45 @@ def _read_array(path: Path, index: int | None, target_b: float | None) -> tuple[
     except (OSError, EOFError, zlib.error, ValueError, OverflowError, MemoryError) as error:
         raise InputError(f"cannot be read, it may be damaged or cut short: {_one_line(error)}", file=path) from error
     return array, affine
+
+
+def _refuse_extensions(path: Path) -> None:
+    """Refuse header extensions that claim more than the header has room for: nibabel takes that memory unseen.
+
+    Raises:
+        InputError: as said, or the data lie in another file, up to whose end nibabel would read extensions.
+    """
+    try:
+        _walk_extensions(path)
+    except (OSError, EOFError, zlib.error):
+        return  # Who reads the image says what is wrong with it.
+
+
+def _walk_extensions(path: Path) -> None:
+    with nib.openers.ImageOpener(str(path)) as stream:
+        start = stream.read(4)
+        nifti2 = int.from_bytes(start, "little") == _NIFTI2_SIZE or int.from_bytes(start, "big") == _NIFTI2_SIZE
+        kind = nib.Nifti2Header if nifti2 else nib.Nifti1Header
+        size = kind.template_dtype.itemsize
+        raw = start + stream.read(size - len(start))
+        if len(raw) < size:
+            return
+        header = kind(raw, check=False)
+        if bytes(header["magic"])[:2] == b"ni":
+            raise InputError("not a readable NIfTI image: a header whose voxels lie in another file", file=path)
+        offset = float(header["vox_offset"])
+        if stream.read(4)[:1] in {b"", b"\x00"} or not math.isfinite(offset):
+            return
+        room = int(offset) - size - 4
+        if room > MAX_EXTENSIONS:
+            raise InputError(f"the header claims {room} bytes of extensions: over the most read here", file=path)
+        while room >= _SMALLEST_EXTENSION:
+            claimed = int(np.frombuffer(stream.read(8)[:4], dtype=f"{header.endianness}i4").sum())
+            if not 8 <= claimed <= room:
+                message = f"an extension of the header claims {claimed} bytes, there is room for {room}"
+                raise InputError(message, file=path, hint="convert the image again, without extensions")
+            stream.read(claimed - 8)
+            room -= claimed
 
 
 def _refuse_doubtful_voxels(path: Path, image: Any) -> None:
@@ -195,16 +241,15 @@ def _pick_volume(path: Path, image: Any, index: int | None, target_b: float | No
         if not 0 <= index < n:
             raise InputError(f"volume {index} asked for, the file holds 0 to {n - 1}", file=path)
         return np.asarray(image.dataobj[(..., index, *trailing)])
-    near = _volumes_near(path, n, target_b)
-    volumes = (np.asarray(image.dataobj[(..., int(k), *trailing)], dtype=np.float64) for k in near)
-    if target_b == 0:
-        return sum(volumes, np.zeros(shape[:3])) / len(near)
-    logarithms = (np.log(np.maximum(volume, 1e-6)) for volume in volumes)
-    return np.asarray(np.exp(sum(logarithms, np.zeros(shape[:3])) / len(near)))
+    shell = _chosen(path, n, target_b)
+    volumes = (np.asarray(image.dataobj[(..., k, *trailing)], dtype=np.float64) for k in shell.indices)
+    average: Callable[[Iterable[FloatArray], int], FloatArray]
+    average = protocol.average_b0 if target_b == 0 else protocol.average_b1000
+    return average(volumes, len(shell.indices))
 
 
-def _volumes_near(path: Path, n: int, target_b: float | None) -> np.ndarray:
-    """Indices of the volumes whose b-value, in the .bval file, is the one wanted."""
+def _chosen(path: Path, n: int, target_b: float | None) -> protocol.Shell:
+    """The volumes of a 4D file whose b-value, in the .bval file, is the one wanted."""
     bvals = read_bvals(path)
     if target_b is None or bvals is None:
         raise InputError(
@@ -214,12 +259,11 @@ def _volumes_near(path: Path, n: int, target_b: float | None) -> np.ndarray:
         )
     if len(bvals) != n:
         raise _unequal(path, n, bvals)
-    near = np.flatnonzero(np.abs(bvals - target_b) <= (B0_TOLERANCE if target_b == 0 else B1000_TOLERANCE))
-    if not len(near):
-        raise InputError(
-            f"no volume near b = {target_b:g} s/mm^2; b-values are {sorted(set(bvals.tolist()))}", file=path
-        )
-    return near
+    values = bvals.tolist()
+    shell = protocol.b0_volumes(values) if target_b == 0 else protocol.b1000_volumes(values)
+    if shell is None:
+        raise InputError(f"no volume near b = {target_b:g} s/mm^2; b-values are {sorted(set(values))}", file=path)
+    return shell
 
 
 def _unequal(path: Path, n: int, bvals: FloatArray) -> InputError:
@@ -227,22 +271,16 @@ def _unequal(path: Path, n: int, bvals: FloatArray) -> InputError:
     return InputError(message, file=path, hint="give each volume its b-value, or remove the .bval file")
 
 
-def read_bvals(image_path: Path) -> FloatArray | None:
-    """b-values in s/mm^2 from the `.bval` file beside an image, or None where there is none."""
-    name = image_path.name.removesuffix(".gz").removesuffix(".nii")
-    path = image_path.with_name(f"{name}.bval")
-    if not path.is_file():
-        return None
-    try:
-        return np.array([float(word) for word in path.read_text(encoding="ascii").split()])
-    except ValueError as error:
-        raise InputError(f"expected numbers: {_one_line(error)}", file=path) from error
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", file=path) from error
+def read_shell(image_path: Path, *, index: int | None = None) -> protocol.Shell | None:
+    """What `read_volume` takes of a b1000 file, and its b-value; None where no `.bval` file tells.
 
+    Args:
+        image_path: of b1000.
+        index: which volume of a 4D file, 0-based; None: chosen by b-value.
 
-def read_b_value(image_path: Path, *, index: int | None = None, target_b: float = 1000.0) -> float | None:
-    """Mean b-value, s/mm^2, of the volumes that `read_volume` takes; None where no `.bval` file tells."""
+    Raises:
+        InputError: another number of b-values than of volumes, or none that may stand for b1000.
+    """
     bvals = read_bvals(image_path)
     if bvals is None or not len(bvals):
         return None
@@ -250,9 +288,9 @@ def read_b_value(image_path: Path, *, index: int | None = None, target_b: float 
     n = math.prod(image.shape[3:])
     if len(bvals) != n:
         raise _unequal(image_path, n, bvals)
-    if len(bvals) > 1:
-        bvals = bvals[np.abs(bvals - target_b) <= B1000_TOLERANCE] if index is None else bvals[index : index + 1]
-    return float(bvals.mean()) if len(bvals) else None
+    if n == 1:
+        return protocol.Shell((0,), float(bvals[0]))
+    return _chosen(image_path, n, protocol.TARGET_B) if index is None else protocol.Shell((index,), float(bvals[index]))
 
 
 def _copy_forms(image: nib.Nifti1Image, like: Path) -> None:

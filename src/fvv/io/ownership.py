@@ -13,6 +13,7 @@ from pathlib import Path
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import write_text
 from fvv.io.regular import read_regular_text
+from fvv.names import plain
 
 MARKER = ".fvv.json"
 SCHEMA_VERSION = 1
@@ -42,7 +43,8 @@ def claim(folder: Path, names: Iterable[str]) -> None:
 
     Args:
         folder: made where it is not there.
-        names: of files and subfolders directly in it. A subfolder that is claimed is this program's with all it holds.
+        names: of files and subfolders in it. A subfolder that is claimed is this program's with all it holds; of one
+            that others write to as well, single files are claimed ("dicom/report.dcm").
 
     Raises:
         OutputExistsError: something of such a name is there, and this program did not write it. `--overwrite` does not
@@ -56,5 +58,29 @@ def claim(folder: Path, names: Iterable[str]) -> None:
                 "already there, and not written by fvv", file=path, hint="choose another output folder, or move it away"
             )
     if wanted - known:
-        content = {"schema_version": SCHEMA_VERSION, "names": sorted(known | wanted)}
-        write_text(folder / MARKER, json.dumps(content, indent=1) + "\n")
+        adopt(folder, known | wanted)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder in which other people's files lie and nothing of this program; writes nothing.
+
+    Raises:
+        OutputExistsError: so it is. Hidden files count for nothing, and a folder that is not there is fine.
+    """
+    if not folder.is_dir() or claimed(folder):
+        return
+    others = sorted(item.name for item in folder.iterdir() if not item.name.startswith("."))
+    if others:
+        message = f"holds files that fvv did not write, such as {plain(others[0])}"
+        raise OutputExistsError(message, file=folder, hint="choose another output folder")
+
+
+def adopt(folder: Path, names: Iterable[str]) -> None:
+    """Take names in a folder whatever is there: for what an earlier version wrote, which left no marker.
+
+    Args:
+        folder: whose content the caller has recognised as this program's.
+        names: of files and subfolders directly in it.
+    """
+    content = {"schema_version": SCHEMA_VERSION, "names": sorted(set(names))}
+    write_text(folder / MARKER, json.dumps(content, indent=1) + "\n")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import platform
+import os
 import statistics
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +15,29 @@ from fvv import __version__
 from fvv.arrays import FloatArray, UInt8Array
 from fvv.data import Case, Channel, Decision, DecisionState, Finding, Prediction, Severity
 from fvv.errors import InputError, OutputExistsError
-from fvv.io.atomic import write_bytes, write_text
-from fvv.io.bundle import ModelBundle
-from fvv.io.manifest import write_table
+from fvv.io.atomic import clear_remains, write_bytes, write_text
+from fvv.io.bundle import file_sha256
+from fvv.io.manifest import FAILURES_FILE, write_table
 from fvv.io.nifti import write_rgb, write_volume
+from fvv.io.ownership import claimed
+from fvv.io.regular import refuse_irregular
+from fvv.io.run_record import RUN_FILE, MadeFrom
+from fvv.io.sealed import read_sealed, write_sealed
+from fvv.names import plain
 
+SCHEMA_VERSION = 2
+"""Of results.json; the first had no hashes and no version."""
 RESULT_FILE = "results.json"
+TEXT_FILE = "results.txt"
+PICTURE_FILE = "synthesis.png"
 ADC_FILE = "fvv_adc.nii.gz"
 """Not adc.nii.gz: that is an image given in place of b0, and may lie in the same folder."""
-PATIENT_FILES = ("predictions.nii.gz", "heatmap.nii.gz", ADC_FILE, "synthesis.png", "results.txt", RESULT_FILE)
+PATIENT_FILES = ("predictions.nii.gz", "heatmap.nii.gz", ADC_FILE, PICTURE_FILE, TEXT_FILE, RESULT_FILE)
 RESULTS_FILE = "results.csv"
-COHORT_FILES = (RESULTS_FILE, "failures.csv", "report.html", "run.json")
+REPORT_FILE = "report.html"
+COHORT_FILES = (RESULTS_FILE, FAILURES_FILE, REPORT_FILE, RUN_FILE)
 _ADC_COLUMNS = ("lesion_adc_median", "lesion_adc_p10", "lesion_adc_relative")
 DISCLAIMER = "For research use only. Not a medical device."
-
-
-def refuse_existing(folder: Path, names: Sequence[str]) -> None:
-    """Refuse to replace results of an earlier run.
-
-    Raises:
-        OutputExistsError: one of the files is there.
-    """
-    for name in names:
-        if (folder / name).exists():
-            raise OutputExistsError("already there", file=folder / name, hint="use --overwrite to replace it")
 
 
 def decision_table(folder: Path, cutoff_ml: float) -> Path:
@@ -49,14 +47,16 @@ def decision_table(folder: Path, cutoff_ml: float) -> Path:
 
 def remove_decisions(folder: Path) -> None:
     """Take away what `decide` made of results that are about to be replaced: it would contradict the new ones."""
+    ours = claimed(folder)
     for table in folder.glob("decisions_*_mL.csv"):
-        table.unlink()
+        if table.name in ours:
+            table.unlink()
 
 
 def result_row(prediction: Prediction) -> dict[str, Any]:
     """One patient as a flat row. None stands for what could not be measured; it is never 0."""
     per_model = prediction.fvv_per_model_ml
-    return {
+    row = {
         "Patient": prediction.patient,
         "BrainMaskVoxels": prediction.brain_voxels,
         "StrokeBlobVoxels": prediction.stroke_voxels,
@@ -75,12 +75,18 @@ def result_row(prediction: Prediction) -> dict[str, Any]:
         "FlairVizVolume_sd": statistics.stdev(per_model) if len(per_model) > 1 else None,
         "agreement": prediction.agreement,
         "mismatch_probability": prediction.mismatch_probability,
+        "mismatch_probability_source": None if prediction.mismatch_probability is None else _source_of(prediction),
         **dict(zip(_ADC_COLUMNS, prediction.lesion_adc or (None,) * 3, strict=True)),
         "models": prediction.models,
         "provider": prediction.provider,
         # Of the rounded steps, as results.json holds them: a table made again from those files has the same sum.
         "seconds": round(sum(_milliseconds(prediction.seconds).values()), 2),
     }
+    return {key: plain(value) if isinstance(value, str) else value for key, value in row.items()}
+
+
+def _source_of(prediction: Prediction) -> str | None:
+    return prediction.calibration_source or None
 
 
 def write_prediction(
@@ -91,7 +97,7 @@ def write_prediction(
     heatmap: UInt8Array | None,
     synthesis_png: bytes,
 ) -> None:
-    """Write a patient's files but for results.json, which an earlier run may have left and which goes first of all.
+    """Write a patient's images, of which `write_result` gives the record.
 
     Args:
         files: where each of `PATIENT_FILES` goes.
@@ -100,38 +106,65 @@ def write_prediction(
         heatmap: (i, j, k, 3) uint8; None where nothing could be measured, and then no mask is written either.
         synthesis_png: the picture.
     """
-    remove_earlier(files)
     affine, like = case.b1000.affine, case.b1000_file
     if heatmap is not None and prediction.brain is not None and prediction.stroke is not None:
-        n = prediction.n_models
-        votes = np.asarray(prediction.flair_visible_votes)
-        stacked = np.stack([n * prediction.brain, n * prediction.stroke, votes], axis=3).astype(np.uint8)
+        n = np.uint8(prediction.n_models)  # So that no array of eight bytes a voxel is made.
+        votes = np.asarray(prediction.flair_visible_votes, dtype=np.uint8)
+        stacked = np.stack([n * prediction.brain, n * prediction.stroke, votes], axis=3)
         write_volume(files["predictions.nii.gz"], stacked, affine, like=like)
         write_rgb(files["heatmap.nii.gz"], heatmap, affine, like=like)
         if prediction.adc is not None:
             write_volume(files[ADC_FILE], stored_adc(prediction.adc), affine, like=like)
-    write_bytes(files["synthesis.png"], synthesis_png)
-    row = result_row(prediction)
-    text = [f"{key}={'n/a' if value is None else value}" for key, value in row.items()]
-    write_text(files["results.txt"], "\n".join([*text, f"note={DISCLAIMER}", ""]))
+    write_bytes(files[PICTURE_FILE], synthesis_png)
 
 
-def write_result(path: Path, prediction: Prediction, source_sha256: str) -> None:
-    """Write results.json: last, so its presence means that all of a patient's files are there.
+def write_result(
+    files: Mapping[str, Path],
+    prediction: Prediction,
+    made_from: MadeFrom,
+    *,
+    also: Iterable[Path] = (),
+    finished: bool = True,
+) -> StoredResult:
+    """Write results.txt, and last results.json with the hash of every file that was written.
 
     Args:
-        path: of results.json.
+        files: where each of the patient's files goes.
         prediction: the answer.
-        source_sha256: hash of everything the result depends on, by which a later run knows it again.
+        made_from: what it depends on, by which a later run knows it again.
+        also: files written beside these.
+        finished: whether all of the patient's files are written; the answer holds in either case.
     """
-    content = {**result_content(prediction), "source_sha256": source_sha256}
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    path = files[RESULT_FILE]
+    if TEXT_FILE in files:
+        row = result_row(prediction)
+        text = [f"{key}={'n/a' if value is None else value}" for key, value in row.items()]
+        write_text(files[TEXT_FILE], "\n".join([*text, f"note={DISCLAIMER}", ""]))
+    written = [file for file in (*files.values(), *also) if file != path and file.is_file()]
+    hashes = {Path(os.path.relpath(file, path.parent)).as_posix(): file_sha256(file) for file in written}
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        **result_content(prediction),
+        "made_from": asdict(made_from),
+        "finished": finished,
+        "files": hashes,
+    }
+    write_sealed(path, content)
+    return StoredResult(path, prediction.without_images(), made_from, finished, hashes)
 
 
 def remove_earlier(files: Mapping[str, Path]) -> None:
-    """Remove an earlier run's files: those that are not written anew must not be taken for this run's."""
+    """Remove an earlier run's files: those that are not written again must not be taken for this run's.
+
+    Raises:
+        OutputExistsError: a folder lies where one of them belongs.
+    """
+    for file in files.values():
+        if file.is_dir() and not file.is_symlink():
+            raise OutputExistsError("a folder lies where a file is to be written", file=file, hint="move it away")
     for file in (files[RESULT_FILE], *files.values()):  # Without it the others are no result.
         file.unlink(missing_ok=True)
+        clear_remains(file.parent, file.name)
 
 
 def stored_adc(adc: FloatArray) -> np.ndarray:
@@ -155,28 +188,64 @@ def result_content(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def read_result(path: Path) -> tuple[Prediction, str]:
-    """The numbers of a finished patient, without masks, and the hash of what they depend on.
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """What a patient's results.json holds.
 
-    Args:
-        path: its results.json.
+    Attributes:
+        path: of the file.
+        prediction: the numbers, without masks.
+        made_from: what they depend on.
+        finished: whether all files of the patient were written.
+        files: SHA-256 of each of these, by its path relative to the file's folder.
+    """
+
+    path: Path
+    prediction: Prediction
+    made_from: MadeFrom
+    finished: bool
+    files: dict[str, str]
+
+    @property
+    def picture(self) -> Path | None:
+        """The synthesis, where there is one."""
+        return next((self.path.parent / name for name in self.files if name.endswith(".png")), None)
+
+    def verify(self) -> StoredResult:
+        """Compare every file with its hash; gives the result itself.
+
+        Raises:
+            InputError: a file is missing or differs, or the patient was not finished.
+        """
+        if not self.finished:
+            raise InputError("the run ended before all files of this patient were written", file=self.path, hint=_AGAIN)
+        for name, sha256 in self.files.items():
+            file = self.path.parent / name
+            refuse_irregular(file)
+            if file_sha256(file) != sha256:
+                raise InputError("differs from the file that was written", file=file, hint=_AGAIN)
+        return self
+
+
+_AGAIN = "the same `fvv predict` command makes it again"
+
+
+def read_result(path: Path) -> StoredResult:
+    """Read a patient's results.json.
 
     Raises:
-        InputError: no result there, or one this version does not read.
+        InputError: missing, edited, damaged, or of another version.
     """
+    content = read_sealed(path, schema_version=SCHEMA_VERSION)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         reasons = tuple(
             Finding(reason["code"], reason["message"], Severity(reason["severity"])) for reason in content["reasons"]
         )
-        adc = tuple(content.get(column) for column in _ADC_COLUMNS)
+        adc = tuple(content[column] for column in _ADC_COLUMNS)
         prediction = Prediction(
             patient=content["Patient"],
             decision=Decision(
-                DecisionState(content["decision"]),
-                content["cutoff_ml"],
-                reasons,
-                content.get("minimum_lesion_ml", 0.0),  # Results written before it was kept: the default.
+                DecisionState(content["decision"]), content["cutoff_ml"], reasons, content["minimum_lesion_ml"]
             ),
             n_models=content["n_models"],
             voxel_volume_ml=content["VoxVolume"],
@@ -184,67 +253,28 @@ def read_result(path: Path) -> tuple[Prediction, str]:
             stroke_voxels=content["StrokeBlobVoxels"],
             flair_visible_voxels=content["FlairVizVoxels"],
             fvv_per_model_ml=tuple(content["FlairVizVolume_per_model"]),
-            mismatch_probability=content.get("mismatch_probability"),
+            mismatch_probability=content["mismatch_probability"],
+            calibration_source=content["mismatch_probability_source"] or "",
             lesion_adc=None if None in adc else (adc[0], adc[1], adc[2]),
             provider=content["provider"],
-            models=content.get("models", ""),
+            models=content["models"],
             seconds=content["seconds"],
         )
-        return prediction, content.get("source_sha256", "")
-    except FileNotFoundError as error:
-        raise InputError("no such file", file=path) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        made_from = MadeFrom(**content["made_from"])
+        return StoredResult(path, prediction, made_from, bool(content["finished"]), dict(content["files"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"not a result this version reads: {type(error).__name__}: {error}", file=path) from error
 
 
 def find_results(root: Path) -> list[Path]:
-    """The results.json of every finished patient in a folder or below, in either layout, sorted.
-
-    Raises:
-        InputError: none.
-    """
-    found = sorted(root.rglob(f"*{RESULT_FILE}")) if root.is_dir() else []
-    if not found:
-        raise InputError(f"holds no {RESULT_FILE}", file=root, hint="name the folder that `fvv predict` wrote")
-    return found
+    """The results.json of every patient in a folder or below, of whatever run, in either layout, sorted."""
+    return sorted(root.rglob(f"*{RESULT_FILE}")) if root.is_dir() else []
 
 
 def write_results_table(path: Path, predictions: Sequence[Prediction]) -> None:
     """results.csv: a row a patient; what could not be measured is an empty cell."""
     rows = [result_row(prediction) for prediction in predictions]
     write_table(path, rows, columns=None if rows else ("Patient",))
-
-
-def write_run_record(
-    path: Path, bundle: ModelBundle, options: dict[str, Any], ran: dict[str, Any], seconds: float
-) -> None:
-    """run.json: what ran, with what, where, for how long.
-
-    Args:
-        path: of run.json.
-        bundle: the models there were.
-        options: what was asked for.
-        ran: what that came to: how many models, in which precision, from which files, on which provider.
-        seconds: wall time of the whole.
-    """
-    packages = ("numpy", "scipy", "scikit-image", "nibabel", "onnxruntime")
-    record = {
-        "software": f"fvv {__version__}",
-        "packages": {name: version(name) for name in packages},
-        "python": platform.python_version(),
-        "machine": {"system": platform.system(), "processor": platform.machine()},
-        "options": options,
-        "ran": ran,
-        "bundle": {
-            "run_name": bundle.manifest.run_name,
-            "notice": bundle.manifest.notice,
-            "profile": bundle.profile.model_dump(mode="json"),
-            "postprocess": bundle.manifest.postprocess.model_dump(mode="json"),
-            "models": {model.file: model.sha256 for model in bundle.models},
-        },
-        "seconds": round(seconds, 1),
-    }
-    write_text(path, json.dumps(record, indent=2) + "\n")
 
 
 def _milliseconds(seconds: dict[str, float]) -> dict[str, float]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from fvv.analysis.metrics import dice_coefficient
 from fvv.config import EvaluateConfig, Precision, PreprocessingProfile
-from fvv.data import Case, DecisionState, Failure, FusedSegmentation, PreparedCase
+from fvv.data import DecisionState, Failure, FusedSegmentation, PreparedCase
 from fvv.errors import FvvError, InputError
 from fvv.imaging.decision import decide
 from fvv.imaging.fusion import visible_to_half
@@ -26,7 +26,7 @@ from fvv.inference.unseen import shown_to_models, unseen_participants, with_draw
 from fvv.io.bundle import Budget, ModelBundle, write_manifest
 from fvv.io.case import read_case
 from fvv.io.manifest import failure_of
-from fvv.parallel import track
+from fvv.parallel import attempt, track
 
 FOLDS_MEASURED = (1, FAST_FOLDS, 5)
 """Parts of the ensemble that are measured beside the whole."""
@@ -98,11 +98,11 @@ def measure_budgets(patients: Path, models: Path, config: EvaluateConfig) -> Bud
     answers: list[dict[_Choice, _Answer]] = []
     for participant in track(participants, "measure", len(participants)):
         name = participant.participant
-        try:
-            case = read_case(patients / name, config.preprocess, labelled=True)
-            answers.append(_answers(case, profile, ensembles, config))
-        except FvvError as error:
-            failures.append(failure_of(name, error))
+        answer = attempt(_answers, patients / name, profile, ensembles, config)
+        if isinstance(answer, FvvError):
+            failures.append(failure_of(name, answer))
+        else:
+            answers.append(answer)
     if not answers:
         raise InputError(f"no patient could be measured; the first: {failures[0].reason}", file=patients)
     budgets = tuple(_budget(choice, answers, whole=(len(bundle.models), bundle.precisions[0])) for choice in answers[0])
@@ -111,9 +111,10 @@ def measure_budgets(patients: Path, models: Path, config: EvaluateConfig) -> Bud
 
 
 def _answers(
-    case: Case, profile: PreprocessingProfile, ensembles: dict[Precision, OnnxEnsemble], config: EvaluateConfig
+    folder: Path, profile: PreprocessingProfile, ensembles: dict[Precision, OnnxEnsemble], config: EvaluateConfig
 ) -> dict[_Choice, _Answer]:
     """What each part of the ensemble says: every model runs once."""
+    case = read_case(folder, config.preprocess, labelled=True)
     prepared = preprocess_case(shown_to_models(case, profile, config), profile)
     drawn = with_drawn_brain(case, prepared, profile, config)
     answers: dict[_Choice, _Answer] = {}

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fvv.analysis.card import Evidence, model_card
+from fvv.analysis.card import CARD_TITLE, Evidence, model_card
 from fvv.analysis.paper import EXTERNAL, OUT_OF_FOLD
 from fvv.analysis.patient import PatientResult
 from fvv.config import CardConfig
 from fvv.data import Failure
-from fvv.errors import InputError, ModelError
+from fvv.errors import InputError, ModelError, OutputExistsError
 from fvv.io.atomic import write_text
 from fvv.io.bundle import ModelBundle
 from fvv.io.evaluation import EvaluationFolder
+from fvv.io.regular import read_regular_text
 from fvv.io.simulation import read_simulation
 
 CARD_FILE = "MODEL_CARD.md"
+_SIGNED_BY = "<!-- written by fvv card; sha256 of the text above: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,12 @@ def card(
     real: Path | None = None,
     cohort: Path | None = None,
     copy: Path | None = None,
+    overwrite: bool = False,
 ) -> CardResult:
     """Write MODEL_CARD.md into a bundle.
+
+    A card that this program wrote is replaced; one that was edited since, or that an earlier version wrote, only with
+    `overwrite`; any other file never.
 
     Args:
         models: the bundle.
@@ -57,8 +64,10 @@ def card(
         real: its evaluation on real ones.
         cohort: folder of the simulated patients of `external`, for what the simulator knows of them.
         copy: write the card there too.
+        overwrite: replace a card that was edited.
 
     Raises:
+        OutputExistsError: a file is in the way.
         InputError: no evaluation named, one is of another kind, or a patient's truth is missing.
         ModelError: an evaluation tested other models or other post-processing, or was to calibrate them and the
             bundle's curve is not its own.
@@ -82,8 +91,33 @@ def card(
     text = model_card(bundle.manifest, sizes, evidence, config)
     files = (models / CARD_FILE, *([copy] if copy is not None else []))
     for file in files:
-        write_text(file, text)
+        _refuse_to_replace(file, overwrite=overwrite)
+    for file in files:
+        write_text(file, text + _signature(text))
     return CardResult(files)
+
+
+def _signature(text: str) -> str:
+    """Last line of a card, by which it is known again: not shown where Markdown is."""
+    return f"\n{_SIGNED_BY}{hashlib.sha256(text.encode()).hexdigest()} -->\n"
+
+
+def _refuse_to_replace(file: Path, *, overwrite: bool) -> None:
+    if not file.exists() and not file.is_symlink():
+        return
+    hint = "name another file"
+    try:
+        content = read_regular_text(file)
+    except InputError as error:
+        raise OutputExistsError(f"is there, and no model card: {error.message}", file=file, hint=hint) from error
+    text, signed, _ = content.partition(f"\n{_SIGNED_BY}")
+    if signed and text + _signature(text) == content:
+        return
+    if not content.startswith(CARD_TITLE):
+        raise OutputExistsError("is there, and no model card of this program", file=file, hint=hint)
+    if not overwrite:
+        what = "was edited since it was written" if signed else "an earlier version wrote it, or a person"
+        raise OutputExistsError(f"a model card is there; {what}", file=file, hint="--overwrite replaces it")
 
 
 def _evidence(title: str, kind: str, folder: Path, cohort: Path | None, bundle: ModelBundle) -> Evidence:

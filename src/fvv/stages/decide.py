@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fvv.config import DecisionConfig
 from fvv.data import DecisionState, Failure, Prediction
-from fvv.errors import FvvError
+from fvv.errors import ConfigError, FvvError, InputError, OutputExistsError
 from fvv.imaging.decision import decide_again, format_ml
 from fvv.io.lock import only_writer
 from fvv.io.manifest import failure_of
-from fvv.io.results import decision_table, find_results, read_result, refuse_existing, write_results_table
+from fvv.io.ownership import claim
+from fvv.io.results import RESULT_FILE, decision_table, find_results, read_result, write_results_table
+from fvv.io.run_record import RUN_FILE, MadeFrom, read_run
 from fvv.parallel import track
 
 
@@ -22,13 +25,15 @@ class DecideResult:
     Attributes:
         output: the table written.
         before, after: each patient's answer as predicted, and now; in the same order.
-        failures: results that could not be read.
+        failures: results that cannot be trusted or read.
+        left_out: results in the folder or below that are not of its run.
     """
 
     output: Path
     before: tuple[Prediction, ...]
     after: tuple[Prediction, ...]
     failures: tuple[Failure, ...]
+    left_out: tuple[Path, ...] = ()
 
     def summary(self) -> str:
         """One line a patient whose answer changed, and where the table is."""
@@ -39,34 +44,43 @@ class DecideResult:
             if old.decision.state is not new.decision.state
         ]
         lines.append(f"{len(lines)} of {len(self.after)} answers changed -> {self.output} (for research use only)")
+        if self.left_out:
+            shown = ", ".join(str(path) for path in self.left_out[:3])
+            more = f" and {len(self.left_out) - 3} more" if len(self.left_out) > 3 else ""
+            lines.append(f"left out, as run.json does not list them: {shown}{more}")
         return "\n".join(lines)
 
 
 def decide(results: Path, config: DecisionConfig, *, overwrite: bool = False) -> DecideResult:
-    """Decide anew for every patient of a finished prediction.
+    """Decide again for every patient of a finished prediction.
 
     The patients' own files stay as they are and say the cut-off they were made with; the new answers are a table.
 
     Args:
-        results: what `predict` wrote: a cohort's folder, or one patient's.
+        results: what `predict` wrote: a cohort's folder, whose run.json says which results are its own, or one
+            patient's.
         config: cut-off; a smallest lesion only where it is named, else each patient's own holds.
         overwrite: replace a table of the same cut-off.
 
     Raises:
-        InputError: no result there.
+        ConfigError: the cut-off is no volume.
+        InputError: no result there, or results of which no run.json says that they belong together.
         OutputExistsError: the table is there, and overwriting was not asked for.
     """
-    files = find_results(results)
+    if not 0 < config.cutoff_ml < math.inf:
+        raise ConfigError(f"expected a cut-off over 0 mL, got {config.cutoff_ml:g}")
+    files, run = _results_of_run(results)
     table = decision_table(results, config.cutoff_ml)
-    if not overwrite:
-        refuse_existing(results, [table.name])
+    if table.exists() and not overwrite:
+        raise OutputExistsError("already there", file=table, hint="use --overwrite to replace it")
     before, after, failures = [], [], []
-    with only_writer(results):
-        for file in track(files, "decide", len(files)):
+    with only_writer(results, clear=False):
+        claim(results, [table.name])
+        for name, file in track(files.items(), "decide", len(files)):
             try:
-                prediction, _ = read_result(file)
+                prediction = _trusted(file, run)
             except FvvError as error:
-                failures.append(failure_of(file.parent.name, error))
+                failures.append(failure_of(name, error))
                 continue
             before.append(prediction)
             decision = decide_again(prediction, config)
@@ -74,4 +88,34 @@ def decide(results: Path, config: DecisionConfig, *, overwrite: bool = False) ->
             probability = prediction.mismatch_probability if lesion else None
             after.append(replace(prediction, decision=decision, mismatch_probability=probability))
         write_results_table(table, after)
-    return DecideResult(table, tuple(before), tuple(after), tuple(failures))
+    used = {file.resolve() for file in files.values()}
+    left_out = tuple(file for file in find_results(results) if file.resolve() not in used)
+    return DecideResult(table, tuple(before), tuple(after), tuple(failures), left_out)
+
+
+def _results_of_run(folder: Path) -> tuple[dict[str, Path], MadeFrom | None]:
+    """Each examination's results.json by name, and what the run made them from; None for one patient's own folder."""
+    if (folder / RUN_FILE).exists():
+        record = read_run(folder / RUN_FILE)
+        return {name: folder / place for name, place in record.results.items()}, record.made_from
+    found = find_results(folder)
+    if not found:
+        hint = "name the folder that `fvv predict` wrote"
+        raise InputError(f"holds no {RESULT_FILE}", file=folder, hint=hint)
+    if len(found) > 1:
+        hint = "give the `fvv predict` command again, or after shards `fvv gather`"
+        raise InputError(f"holds {len(found)} results and no {RUN_FILE}: the run has not ended", file=folder, hint=hint)
+    return {found[0].parent.name: found[0]}, None
+
+
+def _trusted(file: Path, run: MadeFrom | None) -> Prediction:
+    """The numbers of a result that is as it was written, by this run.
+
+    Raises:
+        InputError: it is not.
+    """
+    stored = read_result(file).verify()
+    if run is not None and (differences := stored.made_from.differences(run)):
+        message = f"not of the run in {RUN_FILE}: made from {' and '.join(differences)}"
+        raise InputError(message, file=file, hint="give the `fvv predict` command of the cohort again")
+    return stored.prediction

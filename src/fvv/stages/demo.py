@@ -19,6 +19,7 @@ from fvv.config import Config, EvaluateConfig, load_config
 from fvv.data import Failure
 from fvv.errors import ConfigError, ModelError
 from fvv.io.atomic import write_text
+from fvv.io.ownership import claim, claimed
 from fvv.io.shipped import shipped_bundle
 from fvv.stages import StageResult
 from fvv.stages.convert import convert
@@ -38,6 +39,11 @@ NEW_PATIENTS_SEED_STEP = 1_000_003
 """Added to the cohort's seed: their seed is another one whichever seed the cohort has."""
 
 
+_FOLDERS = (
+    *("input_data", "new_patients", "preprocessed_data", "saved_models", "saved_models_ONNX"),
+    *("processed_data", "shipped_model", "predictions"),
+)
+"""All that the demo writes beside its settings: none of them may be somebody's own."""
 _COMPARED = {
     "brain_dice_mean": "brain Dice, mean",
     "stroke_dice_pooled": "stroke Dice, pooled",
@@ -105,6 +111,7 @@ def demo(output: Path, config: Config, *, cases: int | None = None, seed: int | 
 
     Raises:
         ConfigError: the folder holds a demo with other settings.
+        OutputExistsError: it holds something of one of the demo's names that this program did not write.
         FvvError: a whole stage failed.
     """
     config = _with(config, cases, seed)
@@ -183,8 +190,9 @@ def _with(config: Config, cases: int | None, seed: int | None) -> Config:
 def _remember(output: Path, config: Config) -> None:
     """Keep the settings beside the results; refuse to mix two sets of settings in one folder."""
     path = output / "demo.yaml"
-    if path.exists() and load_config(path) != config:
+    if path.name in claimed(output) and path.exists() and load_config(path) != config:
         raise ConfigError(
             "this folder holds a demo with other settings", file=path, hint="choose another with -o, or delete it"
         )
+    claim(output, [path.name, *_FOLDERS])
     write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

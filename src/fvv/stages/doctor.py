@@ -12,7 +12,7 @@ import numpy as np
 from fvv.arrays import FloatArray
 from fvv.config import DoctorConfig, Precision
 from fvv.data import Failure
-from fvv.errors import FvvError
+from fvv.errors import FvvError, ModelError
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.golden import GoldenDifference, difference, golden_input, golden_output
 from fvv.inference.providers import choose_providers, offered_devices
@@ -31,7 +31,7 @@ class ModelCheck:
         precision: of its weights.
         against_golden: its outputs here against the bundle's; None where the bundle keeps none (published format).
         seconds_per_slice: wall time.
-        passed: finite outputs, and within bounds of the golden ones.
+        problem: why it does not pass: outputs that are no logits, or too far from the golden ones; "" where it passes.
         one_graph: whether it is the graph of all models, which `predict` takes where it is there.
     """
 
@@ -39,8 +39,13 @@ class ModelCheck:
     precision: Precision
     against_golden: GoldenDifference | None
     seconds_per_slice: float
-    passed: bool
+    problem: str
     one_graph: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return not self.problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ def doctor(models: Path, config: DoctorConfig) -> DoctorResult:
     golden: dict[str, FloatArray] = {}
     images = golden_input(bundle.profile)
     if bundle.manifest.golden is not None:
-        images, golden = read_golden(models / bundle.manifest.golden.file)
+        images, golden = read_golden(models / bundle.manifest.golden.file, len(bundle.models))
     checks, failures, provider = [], [], ""
     for form in _forms(bundle):
         try:
@@ -109,6 +114,7 @@ def doctor(models: Path, config: DoctorConfig) -> DoctorResult:
                 device=config.device,
                 threads=config.threads,
                 one_graph=form.one_graph,
+                confirmed=False,
             )
             provider = ensemble.provider
             kept = golden[form.precision][form.models] if form.precision in golden else None
@@ -117,8 +123,8 @@ def doctor(models: Path, config: DoctorConfig) -> DoctorResult:
             failures.append(Failure(form.file, str(error)))
             continue
         checks.append(check)
-        if not check.passed:
-            failures.append(Failure(form.file, "says something else here than where it was converted"))
+        if check.problem:
+            failures.append(Failure(form.file, check.problem))
     return DoctorResult(models, provider, tuple(checks), tuple(failures))
 
 
@@ -149,5 +155,11 @@ def _check(ensemble: OnnxEnsemble, form: _Form, images: FloatArray, kept: FloatA
     ensemble.logits(volume)
     seconds = (time.perf_counter() - started) / TIMED_SLICES
     against = None if kept is None else difference(found, kept)
-    passed = bool(np.isfinite(found).all()) if against is None else against.accepted(form.precision)
-    return ModelCheck(form.file, form.precision, against, seconds, passed, form.one_graph)
+    problem = ""
+    if against is not None and not against.accepted(form.precision):
+        problem = f"does not give its reference output on this machine: {against.told(form.precision)}"
+    try:
+        ensemble.masks(images.astype(np.float32))  # As in a patient: the outputs must be logits.
+    except ModelError as error:
+        problem = problem or error.message
+    return ModelCheck(form.file, form.precision, against, seconds, problem, form.one_graph)

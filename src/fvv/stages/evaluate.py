@@ -6,14 +6,22 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fvv import __version__
 from fvv.analysis.measure import measure_case
 from fvv.analysis.paper import OUT_OF_FOLD, software_versions
 from fvv.analysis.patient import PatientResult, jsonable
-from fvv.analysis.publish import EvaluateResult, Evaluation, calibrated, publish
+from fvv.analysis.publish import (
+    ALREADY_COMPLETE,
+    EvaluateResult,
+    Evaluation,
+    calibrated,
+    cohort_kind,
+    known_result,
+    publish,
+)
 from fvv.config import EvaluateConfig
 from fvv.data import Failure, Role, hashed_ids
 from fvv.errors import ConfigError, FvvError, ModelError, StoreError
@@ -25,7 +33,7 @@ from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
 from fvv.io.lock import only_writer
 from fvv.io.manifest import FAILURES_FILE, failure_of, read_table
 from fvv.io.store import CaseRecord, CaseStore
-from fvv.parallel import track
+from fvv.parallel import attempt, track
 
 log = logging.getLogger(__name__)
 
@@ -45,19 +53,22 @@ def evaluate(
 ) -> EvaluateResult:
     """Predict every patient out of fold and measure the result. A killed run goes on where it ended.
 
+    The same command again measures what is missing, damaged or failed, and says where nothing was.
+
     Args:
         store: prepared patients and their split.
         models: bundle with one model per fold.
         output: folder for tables, masks, pictures and report.html.
         config: cut-off, label, bootstrap.
-        overwrite: replace a finished evaluation.
+        overwrite: measure all again, and replace a finished evaluation of other models, settings or patients.
 
     Raises:
         ConfigError: `own_masks` is asked for, and stored patients have the masks of their preparation.
         ModelError: a fold has no model, a model was trained on a person or an image of its test fold, or does not say
             on whom it was trained.
         StoreError: no store, or no patient could be evaluated.
-        OutputExistsError: a finished evaluation is there, and overwriting was not asked for.
+        OutputExistsError: another evaluation is finished there, and overwriting was not asked for; or files that this
+            program did not write are in the way.
     """
     if config.own_masks:
         raise ConfigError("evaluate.own_masks is for external patients", hint="the store's masks hold out of fold")
@@ -72,16 +83,24 @@ def evaluate(
     tasks, failures = _plan(cases, bundle, config)
     folder = EvaluationFolder(output)
     with only_writer(output):
-        folder.begin([task.participant for task in tasks], overwrite=overwrite)
-        patients = []
-        for outcome in track(_evaluate_all(tasks, cases, bundle, folder, config), "evaluate", len(tasks)):
+        sources = {task.participant: task.source_sha256 for task in tasks}
+        finished = folder.begin(sources, config.model_dump(mode="json"), overwrite=overwrite)
+        known = {
+            task.participant: known_result(folder, task.participant, task.source_sha256)
+            for task in track(tasks, "look for finished patients", len(tasks))
+        }
+        missing = [task for task in tasks if known[task.participant] is None]
+        patients = [result for result in known.values() if result is not None]
+        for outcome in track(_evaluate_all(missing, cases, bundle, folder, config), "evaluate", len(missing)):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
             else:
                 patients.append(outcome)
         if not patients:
             raise StoreError(f"no patient could be evaluated; the first: {failures[0].reason}", file=store)
-        result = publish(folder, _measured(cases, bundle, patients, failures, config), config)
+        result = publish(folder, _measured(cases, bundle, tasks, patients, failures, config=config), config)
+        if finished and not missing:
+            result = replace(result, notes=(*result.notes, ALREADY_COMPLETE))
     return calibrated(result, bundle) if config.calibrate else result
 
 
@@ -101,7 +120,9 @@ def _plan(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) -> tupl
                 failures.append(failure_of(participant, error))
                 continue
             _refuse_seen(model, bundle, record, plan.person_of(participant))
-            tasks.append(_Task(participant, fold, record, _source_sha256(form.sha256, record, fold, config)))
+            person = plan.person_of(participant)
+            source = _source_sha256(form.sha256, bundle.profile.sha256, record, person=person, fold=fold, config=config)
+            tasks.append(_Task(participant, fold, record, source))
     return tasks, failures
 
 
@@ -117,16 +138,21 @@ def _refuse_seen(model: ModelEntry, bundle: ModelBundle, record: CaseRecord, per
         )
 
 
-def _source_sha256(model_sha256: str, record: CaseRecord, fold: int, config: EvaluateConfig) -> str:
-    """Hash of everything one patient's result depends on."""
+def _source_sha256(
+    model_sha256: str, profile_sha256: str, record: CaseRecord, *, person: str, fold: int, config: EvaluateConfig
+) -> str:
+    """Hash of everything one patient's result depends on; the answer of one model is made again for any cut-off."""
     settings = [
         __version__,
         SCHEMA_VERSION,
         model_sha256,
+        profile_sha256,
         config.precision,
         record.source_sha256,
+        asdict(record.participant),
+        [[finding.code, finding.message, finding.severity.value] for finding in record.findings],
+        person,
         fold,
-        config.decision.model_dump(),
         config.model_dump(include={"postprocess"}),
         config.heatmaps,
     ]
@@ -139,17 +165,11 @@ def _evaluate_all(
     """One patient after the other; each fold's session is opened once, and only where there is work for it."""
     opened: tuple[int, OnnxEnsemble] | None = None
     for task in tasks:
-        known = folder.read_patient(task.participant, task.source_sha256)
-        if known is not None:
-            yield PatientResult.from_json(known)
-            continue
         if opened is None or opened[0] != task.fold:
             opened = None  # Lets go of the last fold's session before the next one is built.
             opened = task.fold, _open(bundle, task.fold, config)
-        try:
-            yield _evaluate_one(task, store, opened[1], folder, config)
-        except FvvError as error:
-            yield failure_of(task.participant, error)
+        outcome = attempt(_evaluate_one, task, store, opened[1], folder, config)
+        yield failure_of(task.participant, outcome) if isinstance(outcome, FvvError) else outcome
 
 
 def _open(bundle: ModelBundle, fold: int, config: EvaluateConfig) -> OnnxEnsemble:
@@ -178,8 +198,10 @@ def _evaluate_one(
 def _measured(
     store: CaseStore,
     bundle: ModelBundle,
+    tasks: list[_Task],
     patients: list[PatientResult],
     failures: list[Failure],
+    *,
     config: EvaluateConfig,
 ) -> Evaluation:
     """The cohort as it was measured."""
@@ -194,9 +216,11 @@ def _measured(
     }
     if counts["in the store but in no test fold"]:
         log.warning("%d patients are test patients of no fold", counts["in the store but in no test fold"])
+    ordered = tuple(sorted(patients, key=lambda patient: patient.participant))
+    task_of = {task.participant: task for task in tasks}
     return Evaluation(
         kind=OUT_OF_FOLD,
-        patients=tuple(sorted(patients, key=lambda patient: patient.participant)),
+        patients=ordered,
         failures=tuple(sorted(failures, key=lambda failure: failure.patient)),
         counts=counts,
         run={
@@ -205,4 +229,6 @@ def _measured(
             "software": software_versions(),
         },
         models_sha256=bundle.models_sha256(bundle.precision(config.precision)),
+        sources={patient.participant: task_of[patient.participant].source_sha256 for patient in ordered},
+        cohort=cohort_kind(task_of[patient.participant].record.participant.simulated for patient in ordered),
     )

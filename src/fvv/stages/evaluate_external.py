@@ -5,14 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fvv import __version__
 from fvv.analysis.measure import as_drawn, measure_case
 from fvv.analysis.paper import EXTERNAL, software_versions
 from fvv.analysis.patient import PatientResult, jsonable
-from fvv.analysis.publish import EvaluateResult, Evaluation, calibrated, publish
+from fvv.analysis.publish import (
+    ALREADY_COMPLETE,
+    EvaluateResult,
+    Evaluation,
+    calibrated,
+    cohort_kind,
+    known_result,
+    publish,
+)
 from fvv.arrays import BoolArray
 from fvv.config import EvaluateConfig, PreprocessingProfile
 from fvv.data import Case, Failure, Finding, FusedSegmentation, Participant, PreparedCase, Severity
@@ -29,7 +37,8 @@ from fvv.io.case import case_files, read_case
 from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
 from fvv.io.lock import only_writer
 from fvv.io.manifest import failure_of
-from fvv.parallel import track
+from fvv.io.simulation import SIMULATION_FILE
+from fvv.parallel import attempt, track
 
 log = logging.getLogger(__name__)
 
@@ -48,17 +57,20 @@ def evaluate_external(
 ) -> EvaluateResult:
     """Predict labelled patients as `predict` does and measure the result. A killed run goes on where it ended.
 
+    The same command again measures what is missing, damaged or failed, and says where nothing was.
+
     Args:
         external: labelled patients, a folder each, as for `prepare`.
         models: bundle; all of its models are applied together.
         output: folder for tables, masks, pictures and report.html.
         config: masks, cut-off, label, bootstrap.
-        overwrite: replace a finished evaluation.
+        overwrite: measure all again, and replace a finished evaluation of other models, settings or patients.
 
     Raises:
         ModelError: a model was trained on one of these persons or images, or does not say on whom it was trained.
         InputError: no patient there, or none could be evaluated.
-        OutputExistsError: a finished evaluation is there, and overwriting was not asked for.
+        OutputExistsError: another evaluation is finished there, and overwriting was not asked for; or files that this
+            program did not write are in the way.
     """
     bundle = ModelBundle.open(models)
     config = bundle.completed(config)
@@ -66,25 +78,46 @@ def evaluate_external(
     profile = config.preprocess.applied_to(bundle.profile)
     folder = EvaluationFolder(output)
     with only_writer(output):
-        folder.begin([participant.participant for participant in participants], overwrite=overwrite)
+        tasks, unread = _tasks(external, participants, bundle, config)
+        failures += unread
+        sources = {task.participant.participant: task.source_sha256 for task in tasks}
+        finished = folder.begin(sources, config.model_dump(mode="json"), overwrite=overwrite)
         ensemble: OnnxEnsemble | None = None
         patients: list[PatientResult] = []
-        for participant in track(participants, "evaluate", len(participants)):
-            name = participant.participant
-            task = _task(external / name, participant, bundle, config)
-            known = folder.read_patient(name, task.source_sha256)
+        measured = 0
+        for task in track(tasks, "evaluate", len(tasks)):
+            name = task.participant.participant
+            known = known_result(folder, name, task.source_sha256)
             if known is not None:
-                patients.append(PatientResult.from_json(known))
+                patients.append(known)
                 continue
             ensemble = ensemble or _open(bundle, config)
-            try:
-                patients.append(_evaluate_one(task, bundle, ensemble, folder, config))
-            except FvvError as error:
-                failures.append(failure_of(name, error))
+            measured += 1
+            outcome = attempt(_evaluate_one, task, bundle, ensemble, folder, config)
+            if isinstance(outcome, FvvError):
+                failures.append(failure_of(name, outcome))
+            else:
+                patients.append(outcome)
         if not patients:
             raise InputError(f"no patient could be evaluated; the first: {failures[0].reason}", file=external)
-        result = publish(folder, _measured(bundle, profile, patients, failures, config), config)
+        result = publish(folder, _measured(bundle, profile, tasks, patients, failures, config=config), config)
+        if finished and not measured:
+            result = replace(result, notes=(*result.notes, ALREADY_COMPLETE))
     return calibrated(result, bundle) if config.calibrate else result
+
+
+def _tasks(
+    external: Path, participants: list[Participant], bundle: ModelBundle, config: EvaluateConfig
+) -> tuple[list[_Task], list[Failure]]:
+    """The patients with the hash of all that their result depends on; those whose files cannot be read are failures."""
+    tasks, failures = [], []
+    for participant in participants:
+        folder = external / participant.participant
+        try:
+            tasks.append(_task(folder, participant, bundle, config))
+        except OSError as error:
+            failures.append(failure_of(participant.participant, InputError(f"cannot be read: {error}", file=folder)))
+    return tasks, failures
 
 
 def _task(folder: Path, participant: Participant, bundle: ModelBundle, config: EvaluateConfig) -> _Task:
@@ -94,7 +127,8 @@ def _task(folder: Path, participant: Participant, bundle: ModelBundle, config: E
         mode="json", include={"preprocess", "postprocess", "decision", "heatmaps", "own_masks"}
     )
     forms = bundle.models_sha256(bundle.precision(config.precision))
-    models = [bundle.profile.sha256, config.precision, *forms.values()]
+    usual = {name: list(limits) for name, limits in bundle.manifest.intensity_range.items()}
+    models = [bundle.profile.sha256, usual, config.precision, *forms.values()]
     content = [__version__, SCHEMA_VERSION, models, files, who, settings]
     return _Task(participant, folder, hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest())
 
@@ -158,14 +192,18 @@ def _prepared(
 def _measured(
     bundle: ModelBundle,
     profile: PreprocessingProfile,
+    tasks: list[_Task],
     patients: list[PatientResult],
     failures: list[Failure],
+    *,
     config: EvaluateConfig,
 ) -> Evaluation:
     """The cohort as it was measured."""
+    ordered = tuple(sorted(patients, key=lambda patient: patient.participant))
+    task_of = {task.participant.participant: task for task in tasks}
     return Evaluation(
         kind=EXTERNAL,
-        patients=tuple(sorted(patients, key=lambda patient: patient.participant)),
+        patients=ordered,
         failures=tuple(sorted(failures, key=lambda failure: failure.patient)),
         counts={
             "evaluated": len(patients),
@@ -178,4 +216,6 @@ def _measured(
             "software": software_versions(),
         },
         models_sha256=bundle.models_sha256(bundle.precision(config.precision)),
+        sources={patient.participant: task_of[patient.participant].source_sha256 for patient in ordered},
+        cohort=cohort_kind((task_of[patient.participant].folder / SIMULATION_FILE).exists() for patient in ordered),
     )

@@ -2,50 +2,56 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
+import os
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fvv import __version__
+from fvv.analysis.cohort import write_cohort
 from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
-from fvv.analysis.report import MOST_PICTURES, prediction_page
 from fvv.config import PredictConfig
-from fvv.data import Failure, Prediction, Severity
-from fvv.errors import ConfigError, FvvError, InputError, OutputExistsError
+from fvv.data import Failure, Finding, Prediction, Severity
+from fvv.errors import ConfigError, FvvError, InputError
 from fvv.imaging.decision import format_ml
 from fvv.imaging.geometry import plan_grid, slice_axis
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
 from fvv.inference.patient import Clock, predict_case
-from fvv.io.atomic import write_text
 from fvv.io.bundle import ModelBundle, file_sha256
 from fvv.io.case import CaseFiles
-from fvv.io.derivatives import derivative_files, remove_derivatives, write_dataset_description, write_derivatives
-from fvv.io.dicom import DICOM_FOLDER
+from fvv.io.derivatives import claim_data_set, derivative_files, write_dataset_description, write_derivatives
+from fvv.io.dicom import DICOM_FILES, DICOM_FOLDER
+from fvv.io.earlier import Earlier, find_earlier, refuse_other_run, refuse_others
 from fvv.io.inputs import Examination, find_examinations, named_files
 from fvv.io.lock import only_writer
-from fvv.io.manifest import FAILURES_FILE, failure_of, read_table, write_failures
+from fvv.io.manifest import failure_of
+from fvv.io.ownership import claim
 from fvv.io.results import (
     COHORT_FILES,
     PATIENT_FILES,
     RESULT_FILE,
-    RESULTS_FILE,
-    read_result,
-    refuse_existing,
+    StoredResult,
     remove_decisions,
     remove_earlier,
     write_prediction,
     write_result,
-    write_results_table,
-    write_run_record,
 )
+from fvv.io.run_record import SHARDS_FOLDER, MadeFrom, RunRecord, describe_run, hash_of, shard_file
+from fvv.io.shards import claiming
+from fvv.names import same_name_key
 from fvv.parallel import core_count, map_items
+from fvv.shard import Shard
+
+if TYPE_CHECKING:
+    from fvv.io.dicom.read import DicomSource
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +65,16 @@ class PredictResult:
         predictions: one per patient that could be read, in order.
         failures: patients that could not.
         provider: where the network ran.
+        kept: how many of the predictions an earlier run had finished.
+        shard: which part of the cohort this was; None: all of it.
     """
 
     output: Path
     predictions: tuple[Prediction, ...]
     failures: tuple[Failure, ...]
     provider: str
+    kept: int = 0
+    shard: Shard | None = None
 
     def summary(self) -> str:
         """One line a patient, and where the files are."""
@@ -79,114 +89,208 @@ class PredictResult:
             ]
         counts = Counter(prediction.decision.state.value for prediction in self.predictions)
         lines.append(", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no result")
-        lines.append(f"{len(self.predictions)} patients on {self.provider} -> {self.output} (for research use only)")
+        kept = f" ({self.kept} kept from an earlier run)" if self.kept else ""
+        where = f"{self.output} (for research use only)"
+        lines.append(f"{len(self.predictions)} patients{kept} on {self.provider} -> {where}")
+        if self.shard is not None:
+            lines.append(f"shard {self.shard}: when all have ended, `fvv gather {self.output}` writes the tables")
         return "\n".join(lines)
 
 
-def predict(input_path: Path | CaseFiles, models: Path, output: Path | None, config: PredictConfig) -> PredictResult:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a worker needs to know of the run.
+
+    Attributes:
+        models: the bundle's folder.
+        root: of the tables.
+        output: where results go; None: beside the images.
+        config: with threads and post-processing settled.
+        made_from: models and settings of all results.
+        holds_root: whether this run holds the tables' folder: a patient's results in it need no lock of their own.
+    """
+
+    models: Path
+    root: Path
+    output: Path | None
+    config: PredictConfig
+    made_from: MadeFrom
+    holds_root: bool
+
+    def files(self, examination: Examination) -> dict[str, Path]:
+        """Where each of a patient's results goes."""
+        return _files_of(examination, self.output, self.config)
+
+    def hold(self, examination: Examination) -> AbstractContextManager[None]:
+        """Keep other processes from writing this examination's results."""
+        if self.config.layout == "bids":  # Several examinations may share a folder.
+            return only_writer(self.root / ".fvv" / examination.name)
+        place = self.files(examination)[RESULT_FILE].parent
+        return nullcontext() if self.holds_root and place == self.root else only_writer(place)
+
+
+def predict(
+    input_path: Path | CaseFiles,
+    models: Path,
+    output: Path | None,
+    config: PredictConfig,
+    *,
+    shard: Shard | None = None,
+) -> PredictResult:
     """Predict for one patient or many.
+
+    Patients that an earlier run finished from the same images, models and settings are kept, so that a run cut short
+    goes on.
 
     Args:
         input_path: a folder with b0 and b1000, one with a folder per patient, a BIDS data set; or one patient's files.
         models: a bundle, or a folder of models in the published format.
         output: where results go, a folder per patient; None: beside each patient's images.
         config: masks, cut-off, device.
+        shard: predict this part alone and write no tables; `gather` does.
 
     Raises:
         InputError: nothing to predict there, or two examinations whose results would be one.
         ModelError: no usable models.
-        OutputExistsError: results of an earlier run are there, and neither overwriting nor going on was asked for.
+        OutputExistsError: results of other images, models or settings are there and overwriting was not asked for, or
+            files that this program did not write.
     """
     started = time.perf_counter()
-    examinations = find_examinations(input_path) if isinstance(input_path, Path) else [named_files(input_path)]
-    root = _root(input_path, output, examinations, config)
-    _refuse_twins(examinations, output, config)
+    cohort = find_examinations(input_path) if isinstance(input_path, Path) else [named_files(input_path)]
+    root = _root(input_path, output, cohort, config)
+    _refuse_twins(cohort, output, config)
     bundle = ModelBundle.open(models)
-    if not (config.overwrite or config.resume):
-        refuse_existing(root, COHORT_FILES)
-    if config.resume and not config.overwrite:
-        _refuse_to_forget(root, examinations)
-    _models_of.cache_clear()
+    names = [one.name for one in cohort]
+    chosen = names if shard is None else shard.select(names)
+    examinations = [one for one in cohort if one.name in set(chosen)]
     config = _with_threads(config, len(examinations))
     config = config.model_copy(update={"postprocess": bundle.manifest.postprocessing(config.postprocess)})
+    made_from = _made_from(bundle, config)
+    if not config.overwrite:
+        refuse_other_run(root, made_from, set(names))
+    _models_of.cache_clear()
     _, ensemble = _models_of(models, config)
-    predictions: dict[str, Prediction] = {}
+    job = _Job(models, root, output, config, made_from, holds_root=shard is None)
+    place = input_path if isinstance(input_path, Path) else input_path.b1000
+    record = RunRecord(made_from, _description(place, bundle, ensemble, config), {}, shard=shard, cohort=tuple(names))
+    # Other runs may be writing patients of their own below: each patient's folder is cleared when it is held.
+    with only_writer(root if shard is None else root / SHARDS_FOLDER / shard.file_part, clear=False):
+        with nullcontext() if shard is None else claiming(root):
+            _claim_tables(job, examinations, place if place.is_dir() else place.parent)
+        stored, failures, kept = _examine_all(job, examinations, record)
+        record = replace(
+            record, results=_places(root, stored), failures=failures, seconds=time.perf_counter() - started
+        )
+        if shard is None:
+            write_cohort(root, stored, record)
+        else:
+            record.write(shard_file(root, shard))
+    predictions = tuple(one.prediction for one in stored)
+    return PredictResult(root, predictions, failures, ensemble.provider, kept, shard)
+
+
+def _examine_all(
+    job: _Job, examinations: Sequence[Examination], record: RunRecord
+) -> tuple[list[StoredResult], tuple[Failure, ...], int]:
+    """Keep what is finished, predict the others; gives results in order, failures by name, and how many were kept."""
+    done: dict[str, StoredResult] = {}
     failures: list[Failure] = []
-    pictures: dict[str, bytes] = {}
-    with only_writer(root):
-        if config.overwrite or config.resume:
-            remove_decisions(root)
-        if config.layout == "bids":
-            write_dataset_description(root, input_path if isinstance(input_path, Path) else input_path.b1000.parent)
-        work = partial(_predict_one, models, output, config)
-        for examination, outcome in map_items(work, examinations, workers=config.workers, description="predict"):
-            if isinstance(outcome, FvvError):
-                failures.append(failure_of(examination.name, outcome))
-                continue
-            # A cohort's masks are on disk by now; only its numbers, and the pictures of a page, stay in memory.
-            predictions[examination.name], picture = outcome
-            if len(pictures) < MOST_PICTURES:
-                pictures[examination.name] = picture
-        ordered = [predictions[one.name] for one in examinations if one.name in predictions]
-        failures.sort(key=lambda failure: failure.patient)
-        write_results_table(root / RESULTS_FILE, ordered)
-        write_failures(root / FAILURES_FILE, failures)
-        page = prediction_page(ordered, failures, dict(sorted(pictures.items())), _about_run(bundle, ensemble))
-        write_text(root / "report.html", page)
-        named = input_path.name if isinstance(input_path, Path) else input_path.b1000.name
-        options = {"input": named, **config.model_dump(mode="json")}
-        ran = {
-            "models": len(ensemble),
-            "precision": ensemble.precision,
-            "provider": ensemble.provider,
-            "files": {file.name: file_sha256(file) for file in ensemble.files},
-        }
-        write_run_record(root / "run.json", bundle, options, ran, time.perf_counter() - started)
-    return PredictResult(root, tuple(ordered), tuple(failures), ensemble.provider)
+    others: dict[str, tuple[str, ...]] = {}
+    there = [one for one in examinations if job.files(one)[RESULT_FILE].exists()]
+    for examination, found in map_items(
+        partial(_earlier, job), there, workers=job.config.workers, description="earlier results"
+    ):
+        if isinstance(found, FvvError):  # Its images cannot be read: whether the result is of them is not known.
+            failures.append(failure_of(examination.name, found))
+        elif found.result is not None:
+            done[examination.name] = found.result
+        elif found.differences:
+            others[examination.name] = found.differences
+        else:
+            log.warning("%s is predicted again: %s", examination.name, found.damage)
+    if not job.config.overwrite:
+        refuse_others(job.root, others)
+    kept = len(done)
+    if record.shard is not None:
+        replace(record, ended=False).write(shard_file(job.root, record.shard))
+    settled = {*done, *(failure.patient for failure in failures)}
+    remaining = [one for one in examinations if one.name not in settled]
+    if remaining and record.shard is None:
+        remove_decisions(job.root)
+    for examination, outcome in map_items(
+        partial(_predict_one, job), remaining, workers=job.config.workers, description="predict"
+    ):
+        if isinstance(outcome, FvvError):
+            failures.append(failure_of(examination.name, outcome))
+        else:
+            # A cohort's masks are on disk by now; only its numbers stay in memory.
+            done[examination.name] = outcome
+    failures.sort(key=lambda failure: failure.patient)
+    return [done[one.name] for one in examinations if one.name in done], tuple(failures), kept
 
 
-def _predict_one(
-    models: Path, output: Path | None, config: PredictConfig, examination: Examination
-) -> tuple[Prediction, bytes]:
-    """One patient, from files to files, in whatever process; gives the numbers and the picture."""
-    bundle, ensemble = _models_of(models, config)
-    files = _files_of(examination, output, config)
-    examination.refuse_to_replace(files.values())
-    source_sha256 = _source_sha256(examination, bundle, config)
-    if config.resume and files[RESULT_FILE].exists():
-        known, known_sha256 = read_result(files[RESULT_FILE])
-        if known_sha256 == source_sha256:
-            return known, files["synthesis.png"].read_bytes()
-    elif not (config.overwrite or config.resume):
-        for file in files.values():
-            refuse_existing(file.parent, [file.name])
-    # Before anything can fail: a patient who fails now must not keep an answer of earlier images or models.
-    remove = remove_derivatives if config.layout == "bids" else remove_earlier
-    remove(files)
-    clock = Clock()
-    with clock.step("read"):
-        case, dicom = examination.read(config)
-    prediction = predict_case(case, ensemble, config, bundle.manifest, clock)
-    with clock.step("draw"):
-        heatmap = None
-        if prediction.brain is not None and prediction.stroke is not None:
-            heatmap = heatmap_rgb(
-                case.b1000.array,
-                prediction.brain,
-                prediction.stroke,
-                np.asarray(prediction.flair_visible_votes),
-                prediction.n_models,
-                slice_axis=slice_axis(plan_grid(case.b1000)),
-            )
-        picture = figure_png(synthesis_figure(case.b1000, prediction))
-    write = write_derivatives if config.layout == "bids" else write_prediction
-    write(files, case, prediction, heatmap=heatmap, synthesis_png=picture)
-    if dicom is not None:
-        from fvv.io.dicom.write import write_dicom_results  # noqa: PLC0415  (an extra: only DICOM needs it)
+def _earlier(job: _Job, examination: Examination) -> Earlier:
+    return find_earlier(job.files(examination)[RESULT_FILE], job.made_from, partial(_images_sha256, examination))
 
-        write_dicom_results(files[RESULT_FILE].parent / DICOM_FOLDER, dicom, prediction, synthesis_png=picture)
-    write_result(files[RESULT_FILE], prediction, source_sha256)
-    return prediction.without_images(), picture
+
+def _predict_one(job: _Job, examination: Examination) -> StoredResult:
+    """One patient, from files to files, in whatever process; gives the numbers."""
+    bundle, ensemble = _models_of(job.models, job.config)
+    config, files = job.config, job.files(examination)
+    with job.hold(examination):
+        examination.refuse_to_replace(files.values())
+        if config.layout == "folders":
+            claim(files[RESULT_FILE].parent, [file.name for file in files.values()])
+        # Before anything can fail: a patient who fails now must not keep an answer of earlier images or models.
+        remove_earlier(files)
+        if examination.dicom is not None:
+            from fvv.io.dicom.write import remove_dicom_results  # noqa: PLC0415  (an extra: only DICOM needs it)
+
+            remove_dicom_results(files[RESULT_FILE].parent / DICOM_FOLDER)
+        made_from = job.made_from.with_images(_images_sha256(examination))
+        clock = Clock()
+        with clock.step("read"):
+            case, dicom = examination.read(config)
+        prediction = predict_case(case, ensemble, config, bundle.manifest, clock)
+        with clock.step("draw"):
+            heatmap = None
+            if prediction.brain is not None and prediction.stroke is not None:
+                heatmap = heatmap_rgb(
+                    case.b1000.array,
+                    prediction.brain,
+                    prediction.stroke,
+                    np.asarray(prediction.flair_visible_votes),
+                    prediction.n_models,
+                    slice_axis=slice_axis(plan_grid(case.b1000)),
+                )
+            picture = figure_png(synthesis_figure(case.b1000, prediction))
+        write = write_derivatives if config.layout == "bids" else write_prediction
+        write(files, case, prediction, heatmap=heatmap, synthesis_png=picture)
+        # The answer first: DICOM files that cannot be made take nothing from it.
+        stored = write_result(files, prediction, made_from, finished=dicom is None)
+        if dicom is None:
+            return stored
+        folder = files[RESULT_FILE].parent / DICOM_FOLDER
+        prediction, written = _with_dicom(folder, dicom, prediction, picture)
+        return write_result(files, prediction, made_from, also=written)
+
+
+def _with_dicom(
+    folder: Path, source: DicomSource, prediction: Prediction, synthesis_png: bytes
+) -> tuple[Prediction, tuple[Path, ...]]:
+    """Write the DICOM files; what of them cannot be written is a warning beside the answer. Gives it, and the files."""
+    from fvv.io.dicom.write import write_dicom_results  # noqa: PLC0415  (an extra: only DICOM needs it)
+
+    try:
+        claim(folder.parent, [f"{folder.name}/{name}" for name in DICOM_FILES])
+        said = write_dicom_results(folder, source, prediction, synthesis_png=synthesis_png)
+    except FvvError as error:
+        said = (f"DICOM results not written: {error.message} ({error.file or folder})",)
+    for message in said:
+        log.warning("%s: %s", prediction.patient, message)
+    findings = (Finding("dicom-output", message, Severity.WARNING) for message in said)
+    decision = replace(prediction.decision, reasons=(*prediction.decision.reasons, *findings))
+    return replace(prediction, decision=decision), tuple(folder / name for name in DICOM_FILES)
 
 
 @lru_cache(maxsize=1)
@@ -198,7 +302,7 @@ def _models_of(models: Path, config: PredictConfig) -> tuple[ModelBundle, OnnxEn
 
 def _with_threads(config: PredictConfig, n_patients: int) -> PredictConfig:
     """Patients that run side by side share the cores."""
-    workers = min(config.workers or core_count(), n_patients)
+    workers = max(1, min(config.workers or core_count(), n_patients))
     threads = config.threads or (max(1, core_count() // workers) if workers > 1 else 0)
     return config.model_copy(update={"threads": threads, "workers": workers})
 
@@ -211,11 +315,10 @@ def _root(
         raise ConfigError("BIDS derivatives are a data set of their own", hint="name a folder for it with -o")
     if output is not None:
         return output
-    return input_path if isinstance(input_path, Path) else examinations[0].home
+    return input_path if isinstance(input_path, Path) and input_path.is_dir() else examinations[0].home
 
 
 def _files_of(examination: Examination, output: Path | None, config: PredictConfig) -> dict[str, Path]:
-    """Where each of a patient's results goes."""
     if config.layout == "bids" and output is not None:
         return derivative_files(output, examination.name)
     target = examination.home if output is None else output / examination.name
@@ -223,11 +326,11 @@ def _files_of(examination: Examination, output: Path | None, config: PredictConf
 
 
 def _refuse_twins(examinations: list[Examination], output: Path | None, config: PredictConfig) -> None:
-    """Refuse examinations that the tables or the files could not tell apart: `anna` and `anna.zip`, `P-1` and `P1`."""
-    first: dict[str | Path, Examination] = {}
+    """Refuse examinations that tables, files or a disk that ignores case could not tell apart: `anna` and `Anna`."""
+    first: dict[str, Examination] = {}
     for examination in examinations:
-        for mark in (examination.name, _files_of(examination, output, config)[RESULT_FILE]):
-            other = first.setdefault(mark, examination)
+        for mark in (examination.name, str(_files_of(examination, output, config)[RESULT_FILE])):
+            other = first.setdefault(same_name_key(mark), examination)
             if other is not examination:
                 raise InputError(
                     f"{examination.place} would have the same results as {other.place}",
@@ -235,41 +338,41 @@ def _refuse_twins(examinations: list[Examination], output: Path | None, config: 
                 )
 
 
-def _refuse_to_forget(root: Path, examinations: list[Examination]) -> None:
-    """Going on with a part of a cohort would leave the others out of its tables, which are written anew.
-
-    Raises:
-        OutputExistsError: the tables name a patient who is not among these.
-    """
-    now = {examination.name for examination in examinations}
-    for name, column in ((RESULTS_FILE, "Patient"), (FAILURES_FILE, "patient")):
-        rows = read_table(root / name, required=(column,)) if (root / name).exists() else []
-        lost = [row[column] for row in rows if row[column] not in now]
-        if lost:
-            more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
-            raise OutputExistsError(
-                f"lists patients who are not in this run: {', '.join(lost[:5])}{more}",
-                file=root / name,
-                hint="give the whole cohort, or another -o; without this file they are left out",
-            )
+def _claim_tables(job: _Job, examinations: Sequence[Examination], source: Path) -> None:
+    """Take the names of all that is written beside the patients' own files."""
+    if job.config.layout == "bids":
+        claim_data_set(job.root, [one.name for one in examinations])
+    claim(job.root, COHORT_FILES)
+    if job.config.layout == "bids":
+        write_dataset_description(job.root, source)
 
 
-def _source_sha256(examination: Examination, bundle: ModelBundle, config: PredictConfig) -> str:
-    """Hash of everything one patient's result depends on."""
+def _made_from(bundle: ModelBundle, config: PredictConfig) -> MadeFrom:
+    """What every result of this run depends on, beside its images."""
     passing = {"overwrite", "resume", "workers", "threads", "device", "chunk_slices"}
-    settings = [
-        __version__,
-        examination.name,
-        examination.sha256(),
-        bundle.manifest.model_dump(mode="json"),
-        config.model_dump(mode="json", exclude=passing),
-    ]
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    settings = config.model_dump(mode="json", exclude=passing)
+    return MadeFrom(__version__, hash_of(bundle.manifest.model_dump(mode="json")), hash_of(settings))
 
 
-def _about_run(bundle: ModelBundle, ensemble: OnnxEnsemble) -> dict[str, str]:
-    return {
+def _images_sha256(examination: Examination) -> str:
+    return hash_of([examination.name, examination.sha256()])
+
+
+def _places(root: Path, stored: Sequence[StoredResult]) -> dict[str, str]:
+    return {one.prediction.patient: Path(os.path.relpath(one.path, root)).as_posix() for one in stored}
+
+
+def _description(place: Path, bundle: ModelBundle, ensemble: OnnxEnsemble, config: PredictConfig) -> dict[str, Any]:
+    options = {"input": place.name, **config.model_dump(mode="json")}
+    ran = {
+        "models": len(ensemble),
+        "precision": ensemble.precision,
+        "provider": ensemble.provider,
+        "files": {file.name: file_sha256(file) for file in ensemble.files},
+    }
+    about = {
         "Models": bundle.manifest.description(len(ensemble), ensemble.precision),
         "Preprocessing": bundle.profile.name,
         "Device": ensemble.provider,
     }
+    return describe_run(bundle, options, ran, about)

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from fvv.analysis.publish import EvaluateResult, Evaluation, publish
-from fvv.config import EvaluateConfig, load_config
+from fvv.config import EvaluateConfig
+from fvv.errors import InputError
 from fvv.io.evaluation import EvaluationFolder
 from fvv.io.lock import only_writer
 
@@ -29,7 +32,7 @@ def report(folder: Path, config: EvaluateConfig | None = None, *, compare: Path 
         compare: another model's evaluation of the same patients, to compare with.
 
     Raises:
-        InputError: no finished evaluation is there.
+        InputError: no finished evaluation is there, or one of its files is missing or damaged.
         FvvError: the two evaluations do not belong together.
     """
     files = EvaluationFolder(folder)
@@ -38,7 +41,15 @@ def report(folder: Path, config: EvaluateConfig | None = None, *, compare: Path 
         given = {} if config is None else config.model_dump(mode="json", exclude_unset=True)
         settings = _changed(measured.settings, given)
         other = None if compare is None else Evaluation.from_files(EvaluationFolder(compare))
-        return publish(files, measured, load_config(overrides={"evaluate": settings}).evaluate, other)
+        return publish(files, measured, _settings(settings, folder), other)
+
+
+def _settings(content: Mapping[str, Any], folder: Path) -> EvaluateConfig:
+    try:
+        return EvaluateConfig.model_validate(content)
+    except ValidationError as error:
+        message = f"the settings of this evaluation are not of this version: {error.errors()[0]['msg']}"
+        raise InputError(message, file=folder, hint="run `fvv evaluate` again") from error
 
 
 def _changed(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from statistics import median
@@ -11,17 +14,24 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from fvv import __version__
 from fvv.config import SimulateConfig
 from fvv.data import Failure
-from fvv.errors import FvvError, OutputExistsError
+from fvv.errors import FvvError, InputError, OutputExistsError
 from fvv.imaging.phantom.anatomy import HeadModel, build_head_model
 from fvv.imaging.phantom.case import SIMULATOR_VERSION, simulate_case
 from fvv.imaging.phantom.cohort import plan_visit
 from fvv.io.atlas import load_atlas
+from fvv.io.atomic import clear_remains
 from fvv.io.lock import only_writer
-from fvv.io.manifest import PARTICIPANTS_FILE, failure_of, write_participants
-from fvv.io.simulation import read_simulation, write_simulated_case
+from fvv.io.manifest import failure_of
+from fvv.io.ownership import claim, claimed
+from fvv.io.participants import PARTICIPANTS_FILE
+from fvv.io.run_record import SHARDS_FOLDER, MadeFrom, RunRecord, hash_of, shard_file
+from fvv.io.shards import claiming
+from fvv.io.simulation import read_simulation, verify_simulated, write_cohort_table, write_simulated_case
 from fvv.parallel import map_items
+from fvv.shard import Shard
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +45,7 @@ class SimulateResult:
         made, kept: cases made now, and found complete from an earlier run.
         cases: the truth of every case in the folder, as in simulation.json, and its seed; sorted by name.
         failures: cases that could not be made.
+        shard: which part of the cohort this was; None: all of it.
     """
 
     output: Path
@@ -42,6 +53,7 @@ class SimulateResult:
     kept: int
     cases: tuple[dict[str, Any], ...]
     failures: tuple[Failure, ...]
+    shard: Shard | None = None
 
     def summary(self) -> str:
         """A few lines for the console."""
@@ -54,44 +66,72 @@ class SimulateResult:
                 f"{len(strokes)} of {len(self.cases)} with a stroke, {min(volumes):.2g} to {max(volumes):.0f} mL "
                 f"(median {median(volumes):.1f}); {mismatches} DWI-FLAIR mismatches"
             )
+        if self.shard is not None:
+            lines.append(f"shard {self.shard}: when all have ended, `fvv gather {self.output}` writes the table")
         return "\n".join(lines)
 
 
-def simulate(output: Path, config: SimulateConfig, *, overwrite: bool = False) -> SimulateResult:
+def simulate(
+    output: Path, config: SimulateConfig, *, overwrite: bool = False, shard: Shard | None = None
+) -> SimulateResult:
     """Write a synthetic cohort: one folder a case, and participants.tsv.
 
-    Cases that are there already, complete and of the same settings, are kept, so that a run cut short goes on and a
-    larger cohort contains the smaller one.
+    Cases that are there already, as they were written and of the same settings, are kept, so that a run cut short goes
+    on and a larger cohort contains the smaller one.
 
     Args:
-        output: folder of the cohort.
+        output: folder of the cohort, which holds nothing else.
         config: how many, which seed, which ranges.
-        overwrite: make every case anew.
+        overwrite: replace cases of other settings.
+        shard: make this part alone and write no table; `gather` does.
 
     Raises:
-        OutputExistsError: a case's folder holds something else.
+        OutputExistsError: the folder holds something that was not simulated, or cases of other settings.
         FvvError: the tissue maps are not installed, or the folder cannot be written.
     """
-    with only_writer(output):
-        return _simulate(output, config, overwrite=overwrite)
-
-
-def _simulate(output: Path, config: SimulateConfig, *, overwrite: bool) -> SimulateResult:
+    started = time.perf_counter()
     numbers = range(1, config.cases + 1) if config.only is None else (config.only,)
-    names = {plan_visit(number, config).participant: number for number in numbers}
-    kept = set() if overwrite else _already_made(output, names, config)
-    missing = [number for name, number in names.items() if name not in kept]
-    failures = []
-    if missing:
+    cohort = {plan_visit(number, config).participant: number for number in numbers}
+    names = tuple(cohort) if shard is None else shard.select(cohort)
+    _refuse_other_data(output)
+    # A case's folder is written whole under its own name: shards never meet.
+    with only_writer(output if shard is None else output / SHARDS_FOLDER / shard.file_part, clear=False):
+        with nullcontext() if shard is None else claiming(output):
+            claim(output, [PARTICIPANTS_FILE, *names])
+        if not overwrite:
+            _refuse_other_settings(output, names, config)
+        made_from = MadeFrom(__version__, "", hash_of(_settings(config)))
+        description = {"verb": "simulate", "software": f"fvv {__version__}", "options": config.model_dump(mode="json")}
+        record = RunRecord(made_from, description, {}, shard=shard, cohort=tuple(cohort))
+        if shard is not None:
+            replace(record, ended=False).write(shard_file(output, shard))
+        done, failures = _make_all({name: cohort[name] for name in names}, output, config)
+        made = sum(done.values())
+        if shard is not None:
+            places = {name: name for name in sorted(done)}
+            seconds = time.perf_counter() - started
+            replace(record, results=places, failures=tuple(failures), seconds=seconds).write(shard_file(output, shard))
+            return SimulateResult(output, made, len(done) - made, (), tuple(failures), shard)
+        cases, damaged = write_cohort_table(output)
+    return SimulateResult(output, made, len(done) - made, tuple(cases), (*failures, *damaged))
+
+
+def _make_all(
+    numbers: Mapping[str, int], output: Path, config: SimulateConfig
+) -> tuple[dict[str, bool], list[Failure]]:
+    """Which cases are there now, each with whether it was made and not kept; and failures."""
+    if not all((output / name).exists() for name in numbers):
         load_atlas()
+    done: dict[str, bool] = {}
+    failures = []
     make = partial(_make_case, output=output, config=config)
-    for number, result in map_items(make, missing, workers=config.workers, description="simulate"):
+    for name, result in map_items(make, list(numbers), workers=config.workers, description="simulate"):
         if isinstance(result, FvvError):
-            failures.append(failure_of(plan_visit(number, config).participant, result))
+            failures.append(failure_of(name, result))
             log.error("%s", result)
-    cases = _cases_in(output)
-    write_participants(output / PARTICIPANTS_FILE, [_participant_row(case) for case in cases])
-    return SimulateResult(output, len(missing) - len(failures), len(kept), tuple(cases), tuple(failures))
+        else:
+            done[name] = result
+    return done, sorted(failures, key=lambda failure: failure.patient)
 
 
 @lru_cache(maxsize=1)
@@ -100,53 +140,53 @@ def _head_model() -> HeadModel:
     return build_head_model(load_atlas())
 
 
-def _make_case(number: int, *, output: Path, config: SimulateConfig) -> None:
+def _make_case(name: str, *, output: Path, config: SimulateConfig) -> bool:
+    """Keep a case that is as it was written, else make it; gives whether it was made."""
+    folder = output / name
+    clear_remains(output, name)
+    if folder.exists():
+        try:
+            found = read_simulation(folder)
+            if found is not None and found["settings"] == _settings(config):
+                verify_simulated(folder, found)
+                return False
+        except InputError as error:
+            log.warning("%s is made again: %s", name, error)
+    number = int(name.rpartition("_")[2])
     # BLAS may add in another order with another number of threads: one thread gives the same bytes everywhere.
     with threadpool_limits(1):
         case = simulate_case(number, _head_model(), config)
-    folder = output / case.record.participant_id
     write_simulated_case(folder, case, _settings(config), write_mask=config.write_mask, overwrite=True)
+    return True
 
 
 def _settings(config: SimulateConfig) -> dict[str, Any]:
-    """All that a case depends on, beside its number."""
+    """All that a case depends on, beside its number, as JSON gives it back."""
     settings = config.model_dump(mode="json", exclude={"cases", "only", "workers"})
     return {"simulator_version": SIMULATOR_VERSION, **settings}
 
 
-def _already_made(output: Path, names: dict[str, int], config: SimulateConfig) -> set[str]:
-    kept = set()
+def _refuse_other_data(output: Path) -> None:
+    """Refuse a folder that holds what was not simulated; nothing in it is touched."""
+    if not output.is_dir():
+        return
+    ours = claimed(output)
+    for path in sorted(output.iterdir()):
+        if path.name not in ours and not path.name.startswith("."):
+            hint = "choose an output folder for simulated cases alone"
+            raise OutputExistsError("already there, and not written by fvv", file=path, hint=hint)
+
+
+def _refuse_other_settings(output: Path, names: Iterable[str], config: SimulateConfig) -> None:
     for name in names:
-        folder = output / name
-        if not folder.exists():
+        try:
+            found = read_simulation(output / name)
+        except InputError:  # It is ours, and damaged: it is made again.
             continue
-        found = read_simulation(folder)
-        if found is None or found["settings"] != _settings(config):
+        if found is not None and found["settings"] != _settings(config):
             raise OutputExistsError(
-                "already there, made with another seed, other settings or by hand",
+                "already there, made with another seed or other settings",
                 patient=name,
-                file=folder,
+                file=output / name,
                 hint="choose another output folder, or --overwrite to replace it",
             )
-        kept.add(name)
-    return kept
-
-
-def _cases_in(output: Path) -> list[dict[str, Any]]:
-    found = (read_simulation(folder) for folder in sorted(output.glob("sim_*")) if folder.is_dir())
-    return [{**content["case"], "seed": content["settings"]["seed"]} for content in found if content is not None]
-
-
-def _participant_row(case: dict[str, Any]) -> dict[str, Any]:
-    label, onset_h = case["dwi_flair_mismatch"], case["onset_h"]
-    return {
-        "participant_id": case["participant_id"],
-        # Persons of another seed are others: models trained on the one cohort may be tested on the other.
-        "patient_id": f"seed{case['seed']}_{case['patient_id']}",
-        "site": case["site"],
-        "onset_h": None if onset_h is None else round(onset_h, 2),
-        "lesion_volume_ml": round(case["lesion_volume_ml"], 3),
-        "flair_visible_ml": round(case["flair_visible_ml"], 3),
-        "field_strength_t": case["field_strength_t"],
-        "dwi_flair_mismatch": None if label is None else int(label),
-    }

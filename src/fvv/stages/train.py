@@ -19,7 +19,7 @@ from fvv.errors import FvvError, TrainingError
 from fvv.io.lock import only_writer
 from fvv.io.runs import FinishedFold, FoldRun, fold_folder
 from fvv.io.store import CaseStore
-from fvv.parallel import map_items
+from fvv.parallel import attempt, map_items
 
 log = logging.getLogger(__name__)
 
@@ -159,10 +159,7 @@ def _each_fold(store: Path, output: Path, config: TrainConfig) -> Iterator[tuple
         return
     # Without the bar of `map_items`: training has one of its own.
     for fold in folds:
-        try:
-            yield fold, train(fold)
-        except FvvError as error:
-            yield fold, error
+        yield fold, attempt(train, fold)
 
 
 def _train_here(store: Path, output: Path, config: TrainConfig, fold: int) -> TrainResult:

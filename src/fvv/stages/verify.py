@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fvv.config import PrepareConfig
-from fvv.data import Case, Failure, Participant
+from fvv.config import PROFILES, PrepareConfig
+from fvv.data import Case, Failure, Participant, Severity
 from fvv.errors import FvvError
-from fvv.io.case import image_sha256, read_case
-from fvv.io.manifest import PARTICIPANTS_FILE, failure_of, read_participants, read_table
+from fvv.io.case import image_sha256
+from fvv.io.labelled import prepare_labelled, refuse_unassessable
+from fvv.io.manifest import failure_of, refuse_missing_folder
+from fvv.io.participants import PARTICIPANTS_FILE, read_participants
 from fvv.parallel import map_items
+from fvv.shard import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class VerifyResult:
     """What was found.
 
     Attributes:
-        patients: number of patient folders.
+        patients: number of patients.
         persons: number of persons behind them.
         failures: patients that `prepare` would leave out.
         notes: what else one should know, one line each.
@@ -49,17 +52,20 @@ class _Looked:
     has_lesion: bool
 
 
-def verify(input_path: Path, config: PrepareConfig) -> VerifyResult:
-    """Read every patient as `prepare` would, and write nothing.
+def verify(input_path: Path, config: PrepareConfig, *, shard: Shard | None = None) -> VerifyResult:
+    """Read, prepare and judge every patient as `prepare` would, and write nothing.
 
     Args:
         input_path: one folder per patient, and optionally participants.tsv.
-        config: how `prepare` would read.
+        config: how `prepare` would do it.
+        shard: look at this part of the patients only; the table is checked as a whole all the same.
 
     Raises:
         InputError: no data set there, or an unusable participants.tsv.
     """
-    participants = read_participants(input_path)
+    participants = read_participants(input_path, unlisted=config.unlisted)
+    if shard is not None:
+        participants = {name: participants[name] for name in shard.select(participants)}
     failures: list[Failure] = []
     looked: dict[str, _Looked] = {}
     work = partial(_look, input_path, config)
@@ -70,8 +76,9 @@ def verify(input_path: Path, config: PrepareConfig) -> VerifyResult:
             failures.append(failure_of(participant.participant, outcome))
         else:
             looked[participant.participant] = outcome
-    notes = _table_notes(input_path, participants)
-    notes += [f"{name}: {note}" for name in sorted(looked) for note in looked[name].notes]
+    notes = [f"{name}: {note}" for name in sorted(looked) for note in looked[name].notes]
+    if not (input_path / PARTICIPANTS_FILE).exists():
+        notes.insert(0, f"no {PARTICIPANTS_FILE}: every folder is taken as a person of its own, no labels")
     notes += _duplicate_notes(looked)
     lesions = sum(one.has_lesion for one in looked.values())
     notes.append(f"{lesions} with a lesion, {len(looked) - lesions} without")
@@ -84,9 +91,19 @@ def verify(input_path: Path, config: PrepareConfig) -> VerifyResult:
 
 
 def _look(input_path: Path, config: PrepareConfig, participant: Participant) -> _Looked:
-    case = read_case(input_path / participant.participant, config.preprocess, labelled=True)
+    folder = input_path / participant.participant
+    refuse_missing_folder(folder)
+    profile = config.preprocess.applied_to(PROFILES[config.profile])
+    case, prepared = prepare_labelled(folder, profile, config)
+    if config.quality == "refuse":
+        refuse_unassessable(prepared)
     has_lesion = case.stroke_roi is not None and bool(case.stroke_roi.array.any())
-    return _Looked(image_sha256(case), participant.person, (*case.notes, *_roi_notes(case)), has_lesion)
+    found = tuple(
+        f"{finding.severity.value}: {finding.message}"
+        for finding in prepared.findings
+        if finding.severity is not Severity.NOTE
+    )
+    return _Looked(image_sha256(case), participant.person, (*case.notes, *_roi_notes(case), *found), has_lesion)
 
 
 def _roi_notes(case: Case) -> list[str]:
@@ -97,26 +114,12 @@ def _roi_notes(case: Case) -> list[str]:
             notes.append("the stroke ROI is empty: taken as no lesion")
         if outside := int((visible & ~stroke).sum()):
             notes.append(f"{outside} FLAIR-visible voxels lie outside the stroke ROI and will be cut")
-    if case.mask is not None and case.stroke_roi is not None:
-        if not case.mask.array.any():
-            notes.append("the brain mask is empty")
-        elif outside := int((case.stroke_roi.array & ~case.mask.array).sum()):
-            notes.append(f"{outside} voxels of the stroke ROI lie outside the brain mask and will be cut")
-    return notes
-
-
-def _table_notes(input_path: Path, participants: dict[str, Participant]) -> list[str]:
-    path = input_path / PARTICIPANTS_FILE
-    if not path.exists():
-        return [f"no {PARTICIPANTS_FILE}: every folder is taken as a person of its own, no labels"]
-    listed = {row["participant_id"] for row in read_table(path)}
-    notes = [
-        f"{name}: in {PARTICIPANTS_FILE}, but there is no such folder" for name in sorted(listed - set(participants))
-    ]
-    notes += [
-        f"{name}: not in {PARTICIPANTS_FILE}, taken as a person of its own"
-        for name in sorted(set(participants) - listed)
-    ]
+    if (
+        case.mask is not None
+        and case.stroke_roi is not None
+        and (outside := int((case.stroke_roi.array & ~case.mask.array).sum()))
+    ):
+        notes.append(f"{outside} voxels of the stroke ROI lie outside the brain mask and will be cut")
     return notes
 
 

@@ -78,15 +78,17 @@ def fuse(files: Sequence[Path], target: Path) -> None:
     Raises:
         ModelError: the graph is not valid ONNX.
     """
-    graphs = []
-    for number, file in enumerate(files):
-        model = onnx.load(file)
-        graphs.append(compose.add_prefix(model, f"{number}/", rename_inputs=False).graph)
     fused = onnx.load(files[0])
+    shared = onnx.ValueInfoProto.FromString(fused.graph.input[0].SerializeToString())
     fused.ClearField("graph")
     fused.graph.name = "ensemble"
-    fused.graph.input.append(graphs[0].input[0])
-    for graph in graphs:
+    fused.graph.input.append(shared)
+    for number, file in enumerate(files):
+        graph = compose.add_prefix(onnx.load(file), f"{number}/").graph
+        for node in graph.node:  # onnx before 1.19 renames a node's input also where it leaves the graph's alone.
+            names = [shared.name if name == graph.input[0].name else name for name in node.input]
+            del node.input[:]
+            node.input.extend(names)
         fused.graph.node.extend(graph.node)
         fused.graph.initializer.extend(graph.initializer)
         fused.graph.output.extend(graph.output)

@@ -45,8 +45,10 @@ def displacement_mm(view: NativeView) -> float:
     core = view.core[around]
     points = np.argwhere(core)
     b0, b1000 = _levels(view.b0[around], core), _levels(view.b1000[around], core)
-    step = [max(1, round(_STEP_MM / edge)) for edge in view.spacing_mm[:2]]
-    reach = [round(FARTHEST_MM / (edge * by)) for edge, by in zip(view.spacing_mm[:2], step, strict=True)]
+    # No farther than the image is wide: the edges of a wrong header may be micrometres.
+    edges = [max(edge, FARTHEST_MM / n) for edge, n in zip(view.spacing_mm[:2], view.brain.shape[:2], strict=True)]
+    step = [max(1, round(_STEP_MM / edge)) for edge in edges]
+    reach = [round(FARTHEST_MM / (edge * by)) for edge, by in zip(edges, step, strict=True)]
     in_plane = [range(-far * by, far * by + 1, by) for far, by in zip(reach, step, strict=True)]
     # Beyond the image lies its edge.
     b1000 = np.pad(b1000, [(-in_plane[0][0],) * 2, (-in_plane[1][0],) * 2, (1, 1)], mode="edge")

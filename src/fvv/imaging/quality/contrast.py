@@ -10,12 +10,8 @@ from fvv.data import Finding, Severity
 from fvv.imaging.brain import SMALL_MAXIMUM, bounding_box
 from fvv.imaging.intensity import same_range
 from fvv.imaging.quality.view import NativeView, brightest
+from fvv.protocol import B1000_TOLERANCE, TARGET_B, may_be_b1000
 
-EXPECTED_B = 1000.0
-"""s/mm^2, what the network was trained on."""
-B_TOLERANCE = 150.0
-B_TOO_FAR = 350.0
-"""s/mm^2 from 1000: contrast of lesion over tissue goes with e^(b ADC); beyond 350 it is another kind of image."""
 FLUID_DARK = 0.15
 """Share of b0's fluid that must be darker than tissue on b1000. Clean: 0.5 and more; an ADC map: under 0.07."""
 SWAPPED_MARGIN = 0.25
@@ -78,7 +74,7 @@ def _looks_like_flair(view: NativeView, b_value: float | None) -> bool:
     deep = _deep(view)
     b0, b1000 = view.b0[deep] - view.b0.min(), view.b1000[deep] - view.b1000.min()
     tissue, fluid = log_drops(b0, b1000)
-    if fluid > FLUID_LOG_DROP * max(b_value or EXPECTED_B, EXPECTED_B) / EXPECTED_B:
+    if fluid > FLUID_LOG_DROP * max(b_value or TARGET_B, TARGET_B) / TARGET_B:
         return True
     # Images rescaled one by one (to 0-1, or to one maximum) no longer share a gain: their tissue drop says nothing.
     highest = float(np.ptp(view.b0)), float(np.ptp(view.b1000))
@@ -110,9 +106,9 @@ def log_drops(b0: FloatArray, b1000: FloatArray) -> tuple[float, float]:
 
 
 def _b_value_findings(b_value: float | None) -> list[Finding]:
-    if b_value is None or abs(b_value - EXPECTED_B) <= B_TOLERANCE:
+    if b_value is None or abs(b_value - TARGET_B) <= B1000_TOLERANCE:
         return []
-    severity = Severity.NOT_ASSESSABLE if abs(b_value - EXPECTED_B) > B_TOO_FAR else Severity.WARNING
+    severity = Severity.WARNING if may_be_b1000(b_value) else Severity.NOT_ASSESSABLE
     return [Finding("b-value", f"b1000 was acquired at b = {b_value:g} s/mm^2, expected about 1000", severity)]
 
 

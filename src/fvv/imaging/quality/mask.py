@@ -7,6 +7,7 @@ import numpy as np
 from fvv.arrays import FloatArray
 from fvv.data import Finding, PreparedCase, Severity
 from fvv.imaging.brain import largest_component
+from fvv.imaging.quality.shape import closed_axes
 from fvv.imaging.quality.view import NativeView
 
 WHOLE_HEAD_MM = 100.0
@@ -25,9 +26,11 @@ def mask_findings(view: NativeView, prepared: PreparedCase, bounds_ml: tuple[flo
 
 
 def brain_volume_findings(prepared: PreparedCase, bounds_ml: tuple[float, float]) -> list[Finding]:
-    """Is the mask as large as a brain? The lower bound shrinks for stacks that hold only a part of a head."""
+    """Is the mask as large as a brain? The lower bound shrinks for stacks that end inside the brain, and for no other:
+    a whole brain in a stack that the header says is low is a wrong header.
+    """
     extent_mm = prepared.n_slices * prepared.grid.spacing_mm[2]
-    lower = bounds_ml[0] * min(1.0, extent_mm / WHOLE_HEAD_MM)
+    lower = bounds_ml[0] * (1.0 if closed_axes(prepared.brain)[2] else min(1.0, extent_mm / WHOLE_HEAD_MM))
     volume = float(prepared.brain.sum()) * prepared.voxel_volume_ml
     if lower <= volume <= bounds_ml[1]:
         return []

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray
-from fvv.data import Case, PreparedCase
+from fvv.data import Case, InPlaneGrid, PreparedCase
 from fvv.imaging.geometry import restore_to_native, scale_slices
 
 BRIGHTEST_SHARE = 0.03
@@ -26,6 +26,7 @@ class NativeView:
             it.
         not_finite: (i, j, k) bool, voxels that held no number when read.
         spacing_mm: voxel edges.
+        turn: the grid that turns an array on the input's voxels to these axes, and does no more.
     """
 
     b0: FloatArray
@@ -34,6 +35,7 @@ class NativeView:
     core: BoolArray
     not_finite: BoolArray
     spacing_mm: tuple[float, float, float]
+    turn: InPlaneGrid
 
     @property
     def brain_ml(self) -> float:
@@ -68,7 +70,13 @@ def native_view(case: Case, prepared: PreparedCase, not_finite: BoolArray | None
         core=np.asarray(core) if core.any() else brain,
         not_finite=np.zeros_like(brain) if not_finite is None else np.asarray(scale_slices(not_finite, turn_only)),
         spacing_mm=(dx * scale, dy * scale, dz),
+        turn=turn_only,
     )
+
+
+def to_view(array: np.ndarray, view: NativeView) -> np.ndarray:
+    """Turn an array (i, j, k) on the input's voxels to the axes of a view of it."""
+    return scale_slices(array, view.turn)
 
 
 def brightest(values: FloatArray, share: float = BRIGHTEST_SHARE) -> BoolArray:

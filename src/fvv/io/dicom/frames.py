@@ -1,81 +1,27 @@
-"""One image of a DICOM object, classic or enhanced, and what it says of its contrast and its place.
-
-Tag numbers: DICOM PS3.3 and PS3.6 (current edition); private ones as the makers' conformance statements give them.
-"""
+"""One image of a DICOM object, classic or enhanced, and what it says of its person, its contrast and its place."""
 
 from __future__ import annotations
 
-import io
-import os
-import re
-import struct
-import zipfile
-import zlib
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.pixels.utils import pixel_array
 
 from fvv.arrays import FloatArray
 from fvv.errors import InputError
-from fvv.io.dicom import MARK_END, has_mark, is_dicom
+from fvv.io.dicom import MAKER
+from fvv.io.dicom.diffusion import Weighting, first_item, lookup, weighting_of
+from fvv.io.dicom.files import DAMAGE, MAX_FILE, DicomFile
+from fvv.io.dicom.mosaic import Tile, is_mosaic, tiles_of
 
-SIEMENS_B_VALUE = (0x0019, 0x100C)
-GE_B_VALUE = (0x0043, 0x1039)
-PHILIPS_B_VALUE = (0x2001, 0x1003)
-GE_OFFSET = 100_000
-"""GE adds multiples of 10^9 to the b-value; no b-value reaches 10^5."""
-MAX_MEMBER = 2**30
-"""Bytes of one file inside a zip file; an enhanced object of 500 volumes stays under it."""
-_SEQUENCE_NAME_B = re.compile(r"b(\d+)")
-NOT_DIFFUSION = ("ADC", "EADC", "EXP", "FA", "TENSOR", "LOCALIZER", "SCOUT", "COLFA", "PROJECTION IMAGE")
-"""Words of ImageType, or of the description, of what is computed from diffusion or is no diffusion at all."""
-
-
-DAMAGE = (
-    *(InvalidDicomError, BytesLengthException, zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
-    *(ArithmeticError, AttributeError, LookupError, NotImplementedError, RecursionError, TypeError, ValueError),
-)
-"""What pydicom raises on damaged files: at once, or when an element is first looked at, which may be anywhere."""
-
-
-class _Within(io.BufferedReader):
-    """Asks for no more than the file holds: the length of an element may claim gigabytes."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
-            size = min(size, os.fstat(self.fileno()).st_size - self.tell())
-        return super().read(size)
-
-
-@dataclass(frozen=True, slots=True)
-class DicomFile:
-    """A file on disk, or in a zip file."""
-
-    path: Path
-    member: str = ""
-
-    def read(self, *, pixels: bool) -> Any:
-        """The dataset; without pixels for the header alone.
-
-        Raises:
-            InputError: damaged.
-        """
-        try:
-            if not self.member:
-                with _Within(io.FileIO(self.path)) as file:
-                    return pydicom.dcmread(file, stop_before_pixels=not pixels)
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
-                content = stream.read(MAX_MEMBER + 1)  # A few bytes of a zip file can stand for terabytes.
-            if len(content) > MAX_MEMBER:
-                raise InputError(f"{self.member} unpacks to more than {MAX_MEMBER} bytes", file=self.path)
-            return pydicom.dcmread(io.BytesIO(content), stop_before_pixels=not pixels)
-        except DAMAGE as error:
-            raise InputError(f"not readable as DICOM: {error}", file=self.path) from error
+MAX_EDGE = 4096
+"""Pixels of one picture, a mosaic of 16 x 16 slices of 256 x 256."""
+MAX_FRAMES = 50_000
+_IMAGES = "1.2.840.10008.5.1.4.1.1."
+"""Storage classes of objects that belong to a patient; a CD's directory is none of them."""
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,182 +29,206 @@ class Frame:
     """One slice.
 
     Attributes:
-        file, index: where it is; the index counts the frames of an enhanced object, from 0.
-        series: SeriesInstanceUID.
-        b_value: s/mm^2, None where nothing says it.
-        isotropic: averaged over directions by the scanner (a trace image).
+        file, index: where it is; the index counts the frames of an enhanced object or the slices of a mosaic, from 0.
+        sop: SOPInstanceUID.
+        person: who was scanned: PatientID and its issuer; name and date of birth where there is no number.
+        study, series: StudyInstanceUID, SeriesInstanceUID.
+        study_time: StudyDate and StudyTime, by which studies are ordered.
+        frame_of_reference: FrameOfReferenceUID; "" where there is none.
+        series_number, description, protocol: for people.
+        weighting: of diffusion.
+        timing: EchoTime, RepetitionTime, InversionTime in ms; None where not stated.
         position, orientation: ImagePositionPatient and ImageOrientationPatient, LPS mm.
         spacing: PixelSpacing: between rows, between columns, mm.
+        stated_step: SpacingBetweenSlices, mm, which may be wrong; None where there is none.
         shape: rows, columns.
+        tile: its place in a mosaic.
     """
 
     file: DicomFile
     index: int
+    sop: str
+    person: tuple[str, ...]
+    study: str
     series: str
+    study_time: str
+    frame_of_reference: str
     series_number: int
     description: str
-    b_value: float | None
-    isotropic: bool
+    protocol: str
+    weighting: Weighting
+    timing: tuple[float | None, ...]
     position: tuple[float, ...]
     orientation: tuple[float, ...]
     spacing: tuple[float, ...]
+    stated_step: float | None
     shape: tuple[int, int]
+    tile: Tile | None = None
+
+    @property
+    def normal(self) -> FloatArray:
+        """(3,) unit vector across the slice, LPS."""
+        across = np.cross(self.orientation[:3], self.orientation[3:])
+        return np.asarray(across / np.linalg.norm(across))
 
     @property
     def along_normal_mm(self) -> float:
         """Distance of the slice from the scanner's origin along its normal."""
-        row, column = np.array(self.orientation[:3]), np.array(self.orientation[3:])
-        return float(np.dot(np.cross(row, column), self.position))
+        return float(np.dot(self.normal, self.position))
 
 
-def find_files(path: Path) -> list[DicomFile]:
-    """DICOM files in a folder and below, or in a zip file, sorted by name."""
-    if path.is_file():
-        return list(_in_zip(path)) if zipfile.is_zipfile(path) else [DicomFile(path)] if is_dicom(path) else []
-    found: list[DicomFile] = []
-    for file in sorted(item for item in path.rglob("*") if item.is_file()):
-        if file.suffix.lower() == ".zip":
-            found += _in_zip(file)
-        elif is_dicom(file):
-            found.append(DicomFile(file))
-    return found
+def person_of(dataset: Any) -> tuple[str, ...]:
+    """Who was scanned, as far as the header tells."""
+    number = str(dataset.get("PatientID") or "").strip()
+    if number:
+        return number, str(dataset.get("IssuerOfPatientID") or "").strip()
+    name = str(dataset.get("PatientName") or "").strip().rstrip("^").casefold()
+    return "", name, str(dataset.get("PatientBirthDate") or "").strip()
 
 
-def study_of(folder: Path) -> str:
-    """StudyInstanceUID of the first DICOM file in a folder or below."""
-    first = next(file for file in sorted(folder.rglob("*")) if file.is_file() and is_dicom(file))
-    return str(DicomFile(first).read(pixels=False).get("StudyInstanceUID", ""))
+def frames_of(file: DicomFile, dataset: Any) -> tuple[list[Frame], str]:
+    """The slices of one object that lie in space, and why there are none or fewer.
 
+    Args:
+        file: where it is.
+        dataset: its header.
 
-def frames_of(file: DicomFile) -> list[Frame]:
-    """The slices of one file that may be diffusion images; none for other objects, localisers and computed maps.
-
-    Raises:
-        InputError: damaged, or a mosaic.
+    Returns:
+        The slices, and the reason for which images of it are left out ("" where none are).
     """
-    dataset = file.read(pixels=False)
-    kinds = [str(word).upper() for word in dataset.get("ImageType", [])]
-    if dataset.get("Modality") != "MR" or "Rows" not in dataset:
-        return []
-    if "MOSAIC" in kinds:
-        hint = "convert it to NIfTI first, with dcm2niix"
-        raise InputError("a Siemens mosaic: all slices in one picture", file=file.path, hint=hint)
-    if _is_computed(kinds, str(dataset.get("SeriesDescription", ""))):
-        return []
-    shared = _first(dataset, "SharedFunctionalGroupsSequence")
+    reason = _no_slice(dataset)
+    if reason:
+        return [], reason
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
-    if per_frame is None:
-        return [_frame(file, 0, dataset, [dataset])]
-    return [_frame(file, n, dataset, [groups, shared]) for n, groups in enumerate(per_frame)]
+    if per_frame is not None:
+        if len(per_frame) > MAX_FRAMES:
+            raise InputError(f"holds over {MAX_FRAMES} frames", file=file.path)
+        shared = first_item(dataset, "SharedFunctionalGroupsSequence")
+        found = [_frame(file, n, dataset, [groups, shared], None) for n, groups in enumerate(per_frame)]
+    elif is_mosaic(dataset):
+        tiles = tiles_of(dataset)
+        if not tiles:
+            return [], "mosaics whose slices the header does not place"
+        found = [_frame(file, n, dataset, [dataset], tile) for n, tile in enumerate(tiles)]
+    else:
+        found = [_frame(file, 0, dataset, [dataset], None)]
+    frames = [frame for frame in found if frame is not None]
+    return frames, "" if len(frames) == len(found) else "images without a place in space"
 
 
-def pixels_of(dataset: Any, index: int) -> FloatArray:
+def _no_slice(dataset: Any) -> str:
+    """Why an object holds no slices; "" where it may."""
+    if str(dataset.get("Manufacturer") or "") == MAKER:
+        return "results of an earlier run"
+    if dataset.get("Modality") is None and _storage_class(dataset).startswith(_IMAGES):
+        raise ValueError("it ends before it says what it is")
+    if dataset.get("Modality") != "MR" or "Rows" not in dataset or "Columns" not in dataset:
+        return "objects that are no MR images"
+    if str(dataset.get("SOPClassUID") or "").startswith(_SECONDARY_CAPTURE):
+        return "localisers and screen saves"
+    if int(dataset.get("SamplesPerPixel") or 1) != 1:
+        return "images in colour"
+    fits = 1 <= int(dataset.Rows) <= MAX_EDGE and 1 <= int(dataset.Columns) <= MAX_EDGE
+    return "" if fits else f"images over {MAX_EDGE} pixels wide"
+
+
+def _storage_class(dataset: Any) -> str:
+    meta = getattr(dataset, "file_meta", None) or {}
+    return str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
+
+
+def pixels_of(dataset: Any, frame: Frame) -> FloatArray:
     """(rows, columns) float64: the stored values of a frame, with its rescale slope and intercept.
 
     Raises:
-        InputError: compressed in a way nothing here can read.
+        InputError: compressed in a way nothing here can read, or not of the size that the header states.
     """
-    try:
-        stored = dataset.pixel_array
-    except (NotImplementedError, RuntimeError, AttributeError, ValueError) as error:
-        hint = "decompress it first, for example with dcmdjpeg or gdcmconv --raw"
-        raise InputError(f"its pixels cannot be decoded: {error}", hint=hint) from error
-    if stored.ndim == 3:
-        stored = stored[index]
-    groups = [dataset]
+    if frame.file.path.stat().st_size > MAX_FILE and not frame.file.member:
+        raise InputError(f"holds more than {MAX_FILE} bytes", file=frame.file.path)
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
+    index = frame.index if per_frame is not None else None
+    try:
+        stored = pixel_array(dataset, index=index)
+    except (NotImplementedError, RuntimeError, AttributeError, ValueError) as error:
+        hint = "install the decoders (`pip install 'fvv[dicom]'`), or decompress it: dcmdjpeg, gdcmconv --raw"
+        raise InputError(f"its pixels cannot be decoded: {error}", file=frame.file.path, hint=hint) from error
+    if stored.ndim == 3 and stored.shape[0] == 1:
+        stored = stored[0]
+    if frame.tile is not None:
+        (row, column), (rows, columns) = frame.tile.corner, frame.tile.shape
+        stored = stored[row : row + rows, column : column + columns]
+    if stored.shape != frame.shape:
+        raise InputError(f"holds pixels of shape {stored.shape}, expected {frame.shape}", file=frame.file.path)
+    groups = [dataset]
     if per_frame is not None:
-        groups = [per_frame[index], _first(dataset, "SharedFunctionalGroupsSequence")]
-    where = [_first(group, "PixelValueTransformationSequence") or group for group in groups if group is not None]
-    slope = _lookup(where, "RescaleSlope", 1.0)
-    intercept = _lookup(where, "RescaleIntercept", 0.0)
+        groups = [per_frame[frame.index], first_item(dataset, "SharedFunctionalGroupsSequence")]
+    where = [first_item(group, "PixelValueTransformationSequence") or group for group in groups if group is not None]
+    slope = lookup(where, "RescaleSlope", 1.0)
+    intercept = lookup(where, "RescaleIntercept", 0.0)
     return np.asarray(stored, dtype=np.float64) * float(slope) + float(intercept)
 
 
-def _in_zip(path: Path) -> Iterator[DicomFile]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in sorted(archive.namelist()):
-                if name.endswith("/"):
-                    continue
-                with archive.open(name) as stream:
-                    if has_mark(stream.read(MARK_END)):
-                        yield DicomFile(path, name)
-    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"not a readable zip file: {error}", file=path) from error
-
-
-def _is_computed(kinds: list[str], description: str) -> bool:
-    words = re.split(r"[^A-Z]+", description.upper())
-    return any(word in NOT_DIFFUSION for word in (*kinds, *words))
-
-
-def _frame(file: DicomFile, index: int, dataset: Any, groups: list[Any]) -> Frame:
+def _frame(file: DicomFile, index: int, dataset: Any, groups: list[Any], tile: Tile | None) -> Frame | None:
+    """One slice; None where it has no place in space."""
     groups = [group for group in groups if group is not None]
-    b_value, isotropic = _diffusion(dataset, groups)
-    try:
-        return Frame(
-            file=file,
-            index=index,
-            series=str(dataset.SeriesInstanceUID),
-            series_number=int(dataset.get("SeriesNumber") or 0),
-            description=str(dataset.get("SeriesDescription", "")),
-            b_value=b_value,
-            isotropic=isotropic,
-            position=_numbers(groups, "PlanePositionSequence", "ImagePositionPatient"),
-            orientation=_numbers(groups, "PlaneOrientationSequence", "ImageOrientationPatient"),
-            spacing=_numbers(groups, "PixelMeasuresSequence", "PixelSpacing"),
-            shape=(int(dataset.Rows), int(dataset.Columns)),
-        )
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"does not say where its slices lie: {error}", file=file.path) from error
-
-
-def _diffusion(dataset: Any, groups: list[Any]) -> tuple[float | None, bool]:
-    """b-value and whether the frame is a trace image: the standard's own elements first, then the makers'."""
-    isotropic = "TRACEW" in [str(word).upper() for word in dataset.get("ImageType", [])]
-    for group in groups:
-        sequence = _first(group, "MRDiffusionSequence") or group
-        if "DiffusionBValue" in sequence:
-            directionality = str(sequence.get("DiffusionDirectionality", ""))
-            return float(sequence.DiffusionBValue), isotropic or directionality == "ISOTROPIC"
-    for place in (*groups, dataset):
-        for tag in (SIEMENS_B_VALUE, PHILIPS_B_VALUE, GE_B_VALUE):
-            value = _private_number(place, tag)
-            if value is not None:
-                return value % GE_OFFSET if tag == GE_B_VALUE else value, isotropic
-    named = _SEQUENCE_NAME_B.search(str(dataset.get("SequenceName", "")))
-    return (float(named[1]) if named else None), isotropic
-
-
-def _private_number(place: Any, tag: tuple[int, int]) -> float | None:
-    """The first number of a private element, whether its type is known to the file or not (then it is bytes)."""
-    if tag not in place:
+    position = tile.position if tile else _numbers(groups, "PlanePositionSequence", "ImagePositionPatient", 3)
+    orientation = _numbers(groups, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
+    spacing = _numbers(groups, "PixelMeasuresSequence", "PixelSpacing", 2)
+    if not (position and orientation and spacing) or min(spacing) <= 0 or not _is_a_plane(orientation):
         return None
-    value = place[tag].value
-    if isinstance(value, bytes):
-        if tag == PHILIPS_B_VALUE and len(value) == 4:
-            return float(np.frombuffer(value, "<f4")[0])
-        value = value.decode("ascii", errors="replace").replace("\0", " ").strip().split("\\")[0]
-    elif isinstance(value, list | tuple | pydicom.multival.MultiValue):
-        value = value[0] if len(value) else None
+    step = _numbers(groups, "PixelMeasuresSequence", "SpacingBetweenSlices", 1)
+    return Frame(
+        file=file,
+        index=index,
+        sop=str(dataset.get("SOPInstanceUID") or ""),
+        person=person_of(dataset),
+        study=str(dataset.get("StudyInstanceUID") or ""),
+        series=str(dataset.get("SeriesInstanceUID") or ""),
+        study_time=f"{_text(dataset, 'StudyDate')} {_text(dataset, 'StudyTime')}",
+        frame_of_reference=str(dataset.get("FrameOfReferenceUID") or "").strip(),
+        series_number=int(dataset.get("SeriesNumber") or 0),
+        description=_text(dataset, "SeriesDescription"),
+        protocol=_text(dataset, "ProtocolName"),
+        weighting=weighting_of(dataset, groups),
+        timing=tuple(_time(dataset, groups, name) for name in ("EchoTime", "RepetitionTime", "InversionTime")),
+        position=position,
+        orientation=orientation,
+        spacing=spacing,
+        stated_step=step[0] if step else None,
+        shape=tile.shape if tile else (int(dataset.Rows), int(dataset.Columns)),
+        tile=tile,
+    )
+
+
+def _text(dataset: Any, name: str) -> str:
+    """An element that only people read; "" where it is not there or damaged."""
     try:
-        return None if value is None else float(value)
-    except (TypeError, ValueError):
-        return None
+        return str(dataset.get(name) or "")
+    except DAMAGE:
+        return ""
 
 
-def _numbers(groups: list[Any], sequence: str, name: str) -> tuple[float, ...]:
-    value = _lookup([_first(group, sequence) or group for group in groups], name, None)
+def _is_a_plane(orientation: tuple[float, ...]) -> bool:
+    """Whether row and column are unit vectors at a right angle (within a degree)."""
+    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    lengths = np.linalg.norm(row), np.linalg.norm(column)
+    return bool(np.allclose(lengths, 1, atol=0.02) and abs(float(row @ column)) < 0.02)
+
+
+def _time(dataset: Any, groups: list[Any], name: str) -> float | None:
+    """EchoTime, RepetitionTime or InversionTime; of an enhanced object where its groups give it."""
+    echo = [first_item(group, "MREchoSequence") for group in groups]
+    timing = [first_item(group, "MRTimingAndRelatedParametersSequence") for group in groups]
+    values = [item.get("EffectiveEchoTime") for item in echo if item is not None] if name == "EchoTime" else []
+    values += [item.get(name) for item in timing if item is not None] + [dataset.get(name)]
+    stated = next((value for value in values if value not in (None, "")), None)
+    return None if stated is None else float(stated)
+
+
+def _numbers(groups: list[Any], sequence: str, name: str, count: int) -> tuple[float, ...]:
+    """Finite numbers of an element; empty where it is not there or holds something else."""
+    value = lookup([first_item(group, sequence) or group for group in groups], name, None)
     if value is None:
-        raise ValueError(f"{name} is missing")
-    return tuple(float(number) for number in value)
-
-
-def _lookup(places: list[Any], name: str, default: Any) -> Any:
-    return next((place.get(name) for place in places if place.get(name) is not None), default)
-
-
-def _first(place: Any, sequence: str) -> Any:
-    items = place.get(sequence)
-    return items[0] if items else None
+        return ()
+    numbers = tuple(float(number) for number in np.atleast_1d(value))
+    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else ()

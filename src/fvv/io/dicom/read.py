@@ -1,13 +1,11 @@
-"""b0 and b1000 among all the series of a patient."""
+"""b0 and b1000 of one DICOM examination as volumes, and the objects they came from."""
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +16,20 @@ from fvv.data import Case, Volume
 from fvv.errors import FvvError, GeometryError, InputError
 from fvv.imaging.geometry import resample_onto
 from fvv.io.case import same_grid
-from fvv.io.dicom.frames import DAMAGE, DicomFile, Frame, find_files, frames_of, pixels_of
-from fvv.io.nifti import B0_TOLERANCE, B1000_TOLERANCE
+from fvv.io.dicom.choose import PLACE_TOLERANCE_MM, Stack, choose
+from fvv.io.dicom.files import DAMAGE, DicomFile, DicomReader
+from fvv.io.dicom.frames import pixels_of
+from fvv.io.dicom.index import DicomExamination
+from fvv.io.nifti import MAX_VOXELS
+from fvv.names import plain
 
 log = logging.getLogger(__name__)
-WIDEST_B_TOLERANCE = 300.0
-"""s/mm^2: what may stand for b1000 where nothing nearer is there; quality control judges it."""
 SPACING_TOLERANCE = 0.05
 """Relative: slices farther apart than their neighbours by more are missing one between them."""
+STATED_TOLERANCE = 0.01
+"""Relative: SpacingBetweenSlices that differs by more from the positions is said."""
+SAME_PLACE = 0.1
+"""Of a pixel: images of one slice lie no farther apart in plane."""
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -35,161 +39,132 @@ class DicomSource:
 
     Attributes:
         b1000: datasets, without pixels, of the slices of b1000 in the order of the volume's slices; for an enhanced
-            object the same dataset throughout.
+            object or a mosaic the same dataset throughout.
         frames: frame of each slice in its dataset, from 0.
+        affine: (4, 4) of b1000, voxel to LPS+ mm.
+        shape: (i, j, k) of b1000.
     """
 
     b1000: tuple[Any, ...]
     frames: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Stack:
-    """All frames of one series near one b-value."""
-
-    frames: tuple[Frame, ...]
-
-    @property
-    def first(self) -> Frame:
-        return self.frames[0]
-
-    @property
-    def b_value(self) -> float:
-        return float(np.mean([frame.b_value for frame in self.frames if frame.b_value is not None]))
-
-    @property
-    def n_slices(self) -> int:
-        return len({round(frame.along_normal_mm, 2) for frame in self.frames})
-
-    def describe(self) -> str:
-        first = self.first
-        per_slice = len(self.frames) / self.n_slices
-        return (
-            f"series {first.series_number} {first.description!r} (b = {self.b_value:g} s/mm^2, {self.n_slices} slices, "
-            f"{per_slice:g} images a slice)"
-        )
+    affine: FloatArray
+    shape: tuple[int, int, int]
 
 
 def read_dicom(
-    path: Path, *, name: str, config: PreprocessConfig, series: Sequence[int] = ()
+    examination: DicomExamination, *, name: str, config: PreprocessConfig, series: Sequence[int] = ()
 ) -> tuple[Case, DicomSource]:
-    """Read one patient's DICOM folder or zip file.
+    """Read the images of one person and study.
 
     Args:
-        path: holds any number of series; localisers, ADC maps and other computed images are left out.
-        name: of the patient in the results.
+        examination: of any number of series; localisers, ADC maps and other computed images are left out.
+        name: of the examination in the results.
         config: whether a b0 on another grid may be resampled.
         series: SeriesNumber of those to take; empty: choose.
 
     Raises:
-        InputError: no b0 or no b1000 among them.
+        InputError: no b0 or no b1000 among them, or an object of the place is damaged.
         GeometryError: slices missing, or the two lie on different grids.
     """
     try:
-        return _read(path, name, config, series)
+        if examination.error is not None:
+            raise examination.error
+        with DicomReader() as reader, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # As when the headers were read.
+            return _read(examination, name, config, series, reader)
     except FvvError as error:
-        error.file = error.file or str(path)
+        error.file = error.file or str(examination.place)
         raise error.for_patient(name) from error
     except DAMAGE as error:
-        raise InputError(f"not readable as DICOM: {error}", file=path, patient=name) from error
+        message = f"not readable as DICOM: {plain(str(error))}"
+        raise InputError(message, file=examination.place, patient=name) from error
 
 
-def _read(path: Path, name: str, config: PreprocessConfig, series: Sequence[int]) -> tuple[Case, DicomSource]:
-    frames = [frame for file in find_files(path) for frame in frames_of(file)]
-    if series:
-        frames = [frame for frame in frames if frame.series_number in series]
-    b0, b1000 = _choose(frames, path)
-    notes = [f"b0 from {b0.describe()}; b1000 from {b1000.describe()}"]
-    log.info("%s: %s", name, notes[0])
-    b0_volume, _ = _volume(b0, geometric=False)
-    b1000_volume, source = _volume(b1000, geometric=True)
+def _read(
+    examination: DicomExamination, name: str, config: PreprocessConfig, series: Sequence[int], reader: DicomReader
+) -> tuple[Case, DicomSource]:
+    try:
+        choice = choose(examination.frames, series)
+    except InputError as error:
+        raise _with_context(error, examination) from error
+    log.info("%s: %s", name, choice.notes[0])
+    for note in choice.notes[1:]:
+        log.warning("%s: %s", name, note)
+    b0_volume, _, b0_notes = _volume(choice.b0, reader, geometric=False)
+    b1000_volume, source, notes = _volume(choice.b1000, reader, geometric=True)
+    notes = [*choice.notes, *b0_notes, *(note for note in notes if note not in b0_notes), *_about(examination)]
     if not same_grid(b0_volume, b1000_volume):
         if not config.resample_b0:
             hint = "--resample-b0 resamples b0 onto b1000, --series names other series"
             raise GeometryError("b0 and b1000 lie on different grids", hint=hint)
         b0_volume = resample_onto(b0_volume, b1000_volume, order=1)
         notes.append("b0 resampled onto b1000's grid")
-    return Case(name, b0_volume, b1000_volume, b_value=b1000.b_value, notes=tuple(notes)), source
+    return Case(name, b0_volume, b1000_volume, b_value=choice.b1000.b_value, notes=tuple(notes)), source
 
 
-def _choose(frames: list[Frame], path: Path) -> tuple[_Stack, _Stack]:
-    """The b0 and b1000 that belong together best: one series before two, the full stack before the part."""
-    groups: dict[tuple[str, str], list[Frame]] = defaultdict(list)
-    for frame in frames:
-        kind = _kind(frame.b_value)
-        if kind:
-            groups[frame.series, kind].append(frame)
-    b0 = [_Stack(tuple(found)) for (_, kind), found in groups.items() if kind == "b0"]
-    b1000 = [_Stack(_trace_or_all(found)) for (_, kind), found in groups.items() if kind == "b1000"]
-    if not b0 or not b1000:
-        known = sorted({f"{frame.series_number}: b = {frame.b_value}" for frame in frames})
-        raise InputError(
-            f"no {'b0' if not b0 else 'b1000'} among its series ({', '.join(known) or 'no diffusion images'})",
-            file=path,
-            hint="name the series with --series",
-        )
-    pairs = [(low, high) for low in b0 for high in b1000]
-    return max(pairs, key=_suitability)
+def _about(examination: DicomExamination) -> list[str]:
+    """What was left out, and the study, by which the examination is known among others."""
+    notes = [f"left out: {number} {reason}" for reason, number in examination.left_out]
+    if examination.others:
+        notes.append(f"one of {examination.others + 1} examinations in {plain(examination.place.name)}")
+    return [*notes, f"StudyInstanceUID {plain(examination.frames[0].study)}"]
 
 
-def _suitability(pair: tuple[_Stack, _Stack]) -> tuple[float, ...]:
-    low, high = pair
-    same_place = low.n_slices == high.n_slices and np.allclose(low.first.orientation, high.first.orientation, atol=1e-3)
-    return (
-        same_place and low.first.shape == high.first.shape,
-        abs(high.b_value - 1000.0) <= B1000_TOLERANCE,
-        low.first.series == high.first.series,
-        high.n_slices,
-        -abs(high.b_value - 1000.0),
-        -high.first.series_number,
-    )
+def _with_context(error: InputError, examination: DicomExamination) -> InputError:
+    left_out = [f"{number} {reason}" for reason, number in examination.left_out]
+    if left_out:
+        error.message += f"; left out: {', '.join(left_out)}"
+    if examination.others:
+        error.message += "; the place holds other people or studies, which are never mixed"
+    return error
 
 
-def _kind(b_value: float | None) -> str:
-    if b_value is None:
-        return ""
-    if b_value <= B0_TOLERANCE:
-        return "b0"
-    return "b1000" if abs(b_value - 1000.0) <= WIDEST_B_TOLERANCE else ""
+def _volume(stack: Stack, reader: DicomReader, *, geometric: bool) -> tuple[Volume, DicomSource, list[str]]:
+    """Average the images of each slice and stack the slices along their normal.
 
-
-def _trace_or_all(frames: list[Frame]) -> tuple[Frame, ...]:
-    trace = tuple(frame for frame in frames if frame.isotropic)
-    return trace or tuple(frames)
-
-
-def _volume(stack: _Stack, *, geometric: bool) -> tuple[Volume, DicomSource]:
-    """Average the images of each slice and stack the slices along their normal."""
-    slices: dict[float, list[Frame]] = defaultdict(list)
+    Files are read in their order, each once: a classic object holds one slice, an enhanced one and a mosaic many.
+    Directions are averaged geometrically, so that the mean is that of the trace; one image stays as it is.
+    """
+    _refuse_gaps(stack)
+    (rows, columns), n_slices = stack.first.shape, len(stack.slices)
+    if columns * rows * n_slices > MAX_VOXELS:
+        raise InputError(f"{stack.describe()}: over the largest image read here", file=stack.first.file.path)
+    places = {(frame.file, frame.index): k for k, images in enumerate(stack.slices) for frame in images}
+    counts = [len(images) for images in stack.slices]
+    array = np.zeros((columns, rows, n_slices))
+    chosen: dict[int, tuple[Any, int]] = {}
+    file: DicomFile | None = None
+    dataset: Any = None
     for frame in stack.frames:
-        slices[round(frame.along_normal_mm, 2)].append(frame)
-    places = sorted(slices)
-    _refuse_gaps(places, stack)
-    # One dataset at a time: a classic object holds one slice, an enhanced one all of them.
-    read = lru_cache(maxsize=1)(partial(DicomFile.read, pixels=True))
-    layers = [
-        _average([pixels_of(read(frame.file), frame.index) for frame in slices[place]], geometric=geometric)
-        for place in places
-    ]
-    first, last = slices[places[0]][0], slices[places[-1]][0]
-    # Pixels are (row, column); the volume's axes are (column, row, slice).
-    array = np.stack([layer.T for layer in layers], axis=2)
-    chosen = [slices[place][0] for place in places]
-    headers = {frame.file: frame.file.read(pixels=False) for frame in chosen}
-    source = DicomSource(tuple(headers[frame.file] for frame in chosen), tuple(frame.index for frame in chosen))
-    return Volume(array, _affine(first, last, len(places))), source
+        if frame.file != file:
+            dataset, file = reader.read(frame.file, pixels=True), frame.file
+        k = places[frame.file, frame.index]
+        chosen.setdefault(k, (dataset, frame.index))
+        pixels = pixels_of(dataset, frame).T  # They are (row, column); the volume's axes are (column, row, slice).
+        array[:, :, k] += np.log(np.maximum(pixels, 1e-6)) if geometric and counts[k] > 1 else pixels
+    for k, count in enumerate(counts):
+        if count > 1:
+            array[:, :, k] = np.exp(array[:, :, k] / count) if geometric else array[:, :, k] / count
+    for header, _ in chosen.values():
+        header.pop("PixelData", None)
+    affine = _affine(stack)
+    headers, frames = zip(*(chosen[k] for k in range(n_slices)), strict=True)
+    source = DicomSource(headers, frames, affine, (columns, rows, n_slices))
+    return Volume(array, LPS_TO_RAS @ affine), source, _geometry_notes(stack, affine)
 
 
-def _average(images: list[FloatArray], *, geometric: bool) -> FloatArray:
-    if len(images) == 1:
-        return images[0]
-    if geometric:
-        return np.asarray(np.exp(np.mean([np.log(np.maximum(image, 1e-6)) for image in images], axis=0)))
-    return np.asarray(np.mean(images, axis=0))
+def _refuse_gaps(stack: Stack) -> None:
+    """Slices must follow each other at one distance, and the images of one slice lie at one place.
 
-
-def _refuse_gaps(places: list[float], stack: _Stack) -> None:
-    steps = np.diff(places)
+    Raises:
+        GeometryError: they do not.
+    """
+    for k, images in enumerate(stack.slices, start=1):
+        positions = np.array([frame.position for frame in images])
+        apart = float(np.linalg.norm(positions - positions[0], axis=1).max())
+        if apart > max(SAME_PLACE * min(stack.first.spacing), PLACE_TOLERANCE_MM):
+            raise GeometryError(f"images of slice {k} lie {apart:.2g} mm apart in {stack.describe()}")
+    steps = np.diff([images[0].along_normal_mm for images in stack.slices])
     if not len(steps):
         return
     typical = float(np.median(steps))
@@ -202,8 +177,9 @@ def _refuse_gaps(places: list[float], stack: _Stack) -> None:
         )
 
 
-def _affine(first: Frame, last: Frame, n_slices: int) -> np.ndarray:
-    """(4, 4), voxel (column, row, slice) to RAS+ mm (PS3.3 C.7.6.2.1.1; DICOM's own frame is LPS+)."""
+def _affine(stack: Stack) -> FloatArray:
+    """(4, 4), voxel (column, row, slice) to LPS+ mm (PS3.3 C.7.6.2.1.1), from the positions alone."""
+    first, last, n_slices = stack.slices[0][0], stack.slices[-1][0], len(stack.slices)
     row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
     affine = np.eye(4)
     affine[:3, 0] = row * first.spacing[1]
@@ -213,4 +189,14 @@ def _affine(first: Frame, last: Frame, n_slices: int) -> np.ndarray:
     else:
         affine[:3, 2] = np.cross(row, column)
     affine[:3, 3] = first.position
-    return np.asarray(LPS_TO_RAS @ affine)
+    return affine
+
+
+def _geometry_notes(stack: Stack, affine: FloatArray) -> list[str]:
+    """What the header states of the distance between slices, where the positions say otherwise."""
+    step, stated = float(np.linalg.norm(affine[:3, 2])), stack.first.stated_step
+    if stated is None or len(stack.slices) < 2 or abs(abs(stated) - step) <= STATED_TOLERANCE * step:
+        return []
+    return [
+        f"SpacingBetweenSlices is {stated:g} mm, but the positions lie {step:.4g} mm apart: the positions are taken"
+    ]

@@ -1,12 +1,16 @@
 """Results as DICOM: a segmentation, a structured report with the volumes, and the picture, all of the source's study.
 
 Segmentation: PS3.3 A.51; report: TID 1500 (PS3.16); picture: Secondary Capture (PS3.3 A.8). The segmentation is read
-back before it counts.
+back, place by place, before it counts.
 """
 
 from __future__ import annotations
 
 import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +24,15 @@ from pydicom.uid import ExplicitVRLittleEndian
 from fvv import __version__
 from fvv.arrays import BoolArray
 from fvv.data import Channel, Prediction
-from fvv.errors import FvvError, InputError, OutputExistsError
+from fvv.errors import FvvError, OutputExistsError
 from fvv.imaging.fusion import visible_to_half
 from fvv.io.atomic import atomic_write
-from fvv.io.dicom import DICOM_FILES, PICTURE_FILE, REPORT_FILE, SEGMENTATION_FILE
-from fvv.io.dicom.frames import DAMAGE
+from fvv.io.dicom import DICOM_FILES, MAKER, PICTURE_FILE, REPORT_FILE, SEGMENTATION_FILE
+from fvv.io.dicom.files import DAMAGE
 from fvv.io.dicom.read import DicomSource
+from fvv.io.dicom.source import Headers
+from fvv.names import plain
 
-_MAKER = "fvv"
 FIRST_SERIES_NUMBER = 9000
 """Of our three series: beyond those of scanners."""
 _ALGORITHM = hd.AlgorithmIdentificationSequence(
@@ -43,7 +48,9 @@ _KINDS = {
 }
 
 
-def write_dicom_results(folder: Path, source: DicomSource, prediction: Prediction, *, synthesis_png: bytes) -> None:
+def write_dicom_results(
+    folder: Path, source: DicomSource, prediction: Prediction, *, synthesis_png: bytes
+) -> tuple[str, ...]:
     """Write segmentation, report and picture; for a patient who is not assessable the picture alone.
 
     Args:
@@ -52,66 +59,81 @@ def write_dicom_results(folder: Path, source: DicomSource, prediction: Predictio
         prediction: the answer, masks (i, j, k) on b1000's grid: i along a row, j along a column.
         synthesis_png: the picture.
 
+    Returns:
+        What of the source could not be carried over, one sentence each.
+
     Raises:
-        InputError: a header of the source is damaged where it is first looked at here.
         OutputExistsError: a file of the same name is there that is none of ours: it may be one of the source's.
-        FvvError: a file cannot be written or made, or the segmentation does not read back as it should.
+        FvvError: a file cannot be written or made, or the segmentation does not read back as it should. The answer
+            does not depend on it: the caller says so beside the answer.
     """
-    earlier = [folder / name for name in DICOM_FILES if (folder / name).exists()]
-    for file in earlier:
-        if not _is_ours(file):
+    remove_dicom_results(folder)
+    for file in (folder / name for name in DICOM_FILES):
+        if file.exists() or file.is_symlink():
             raise OutputExistsError("already there, and not written by fvv", file=file, hint="name another -o")
-    for file in earlier:
-        file.unlink()
     try:
-        _write(folder, source, prediction, synthesis_png)
-    except DAMAGE as error:
-        if damage := _damage_in(source):
-            message, hint = f"a header of its images is damaged: {damage}", "export the series again"
-        else:
-            message = f"no DICOM results could be made: {type(error).__name__}: {error}"
-            hint = "the headers lack what these need, or fvv is at fault: please report it"
-        found = "the NIfTI results are written; without results.json, the mark of a finished patient"
-        kind = InputError if damage else FvvError
-        raise kind(message, patient=prediction.patient, hint=f"{hint}; {found}") from error
+        with _quiet():
+            headers = Headers(source)
+            _write(folder, headers, prediction, synthesis_png)
+    except FvvError as error:
+        remove_dicom_results(folder)
+        raise error.for_patient(prediction.patient) from error
+    except Exception as error:  # Whatever a library raises of a strange header, the answer stands.
+        remove_dicom_results(folder)
+        message = f"no DICOM results could be made: {type(error).__name__}: {plain(str(error))}"
+        hint = "the headers lack what these need, or fvv is at fault: please report it"
+        raise FvvError(message, patient=prediction.patient, hint=hint) from error
+    if not headers.lost:
+        return ()
+    return (f"damaged elements of the headers are not in the DICOM results: {', '.join(sorted(headers.lost))}",)
+
+
+def remove_dicom_results(folder: Path) -> None:
+    """Remove an earlier run's DICOM results, known by their manufacturer: they must not stand beside a new answer."""
+    for file in (folder / name for name in DICOM_FILES):
+        if file.is_file() and _is_ours(file):
+            file.unlink()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Libraries warn of odd values in the source, such as a name without a caret: they are the source's own."""
+    logger = logging.getLogger("highdicom")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _is_ours(file: Path) -> bool:
     try:
-        return str(pydicom.dcmread(file, stop_before_pixels=True).get("Manufacturer", "")) == _MAKER
+        return str(pydicom.dcmread(file, stop_before_pixels=True).get("Manufacturer", "")) == MAKER
     except DAMAGE:
         return False
 
 
-def _damage_in(source: DicomSource) -> str:
-    """What an element of the headers is damaged by; "" where all can be read, which is not done before it is needed."""
-    try:
-        for dataset in {id(dataset): dataset for dataset in source.b1000}.values():
-            for _ in dataset.iterall():
-                pass
-    except DAMAGE as error:
-        return str(error) or type(error).__name__
-    return ""
-
-
-def _write(folder: Path, source: DicomSource, prediction: Prediction, synthesis_png: bytes) -> None:
-    _save(folder / PICTURE_FILE, _picture(source, synthesis_png))
+def _write(folder: Path, headers: Headers, prediction: Prediction, synthesis_png: bytes) -> None:
+    _save(folder / PICTURE_FILE, _picture(headers, synthesis_png))
     if prediction.brain is None or prediction.stroke is None or prediction.flair_visible_votes is None:
         return
     masks = {
         Channel.BRAIN: prediction.brain,
         Channel.STROKE: prediction.stroke,
         # DICOM's binary segments hold no votes.
-        Channel.FLAIR_VISIBLE: visible_to_half(prediction.flair_visible_votes, prediction.n_models),
+        Channel.FLAIR_VISIBLE: visible_to_half(prediction.flair_visible_votes, prediction.n_models) & prediction.stroke,
     }
     found = {channel: mask for channel, mask in masks.items() if mask.any()}
-    segmentation = _segmentation(source, found)
+    segmentation = _segmentation(headers, found)
     _save(folder / SEGMENTATION_FILE, segmentation)
-    _check(folder / SEGMENTATION_FILE, found)
-    _save(folder / REPORT_FILE, _report(source, segmentation, found, prediction))
+    _check(folder / SEGMENTATION_FILE, found, headers)
+    _save(folder / REPORT_FILE, _report(headers, segmentation, found, prediction))
 
 
-def _segmentation(source: DicomSource, masks: dict[Channel, BoolArray]) -> Any:
+def _segmentation(headers: Headers, masks: dict[Channel, BoolArray]) -> Any:
     descriptions = [
         hd.seg.SegmentDescription(
             segment_number=number,
@@ -126,9 +148,8 @@ def _segmentation(source: DicomSource, masks: dict[Channel, BoolArray]) -> Any:
     ]
     # (i, j, k) -> frames, rows, columns, segments
     pixels = np.stack([np.transpose(mask, (2, 1, 0)) for mask in masks.values()], axis=3).astype(np.uint8)
-    images, where = _source_images(source)
-    return hd.seg.Segmentation(
-        source_images=images,
+    segmentation = hd.seg.Segmentation(
+        source_images=headers.images,
         pixel_array=pixels,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
@@ -138,42 +159,23 @@ def _segmentation(source: DicomSource, masks: dict[Channel, BoolArray]) -> Any:
         instance_number=1,
         series_description="FVV segmentation, for research use only",
         omit_empty_frames=True,
-        manufacturer=_MAKER,
+        manufacturer=MAKER,
         manufacturer_model_name="fvv",
         software_versions=__version__,
         device_serial_number=__version__,
-        **where,
+        plane_positions=headers.positions,
+        plane_orientation=headers.orientation,
+        pixel_measures=headers.measures,
     )
-
-
-def _source_images(source: DicomSource) -> tuple[list[Any], dict[str, Any]]:
-    """What highdicom needs to know of the source; of an enhanced object also where our slices lie in it."""
-    first = source.b1000[0]
-    if "PerFrameFunctionalGroupsSequence" not in first:
-        return list(source.b1000), {}
-    shared = (first.get("SharedFunctionalGroupsSequence") or [None])[0]
-    groups = [first.PerFrameFunctionalGroupsSequence[frame] for frame in source.frames]
-
-    def of(name: str) -> list[Any]:
-        return [(getattr(group, name, None) or getattr(shared, name))[0] for group in groups]
-
-    measures, orientation = of("PixelMeasuresSequence")[0], of("PlaneOrientationSequence")[0]
-    return [first], {
-        "plane_positions": [
-            hd.PlanePositionSequence(hd.CoordinateSystemNames.PATIENT, position.ImagePositionPatient)
-            for position in of("PlanePositionSequence")
-        ],
-        "plane_orientation": hd.PlaneOrientationSequence(
-            hd.CoordinateSystemNames.PATIENT, orientation.ImageOrientationPatient
-        ),
-        "pixel_measures": hd.PixelMeasuresSequence(
-            measures.PixelSpacing, measures.get("SliceThickness", 1.0), measures.get("SpacingBetweenSlices")
-        ),
-    }
+    for series in segmentation.get("ReferencedSeriesSequence") or []:  # A mosaic stands for many slices.
+        once = {str(item.ReferencedSOPInstanceUID): item for item in series.ReferencedInstanceSequence}
+        series.ReferencedInstanceSequence = list(once.values())
+    headers.refer_rightly(segmentation)
+    return segmentation
 
 
 def _report(
-    source: DicomSource, segmentation: Any, masks: dict[Channel, BoolArray], prediction: Prediction
+    headers: Headers, segmentation: Any, masks: dict[Channel, BoolArray], prediction: Prediction
 ) -> hd.sr.Comprehensive3DSR:
     """TID 1500: a group of measurements for each channel, also where no voxel of it has half of the votes.
 
@@ -192,7 +194,7 @@ def _report(
             "measurements": [hd.sr.Measurement(name=codes.SCT.Volume, value=round(volume, 4), unit=_MILLILITRE)],
         }
         if channel in numbers:
-            segment = _reference(source, segmentation, numbers[channel], masks[channel])
+            segment = _reference(headers, segmentation, numbers[channel], masks[channel])
             groups.append(hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(**about, referenced_segment=segment))
         else:
             groups.append(hd.sr.MeasurementsAndQualitativeEvaluations(**about))
@@ -206,8 +208,9 @@ def _report(
         title=codes.DCM.ImagingMeasurementReport,
         imaging_measurements=groups,
     )
-    return hd.sr.Comprehensive3DSR(
-        evidence=[segmentation, *{str(image.SOPInstanceUID): image for image in source.b1000}.values()],
+    report = hd.sr.Comprehensive3DSR(
+        # The source first: what highdicom names as the acquisition's equipment is that of the first one.
+        evidence=[*{str(image.SOPInstanceUID): image for image in headers.images}.values(), segmentation],
         content=content,
         series_instance_uid=hd.UID(),
         series_number=FIRST_SERIES_NUMBER + 1,
@@ -216,38 +219,36 @@ def _report(
         series_description="FVV volumes, for research use only",
         is_complete=True,
         is_final=False,
-        manufacturer=_MAKER,
+        manufacturer=MAKER,
     )
+    headers.refer_rightly(report)
+    return report
 
 
-def _reference(source: DicomSource, segmentation: Any, number: int, mask: BoolArray) -> hd.sr.ReferencedSegment:
+def _reference(headers: Headers, segmentation: Any, number: int, mask: BoolArray) -> hd.sr.ReferencedSegment:
     """A segment, and the slices of the source that it lies on.
 
     highdicom's own `from_segmentation` looks for each frame's segment where a segmentation of one segment has none.
     """
-    images: dict[str, Any] = {}
-    frames: dict[str, list[int]] = {}
+    frames: dict[tuple[str, str], list[int]] = {}
     for k in np.flatnonzero(mask.any(axis=(0, 1))):
-        uid = str(source.b1000[k].SOPInstanceUID)
-        images[uid] = source.b1000[k]
-        frames.setdefault(uid, []).append(source.frames[k] + 1)
+        sop_class, uid, frame = headers.by_slice[k]
+        frames.setdefault((sop_class, uid), []).extend([] if frame is None else [frame])
     return hd.sr.ReferencedSegment(
         sop_class_uid=segmentation.SOPClassUID,
         sop_instance_uid=segmentation.SOPInstanceUID,
         segment_number=number,
         source_images=[
-            hd.sr.SourceImageForSegmentation(
-                str(image.SOPClassUID), uid, frames[uid] if "PerFrameFunctionalGroupsSequence" in image else None
-            )
-            for uid, image in images.items()
+            hd.sr.SourceImageForSegmentation(sop_class, uid, numbers or None)
+            for (sop_class, uid), numbers in frames.items()
         ],
     )
 
 
-def _picture(source: DicomSource, png: bytes) -> Any:
+def _picture(headers: Headers, png: bytes) -> Any:
     rgb = np.ascontiguousarray(np.rint(imread(io.BytesIO(png), format="png")[..., :3] * 255).astype(np.uint8))
     picture = hd.sc.SCImage.from_ref_dataset(
-        ref_dataset=source.b1000[0],
+        ref_dataset=headers.images[0],
         pixel_array=rgb,
         photometric_interpretation="RGB",
         bits_allocated=8,
@@ -258,10 +259,11 @@ def _picture(source: DicomSource, png: bytes) -> Any:
         series_number=FIRST_SERIES_NUMBER + 2,
         sop_instance_uid=hd.UID(),
         instance_number=1,
-        manufacturer=_MAKER,
+        manufacturer=MAKER,
         series_description="FVV synthesis, for research use only",
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
+    picture.BurnedInAnnotation = "YES"  # The picture names the examination.
     picture.Laterality = ""  # Asked for, and may be empty: a head has no side.
     return picture
 
@@ -271,14 +273,33 @@ def _save(path: Path, dataset: Any) -> None:
         dataset.save_as(temporary)
 
 
-def _check(path: Path, masks: dict[Channel, BoolArray]) -> None:
-    """Read the segmentation back: every segment has its voxels.
+def _check(path: Path, masks: dict[Channel, BoolArray], headers: Headers) -> None:
+    """Read the segmentation back as another reader does, by positions and stated spacing: every voxel has its place.
 
     Raises:
         FvvError: it has not.
     """
-    read = hd.seg.segread(path)
-    for number, (channel, mask) in enumerate(masks.items(), start=1):
-        frames = read.get_volume(segment_numbers=[number], combine_segments=False).array
-        if int(frames.sum()) != int(mask.sum()):
+    read = pydicom.dcmread(path)
+    pixels = np.atleast_3d(read.pixel_array) if read.pixel_array.ndim == 3 else read.pixel_array[None]
+    shared = read.SharedFunctionalGroupsSequence[0]
+    slices = {
+        tuple(np.round(np.array(one[0].ImagePositionPatient, float), 2)): k for k, one in enumerate(headers.positions)
+    }
+    found = {channel: np.zeros_like(mask, dtype=bool) for channel, mask in masks.items()}
+    for groups, frame in zip(read.PerFrameFunctionalGroupsSequence, pixels, strict=True):
+        segment = (groups.get("SegmentIdentificationSequence") or shared.SegmentIdentificationSequence)[0]
+        place = tuple(np.round(np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float), 2))
+        channel = list(masks)[int(segment.ReferencedSegmentNumber) - 1]
+        found[channel][:, :, slices[place]] |= frame.T > 0
+    for channel, mask in masks.items():
+        if not np.array_equal(found[channel], mask):
             raise FvvError(f"the DICOM segmentation does not hold the {channel.label} it should", file=path)
+    stated = shared.PixelMeasuresSequence[0].get("SpacingBetweenSlices")
+    if len(headers.positions) > 1:
+        first, second = (np.array(one[0].ImagePositionPatient, float) for one in headers.positions[:2])
+        cosines = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
+        step = abs(float(np.cross(cosines[:3], cosines[3:]) @ (second - first)))
+        if stated is None or abs(float(stated) - step) > 1e-3 * step:
+            raise FvvError(
+                f"the DICOM segmentation states slices {stated} mm apart, they lie {step:g} mm apart", file=path
+            )

@@ -1,0 +1,112 @@
+"""Reading what should be a small regular file: a pipe would hang for ever, a device or a huge file fill the memory."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fvv.errors import ConfigError, InputError
+from fvv.names import is_plain
+
+MAX_TEXT_BYTES = 64 * 2**20
+"""Of a table; 100,000 examinations take a tenth of it."""
+MAX_YAML_BYTES = 2**18
+"""Of a settings file; the longest here has 20 kB."""
+MAX_YAML_ALIASES = 20
+"""Each may repeat all others: a few dozen of them make gigabytes of a few lines."""
+MAX_YAML_DEPTH = 50
+"""Of lists in lists: reading takes time with the square of the depth."""
+
+
+def refuse_unsafe_name(name: str, place: Path) -> None:
+    """Refuse a name that cannot be shown on one line: it could forge lines of a table, a log or a terminal.
+
+    Args:
+        name: of an examination or a person, as found.
+        place: the file or folder where it was found.
+
+    Raises:
+        InputError: it has line ends, escape codes, marks that reorder text, or bytes that are no text.
+    """
+    if not is_plain(name):
+        raise InputError(f"the name {name!a} cannot be shown", file=place, hint="rename it with letters that can")
+
+
+def refuse_irregular(path: Path) -> None:
+    """Refuse what is not a regular file, following links; opens nothing.
+
+    Raises:
+        InputError: missing, a broken link, a folder, a pipe, a socket or a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            hint = "fetch the file (for example `datalad get`), or mount the disk it is on"
+            raise InputError(f"a broken link to {path.readlink()}", file=path, hint=hint) from error
+        raise InputError("no such file", file=path) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", file=path) from error
+    if not stat.S_ISREG(mode):
+        raise InputError("expected a regular file, found a folder, a pipe or a device", file=path)
+
+
+def read_regular_text(path: Path, *, encoding: str = "utf-8", most_bytes: int = MAX_TEXT_BYTES) -> str:
+    """The text of a regular file of bounded size.
+
+    Raises:
+        InputError: not a regular file, too large, unreadable, or not text in this encoding.
+    """
+    refuse_irregular(path)
+    try:
+        size = path.stat().st_size
+        if size > most_bytes:
+            raise InputError(f"holds {size} bytes, expected at most {most_bytes}", file=path)
+        return path.read_text(encoding=encoding)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read as {encoding} text: {error}", file=path) from error
+
+
+def read_yaml(path: Path, *, what: str = "settings") -> Any:
+    """What a small YAML file holds; None where it is empty.
+
+    Args:
+        path: of the file.
+        what: is in it, for the message.
+
+    Raises:
+        ConfigError: not a regular file, too large, or no YAML.
+    """
+    try:
+        text = read_regular_text(path, most_bytes=MAX_YAML_BYTES)
+        _refuse_bomb(text)
+        return yaml.safe_load(text)
+    except InputError as error:
+        raise ConfigError(f"cannot read {what}: {error.message}", file=path, hint=error.hint) from error
+    # ValueError: a date that is none, a number of thousands of digits.
+    except (RecursionError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read {what}: {error}", file=path) from error
+
+
+_OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+
+
+def _refuse_bomb(text: str) -> None:
+    """Refuse a short text that stands for a huge value; reads no further than it has to."""
+    aliases = depth = 0
+    for token in yaml.scan(text):
+        aliases += isinstance(token, yaml.AliasToken)
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if aliases > MAX_YAML_ALIASES:
+            raise InputError(f"more than {MAX_YAML_ALIASES} aliases")
+        if depth > MAX_YAML_DEPTH:
+            raise InputError(f"lists or sections nested more than {MAX_YAML_DEPTH} deep")

@@ -1,0 +1,103 @@
+"""Intervals where persons were examined more than once."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from fvv.analysis.agreement import agreement_over_persons, bland_altman, ratio_agreement
+from fvv.analysis.shares import BOOTSTRAP, WILSON, share_of
+from fvv.analysis.statistics import auc, auc_interval, delong_interval, wilson_interval
+
+
+def two_scans(rng: np.random.Generator, n: int, scans: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Volumes, labels and persons: of each person `scans` examinations that are much alike."""
+    mismatch = np.arange(n) % 2 == 0
+    own = rng.normal(np.where(mismatch, 0.0, 1.2))
+    persons = np.repeat(np.arange(n), scans)
+    return own[persons] + rng.normal(0, 0.3, n * scans), mismatch[persons], persons
+
+
+def test_auc_over_persons_covers_where_delong_does_not(rng):
+    """Four scans a person: DeLong's interval covered the truth in 72 of 100 cohorts."""
+    truth = auc(*two_scans(rng, 40_000, 1)[:2])
+    covered = {"headline": 0, "delong": 0}
+    for _ in range(120):
+        fvv_ml, mismatch, persons = two_scans(rng, 40)
+        headline = auc_interval(fvv_ml, mismatch, persons, samples=120, rng=rng)
+        delong = delong_interval(fvv_ml, mismatch)
+        assert headline.value == delong.value
+        covered["headline"] += headline.low <= truth <= headline.high
+        covered["delong"] += delong.low <= truth <= delong.high
+    assert covered["headline"] >= 0.85 * 120
+    assert covered["delong"] <= 0.82 * 120
+
+
+def test_with_one_scan_a_person_nothing_changes(rng):
+    fvv_ml, mismatch, persons = two_scans(rng, 60, 1)
+    assert auc_interval(fvv_ml, mismatch, persons, samples=10, rng=rng) == delong_interval(fvv_ml, mismatch)
+    share = share_of(mismatch, persons, samples=10, rng=rng)
+    wilson = wilson_interval(30, 60)
+    assert (share.value, share.low, share.high, share.method) == (0.5, wilson.low, wilson.high, WILSON)
+    assert agreement_over_persons(fvv_ml, fvv_ml + 1, persons, samples=10, rng=rng) == bland_altman(fvv_ml, fvv_ml + 1)
+
+
+def test_a_share_of_repeated_scans_is_as_wide_as_one_of_persons(rng):
+    """Four equal scans of each person say no more than one."""
+    persons = np.repeat(np.arange(40), 4)
+    success = np.repeat(np.arange(40) < 28, 4)
+    share = share_of(success, persons, samples=2000, rng=rng)
+    once = wilson_interval(28, 40)
+    assert (share.value, share.successes, share.trials, share.method) == (0.7, 112, 160, BOOTSTRAP)
+    assert share.high - share.low == pytest.approx(once.high - once.low, rel=0.15)
+    assert share.wilson_high - share.wilson_low < 0.6 * (share.high - share.low)
+
+
+def test_a_share_of_all_or_none_is_no_certainty(rng):
+    persons = np.repeat(np.arange(10), 3)
+    every = share_of(np.ones(30, dtype=bool), persons, samples=50, rng=rng)
+    assert (every.value, every.low, every.high) == (1.0, wilson_interval(10, 10).low, wilson_interval(10, 10).high)
+    assert share_of(np.zeros(30, dtype=bool), persons, samples=50, rng=rng).high == wilson_interval(0, 10).high
+
+
+def test_nobody_and_one_person(rng):
+    nobody = share_of(np.zeros(0, dtype=bool), np.zeros(0), samples=5, rng=rng)
+    assert math.isnan(nobody.value)
+    one = share_of(np.array([True, False]), np.array(["a", "a"]), samples=5, rng=rng)
+    assert one.value == 0.5
+    assert math.isnan(one.low)
+
+
+def test_a_perfect_auc_has_no_interval_in_either_way():
+    perfect = auc_interval(
+        np.array([0.0, 0.0, 1.0, 1.0]), np.array([1, 1, 0, 0]), np.array([1, 1, 2, 2]), samples=5,
+        rng=np.random.default_rng(0),
+    )  # fmt: skip
+    assert perfect.value == 1.0
+    assert math.isnan(perfect.low)
+
+
+def test_agreement_over_persons_is_wider(rng):
+    persons = np.repeat(np.arange(30), 4)
+    first = np.repeat(rng.uniform(0, 50, 30), 4)
+    second = np.maximum(first + np.repeat(rng.normal(0, 5, 30), 4), 0.0)
+    over, plain = agreement_over_persons(first, second, persons, samples=300, rng=rng), bland_altman(first, second)
+    assert over.over_persons
+    assert (over.bias.value, over.rank.value) == pytest.approx((plain.bias.value, plain.rank.value))
+    assert over.bias.high - over.bias.low > 1.5 * (plain.bias.high - plain.bias.low)
+
+
+def test_agreement_as_ratios(rng):
+    """Twice the volume everywhere is a ratio of 2, whatever the volume."""
+    first = rng.uniform(0.2, 50, 200)
+    ratio = ratio_agreement(first, 2 * first + 0.1, 0.1, np.arange(200), samples=10, rng=rng)
+    assert (ratio.ratio.value, ratio.lower_limit, ratio.upper_limit) == pytest.approx((2.0, 2.0, 2.0))
+    assert ratio.reference_range_ml(0.5) == pytest.approx((0.2, 0.2))
+    noisy = ratio_agreement(first, first * np.exp(rng.normal(0, 0.5, 200)), 0.1, np.arange(200), samples=10, rng=rng)
+    low, high = noisy.reference_range_ml(0.5)
+    assert 0 <= low < 0.5 < high < 2.0
+    empty = ratio_agreement(np.array([]), np.array([]), 0.1, np.array([]), samples=10, rng=rng)
+    assert math.isnan(empty.upper_limit)
+    assert math.isnan(empty.reference_range_ml(0.5)[0])

@@ -1,0 +1,255 @@
+"""DICOM of several people and studies: one examination each, never mixed; each file read once."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("highdicom")
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from dicom_builders import read_one, save_dicom, write_series
+from fvv.config import PredictConfig
+from fvv.errors import InputError
+from fvv.io.dicom import files
+from fvv.io.dicom.index import index_place
+from fvv.io.inputs import Examination, find_examinations
+
+CONFIG = PredictConfig(device="cpu")
+Change = Callable[[Dataset], object]
+
+
+def image(value: float) -> np.ndarray:
+    return np.full((8, 6, 4), value) + np.arange(4)
+
+
+def write(folder: Path, value: float, b_values: tuple[int, ...] = (0, 1000), number: int = 4, **about: str) -> None:
+    """b0 and b1000 with a value by which they are known again; `about` is what the header says."""
+    about = {"StudyInstanceUID": "1.2.3", "PatientID": "id", **about}
+
+    def change(dataset: Dataset) -> None:
+        for keyword, text in about.items():
+            setattr(dataset, keyword, text)
+
+    for b_value in b_values:
+        array = image(value + b_value / 10)
+        write_series(folder, array, b_value=b_value, vendor="siemens", number=number, study="", change=change)
+        number += 1
+
+
+def values(examinations: list[Examination]) -> dict[str, tuple[float, float]]:
+    """Which images each examination is made of."""
+    read = {one.name: one.read(CONFIG)[0] for one in examinations}
+    return {name: (float(case.b0.array.min()), float(case.b1000.array.min())) for name, case in read.items()}
+
+
+PAIRS = {
+    "people": ({"PatientID": "A"}, {"PatientID": "B"}),
+    "people by issuer": ({"IssuerOfPatientID": "hospital 1"}, {"IssuerOfPatientID": "hospital 2"}),
+    "people by name": ({"PatientID": "", "PatientName": "A^B"}, {"PatientID": "", "PatientName": "C^D"}),
+    "people by birth": ({"PatientID": "", "PatientBirthDate": "19400101"}, {"PatientID": ""}),
+    "studies": ({"StudyInstanceUID": "1.2.4"}, {"StudyInstanceUID": "1.2.5"}),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
+def test_b0_of_one_and_b1000_of_another_are_never_paired(tmp_path: Path, pair: tuple[dict[str, str], ...]) -> None:
+    write(tmp_path / "in", 100, (0,), number=1, **pair[0])
+    write(tmp_path / "in", 100, (1000,), number=2, **pair[1])
+    found = find_examinations(tmp_path / "in")
+    assert sorted(one.name for one in found) == ["in_1", "in_2"]
+    reasons = []
+    for one in found:
+        with pytest.raises(InputError, match="never mixed") as refused:
+            one.read(CONFIG)
+        reasons.append(refused.value.message.partition(" among")[0])
+    assert sorted(reasons) == ["no b0", "no b1000"]
+
+
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
+def test_each_complete_one_is_an_examination(tmp_path: Path, pair: tuple[dict[str, str], ...]) -> None:
+    write(tmp_path / "cd" / "IMAGES", 500, number=1, **pair[0], StudyDate="20250102")
+    write(tmp_path / "cd" / "IMAGES", 100, number=5, **pair[1], StudyDate="20250101")
+    _directory_file(tmp_path / "cd" / "DICOMDIR")
+    _zip(tmp_path / "cd", tmp_path / "cd.zip")
+    expected = [(100, 200), (500, 600)]
+    for place, name in ((tmp_path / "cd", "cd"), (tmp_path / "cd.zip", "cd")):
+        found = find_examinations(place)
+        assert values(found) == {f"{name}_{number}": pair for number, pair in enumerate(expected, start=1)}
+        assert len({one.home for one in found}) == 2
+
+
+def _directory_file(path: Path) -> None:
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.1.3.10", generate_uid()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    save_dicom(dataset, path)
+
+
+def _zip(folder: Path, target: Path) -> None:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(item for item in folder.rglob("*") if item.is_file()):
+            archive.write(file, file.relative_to(folder))
+
+
+def test_other_studies_without_diffusion_are_left_out_and_counted(tmp_path: Path) -> None:
+    write(tmp_path / "in", 100)
+    knee = {"StudyInstanceUID": "1.9", "vendor": "ge", "kind": ("ORIGINAL", "PRIMARY", "OTHER")}
+    write_series(
+        tmp_path / "in", image(7), b_value=0, vendor="ge", number=9, study="1.9", kind=knee["kind"], description="knee"
+    )
+    (one,) = find_examinations(tmp_path / "in")
+    case, _ = one.read(CONFIG)
+    assert one.name == "in"
+    assert "left out: 4 images of studies without diffusion images" in case.notes
+
+
+def test_frames_of_reference_are_never_mixed(tmp_path: Path) -> None:
+    write(tmp_path, 100, (0,), number=1, FrameOfReferenceUID="1.1")
+    write(tmp_path, 100, (1000,), number=2, FrameOfReferenceUID="1.2")
+    with pytest.raises(InputError, match="different frames of reference"):
+        read_one(tmp_path)
+
+
+def test_without_a_frame_of_reference_the_grid_decides(tmp_path: Path) -> None:
+    write(tmp_path, 100, (0,), number=1, FrameOfReferenceUID="")
+    write(tmp_path, 100, (1000,), number=2)
+    assert read_one(tmp_path)[0].b1000.array.min() == 200
+
+
+def test_a_folder_for_each_series_of_two_studies(tmp_path: Path) -> None:
+    for study in ("1.1", "1.2"):
+        for n, b_value in enumerate((0, 1000)):
+            value = 100 if study == "1.1" else 500
+            folder = tmp_path / f"{study}_{n}"
+            write(folder, value, (b_value,), number=n, StudyInstanceUID=study)
+    assert values(find_examinations(tmp_path)) == {
+        f"{tmp_path.name}_1": (100, 200),
+        f"{tmp_path.name}_2": (500, 600),
+    }
+
+
+def test_copies_of_a_patient_are_folders_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "anna", 100)
+    for file in list((tmp_path / "in" / "anna").iterdir()):
+        (tmp_path / "in" / "anna_copy").mkdir(exist_ok=True)
+        (tmp_path / "in" / "anna_copy" / file.name).write_bytes(file.read_bytes())
+    assert [one.name for one in find_examinations(tmp_path / "in")] == ["anna", "anna_copy"]
+
+
+def test_two_complete_sets_are_said(tmp_path: Path) -> None:
+    for number in (7, 3):
+        series = write_series(tmp_path, image(number), b_value=0, vendor="ge", number=number, study="1")
+        write_series(
+            tmp_path, image(number * 10), b_value=1000, vendor="ge", number=number, study="1", series=series
+        )  # fmt: skip
+    case, _ = read_one(tmp_path)
+    assert case.b1000.array.min() == 30
+    assert "b1000 could also be series 7" in case.notes[1]
+    assert "--series takes another" in case.notes[1]
+
+
+def test_a_damaged_header_fails_those_beside_it_alone(tmp_path: Path) -> None:
+    write(tmp_path / "cd" / "a", 100, PatientID="A")
+    write(tmp_path / "cd" / "b", 500, PatientID="B")
+    _directory_file(tmp_path / "cd" / "DICOMDIR")
+    broken = sorted((tmp_path / "cd" / "a").iterdir())[0]
+    data = broken.read_bytes()
+    broken.write_bytes(data.replace(b"\x08\x00\x08\x00CS", b"\x08\x00\x08\x00ZZ"))
+    first, second = find_examinations(tmp_path / "cd")
+    with pytest.raises(InputError, match="not readable as DICOM"):
+        first.read(CONFIG)
+    assert second.read(CONFIG)[0].b0.array.min() == 500
+
+
+def test_an_image_that_is_a_link_into_nowhere_is_no_missing_slice(tmp_path: Path) -> None:
+    write(tmp_path / "in", 100)
+    for file in (tmp_path / "in").glob("*_003.dcm"):  # The last slice of each: no gap shows.
+        file.unlink()
+        file.symlink_to(tmp_path / "annex" / file.name)
+    (one,) = find_examinations(tmp_path / "in")
+    with pytest.raises(InputError, match="a broken link"):
+        one.read(CONFIG)
+
+
+@pytest.mark.parametrize("length", [0, 100, 300])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_an_image_that_is_cut_off_is_no_missing_slice(tmp_path: Path, length: int, *, zipped: bool) -> None:
+    write(tmp_path / "in", 100)
+    for file in (tmp_path / "in").glob("*_003.dcm"):
+        file.write_bytes(file.read_bytes()[:length])
+    place = tmp_path / "in"
+    if zipped:
+        _zip(place, tmp_path / "in.zip")
+        place = tmp_path / "in.zip"
+    (one,) = find_examinations(place)
+    with pytest.raises(InputError, match=r"cut off|ends before|not readable"):
+        one.read(CONFIG)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "anna", 100)
+    os.mkfifo(tmp_path / "in" / "anna" / "pipe.dcm")
+    os.mkfifo(tmp_path / "in" / "berta.zip")
+    anna, berta = find_examinations(tmp_path / "in")
+    assert anna.read(CONFIG)[0].b0.array.min() == 100
+    with pytest.raises(InputError, match="expected a regular file"):
+        berta.read(CONFIG)
+    with pytest.raises(InputError, match="expected a regular file"):
+        find_examinations(tmp_path / "in" / "berta.zip")
+
+
+def test_names_from_files_are_safe_to_show(tmp_path: Path) -> None:
+    write(tmp_path / "in", 100, SeriesDescription="dwi\x1b[31m\u202e", SpecificCharacterSet="ISO_IR 192")
+    evil = tmp_path / "a\x1b[31mb.zip"
+    _zip(tmp_path / "in", evil)
+    (one,) = find_examinations(evil)
+    assert one.name.isprintable()
+    with pytest.raises(InputError, match="rename it") as refused:
+        one.read(CONFIG)
+    assert str(refused.value).isprintable()
+    case, _ = read_one(tmp_path / "in")
+    assert all(note.isprintable() for note in case.notes)
+
+
+def test_headers_are_read_once_and_a_zip_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "in", 100)
+    _zip(tmp_path / "in", tmp_path / "in.zip")
+    opened: list[object] = []
+    read: list[bool] = []
+    zip_file, dcmread = zipfile.ZipFile, files.pydicom.dcmread
+
+    def count_opened(*words: object, **named: object) -> zipfile.ZipFile:
+        opened.append(words)
+        return zip_file(*words, **named)  # type: ignore[call-overload]
+
+    def count_read(*words: object, stop_before_pixels: bool, **named: object) -> object:
+        read.append(stop_before_pixels)
+        return dcmread(*words, stop_before_pixels=stop_before_pixels, **named)
+
+    monkeypatch.setattr(files.zipfile, "ZipFile", count_opened)
+    monkeypatch.setattr(files.pydicom, "dcmread", count_read)
+    for place in (tmp_path / "in", tmp_path / "in.zip"):
+        opened.clear()
+        read.clear()
+        (one,) = find_examinations(place)
+        assert (len(read), sum(read)) == (8, 8)
+        one.read(CONFIG)
+        assert (len(read), sum(read)) == (16, 8)
+        assert len(opened) == (2 if place.suffix else 0)  # Once to find, once to read.
+
+
+def test_each_image_counts_once(tmp_path: Path) -> None:
+    write(tmp_path / "in", 100)
+    for file in list((tmp_path / "in").iterdir()):
+        (tmp_path / "in" / f"copy_{file.name}").write_bytes(file.read_bytes())
+    assert len(index_place(tmp_path / "in").frames) == 8

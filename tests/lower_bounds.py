@@ -1,0 +1,23 @@
+"""Prints pip constraints that hold every dependency at the lowest version that pyproject.toml allows."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+BOUND = re.compile(r"([A-Za-z0-9_.-]+)>=([0-9.]+)")
+
+
+def lowest(pyproject: str) -> list[str]:
+    """`name==version` for each bound of the core and of the extras."""
+    project = tomllib.loads(pyproject)["project"]
+    listed = [project["dependencies"], *project["optional-dependencies"].values()]
+    found = [BOUND.fullmatch(requirement) for requirements in listed for requirement in requirements]
+    return sorted({f"{bound[1]}=={bound[2]}" for bound in found if bound})
+
+
+if __name__ == "__main__":
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    sys.stdout.write("\n".join(lowest(text)) + "\n")

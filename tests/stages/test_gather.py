@@ -1,0 +1,146 @@
+"""Shards of a cohort, each run on its own, and joined."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders import write_onnx, write_patient
+from chaos.stages import contents
+from fvv.cli import main
+from fvv.config import PredictConfig, SimulateConfig
+from fvv.errors import FvvError, InputError, OutputExistsError
+from fvv.io.lock import only_writer
+from fvv.io.manifest import read_participants, read_table
+from fvv.io.shards import claiming
+from fvv.shard import Shard
+from fvv.stages.decide import decide
+from fvv.stages.gather import gather
+from fvv.stages.predict import predict
+
+CONFIG = PredictConfig(device="cpu")
+TABLES = ("results.csv", "failures.csv", "report.html", "run.json")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five patients, of whom one has no b0, and models."""
+    folder = tmp_path_factory.mktemp("cohort")
+    rng = np.random.default_rng(7)
+    for name in "abcde":
+        write_patient(folder / "in" / name, rng)
+    (folder / "in" / "c" / "b0.nii.gz").unlink()
+    for number in (1, 2):
+        write_onnx(folder / f"models{number}" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -2.0 - number))
+    return folder
+
+
+@pytest.mark.parametrize("layout", ["folders", "bids"])
+def test_shards_give_what_one_run_gives(cohort: Path, tmp_path: Path, layout: str) -> None:
+    config = CONFIG.model_copy(update={"layout": layout})
+    predict(cohort / "in", cohort / "models1", tmp_path / "whole", config)
+    for index in (2, 1):
+        part = predict(cohort / "in", cohort / "models1", tmp_path / "parts", config, shard=Shard(index, 2))
+        assert "fvv gather" in part.summary()
+        assert not any((tmp_path / "parts" / name).exists() for name in TABLES)
+    result = gather(tmp_path / "parts")
+    assert (result.finished, result.examinations, result.missing_shards) == (4, 5, ())
+    assert [failure.patient for failure in result.failures] == ["c"]
+    ours, theirs = (
+        {name: digest for name, digest in contents(tmp_path / folder).items() if ".fvv" not in name}
+        for folder in ("parts", "whole")
+    )
+    assert ours == theirs
+    assert len(decide(tmp_path / "parts", CONFIG.decision).after) == 4
+    # The whole cohort in one piece keeps what the shards did.
+    assert predict(cohort / "in", cohort / "models1", tmp_path / "parts", config).kept == 4
+
+
+def test_what_is_missing_is_said_and_joined_later(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["predict", str(cohort / "in"), "-m", str(cohort / "models1"), "-o", str(out), "-f", "CPU"]
+    assert main([*words, "--shard", "1/3"]) == 0  # a, d
+    assert main(["gather", str(out)]) == 1
+    said = capsys.readouterr()
+    assert "2 of 5 examinations finished" in said.out
+    assert "shards missing or not ended: 2/3, 3/3" in said.out
+    assert "b: done by no shard yet" in said.err
+    assert [row["Patient"] for row in read_table(out / "results.csv")] == ["a", "d"]
+    assert [row["patient"] for row in read_table(out / "failures.csv")] == ["b", "c", "e"]
+    assert main([*words, "--shard", "2/3"]) == 0  # b, e
+    assert main([*words, "--shard", "3/3"]) == 1  # c
+    assert main(["gather", "-o", str(out)]) == 1
+    assert [row["Patient"] for row in read_table(out / "results.csv")] == ["a", "b", "d", "e"]
+    (failure,) = read_table(out / "failures.csv")
+    assert "b0.nii.gz: missing" in failure["reason"]
+    with pytest.raises(SystemExit):
+        main([*words, "--shard", "4/3"])
+
+
+def test_shards_of_different_runs_are_not_mixed(cohort: Path, tmp_path: Path) -> None:
+    predict(cohort / "in", cohort / "models1", tmp_path / "out", CONFIG, shard=Shard(1, 2))
+    predict(cohort / "in", cohort / "models2", tmp_path / "out", CONFIG, shard=Shard(2, 2))
+    with pytest.raises(InputError, match="shards 1/2 and 2/2 are of different runs: other models"):
+        gather(tmp_path / "out")
+    with pytest.raises(OutputExistsError, match="results of other models: a, e"):
+        predict(cohort / "in", cohort / "models2", tmp_path / "out", CONFIG, shard=Shard(1, 2))
+    with pytest.raises(InputError, match="no shard of a run"):
+        gather(cohort / "in")
+
+
+def test_a_shard_that_was_stopped_and_a_damaged_result_are_missing(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for index in (1, 2):
+        predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(index, 2))
+    (out / "a" / "predictions.nii.gz").write_bytes(b"")
+    reasons = {failure.patient: failure.reason for failure in gather(out).failures}
+    assert "differs from the file that was written" in reasons["a"]
+    shutil.rmtree(out / ".fvv.shards" / "2-of-2")
+    assert gather(out).missing_shards == ("2/2",)
+    predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(1, 2))
+    result = predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(2, 2))
+    assert result.kept == 2
+    assert gather(out).finished == 4
+    file = out / ".fvv.shards" / "2-of-2" / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "ended": False}))
+    with pytest.raises(InputError, match="edited or damaged"):
+        gather(out)
+
+
+def test_one_shard_twice_at_once_is_refused_and_others_wait_their_turn(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with only_writer(out / ".fvv.shards" / "1-of-2"), pytest.raises(FvvError, match="another fvv process"):
+        predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(1, 2))
+    with only_writer(out):
+        done = threading.Event()
+
+        def wait_for_it() -> None:
+            with claiming(out):
+                done.set()
+
+        thread = threading.Thread(target=wait_for_it)
+        thread.start()
+        assert not done.wait(0.3)
+    thread.join()
+    assert done.is_set()
+
+
+def test_shards_of_a_simulated_cohort(tmp_path: Path) -> None:
+    pytest.importorskip("nilearn")
+    from fvv.stages.simulate import simulate  # noqa: PLC0415
+
+    config = SimulateConfig(cases=2, seed=21, workers=1)
+    for index in (1, 2):
+        simulate(tmp_path, config, shard=Shard(index, 2))
+        assert not (tmp_path / "participants.tsv").exists()
+    result = gather(tmp_path)
+    assert (result.finished, result.failures) == (2, ())
+    assert list(read_participants(tmp_path)) == ["sim_0001", "sim_0002"]
+    assert simulate(tmp_path, config).kept == 2
