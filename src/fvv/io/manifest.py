@@ -157,7 +157,9 @@ def read_table(path: Path, *, required: Sequence[str] = ()) -> list[dict[str, st
 
 
 def read_lines(path: Path, *, required: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
-    """The rows of `read_table`, with every character as it is, each with the number of its line in the file (of its last, where a cell spans lines).
+    """The rows of `read_table`, with every character as it is, each with the number of its line in the file.
+
+    That of its last line, where a cell spans several.
 
     Raises:
         InputError: as `read_table`.
