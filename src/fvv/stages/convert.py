@@ -161,8 +161,7 @@ def convert(
 def _carry_over(present: PresentBundle, folder: Path, manifest: BundleManifest, *, overwrite: bool) -> BundleManifest:
     if not overwrite:
         present.refuse_other_models(manifest)
-    if behind := present.move_along(folder, manifest):
-        log.warning("removed, as they describe the models before: %s", ", ".join(behind))
+    present.move_along(folder, manifest)
     return present.kept(manifest)
 
 
