@@ -4,7 +4,7 @@
 # make browser  what the browser test of the report needs: Playwright; Chromium is looked for
 # make coverage  the test suite, counting the lines and branches that ran
 # make corpus  malformed input of every kind, before every stage (3 minutes of processor, shared by the cores)
-# make chaos   kills and resumes of every stage (about 15 minutes on an idle machine)
+# make chaos   kills, damage and resumes of every stage (about 15 minutes on an idle machine)
 # make lower-bounds  the tests of the core, DICOM and store with the lowest versions that pyproject.toml allows
 # All make their own environment in .venv first; only Python >= 3.11 has to be there.
 

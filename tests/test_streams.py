@@ -28,7 +28,7 @@ class Result:
     def summary(self):
         return TEXT
 
-def work(*args):
+def work(*args, **options):
     for n in range(20):
         logging.getLogger("fvv.test").warning("line %d of many", n)
     with progress_bar() as bar:

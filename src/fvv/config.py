@@ -10,9 +10,10 @@ import hashlib
 import json
 import reprlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,6 +23,7 @@ from pydantic import (
 )
 
 from fvv.errors import ConfigError
+from fvv.names import is_plain
 from fvv.regular import read_yaml
 
 MaskMethod = Literal["otsu", "robust", "given", "command"]
@@ -30,6 +32,16 @@ PrecisionChoice = Literal["auto", "fp32", "int8"]
 
 
 Unlisted = Literal["refuse", "own-person"]
+
+
+def _one_line(text: str) -> str:
+    if not is_plain(text):
+        raise ValueError("expected one line of printable characters")
+    return text
+
+
+OneLine = Annotated[str, AfterValidator(_one_line)]
+"""Text that is shown: a control character in it could forge other lines."""
 
 
 class _Settings(BaseModel):
@@ -273,7 +285,7 @@ class TrainConfig(_Settings):
     """One training run."""
 
     name: str = Field("FVV", pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")
-    wandb_project: str = "FVV"
+    wandb_project: OneLine = "FVV"
     wandb_mode: Literal["online", "offline", "disabled"] = "offline"
     """Offline writes a run folder that `wandb sync` can send later; nothing leaves the machine by itself."""
     seed: int = Field(0, ge=0)
@@ -351,7 +363,7 @@ class ConvertConfig(_Settings):
     """Write all folds as one graph too, which `predict` then prefers: one file to open."""
     postprocess: PostprocessConfig = PostprocessConfig()
     """Stated in the bundle, and then done wherever its models are used."""
-    notice: str = ""
+    notice: OneLine = ""
     """What everybody who uses the models should know; kept in the bundle and said at every prediction."""
     largest_mb: float | None = Field(None, gt=0)
     """Most megabytes (10^6 bytes) of model files: where both forms are larger the 8-bit ones are left out, and where

@@ -29,10 +29,10 @@ def variants() -> Iterator[Variant]:
     yield Variant("prepare-settings-pipe", "prepare", _pipe("-c"), "error", "regular file")
     yield Variant("convert-choices-pipe", "convert", _pipe("--models-file"), "error", "regular file")
     yield Variant("predict-one-folder-forged", "predict", _one_folder, "error", "rename", also=_plain_results)
-    yield Variant("predict-zip-forged", "predict", _zip, "error", "rename", also=_plain_results)
+    yield Variant("predict-zip-forged", "predict", _zip, "failure", "rename", also=_plain_results)
     yield Variant("predict-bids-forged", "predict", _bids, "error", "rename", also=_plain_results)
     yield Variant("predict-bundle-forged", "predict", _bundle, "success", "2 patients", also=_plain_results)
-    yield Variant("verify-participants-forged", "verify", _participants, "success")
+    yield Variant("verify-participants-forged", "verify", _participants, "error", "printable")
 
 
 def _settings(text: str) -> Callable[[Place], list[str]]:

@@ -10,6 +10,7 @@ import lzma
 import math
 import os
 import shutil
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -113,6 +114,17 @@ def _extended(path: Path) -> None:
     nib.save(image, path)
 
 
+def _extension_bomb(path: Path) -> None:
+    """An extension of gigabytes of zeros, which compressed are a thousandth, before the voxels."""
+    raw = gzip.decompress(path.read_bytes())
+    start = bytearray(raw[:352])
+    start[348] = 1
+    struct.pack_into("<f", start, VOX_OFFSET, 352 + 16)
+    members = 120
+    extension = gzip.compress(bytes(start) + struct.pack("<2i", members * 2**24, 6))
+    path.write_bytes(extension + gzip.compress(bytes(2**24), 9) * members + gzip.compress(raw[352:]))
+
+
 def _typed(code: int, itemsize_bits: int) -> Breaker:
     return header(DATATYPE, "hh", code, itemsize_bits)
 
@@ -186,6 +198,15 @@ DAMAGED = (
     Damage("data-before-the-file", header(VOX_OFFSET, "f", -400.0), "b1000"),
     Damage("data-inside-the-header", header(VOX_OFFSET, "f", 100.0), "b1000"),
     Damage("extension-of-terabytes", header(EXTENSION, "4B2i", 1, 0, 0, 0, 2**31 - 16, 6), "b1000"),
+    Damage("extension-bomb", _extension_bomb, "extension of the header claims"),
+    Damage(
+        "extensions-of-gigabytes",
+        both(header(EXTENSION, "4B2i", 1, 0, 0, 0, 2**30, 6), header(VOX_OFFSET, "f", 2.0**31)),
+        "bytes of extensions",
+    ),
+    Damage("voxels-in-another-file", header(MAGIC, "4s", b"ni1"), "not a readable NIfTI"),
+    Damage("long-and-thin", voxels(lambda a: np.zeros((1024, 2, 30))), "1024 x 2", everywhere=True),
+    Damage("more-slices-than-a-head", voxels(lambda a: np.zeros((16, 16, 1000))), "1000 axial slices", everywhere=True),
     Damage("singular-affine", affine(lambda a: a * [[1], [1], [0], [1]]), "singular", everywhere=True),
     Damage("zero-affine", affine(lambda a: a * 0), "singular", everywhere=True),
     Damage("nan-affine", affine(lambda a: a * math.nan), "affine", everywhere=True),
@@ -237,7 +258,6 @@ UNITS = (
 NOT_FINITE = (
     Damage("one-nan", voxels(_nan_at_one), "not finite"),
     Damage("one-infinity", voxels(_inf_at_one), "not finite"),
-    Damage("extension-over-the-first-voxels", header(EXTENSION, "4B2i", 1, 0, 0, 0, -16, 6), "not finite"),
     Damage("all-nan", voxels(lambda a: a * math.nan), "not finite"),
 )
 ODD = (

@@ -152,7 +152,7 @@ CHECKPOINTS: dict[str, tuple[Change, str]] = {
     "flipped": (_flip_weights, "checksum"),
     "pickle-that-runs-code": (lambda p: p.write_bytes(pickle.dumps(Trap())), "best.ckpt"),
     "zip-that-runs-code": (_zip_trap, "best.ckpt"),
-    "folder": (_folder, "checkpoint"),
+    "folder": (_folder, "regular file"),
     "gone": (_gone, "no checkpoint"),
     "of-another-fold": (lambda p: shutil.copy(p.parents[1] / "fold_1" / "best.ckpt", p), "fold 1"),
     "without-our-words": (lambda p: _resave(p, lambda c: c.pop("fvv")), "not a checkpoint"),
@@ -241,8 +241,6 @@ def variants() -> Iterator[Variant]:
         )
     yield Variant("train-no-such-fold", "train", lambda p: _train(p, "7"), "error", "folds 0 to 1")
     yield Variant("train-damaged-patient", "train", _train_damaged, "error", "damaged")
-    yield Variant("train-run-record-damaged", "train", _train_record(b"{"), "error", "run.json", writes=("trained",))
-    yield Variant("train-run-record-nested", "train", _train_record(DEEP), "error", "run.json", writes=("trained",))
     for name, (change, says) in MODELS.items():
         yield Variant(f"predict-model-{name}", "predict", _predict(change), "error", says, also=_not_owned)
     for name, (change, says) in BUNDLES.items():
@@ -331,8 +329,8 @@ def _resume(change: Change) -> Callable[[Place], list[str]]:
     return build
 
 
-def _train(place: Place, fold: str, output: Path | None = None) -> list[str]:
-    words = ["-i", str(place.store), "-o", str(output or place.out), "-c", str(place.base / "tiny.yaml")]
+def _train(place: Place, fold: str) -> list[str]:
+    words = ["-i", str(place.store), "-o", str(place.out), "-c", str(place.base / "tiny.yaml")]
     return ["train", "--fold", fold, *words]
 
 
@@ -340,14 +338,6 @@ def _train_damaged(place: Place) -> list[str]:
     for patient in range(4):
         _flip(0.5)(place.store / f"cases/secret_{patient}.zarr/images/c/0/0/0/0")
     return _train(place, "0")
-
-
-def _train_record(data: bytes) -> Callable[[Place], list[str]]:
-    def build(place: Place) -> list[str]:
-        (place.trained / "tiny" / "fold_0" / "run.json").write_bytes(data)
-        return _train(place, "0", place.trained)
-
-    return build
 
 
 def _predict(change: Change) -> Callable[[Place], list[str]]:

@@ -23,6 +23,21 @@ def _shifted(a: np.ndarray) -> np.ndarray:
     return moved
 
 
+def _elsewhere(a: np.ndarray) -> np.ndarray:
+    moved = a.copy()
+    moved[:3, 3] += 2000
+    return moved
+
+
+def _linked_to_nothing(name: str) -> Change:
+    def change(patient: Path) -> None:
+        path = patient / f"{name}.nii.gz"
+        path.unlink()
+        path.symlink_to("not-fetched")
+
+    return change
+
+
 def _on(name: str, breaker: Breaker) -> Change:
     return lambda patient: breaker(patient / f"{name}.nii.gz")
 
@@ -79,6 +94,9 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "roi-4d": (_on(_ROI, voxels(lambda a: np.stack([a, a], 3), "u1")), "4D"),
     "roi-with-nan": (_on(_ROI, voxels(lambda a: a * np.nan)), "not finite"),
     "roi-complex": (_on(_ROI, voxels(lambda a: a + 1j, "c8")), "data type"),
+    "roi-of-low-probabilities": (_on(_ROI, voxels(lambda a: a * np.linspace(0.1, 0.4, a.shape[2]))), "none over 0.5"),
+    "roi-linked-to-nothing": (_linked_to_nothing(_ROI), "broken link"),
+    "mask-linked-to-nothing": (_linked_to_nothing("mask"), "broken link"),
     "roi-missing": (_drop(_ROI), "missing"),
     "flairviz-missing": (_drop("flairviz_roi"), "missing"),
     "flairviz-of-other-shape": (_on("flairviz_roi", voxels(lambda a: a[:, :-1], "u1")), "--resample-rois"),
@@ -99,12 +117,17 @@ NOTED: dict[str, tuple[Change, str]] = {
     "roi-of-three-labels": (_on(_ROI, voxels(lambda a: a + (a > 0), "u1")), "not 0/1"),
     "roi-of-fractions": (_on(_ROI, voxels(lambda a: a * 0.7)), "not 0/1"),
     "roi-negative": (_on(_ROI, voxels(lambda a: -a, "f4")), "not 0/1"),
+    "roi-of-255-as-signed-bytes": (_on(_ROI, voxels(lambda a: -a, "i1")), "taken where not 0"),
+    "roi-divided-by-255": (_on(_ROI, voxels(lambda a: a / 255)), "taken where not 0"),
     "roi-empty": (_on(_ROI, voxels(lambda a: a * 0, "u1")), "taken as no lesion"),
     "flairviz-outside-stroke": (_on("flairviz_roi", voxels(_outside, "u1")), "outside the stroke ROI"),
     "stroke-outside-brain": (_on(_ROI, voxels(_outside, "u1")), "outside the brain mask"),
     "same-person-twice": (_as_another, "same images as"),
 }
 NOT_ASSESSABLE: dict[str, Change] = {
+    "voxel-size-lost": _everything(affine(lambda a: np.eye(4))),
+    "axes-reversed": _everything(voxels(lambda a: a.transpose(2, 1, 0))),
+    "turned-in-plane": _everything(voxels(lambda a: a.swapaxes(0, 1))),
     "one-slice": _everything(voxels(lambda a: a[..., 4:5])),
     "two-slices": _everything(voxels(lambda a: a[..., 4:6])),
     "constant-images": _everything(voxels(lambda a: a * 0 + 100)),
@@ -134,6 +157,8 @@ def variants() -> Iterator[Variant]:
         yield Variant(f"verify-{name}", "verify", _verify(change), "warning", says)
     for name, (change, option) in ODD.items():
         yield Variant(f"verify-{name}", "verify", _verify(change, option), "warning", "resampled onto")
+    lost = _verify(_on(_ROI, affine(_elsewhere)), "--resample-rois")
+    yield Variant("verify-roi-resampled-to-nothing", "verify", lost, "failure", "nothing is left")
     for name, change in NOT_ASSESSABLE.items():
         yield Variant(f"predict-{name}", "predict", _predict(change), "not assessable", also=no_volume)
     yield Variant("predict-no-lesion", "predict", _predict(_no_lesion), "success", "no lesion found", also=_true_zero)

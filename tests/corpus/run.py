@@ -22,7 +22,20 @@ from pathlib import Path
 
 import psutil
 
-from corpus import cohorts, dicom, doors, evaluations, folders, images, models, results, rois, tables
+from corpus import (
+    acquisitions,
+    cohorts,
+    dicom,
+    doors,
+    evaluations,
+    folders,
+    images,
+    models,
+    results,
+    rois,
+    tables,
+    training,
+)
 from corpus.base import make_base
 from corpus.registry import NEEDS_TORCH, OUTCOMES, Place, Variant
 from fvv.cli import main as fvv_main
@@ -35,7 +48,7 @@ CPU_SECONDS, IDLE_SECONDS = 60, 60
 """A variant hangs where it computes for longer than the first, or does nothing for as long as the second. Time by the
 clock says nothing on a machine that others use."""
 NOBODY = 65534
-MODULES = (images, rois, folders, tables, cohorts, models, dicom, doors, evaluations, results)
+MODULES = (images, rois, acquisitions, folders, tables, cohorts, models, dicom, doors, evaluations, results, training)
 
 
 @dataclass(frozen=True, slots=True)

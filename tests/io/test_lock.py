@@ -49,17 +49,6 @@ def test_a_lock_that_was_removed_while_somebody_waited_is_made_again(tmp_path: P
             pass
 
 
-def test_a_process_may_hold_a_folder_twice_where_it_says_so(tmp_path: Path) -> None:
-    with only_writer(tmp_path):
-        (tmp_path / ".partial-0011aabb-now").write_text("under way")
-        with only_writer(tmp_path, nested=True):
-            assert (tmp_path / ".partial-0011aabb-now").exists()
-        with pytest.raises(FvvError, match="another fvv process"), only_writer(tmp_path):  # Still held.
-            pass
-        with only_writer(tmp_path / "anna", nested=True):
-            assert (tmp_path / "anna" / LOCK).exists()
-
-
 def test_a_subfolder_where_another_process_writes_is_left_alone(tmp_path: Path) -> None:
     remains = tmp_path / "anna" / ".partial-0011aabb-predictions.nii.gz"
     code = f"{HOLD}with only_writer(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fvv.cli import main
-from fvv.config import PROFILES, load_config
+from fvv.config import PROFILES, PredictConfig, load_config
 from fvv.errors import ConfigError, FvvError, InputError
 from fvv.io.atomic import atomic_write, clear_remains, write_text
 from fvv.io.bundle import BundleManifest
@@ -81,7 +81,11 @@ def test_an_examination_with_an_unsafe_name_is_refused_at_every_door(name: str, 
     for image in ("b0.nii.gz", "b1000.nii.gz"):
         (folder / image).write_bytes(b"")
     (tmp_path / f"{name}.zip").write_bytes(b"")
-    for place in (folder, tmp_path / f"{name}.zip", tmp_path):
+    (zipped,) = find_examinations(tmp_path / f"{name}.zip")
+    assert zipped.name.isprintable()
+    with pytest.raises(InputError, match="rename"):
+        zipped.read(PredictConfig())
+    for place in (folder, tmp_path):
         with pytest.raises(InputError, match="rename") as caught:
             find_examinations(place)
         assert str(caught.value).isprintable()
@@ -123,6 +127,17 @@ def test_a_full_disk_names_the_target(tmp_path: Path) -> None:
     with pytest.raises(FvvError) as caught, atomic_write(tmp_path / "out") as temporary:
         raise OSError(errno.ENOSPC, "full", str(temporary / "part" / "0"))
     assert str(caught.value) == f"{tmp_path / 'out'}: cannot write: full"
+
+
+def test_a_file_of_an_unfinished_folder_is_named_as_it_would_be(tmp_path: Path) -> None:
+    def onto_a_folder() -> None:
+        with atomic_write(tmp_path / "sim_1") as folder:
+            (folder / "b0").mkdir(parents=True)
+            write_text(folder / "b0", "")
+
+    with pytest.raises(FvvError) as caught:
+        onto_a_folder()
+    assert caught.value.file == str(tmp_path / "sim_1" / "b0")
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.proof import compare_forms
 from fvv.io.bundle import Budget, Calibration, ModelBundle, write_manifest
-from fvv.io.ownership import claim, claimed
+from fvv.io.ownership import claimed
 from fvv.io.store import CaseStore
 from fvv.stages.convert import DIFFERENCE, SLAB_DIFFERENCE, convert
 from fvv.stages.doctor import doctor
@@ -228,7 +228,6 @@ def measured(converted, tmp_path):
     write_manifest(
         folder, manifest.model_copy(update={"calibration": CALIBRATION, "budgets": (BUDGET,), "cutoff_ml": 0.7})
     )
-    claim(folder, ["MODEL_CARD.md"])
     (folder / "MODEL_CARD.md").write_text("what it is good for")
     (folder / "notes.md").write_text("years of work")
     (folder / "plots").mkdir()
@@ -248,8 +247,7 @@ def test_converting_again_keeps_what_was_measured_and_what_is_not_the_bundles(ba
     convert(base / "saved_models", base / "store", measured, CONFIG, name="tiny")
     assert ModelBundle.open(measured).manifest == before
     assert (measured / "MODEL_CARD.md").read_text() == "what it is good for"
-    assert "MODEL_CARD.md" in claimed(measured)
-    assert "notes.md" not in claimed(measured)
+    assert not {"MODEL_CARD.md", "notes.md"} & claimed(measured)
     assert_notes_are_there(measured)
 
 
@@ -276,6 +274,7 @@ def test_a_bundle_of_other_models_is_replaced_on_request_only(base, measured, tm
     assert after.models[0].run_id != before.models[0].run_id
     assert (after.calibration, after.budgets, after.cutoff_ml) == (None, (), None)
     assert not (measured / "MODEL_CARD.md").exists()
+    assert [card.read_text() for card in measured.glob("MODEL_CARD.*.md")] == ["what it is good for"]
     assert_notes_are_there(measured)
 
 

@@ -42,6 +42,10 @@ def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
             temporary.replace(path)
     except OSError as error:
         raise _named(error, path, temporary) from error
+    except FvvError as error:
+        if error.file is not None and error.file.startswith(f"{temporary}{os.sep}"):
+            error.file = f"{path}{error.file.removeprefix(str(temporary))}"  # Nobody can find the temporary one.
+        raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)

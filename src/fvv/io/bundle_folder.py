@@ -7,6 +7,9 @@ Measurements and the model card stay while they are true: as long as the models 
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -21,6 +24,10 @@ from fvv.io.golden import GOLDEN_FILE
 from fvv.io.ownership import MARKER, claim, claimed
 from fvv.io.regular import read_regular_text
 
+log = logging.getLogger(__name__)
+
+CARD_FILE = "MODEL_CARD.md"
+"""The model card, which `fvv card` writes and people edit."""
 _MEASURED = ("calibration", "budgets", "cutoff_ml")
 """Fields of bundle.json that other verbs than `convert` fill in, by measuring the models."""
 _PASSING = (MARKER, ".fvv.lock", ".partial-", ".replaced-")
@@ -114,30 +121,29 @@ class PresentBundle:
         """The new bundle.json with what was measured, where the models give the same answers as before."""
         return new.model_copy(update=self._measured()) if self._same_answers(new) else new
 
-    def move_along(self, folder: Path, new: BundleManifest) -> list[str]:
-        """Copy into a new folder what must not be lost.
+    def move_along(self, folder: Path, new: BundleManifest) -> None:
+        """Copy into a new folder what must not be lost; the card of other models gets another name.
 
         Args:
             folder: of the new bundle, before it takes the old one's place.
             new: what the new bundle holds.
-
-        Returns:
-            Names of this program's files, such as the model card, that are left behind: they describe other models.
         """
         folds = [model.fold or 0 for model in new.models]
         replaced = _names_in(self.manifest) | bundle_names(folds, int8=True, fused=True)
-        behind = []
         for item in sorted(self.folder.iterdir()):
             if (item.name in replaced and item.name in self.own) or item.name.startswith(_PASSING):
                 continue
-            if item.name not in self.own:
-                _copy(item, folder / item.name)
-            elif self._same_answers(new):
-                claim(folder, [item.name])
-                _copy(item, folder / item.name)
-            else:
-                behind.append(item.name)
-        return behind
+            name = item.name
+            if name == CARD_FILE and not self._same_answers(new):
+                name = f"MODEL_CARD.{self._models_digest()}.md"
+                log.warning("%s describes the models before: it is now %s", CARD_FILE, name)
+            if item.name in self.own:
+                claim(folder, [name])
+            _copy(item, folder / name)
+
+    def _models_digest(self) -> str:
+        """Eight digits that name the models of the old bundle."""
+        return hashlib.sha256(json.dumps(files_of(self.manifest) if self.manifest else {}).encode()).hexdigest()[:8]
 
     def _lost(self, new: BundleManifest) -> list[str]:
         old, now = files_of(self.manifest) if self.manifest else {}, files_of(new)

@@ -12,7 +12,7 @@ from fvv.config import PreprocessConfig
 from fvv.data import Case, Volume
 from fvv.errors import FvvError, InputError
 from fvv.imaging.adc import b0_from_adc
-from fvv.imaging.geometry import reoriented_like, resample_onto, same_grid
+from fvv.imaging.geometry import plan_grid, reoriented_like, resample_onto, same_grid
 from fvv.io.manifest import refuse_missing_folder
 from fvv.io.nifti import find_image, read_shell, read_volume
 from fvv.io.roi import off_grid, read_roi
@@ -121,6 +121,11 @@ def _read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool) -> 
     if files.refusal:
         raise InputError(files.refusal, file=files.b1000)
     b1000 = read_volume(files.b1000, index=config.b1000_index, target_b=TARGET_B, finite=finite)
+    try:
+        plan_grid(b1000)  # Refuses proportions that would take gigabytes.
+    except FvvError as error:
+        error.file = str(files.b1000)
+        raise
     shell = read_shell(files.b1000, index=config.b1000_index)
     b_value = None if shell is None else shell.b_value
     notes = [f"{files.b1000.name}: {shell.note}"] if shell is not None and shell.note else []

@@ -20,11 +20,10 @@ file whose being there is the lock, and that names the process and the machine t
 _NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 _ATTEMPTS = 3
 """One file may vanish under the first attempt, as its owner ends; one that a killed process left is removed by it."""
-_held: set[Path] = set()
 
 
 @contextmanager
-def only_writer(folder: Path, *, replaced: bool = False, nested: bool = False, clear: bool = True) -> Iterator[None]:
+def only_writer(folder: Path, *, replaced: bool = False, clear: bool = True) -> Iterator[None]:
     """Hold a folder for this process, and clear what a killed one left half-written in it and in its subfolders.
 
     The hold ends with the process, however that ends. A subfolder that another process holds is left alone.
@@ -32,7 +31,6 @@ def only_writer(folder: Path, *, replaced: bool = False, nested: bool = False, c
     Args:
         folder: made where it is not there.
         replaced: the folder itself will be replaced: the lock lies beside it.
-        nested: this process may hold the folder already, and then goes on.
         clear: clear what killed runs left; not where others, with locks of their own, may be writing below it.
 
     Raises:
@@ -40,9 +38,6 @@ def only_writer(folder: Path, *, replaced: bool = False, nested: bool = False, c
     """
     place = (folder.parent if replaced else folder).absolute()
     prefix = f".{folder.name}" if replaced else ""
-    if nested and place / f"{prefix}{LOCK}" in _held:
-        yield
-        return
     try:
         place.mkdir(parents=True, exist_ok=True)
         lock = _acquired(place, prefix)
@@ -51,7 +46,6 @@ def only_writer(folder: Path, *, replaced: bool = False, nested: bool = False, c
         raise FvvError(f"cannot write: {error.strerror or error}", file=where) from error
     if lock is None:
         raise FvvError("another fvv process is writing here", file=folder, hint=_how_to_go_on(place, prefix))
-    _held.add(place / f"{prefix}{LOCK}")
     try:
         if clear and replaced:
             clear_remains(place, folder.name)
@@ -59,7 +53,6 @@ def only_writer(folder: Path, *, replaced: bool = False, nested: bool = False, c
             clear_folder(folder)
         yield
     finally:
-        _held.discard(place / f"{prefix}{LOCK}")
         _release(lock)
 
 

@@ -143,19 +143,23 @@ def write_failures(path: Path, failures: Iterable[Failure]) -> None:
 
 
 def read_table(path: Path, *, required: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Read a UTF-8 table with a header; tabs for .tsv, commas otherwise. Cells are stripped text; what
-    cannot be shown on one line is escaped.
+    """Read a UTF-8 table with a header; tabs for .tsv, commas otherwise. Cells are stripped text.
+
+    What cannot be shown on one line is escaped.
 
     Blank lines count for nothing. The apostrophe that `write_table` puts before a formula is taken off.
 
     Raises:
         InputError: missing, no regular file, unreadable, ragged, or without a required column.
     """
-    return [row for _, row in read_lines(path, required=required)]
+    rows = read_lines(path, required=required)
+    return [{plain(key): plain(cell) for key, cell in row.items()} for _, row in rows]
 
 
 def read_lines(path: Path, *, required: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
-    """The rows of `read_table`, each with the number of its line in the file (of its last, where a cell spans lines).
+    """The rows of `read_table`, with every character as it is, each with the number of its line in the file.
+
+    That of its last line, where a cell spans several.
 
     Raises:
         InputError: as `read_table`.

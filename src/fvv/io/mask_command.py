@@ -56,7 +56,7 @@ def with_commanded_mask(case: Case, profile: PreprocessingProfile, *, resample: 
         try:
             mask, notes = read_roi(mask_file, b1000_file, case.b1000, resample=resample)
         except FvvError as error:
-            error.message = f"the mask command's output: {error.message}"
+            error.message, error.file = f"the mask command's output: {error.message}", None  # The file is temporary.
             raise error.for_patient(case.patient) from error
     return replace(case, mask=mask, notes=(*case.notes, *notes))
 

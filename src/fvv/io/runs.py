@@ -92,12 +92,14 @@ class FoldRun:
         fold: its number.
         run_id: hash of the settings and the data; the same for all folds of a run, and for no other run.
         wandb_id: of the Weights & Biases run, kept so that a resumed run goes on in the same one.
+        store_identity: of the prepared data as this session found them.
     """
 
     folder: Path
     fold: int
     run_id: str
     wandb_id: str
+    store_identity: str
 
     @classmethod
     def open(cls, output: Path, store: CaseStore, fold: int, config: TrainConfig) -> FoldRun:
@@ -107,16 +109,16 @@ class FoldRun:
             TrainingError: the folder holds a run with other settings or other data, or its run.json cannot be read.
             OutputExistsError: the folder holds files of such names that this program did not write.
         """
-        folder = fold_folder(output, config.name, fold)
+        folder, data = fold_folder(output, config.name, fold), store.identity()
         identities = _identities(store, config)
         known = _known_run(folder)
         if known is None:
             claim(folder, _NAMES)
-            run = cls(folder, fold, _run_of_siblings(folder, identities), secrets.token_hex(4))
+            run = cls(folder, fold, _run_of_siblings(folder, identities), secrets.token_hex(4), data)
             content = {"run_name": config.name, "run_id": run.run_id, "fold": fold, "wandb_id": run.wandb_id}
             write_text(folder / _IDENTITY, json.dumps(content, indent=2) + "\n")
         elif known.get("run_id") in identities:
-            run = cls(folder, fold, str(known["run_id"]), str(known["wandb_id"]))
+            run = cls(folder, fold, str(known["run_id"]), str(known["wandb_id"]), data)
         else:
             fixed = _epochs_are_fixed(config)
             why = f" (the {config.schedule} schedule is laid out for its number of epochs)" if fixed else ""
@@ -129,14 +131,14 @@ class FoldRun:
         write_text(folder / _SETTINGS, settings)
         return run
 
-    def check_store(self, store: CaseStore, config: TrainConfig) -> None:
-        """Refuse to go on if the prepared data on disk are no longer those that this run began with.
+    def check_store(self, store: CaseStore) -> None:
+        """Refuse to go on if the prepared data on disk are no longer those that this session began with.
 
         Raises:
             TrainingError: they changed, or went away.
         """
         try:
-            same = self.run_id in _identities(CaseStore.open(store.path), config)  # A fresh one: nothing cached.
+            same = store.identity() == self.store_identity
         except StoreError as error:
             raise TrainingError(f"the prepared data went away during training: {error}", hint=_CHANGED) from error
         if not same:
@@ -160,7 +162,8 @@ class FoldRun:
         try:
             done = FinishedFold.model_validate_json(read_regular_text(path))
         except (InputError, ValidationError) as error:
-            log.warning("%s is damaged and made again: %s", path, " ".join(str(error).split())[:200])
+            why = error.message if isinstance(error, InputError) else error.errors()[0]["msg"]
+            log.warning("%s is damaged and made again: %s", path, why)
             return None
         return done if done.run_id in {"", self.run_id} else None
 
@@ -231,7 +234,7 @@ def _known_run(folder: Path) -> dict[str, Any] | None:
     except TrainingError as error:
         # The checkpoints name their run too, and are asked before training goes on from them.
         if _IDENTITY in claimed(folder) and path.is_file():
-            log.warning("%s; it is written again", error.message)
+            log.warning("%s: %s; it is written again", path, error.message)
             return None
         raise
     return known

@@ -15,11 +15,11 @@ from fvv.data import Failure
 from fvv.errors import InputError, ModelError, OutputExistsError
 from fvv.io.atomic import write_text
 from fvv.io.bundle import ModelBundle
+from fvv.io.bundle_folder import CARD_FILE
 from fvv.io.evaluation import EvaluationFolder
 from fvv.io.regular import read_regular_text
 from fvv.io.simulation import read_simulation
 
-CARD_FILE = "MODEL_CARD.md"
 _SIGNED_BY = "<!-- written by fvv card; sha256 of the text above: "
 
 

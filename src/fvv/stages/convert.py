@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,8 +161,7 @@ def convert(
 def _carry_over(present: PresentBundle, folder: Path, manifest: BundleManifest, *, overwrite: bool) -> BundleManifest:
     if not overwrite:
         present.refuse_other_models(manifest)
-    if behind := present.move_along(folder, manifest):
-        log.warning("removed, as they describe the models before: %s", ", ".join(behind))
+    present.move_along(folder, manifest)
     return present.kept(manifest)
 
 
@@ -174,7 +174,7 @@ def _checkpoint_paths(checkpoints: Path, n_folds: int, name: str, chosen: dict[i
     if unknown := sorted(set(chosen) - set(range(n_folds))):
         raise ModelError(f"checkpoint given for fold {unknown[0]}; the split has folds 0 to {n_folds - 1}")
     paths = {fold: chosen.get(fold, fold_folder(checkpoints, name, fold) / BEST) for fold in range(n_folds)}
-    if missing := [fold for fold, path in paths.items() if not path.is_file()]:
+    if missing := [fold for fold, path in paths.items() if not os.path.lexists(path)]:
         raise ModelError(
             f"no checkpoint for fold {', '.join(map(str, missing))}",
             file=paths[missing[0]],

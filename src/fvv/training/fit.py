@@ -116,7 +116,7 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
     module = SegmentationModule(config, patients.validation_records, about, norm_slabs)
     table = MetricsTable(run.folder / "metrics.csv")
     with _quiet_lightning(), open_loggers(run, config) as loggers:
-        trainer = _trainer(run, config, StoreWatch(lambda: run.check_store(store, config)), table, loggers)
+        trainer = _trainer(run, config, StoreWatch(lambda: run.check_store(store)), table, loggers)
         trainer.fit(
             module,
             training,

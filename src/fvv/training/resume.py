@@ -31,8 +31,9 @@ def resume_point(run: FoldRun) -> Path | None:
             raise lost
         return None
     if last is None:
-        why = f"{LAST} is missing" if lost_last is None else str(lost_last)
-        log.warning("%s; training goes on from %s, the epochs after it are done again", why, BEST)
+        why = "missing" if lost_last is None else lost_last.message
+        text = "%s: %s; training goes on from %s, the epochs after it are done again"
+        log.warning(text, run.folder / LAST, why, BEST)
         return run.folder / BEST
     if best is None:
         _make_best_again(run, last, lost_best)

@@ -12,14 +12,9 @@ import numpy as np
 from fvv.errors import InputError
 from fvv.io.dicom.diffusion import COMPUTED, OTHER_CONTRASTS, description_words
 from fvv.io.dicom.frames import Frame
-from fvv.io.nifti import B0_TOLERANCE, B1000_TOLERANCE
 from fvv.names import plain
+from fvv.protocol import B0_TOLERANCE, B1000_TOLERANCE, SHELL_GAP, TARGET_B, may_be_b0, may_be_b1000
 
-EXPECTED_B = 1000.0
-WIDEST_B_TOLERANCE = 300.0
-"""s/mm^2: what may stand for b1000 where nothing nearer is there; quality control judges it."""
-SHELL_GAP = 40.0
-"""s/mm^2: b-values of one shell lie nearer to each other (its nominal value jitters by direction); shells 100 apart."""
 B0_SHELL_GAP = 10.0
 """s/mm^2: for b0, so that b = 50 of a perfusion scheme is not averaged into b = 0."""
 PLACE_TOLERANCE_MM = 0.1
@@ -98,8 +93,8 @@ def choose(frames: Sequence[Frame], series: Sequence[int] = ()) -> Choice:
     """
     usable = _usable(frames, series)
     stacks = list(_stacks(_with_silent_b0(usable, forced=bool(series))))
-    low = [stack for stack in stacks if stack.b_value <= B0_TOLERANCE]
-    high = [stack for stack in stacks if _is_high(stack)]
+    low = [stack for stack in stacks if may_be_b0(stack.b_value)]
+    high = [stack for stack in stacks if may_be_b1000(stack.b_value)]
     pairs = [(b0, b1000) for b1000 in high for b0 in low if series or _one_acquisition(b0.first, b1000.first)]
     if not pairs:
         raise _nothing(frames, usable, missing="b1000" if low and not high else "b0")
@@ -217,10 +212,6 @@ def _b(frame: Frame) -> float:
     return frame.weighting.b_value or 0.0
 
 
-def _is_high(stack: Stack) -> bool:
-    return stack.b_value > B0_TOLERANCE and abs(stack.b_value - EXPECTED_B) <= WIDEST_B_TOLERANCE
-
-
 def _one_acquisition(low: Frame, high: Frame) -> bool:
     """Whether an image with b = 0 belongs to a diffusion acquisition, and not to FLAIR or another contrast.
 
@@ -252,7 +243,7 @@ def _suitability(pair: tuple[Stack, Stack]) -> tuple[float, ...]:
         a.series == b.series,
         a.description == b.description,
         len(high.slices),
-        -abs(high.b_value - EXPECTED_B),
+        -abs(high.b_value - TARGET_B),
         -low.b_value,
         -b.series_number,
         -a.series_number,
@@ -262,7 +253,7 @@ def _suitability(pair: tuple[Stack, Stack]) -> tuple[float, ...]:
 def _quality(pair: tuple[Stack, Stack]) -> tuple[float, ...]:
     """What two complete sets of images must share for the choice between them to be worth a word."""
     low, high = pair
-    away = abs(high.b_value - EXPECTED_B)
+    away = abs(high.b_value - TARGET_B)
     worse = sum(
         "SECONDARY" in frame.weighting.kind or bool(description_words(frame.description) & COMPUTED)
         for frame in (low.first, high.first)
