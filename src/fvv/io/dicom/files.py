@@ -177,23 +177,7 @@ def find_files(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
             yield from find_files(inside, reader)
         return
     if path.suffix.lower() == ".zip":
-        archive = reader.archive(path)
-        names = sorted(archive.namelist())
-        for before, name in pairwise(["", *names]):
-            if name == before:  # Only the last of them could be read.
-                hint = "make it again from the folders that the images lie in"
-                raise InputError(f"holds two files named {plain(name)}", file=path, hint=hint)
-            if name.endswith("/") or _is_directory_file(name):
-                continue
-            file = DicomFile(path, name)
-            start = reader.start(file)
-            if has_mark(start) or lacks_preamble(start):
-                yield file
-            elif name.lower().endswith(".zip") and _may_hold_images(archive, name):
-                message = f"holds images in another zip file, {plain(name)}"
-                raise InputError(message, file=path, hint="unpack it first: zip files in zip files are not read")
-            elif _is_stump(name, archive.getinfo(name).file_size):
-                raise InputError(f"{plain(name)} is empty or cut off", file=path, hint="export the images again")
+        yield from _members(path, reader)
     elif _is_directory_file(path.name):
         return
     elif path.suffix.lower() in _MAY_BE_DICOM and not os.access(path, os.R_OK):
@@ -202,6 +186,27 @@ def find_files(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
         yield DicomFile(path)
     elif _is_stump(path.name, path.stat().st_size):
         raise InputError("empty or cut off", file=path, hint="export the images again")
+
+
+def _members(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
+    """DICOM files in a zip file, sorted by name."""
+    archive = reader.archive(path)
+    names = sorted(archive.namelist())
+    for before, name in pairwise(["", *names]):
+        if name == before:  # Only the last of them could be read.
+            hint = "make it again from the folders that the images lie in"
+            raise InputError(f"holds two files named {plain(name)}", file=path, hint=hint)
+        if name.endswith("/") or _is_directory_file(name):
+            continue
+        file = DicomFile(path, name)
+        start = reader.start(file)
+        if has_mark(start) or lacks_preamble(start):
+            yield file
+        elif name.lower().endswith(".zip") and _may_hold_images(archive, name):
+            message = f"holds images in another zip file, {plain(name)}"
+            raise InputError(message, file=path, hint="unpack it first: zip files in zip files are not read")
+        elif _is_stump(name, archive.getinfo(name).file_size):
+            raise InputError(f"{plain(name)} is empty or cut off", file=path, hint="export the images again")
 
 
 def _may_hold_images(archive: zipfile.ZipFile, name: str) -> bool:

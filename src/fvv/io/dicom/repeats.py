@@ -69,7 +69,7 @@ def _differ(one: Frame, other: Frame, reader: DicomReader) -> bool:
     if one.position != other.position or one.weighting.b_value != other.weighting.b_value:
         return True
     try:
-        pixels = [pixels_of(reader.read(frame.file, pixels=True), frame) for frame in (one, other)]
+        here, there = (pixels_of(reader.read(frame.file, pixels=True), frame) for frame in (one, other))
     except (InputError, *DAMAGE):
         return True
-    return not np.array_equal(*pixels)
+    return not np.array_equal(here, there)
