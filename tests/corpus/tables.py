@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from corpus.registry import Place, Variant
+from fvv.io.ownership import claim
 
 GOOD = "participant_id\tpatient_id\tsite\tdwi_flair_mismatch\np0\ta\tx\t1\np1\tb\tx\t0\np2\tc\ty\tn/a\np3\td\ty\t1\n"
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -214,6 +215,7 @@ def _choices(text: str) -> Callable[[Place], list[str]]:
 def _simulation(text: str) -> Callable[[Place], list[str]]:
     def build(place: Place) -> list[str]:
         record = place.root / "earlier" / "sim_0001" / "simulation.json"
+        claim(place.root / "earlier", ["sim_0001", "participants.tsv"])
         record.parent.mkdir(parents=True)
         record.write_text(text)
         return ["simulate", "-o", str(place.root / "earlier"), "--cases", "1", "--workers", "1"]

@@ -136,6 +136,16 @@ def test_two_examinations_of_one_name_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["failures.csv", "Results.csv", "report.html", "run.json"])
+def test_a_patient_named_as_a_table_is_refused_before_the_work(
+    tmp_path: Path, models: Path, rng: np.random.Generator, name: str
+) -> None:
+    write_patient(tmp_path / "in" / name, rng)
+    with pytest.raises(InputError, match="of all patients"):
+        predict(tmp_path / "in", models, tmp_path / "out", CONFIG)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("fault", ["empty mask", "swapped"])
 def test_what_cannot_be_measured_is_never_zero(
     tmp_path: Path, models: Path, rng: np.random.Generator, fault: str

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import io
 import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -125,8 +128,17 @@ def in_plane_outline(mask: BoolArray, slice_axis: int = 2) -> BoolArray:
 def figure_png(figure: Figure, dpi: int = 120) -> bytes:
     """A figure as PNG bytes, the same for the same figure (no date, no version inside)."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    with no_word_of_fonts():
+        figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
     return stream.getvalue()
+
+
+@contextmanager
+def no_word_of_fonts() -> Iterator[None]:
+    """Letters of a patient's name that the font lacks are drawn as boxes, and nobody is warned with a line of code."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        yield
 
 
 def synthesis_figure(b1000: Volume, prediction: Prediction, *, max_slices: int = 12) -> Figure:
