@@ -525,7 +525,7 @@ def test_names_equal_but_for_case_are_one_name(tmp_path: Path, models: Path, rng
         write_patient(tmp_path / "in" / name, rng)
     if len(list((tmp_path / "in").iterdir())) == 1:
         pytest.skip("this disk ignores case")
-    with pytest.raises(InputError, match="the same (results as|name but for case)"):
+    with pytest.raises(InputError, match=r"the same (results as|name but for case)"):
         predict(tmp_path / "in", models, tmp_path / "out", CONFIG)
 
 
