@@ -86,6 +86,11 @@ class PreprocessingProfile(_Settings):
     """Slices the network sees on each side of the one it marks: every network here takes seven."""
 
     @property
+    def label(self) -> str:
+        """The name, and enough of the hash to tell it from a profile of the same name with other settings."""
+        return f"{self.name} ({self.sha256[:8]})"
+
+    @property
     def sha256(self) -> str:
         """Hash of all fields: two profiles are the same if and only if this is."""
         fields = self.model_dump(mode="json")

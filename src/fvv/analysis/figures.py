@@ -44,7 +44,7 @@ _SEVERITY_COLOURS = {Severity.NOTE: "#444444", Severity.WARNING: "#8a4b08", Seve
 CALIBRATION_NOTES = {"simulated": " (simulated)", "people": "", "unknown": " (fitted on unknown patients)", "": ""}
 """Said beside P(mismatch), by `Prediction.calibration_source`."""
 _FINDING_LINES = 7
-_HEADER_INCHES = 1.64
+_HEADER_INCHES = 1.84
 _FOOTER_INCHES = 0.82
 
 
@@ -249,9 +249,8 @@ def _volume_lines(prediction: Prediction) -> str:
     if prediction.decision.state is DecisionState.NO_LESION_FOUND:
         return f"No part of a stroke could be visible on FLAIR: FVV  {fvv}\n{volumes}"
     first = f"FVV  {fvv}   (cut-off {cutoff_ml:g} mL)"
-    if prediction.mismatch_probability is not None:
-        first += f"      {probability_in_words(prediction)}"
-    return "\n".join([first, _model_line(prediction), volumes, _adc_line(prediction)])
+    probability = [] if prediction.mismatch_probability is None else [probability_in_words(prediction)]
+    return "\n".join([first, *probability, _model_line(prediction), volumes, _adc_line(prediction)])
 
 
 def probability_in_words(prediction: Prediction) -> str:
