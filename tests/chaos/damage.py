@@ -14,6 +14,7 @@ from pathlib import Path
 
 from chaos.stages import Stage, contents, is_volatile
 from fvv.io.ownership import MARKER
+from fvv.io.split import SPLIT_FILE
 
 HANGS_S = 120
 """No stage of the harness works for so long."""
@@ -75,8 +76,9 @@ def damaged_and_again(
     except Exception as error:  # noqa: BLE001  (whatever a damaged file does to its reader here)
         return f"{what}: kept, exit 0 ({type(error).__name__}: {error})"
     wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
-    # A damaged marker costs nothing until a file is to be replaced, which it then forbids.
-    wrong = [key for key in wrong if key != name or not name.endswith(MARKER)]
+    # A damaged marker costs nothing until a file is to be replaced, which it then forbids. A split whose split.json is
+    # damaged counts as edited, and is kept.
+    wrong = [key for key in wrong if key != name or not name.endswith((MARKER, SPLIT_FILE))]
     return f"{what}: exit 0, but {', '.join(wrong[:3])} differ" if wrong else None
 
 

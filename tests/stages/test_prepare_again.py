@@ -414,3 +414,16 @@ def test_the_table_joins_nothing_from_a_patient_that_is_away(cohort: Path, tmp_p
     assert read_table(tmp_path / "new" / "failures.csv")[0]["reason"].endswith(
         "is the disk mounted, and the name right?)"
     )
+
+
+class TestDamagedVoxels:
+    @pytest.mark.parametrize("name", ["images", "labels"])
+    def test_a_patient_whose_voxels_are_damaged_is_prepared_again(self, cohort: Path, store: Path, name: str) -> None:
+        before = CaseStore.open(store).read("p0")
+        (chunk,) = (path for path in (store / "cases" / "p0.zarr" / name / "c").rglob("*") if path.is_file())
+        data = bytearray(chunk.read_bytes())
+        data[len(data) // 2] ^= 1
+        chunk.write_bytes(bytes(data))
+        result = prepare(cohort, store, CONFIG)
+        assert (result.prepared, result.unchanged, result.failures) == (1, 5, ())
+        np.testing.assert_array_equal(CaseStore.open(store).read("p0").b1000, before.b1000)

@@ -348,7 +348,7 @@ class CaseStore:
             f"damaged: {' '.join(str(error).split())[:200]}",
             patient=patient,
             file=self._case_path(patient),
-            hint="delete this folder and run `fvv prepare` again",
+            hint="run `fvv prepare` again: it prepares this patient once more",
         )
 
 

@@ -274,10 +274,14 @@ def _source_sha256(folder: Path, config: PrepareConfig, profile: PreprocessingPr
 
 
 def _already_there(store: CaseStore, patient: str, source: str) -> bool:
+    """Whether exactly this is stored, whole: reading compares the checksum of every chunk."""
     try:
-        return store.record(patient).source_sha256 == source
+        if store.record(patient).source_sha256 != source:
+            return False
+        store.read(patient)
     except StoreError:
         return False
+    return True
 
 
 class _NothingPreparedError(StoreError):
