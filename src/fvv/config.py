@@ -10,7 +10,7 @@ import hashlib
 import json
 import reprlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +19,8 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_serializer,
 )
 
@@ -47,6 +49,16 @@ OneLine = Annotated[str, AfterValidator(_one_line)]
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, about: ValidationInfo) -> Any:
+        """`true` would count as 1, in mL or in seconds."""
+        if isinstance(value, bool) and about.field_name is not None:
+            kind = cls.model_fields[about.field_name].annotation
+            if {int, float} & {kind, *get_args(kind)} and bool not in {kind, *get_args(kind)}:
+                raise ValueError("a number is expected, not a truth value")
+        return value
+
 
 class PreprocessingProfile(_Settings):
     """How images become network input. Stored with the prepared data and with all weights."""
@@ -72,6 +84,11 @@ class PreprocessingProfile(_Settings):
     stores: published models, which never meet our store, get float32."""
     context_slices: int = Field(3, ge=3, le=3)
     """Slices the network sees on each side of the one it marks: every network here takes seven."""
+
+    @property
+    def label(self) -> str:
+        """The name, and enough of the hash to tell it from a profile of the same name with other settings."""
+        return f"{self.name} ({self.sha256[:8]})"
 
     @property
     def sha256(self) -> str:

@@ -39,6 +39,16 @@ def refuse_little_memory() -> None:
         raise FvvError(message, hint="raise the limit (`ulimit -v`, or the batch system's)")
 
 
+def most_threads() -> int:
+    """Threads over which more can only cost memory: the cores of the whole machine."""
+    return max(core_count(), os.cpu_count() or 1)
+
+
+def most_workers() -> int:
+    """Processes side by side over which more can only cost memory; patients may wait for a slow disk."""
+    return max(16, 4 * most_threads())
+
+
 def _allowed() -> int:
     if hasattr(os, "process_cpu_count"):  # Python 3.13
         return os.process_cpu_count() or 1

@@ -91,6 +91,7 @@ class Case:
         b1000_file: where b1000 came from; what is written takes its q-form and s-form from there.
         b_value: of b1000, s/mm^2, where a file states it.
         notes: what the reader had to say ("flairviz_roi.nii.gz resampled onto b1000").
+        warnings: what of it makes the volumes worth a look.
     """
 
     patient: str
@@ -102,6 +103,7 @@ class Case:
     b1000_file: Path | None = None
     b_value: float | None = None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

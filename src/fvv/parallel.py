@@ -20,7 +20,7 @@ from typing import ParamSpec, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fvv.cores import core_count
+from fvv.cores import core_count, most_workers
 from fvv.ending import kill_workers, workers_start_here
 from fvv.errors import FvvError, UnexpectedError, as_fvv_error
 from fvv.terminal import make_streams_safe, set_up_logging
@@ -71,13 +71,13 @@ def map_items(
     Args:
         function: picklable; a module's function or a `functools.partial` of one.
         items: what to do, in order.
-        workers: processes; 0: one per core; 1: in this process.
+        workers: processes; 0: one per core; 1: in this process. More than the machine can use are not started.
         description: what the progress bar says.
 
     An item's error is a result like another, whatever its kind: see `attempt`. A worker process that dies (memory, a
     crash in a library) fails the item that it was working on; another process takes its place.
     """
-    workers = min(workers or core_count(), len(items))
+    workers = min(workers or core_count(), len(items), most_workers())
     results: Iterator[tuple[Item, Result | FvvError]]
     if workers <= 1:
         results = ((item, attempt(function, item)) for item in items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,10 @@ def read_regular_text(path: Path, *, encoding: str = "utf-8", most_bytes: int = 
         if size > most_bytes:
             raise InputError(f"holds {size} bytes, expected at most {most_bytes}", file=path)
         return path.read_text(encoding=encoding)
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        hint = f"save it as {encoding.upper()}, which editors and spreadsheets offer when saving"
+        raise InputError(f"cannot be read as {encoding} text: {error}", file=path, hint=hint) from error
+    except OSError as error:
         raise InputError(f"cannot be read as {encoding} text: {error}", file=path) from error
 
 
@@ -83,13 +87,50 @@ def read_yaml(path: Path, *, what: str = "settings") -> Any:
     try:
         text = read_regular_text(path, most_bytes=MAX_YAML_BYTES)
         _refuse_bomb(text)
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe one)
     except InputError as error:
         raise ConfigError(f"cannot read {what}: {error.message}", file=path, hint=error.hint) from error
     # ValueError: a date that is none, a number of thousands of digits.
     except (RecursionError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {what}: {error}", file=path) from error
 
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that takes nothing for what people did not mean: a key stands once, numbers and truth are plain.
+
+    YAML 1.1 reads 010 as 8, 1:30 as 90 and yes as true; here, as in YAML 1.2, these are 10 and text.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (as the class it refines has it)
+        letter: [(tag, pattern) for tag, pattern in known if tag.rpartition(":")[2] not in {"bool", "int", "float"}]
+        for letter, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        """As the safe loader does; a key that stands twice would lose one of its values in silence."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Decimal, whatever zeros lead."""
+        return int(str(self.construct_scalar(node)))
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
+    list("-+0123456789."),
+)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 _OPENING = (
     yaml.FlowSequenceStartToken,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from dataclasses import replace
 
 import matplotlib.image
@@ -210,3 +211,11 @@ def test_comparison_has_a_row_for_each_side_even_when_only_one_found_something(r
     assert len(re.findall(r"slice \d+", texts(figure))) == 4
     picture = matplotlib.image.imread(io.BytesIO(figure_png(figure)))
     assert picture.std() > 0.05
+
+
+def test_letters_without_a_glyph_warn_nobody() -> None:
+    figure = Figure(figsize=(1, 1))
+    figure.suptitle("\N{BRAIN}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert figure_png(figure).startswith(b"\x89PNG")

@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=verbs, default=verbs, help="these; --folder holds what they read")
     options = parser.parse_args(argv)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Started in the background, it and its children had none.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Under nohup too, or the stages would ignore it.
     importlib.import_module("fvv.stages.demo")  # Once for all the damaged runs, which are forks of this process.
     rng = random.Random(options.seed)  # noqa: S311 - moments, not secrets
     tally = Tally()

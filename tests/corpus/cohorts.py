@@ -44,7 +44,7 @@ def variants() -> Iterator[Variant]:
     for name, content in DAMAGE.items():
         again = _again(_damaged("folds.tsv", content))
         yield Variant(f"prepare-stored-folds-{name}", "prepare", again, "error", "writes the last split again")
-    yield Variant("evaluate-store-of-two-profiles", "evaluate", _two_profiles, "failure", "another profile")
+    yield Variant("train-store-of-two-profiles", "train", _two_profiles, "error", "another profile")
 
 
 def _away(place: Place) -> None:
@@ -141,7 +141,8 @@ def _other_settings(place: Place) -> list[str]:
 
 def _two_profiles(place: Place) -> list[str]:
     CaseStore.create(place.store, PROFILES["robust-v1"].model_copy(update={"clip": 9.0}), {})
-    return ["evaluate", "-i", str(place.store), "-m", str(place.bundle), "-o", str(place.out)]
+    settings = str(place.base / "tiny.yaml")
+    return ["train", "--fold", "0", "-i", str(place.store), "-o", str(place.out), "-c", settings]
 
 
 def _all_kept(place: Place) -> None:

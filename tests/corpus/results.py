@@ -65,7 +65,7 @@ def _ownership() -> Iterator[Variant]:
     yield Variant("predict-other-settings", "predict", _other_settings, "error", "--overwrite")
     yield Variant("predict-other-images", "predict", _again(_other_images), "error", "other images: n1")
     yield Variant("predict-part-of-a-cohort", "predict", _part, "error", "not in this run: n1")
-    yield Variant("predict-names-equal-but-for-case", "predict", _twins, "error", "the same results")
+    yield Variant("predict-names-equal-but-for-case", "predict", _twins, "error", "same name but for case")
 
 
 def _shards() -> Iterator[Variant]:

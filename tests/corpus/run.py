@@ -24,6 +24,7 @@ import psutil
 
 from corpus import (
     acquisitions,
+    attacks,
     cohorts,
     dicom,
     doors,
@@ -48,7 +49,21 @@ CPU_SECONDS, IDLE_SECONDS = 60, 60
 """A variant hangs where it computes for longer than the first, or does nothing for as long as the second. Time by the
 clock says nothing on a machine that others use."""
 NOBODY = 65534
-MODULES = (images, rois, acquisitions, folders, tables, cohorts, models, dicom, doors, evaluations, results, training)
+MODULES = (
+    images,
+    rois,
+    acquisitions,
+    folders,
+    tables,
+    cohorts,
+    models,
+    dicom,
+    doors,
+    evaluations,
+    results,
+    training,
+    attacks,
+)
 
 
 @dataclass(frozen=True, slots=True)

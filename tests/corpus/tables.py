@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from corpus.registry import Place, Variant
+from fvv.io.ownership import claim
 
 GOOD = "participant_id\tpatient_id\tsite\tdwi_flair_mismatch\np0\ta\tx\t1\np1\tb\tx\t0\np2\tc\ty\tn/a\np3\td\ty\t1\n"
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -130,12 +131,28 @@ def variants() -> Iterator[Variant]:
     yield Variant("convert-choices-code-tag", "convert", _choices("!!python/object/apply:os.abort []"), "error", "read")
     yield Variant("convert-choices-list", "convert", _choices("[1, 2]"), "error", "fold: checkpoint")
     yield Variant("convert-choices-unknown-fold", "convert", _choices("7: best.ckpt"), "error", "fold 7")
-    yield Variant("simulate-damaged-record", "simulate", _simulation("{"), "error", "simulation.json")
-    yield Variant("simulate-record-deeply-nested", "simulate", _simulation("[" * 50_000), "error", "simulation.json")
+    yield Variant(
+        "simulate-damaged-record", "simulate", _simulation("{"), "success", "is made again", writes=("earlier",)
+    )
+    yield Variant(
+        "simulate-record-deeply-nested",
+        "simulate",
+        _simulation("[" * 50_000),
+        "success",
+        "is made again",
+        writes=("earlier",),
+    )
     yield Variant(
         "simulate-record-of-others", "simulate", _simulation('{"settings": {}, "case": {}}'), "error", "already"
     )
-    yield Variant("simulate-record-a-list", "simulate", _simulation(json.dumps([1])), "error", "settings and case")
+    yield Variant(
+        "simulate-record-a-list",
+        "simulate",
+        _simulation(json.dumps([1])),
+        "success",
+        "is made again",
+        writes=("earlier",),
+    )
 
 
 def _verify(content: bytes) -> Callable[[Place], list[str]]:
@@ -214,6 +231,7 @@ def _choices(text: str) -> Callable[[Place], list[str]]:
 def _simulation(text: str) -> Callable[[Place], list[str]]:
     def build(place: Place) -> list[str]:
         record = place.root / "earlier" / "sim_0001" / "simulation.json"
+        claim(place.root / "earlier", ["sim_0001", "participants.tsv"])
         record.parent.mkdir(parents=True)
         record.write_text(text)
         return ["simulate", "-o", str(place.root / "earlier"), "--cases", "1", "--workers", "1"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from itertools import product
 
 import numpy as np
@@ -46,3 +47,12 @@ def test_the_mask_is_dipys(rng: np.random.Generator) -> None:
     _, expected = dipy_median_otsu(volume, median_radius=1, numpass=4)
     assert expected.any()
     np.testing.assert_array_equal(median_otsu(volume), expected)
+
+
+@pytest.mark.parametrize("slices", [3, 4])
+def test_few_slices_are_no_colours(slices: int) -> None:
+    volume = np.zeros((24, 24, slices))
+    volume[6:18, 6:18] = 100.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert median_otsu(volume)[12, 12].all()

@@ -406,3 +406,21 @@ def test_unlike_the_training_cohort(simulated: Simulated) -> None:
     (finding, *_) = unusual_findings(odd, known)
     assert (finding.code, finding.severity) == ("unlike-training", Severity.WARNING)
     assert "on b0" in finding.message
+
+
+def test_a_phantom_is_no_patient(rng: np.random.Generator) -> None:
+    grid = np.ogrid[-1:1:64j, -1:1:64j, -2:2:30j]
+    ball = sum(axis**2 for axis in grid) < 0.4
+    b0, b1000 = (np.where(ball, level, 10.0) + rng.normal(0, 5, ball.shape) for level in (1000.0, 130.0))
+    affine = np.diag([3.5, 3.5, 5.0, 1.0])
+    assert codes(Case("p", Volume(b0, affine), Volume(b1000, affine)))["uniform"] is Severity.NOT_ASSESSABLE
+
+
+def test_a_slice_that_was_copied(simulated: Simulated) -> None:
+    def copy(image: np.ndarray) -> np.ndarray:
+        image[..., image.shape[2] // 2] = image[..., image.shape[2] // 2 + 1]
+        return image
+
+    case = case_of(simulated)
+    assert codes(changed(case, copy))["repeated-slices"] is Severity.WARNING
+    assert "repeated-slices" not in codes(changed(case, copy, "b0"))

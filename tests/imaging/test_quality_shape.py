@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from builders import ellipsoid
 from fvv.arrays import BoolArray
 from fvv.data import Case, Finding, Severity, Volume
+from fvv.imaging.geometry import plan_grid
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality
-from fvv.imaging.quality.shape import closed_axes, extents_mm, shape_findings
+from fvv.imaging.quality.shape import _moments, closed_axes, extents_mm, shape_findings
 from fvv.imaging.quality.view import NativeView, native_view
 from imaging.test_quality import BOUNDS, CLEAN, ROBUST, case_of
 
@@ -93,3 +95,18 @@ def test_extents_are_those_of_nearly_all_voxels() -> None:
     brain[10:30, 5:35, :] = True
     brain[39, 39, 0] = True
     assert extents_mm(brain, (2.0, 1.0, 5.0)) == (40.0, 30.0, 20.0)
+
+
+@pytest.mark.parametrize("finer", [1, 2, 3, 4])
+def test_a_symmetric_body_lies_right_on_any_grid(finer: int) -> None:
+    """Of points chosen at a fixed step there was one side of the slices more than of the other."""
+    shape = (64 * finer, 64 * finer, 10)
+    brain = ellipsoid(shape, tuple((n - 1) / 2 for n in shape), (17.5 * finer, 21 * finer, 4.9))
+    view = NativeView(
+        *[np.zeros(shape)] * 2, brain=brain, core=brain, not_finite=~brain, spacing_mm=(4 / finer, 4 / finer, 10.0),
+        turn=plan_grid(Volume(np.zeros(shape), np.eye(4))),
+    )  # fmt: skip
+    assert shape_findings(view) == []
+    skewness, lowness = _moments(view)
+    assert abs(skewness) < 0.02
+    assert abs(lowness) < 0.02

@@ -69,6 +69,10 @@ def test_other_programs_ways_of_writing_change_nothing(tmp_path: Path, table: st
         ("participant_id\tsite\na\n", "another number of cells"),
         ("participant_id,patient_id\na,x\nb,x\n", "separated by commas, .tsv needs tabs"),
         ("participant_id;patient_id\na;x\nb;x\n", "separated by semicolons"),
+        ("participant_id\tpatient_id\na\t1\nb\t001\n", "one number: '001' and '1'"),
+        ("participant_id\tpatient_id\na\t12\nb\t12.0\n", "one number"),
+        ("participant_id\tpatient_id\na\t1.2E+05\nb\tx\n", "lost its digits"),
+        ("participant_id\tpatient_id\na\tx\nb\ty\n".encode("utf-16"), "save it as UTF-8"),
         ("participant_id\tpatientid\na\tx\nb\tx\n", "column patientid is unknown and resembles patient_id"),
         ("participant_id\tPatient_ID\na\tx\nb\tx\n", "column Patient_ID is unknown and resembles patient_id"),
         ("participant_id\tperson\na\tx\nb\tx\n", "column person is unknown and resembles patient_id"),
@@ -85,7 +89,7 @@ def test_other_programs_ways_of_writing_change_nothing(tmp_path: Path, table: st
         ("participant_id\tpatient_id\na\tDupont\nb\tDUPONT\n", "same but for case"),
     ],
 )
-def test_a_bad_table_is_refused(tmp_path: Path, table: str, match: str) -> None:
+def test_a_bad_table_is_refused(tmp_path: Path, table: str | bytes, match: str) -> None:
     with pytest.raises(InputError, match=match):
         read_participants(cohort(tmp_path, table))
 

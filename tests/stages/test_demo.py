@@ -53,7 +53,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
 
 
 def evaluation(**headline: float) -> EvaluateResult:
-    return EvaluateResult(Path("x"), "external", (), headline, "drawn", (), None)
+    return EvaluateResult(Path("x"), "external", (), headline, {}, "reference", (), None)
 
 
 def test_stages_run_in_order_each_on_what_the_one_before_wrote(
@@ -109,6 +109,7 @@ def test_the_model_in_the_package_is_shown_beside_the_demos_own(
         asked.append(args)
         return evaluation(**SHIPPED)
 
+    monkeypatch.setattr(EvaluateResult, "summary", lambda _: "evaluate said this")
     monkeypatch.setattr(module, "shipped_bundle", lambda: Path("package/models/drawn-v1"))
     monkeypatch.setattr(module, "evaluate", lambda *_, **__: evaluation(**{**SHIPPED, "auc": math.nan}))
     monkeypatch.setattr(module, "evaluate_external", external)

@@ -60,7 +60,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     rng = np.random.default_rng(7)
     write_cohort(folder / "input", rng, N - 1)
     write_patient(folder / "input" / "healthy", rng, lesion=False, visible=False)
-    prepare(folder / "input", folder / "store", PrepareConfig(kfolds=2, workers=1))
+    prepare(folder / "input", folder / "store", PrepareConfig(kfolds=2, workers=1, profile="robust-v1"))
     models = write_bundle(folder / "models", folder / "store")
     result = evaluate(folder / "store", models, folder / "output", CONFIG)
     return Cohort(folder / "input", folder / "store", models, folder / "output", result)

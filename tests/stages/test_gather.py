@@ -16,7 +16,8 @@ from fvv.cli import main
 from fvv.config import PredictConfig, SimulateConfig
 from fvv.errors import FvvError, InputError, OutputExistsError
 from fvv.io.lock import only_writer
-from fvv.io.manifest import read_participants, read_table
+from fvv.io.manifest import read_table
+from fvv.io.participants import read_participants
 from fvv.io.shards import claiming
 from fvv.shard import Shard
 from fvv.stages.decide import decide

@@ -136,6 +136,16 @@ def test_two_examinations_of_one_name_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["failures.csv", "Results.csv", "report.html", "run.json"])
+def test_a_patient_named_as_a_table_is_refused_before_the_work(
+    tmp_path: Path, models: Path, rng: np.random.Generator, name: str
+) -> None:
+    write_patient(tmp_path / "in" / name, rng)
+    with pytest.raises(InputError, match="of all patients"):
+        predict(tmp_path / "in", models, tmp_path / "out", CONFIG)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("fault", ["empty mask", "swapped"])
 def test_what_cannot_be_measured_is_never_zero(
     tmp_path: Path, models: Path, rng: np.random.Generator, fault: str
@@ -515,7 +525,7 @@ def test_names_equal_but_for_case_are_one_name(tmp_path: Path, models: Path, rng
         write_patient(tmp_path / "in" / name, rng)
     if len(list((tmp_path / "in").iterdir())) == 1:
         pytest.skip("this disk ignores case")
-    with pytest.raises(InputError, match="would have the same results as"):
+    with pytest.raises(InputError, match="same name but for case"):
         predict(tmp_path / "in", models, tmp_path / "out", CONFIG)
 
 
@@ -529,8 +539,9 @@ def test_text_from_outside_stays_on_its_line(tmp_path: Path, rng: np.random.Gene
     lines = (tmp_path / "out" / "=anna" / "results.txt").read_text().splitlines()
     assert [line for line in lines if line.startswith("decision=")] == ["decision=mismatch unlikely"]
     assert all(line.isprintable() for line in lines)
+    assert "\n'=anna," in (tmp_path / "out" / "results.csv").read_text()
     (row,) = read_table(tmp_path / "out" / "results.csv")
-    assert row["Patient"] == "'=anna"
+    assert row["Patient"] == "=anna"
 
 
 @pytest.mark.slow

@@ -234,7 +234,7 @@ class TestProfiles:
             del group["attributes"]["profile_sha256"], group["attributes"]["attributes_sha256"]
             record.write_text(json.dumps(group))
         assert CaseStore.open(store).record("p0").n_slices == 10
-        CaseStore.create(store, PROFILES["robust-v1"], {})
+        CaseStore.create(store, PROFILES[CONFIG.profile], {})
         assert CaseStore.open(store).record("p0").n_slices == 10
         CaseStore.create(store, PROFILES["robust-v2"], {})
         with pytest.raises(StoreError, match="another profile"):

@@ -43,7 +43,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_cohort(folder / "others", rng, 3)
     for name in ("p0", "p1", "p2"):
         (folder / "others" / name).rename(folder / "others" / f"new_{name}")
-    prepare(folder / "input", folder / "store", PrepareConfig(kfolds=2, workers=1))
+    prepare(folder / "input", folder / "store", PrepareConfig(kfolds=2, workers=1, profile="robust-v1"))
     write_bundle(folder / "models", folder / "store")
     evaluate(folder / "store", folder / "models", folder / "output", CONFIG)
     return folder

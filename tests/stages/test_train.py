@@ -221,17 +221,18 @@ def test_wandb_mode_disabled_in_the_environment_writes_nothing(store, tmp_path, 
 
 
 def test_a_run_that_met_its_time_limit_goes_on_with_a_longer_one(store, tmp_path):
-    config = TINY.model_copy(update={"epochs": 200, "figures_every_epochs": 999})
+    config = TINY.model_copy(update={"figures_every_epochs": 999})
 
-    def run(max_time):
-        return train_fold(store, tmp_path, 0, config.model_copy(update={"max_time": max_time}))
+    def run(max_time, epochs=200):
+        return train_fold(store, tmp_path, 0, config.model_copy(update={"max_time": max_time, "epochs": epochs}))
 
     stopped = run("00:00:00:01")
     assert 1 <= stopped.epochs < 200
     assert not stopped.complete
     assert "time limit" in stopped.summary()
     assert run("00:00:00:01").epochs == stopped.epochs
-    assert run("00:00:00:10").epochs > stopped.epochs
+    longer = run("00:01:00:00", epochs=stopped.epochs + 1)
+    assert (longer.epochs, longer.complete) == (stopped.epochs + 1, True)
 
 
 def test_debug_keeps_nothing(store, tmp_path):

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import io
 import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -41,7 +44,7 @@ _SEVERITY_COLOURS = {Severity.NOTE: "#444444", Severity.WARNING: "#8a4b08", Seve
 CALIBRATION_NOTES = {"simulated": " (simulated)", "people": "", "unknown": " (fitted on unknown patients)", "": ""}
 """Said beside P(mismatch), by `Prediction.calibration_source`."""
 _FINDING_LINES = 7
-_HEADER_INCHES = 1.64
+_HEADER_INCHES = 1.84
 _FOOTER_INCHES = 0.82
 
 
@@ -125,8 +128,17 @@ def in_plane_outline(mask: BoolArray, slice_axis: int = 2) -> BoolArray:
 def figure_png(figure: Figure, dpi: int = 120) -> bytes:
     """A figure as PNG bytes, the same for the same figure (no date, no version inside)."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    with no_word_of_fonts():
+        figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
     return stream.getvalue()
+
+
+@contextmanager
+def no_word_of_fonts() -> Iterator[None]:
+    """Letters of a patient's name that the font lacks are drawn as boxes, and nobody is warned with a line of code."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        yield
 
 
 def synthesis_figure(b1000: Volume, prediction: Prediction, *, max_slices: int = 12) -> Figure:
@@ -237,9 +249,8 @@ def _volume_lines(prediction: Prediction) -> str:
     if prediction.decision.state is DecisionState.NO_LESION_FOUND:
         return f"No part of a stroke could be visible on FLAIR: FVV  {fvv}\n{volumes}"
     first = f"FVV  {fvv}   (cut-off {cutoff_ml:g} mL)"
-    if prediction.mismatch_probability is not None:
-        first += f"      {probability_in_words(prediction)}"
-    return "\n".join([first, _model_line(prediction), volumes, _adc_line(prediction)])
+    probability = [] if prediction.mismatch_probability is None else [probability_in_words(prediction)]
+    return "\n".join([first, *probability, _model_line(prediction), volumes, _adc_line(prediction)])
 
 
 def probability_in_words(prediction: Prediction) -> str:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from fvv.analysis.answers import answer_lines
 from fvv.analysis.calibration import calibration_in_words
 from fvv.analysis.comparison import compare_models
-from fvv.analysis.figures import figure_png
+from fvv.analysis.figures import figure_png, no_word_of_fonts
 from fvv.analysis.marker import marker_data
 from fvv.analysis.paper import OUT_OF_FOLD, methods_paragraphs, paper_tables, with_interval
 from fvv.analysis.patient import PatientResult, jsonable, metric_rows, patient_row
@@ -315,6 +315,6 @@ def _vector(figure: Figure, suffix: str) -> bytes:
     """A figure as PDF or SVG, the same bytes for the same figure."""
     stream = io.BytesIO()
     no_date = {"Date": None} if suffix == "svg" else {"CreationDate": None}
-    with rc_context({"svg.hashsalt": "fvv"}):
+    with rc_context({"svg.hashsalt": "fvv"}), no_word_of_fonts():
         figure.savefig(stream, format=suffix, metadata=no_date)
     return stream.getvalue()

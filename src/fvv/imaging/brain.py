@@ -88,7 +88,8 @@ def median_otsu(image: FloatArray) -> BoolArray:
     if image.min() == image.max():
         return np.zeros(image.shape, dtype=bool)
     smooth = median_3x3x3(image, passes=MEDIAN_PASSES)
-    return np.asarray(smooth > threshold_otsu(smooth, nbins=256))
+    # Flat, or three or four slices would be taken for colours.
+    return np.asarray(smooth > threshold_otsu(smooth.ravel(), nbins=256))
 
 
 def _capped(image: FloatArray) -> FloatArray:

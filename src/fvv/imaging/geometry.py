@@ -24,7 +24,7 @@ SAME_GRID_SHARE = 0.1
 """Of the smallest voxel edge: two grids are one when no corner lies farther apart."""
 MOST_SLICES = 384
 """Of the working grid: a whole head at 0.7 mm. Each takes half a megabyte for each image."""
-LONGEST_OVER_SIZE = 6
+LONGEST_OVER_SIZE = 8
 """A zoomed slice may be this many times as long as the working grid before it is cropped."""
 _AXIAL: Orientation = ((0, 1), (1, 1), (2, 1))
 _FLIPS = tuple(product((1, -1), repeat=3))

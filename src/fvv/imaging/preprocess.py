@@ -40,6 +40,7 @@ def preprocess_case(case: Case, profile: PreprocessingProfile) -> PreparedCase:
 def _preprocess(case: Case, profile: PreprocessingProfile) -> PreparedCase:
     grid = plan_grid(case.b1000, profile.grid_size, keep_left_right=profile.orientation == "as-stored")
     findings = [Finding("reader-note", note, Severity.NOTE) for note in case.notes]
+    findings += [Finding("reader-warning", warning, Severity.WARNING) for warning in case.warnings]
     if same_range(case.b0.array, case.b1000.array):
         findings.append(Finding("rescaled", "b0 and b1000 span one range: each was rescaled by itself", Severity.NOTE))
     b0 = scale_slices(case.b0.array, grid)

@@ -11,6 +11,7 @@ import numpy as np
 
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import Precision, PredictConfig, PreprocessingProfile
+from fvv.cores import core_count, most_threads
 from fvv.data import Channel
 from fvv.errors import ModelError
 from fvv.imaging.slabs import extract_slabs
@@ -19,7 +20,6 @@ from fvv.inference.reference import confirm_reference
 from fvv.inference.sessions import OnnxModel
 from fvv.io.bundle import ModelBundle, ModelEntry
 from fvv.names import plain
-from fvv.parallel import core_count
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class OnnxEnsemble:
         profile: the preprocessing they expect.
         precision: of their weights, for the record.
         device: see `choose_providers`.
-        threads: threads of one operation; 0: one per core.
+        threads: threads of one operation; 0: one per core; no more than the machine has cores.
         chunk_slices: slices run at once.
 
     Raises:
@@ -60,7 +60,8 @@ class OnnxEnsemble:
         self.precision: Precision = precision
         self.chunk_slices = chunk_slices
         providers = choose_providers(device)
-        self._models = [OnnxModel.open(file, providers, threads or core_count(), profile.grid_size) for file in files]
+        threads = min(threads or core_count(), most_threads())
+        self._models = [OnnxModel.open(file, providers, threads, profile.grid_size) for file in files]
         self.provider = self._models[0].provider
         confirm_provider(device, providers, self.provider)
 

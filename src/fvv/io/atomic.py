@@ -84,9 +84,11 @@ def clear_remains(folder: Path, name: str | None = None) -> None:
     Only what carries a name that `atomic_write` gives is touched. What cannot be removed stays.
 
     Args:
-        folder: that no other process writes in.
+        folder: that no other process writes in; one that is not there holds no remains.
         name: of the target; None: all.
     """
+    if not folder.is_dir():
+        return
     remains = [(item, found) for item in sorted(folder.iterdir()) if (found := _OURS.fullmatch(item.name))]
     for item, found in remains:
         if name is not None and found["target"] != name:

@@ -6,15 +6,20 @@ The names are those of the standard (Gorgolewski et al. 2016, doi 10.1038/sdata.
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 from fvv.errors import InputError
 from fvv.io.bvals import bval_beside, read_bvals
 from fvv.io.case import CaseFiles
 from fvv.io.nifti import SUFFIXES
+from fvv.names import plain
 from fvv.protocol import TARGET_B, b0_volumes, b1000_volumes
 
 log = logging.getLogger(__name__)
+_MOST_NAMED = 5
+_PART = re.compile(r"_part-(phase|real|imag)_")
+"""Of a complex image, beside its magnitude."""
 
 
 def is_bids(folder: Path) -> bool:
@@ -34,11 +39,15 @@ def find_bids(root: Path) -> list[CaseFiles]:
     Raises:
         InputError: no diffusion images there.
     """
-    found = [files for folder in _diffusion_folders(root) for files in _of_session(folder)]
+    folders = _diffusion_folders(root)
+    found = [files for folder in folders for files in _of_session(folder)]
     if not found:
         hint = "expected sub-*/[ses-*]/dwi/*_dwi.nii.gz with .bval"
         raise InputError("no diffusion images", file=root, hint=hint)
-    return sorted([*found, *_not_fetched(root)], key=lambda files: files.patient)
+    _say_who_has_none(root, {folder.relative_to(root).parts[0] for folder in folders})
+    return sorted(
+        [*found, *_not_fetched(root), *_misnamed(root), *_without_images(folders)], key=lambda files: files.patient
+    )
 
 
 def _diffusion_folders(root: Path) -> list[Path]:
@@ -58,6 +67,40 @@ def _not_fetched(root: Path) -> list[CaseFiles]:
     return missing
 
 
+def _say_who_has_none(root: Path, subjects: set[str]) -> None:
+    there = (path for path in root.glob("sub-*") if path.is_dir() and any(path.iterdir()))
+    if without := sorted(path.name for path in there if path.name not in subjects):
+        more = f" and {len(without) - _MOST_NAMED} more" if len(without) > _MOST_NAMED else ""
+        named = ", ".join(plain(name) for name in without[:_MOST_NAMED])
+        log.warning("%d subjects have no folder dwi: %s%s", len(without), named, more)
+
+
+def _misnamed(root: Path) -> list[CaseFiles]:
+    """Subjects that would be passed over for the case of three letters."""
+    refusal = "a subject's folder is named sub-... in small letters (rename it)"
+    return [
+        CaseFiles(path.name, b1000=path, refusal=refusal)
+        for path in sorted(root.iterdir())
+        if path.is_dir() and path.name.lower().startswith("sub-") and not path.name.startswith("sub-")
+    ]
+
+
+def _without_images(folders: list[Path]) -> list[CaseFiles]:
+    """Sessions whose folder holds files, and none of them under the name of a diffusion image."""
+    refusal = "no image named ..._dwi.nii.gz or ..._dwi.nii among its files"
+    return [
+        CaseFiles(_session_name(folder), b1000=folder, refusal=refusal)
+        for folder in folders
+        if any(folder.iterdir()) and not any(path for suffix in SUFFIXES for path in folder.glob(f"*_dwi{suffix}"))
+    ]
+
+
+def _names_another(name: str, session: str) -> bool:
+    """Whether a file's name gives another subject or session than its folders do."""
+    stated = [part for part in name.split("_") if part.startswith(("sub-", "ses-"))]
+    return not set(stated) <= set(session.split("_"))
+
+
 def _session_name(folder: Path) -> str:
     return "_".join(part for part in folder.parts[-3:-1] if part.startswith(("sub-", "ses-")))
 
@@ -65,6 +108,11 @@ def _session_name(folder: Path) -> str:
 def _of_session(folder: Path) -> list[CaseFiles]:
     session = _session_name(folder)
     images = sorted(path for suffix in SUFFIXES for path in folder.glob(f"*_dwi{suffix}"))
+    if strangers := [path.name for path in images if _names_another(path.name, session)]:
+        # Whose images these are, the file's name and the folder's tell differently.
+        refusal = f"{plain(strangers[0])} lies in a folder of {session}: rename the file or move it"
+        return [CaseFiles(session, b1000=folder / strangers[0], refusal=refusal)]
+    images = [path for path in images if not _PART.search(path.name)]
     both, only_b0, only_b1000, seen = [], [], [], []
     for image in images:
         try:

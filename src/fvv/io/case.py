@@ -130,22 +130,23 @@ def _read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool) -> 
     b_value = None if shell is None else shell.b_value
     notes = [f"{files.b1000.name}: {shell.note}"] if shell is not None and shell.note else []
     b0 = _read_b0(files, b1000, b_value, config, notes, finite=finite)
-    rois: dict[str, Volume | None] = {}
-    for name, path in (
-        ("stroke_roi", files.stroke_roi), ("flair_visible_roi", files.flairviz_roi), ("mask", files.mask)
-    ):  # fmt: skip
-        rois[name] = None
+    rois: list[Volume | None] = []
+    for path in (files.stroke_roi, files.flairviz_roi, files.mask):
+        roi = None
         if path is not None:
-            rois[name], said = read_roi(path, files.b1000, b1000, resample=config.resample_rois)
+            roi, said = read_roi(path, files.b1000, b1000, resample=config.resample_rois)
             notes += said
+        rois.append(roi)
     return Case(
         patient=files.patient,
         b0=b0,
         b1000=b1000,
+        stroke_roi=rois[0],
+        flair_visible_roi=rois[1],
+        mask=rois[2],
         b1000_file=files.b1000,
         b_value=b_value,
         notes=tuple(notes),
-        **rois,
     )
 
 

@@ -58,6 +58,8 @@ def refuse_unassessable(prepared: PreparedCase) -> None:
 def files_reachable(folder: Path) -> bool:
     """Whether a patient's files are there and can be opened: one that fails all the same is unusable, not away."""
     try:
+        if any(item.is_symlink() and not item.exists() for item in folder.iterdir()):
+            return False
         for stem in _REQUIRED:
             image = find_image(folder, stem)
             if image is None or not image.is_file():

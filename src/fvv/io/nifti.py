@@ -156,6 +156,8 @@ def _walk_extensions(path: Path) -> None:
         header = kind(raw, check=False)
         if bytes(header["magic"])[:2] == b"ni":
             raise InputError("not a readable NIfTI image: a header whose voxels lie in another file", file=path)
+        if bytes(header["magic"])[:2] != b"n+":
+            return
         offset = float(header["vox_offset"])
         if stream.read(4)[:1] in {b"", b"\x00"} or not math.isfinite(offset):
             return

@@ -24,6 +24,9 @@ _NOT_A_PERSON = {"na", "nan", "none", "null", "#n/a", "-", "?", "unknown"}
 """Of patient_id: what programs and people write where nothing is known. One person of that name would be many."""
 _LABELS = {"1": True, "1.0": True, "0": False, "0.0": False}
 """Programs that know numbers only write 1.0 for 1 where other cells are empty."""
+_NUMBER = re.compile(r"0*([0-9]+)(\.0*)?")
+_SHORTENED = re.compile(r"[0-9](\.[0-9]+)?E\+[0-9]{2,}")
+"""A long number as a spreadsheet shows it: its other digits are lost, and with them who is who."""
 _COLUMNS = ("participant_id", "patient_id", "site", "dwi_flair_mismatch")
 _ALSO_MEANT = {
     "patient_id": {"patient", "person", "personid", "subject", "subjectid", "pid"},
@@ -65,7 +68,19 @@ def read_participants(folder: Path, *, unlisted: Unlisted = "refuse") -> dict[st
         if pair := first_alike(names):
             message = f"two values of {what} are the same but for case or accents: {pair[0]!a} and {pair[1]!a}"
             raise InputError(message, file=path, hint="write one person's name in one way, two persons' in two")
+    _refuse_one_number(path, sorted({one.person for one in known.values() if one.person != one.participant}))
     return people
+
+
+def _refuse_one_number(path: Path, people: Iterable[str]) -> None:
+    """A spreadsheet makes 1 of 001, and 1.0 where a cell of the column is empty."""
+    seen: dict[str, str] = {}
+    for person in people:
+        if number := _NUMBER.fullmatch(person):
+            other = seen.setdefault(number[1], person)
+            if other != person:
+                message = f"two values of patient_id are one number: {other!a} and {person!a}"
+                raise InputError(message, file=path, hint="write one person's number in one way")
 
 
 def write_participants(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -164,6 +179,9 @@ def _person(cell: str, path: Path, number: int) -> str:
     if cell.lower() in _NOT_A_PERSON:
         hint = "write n/a where it is not known; a person of that name needs another one"
         raise InputError(f"line {number}: patient_id {cell!a} is no person", file=path, hint=hint)
+    if _SHORTENED.fullmatch(cell):
+        message = f"line {number}: patient_id {cell} is a number that lost its digits in a spreadsheet"
+        raise InputError(message, file=path, hint="keep the column as text, and write the whole number")
     return _known(cell)
 
 

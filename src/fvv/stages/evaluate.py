@@ -75,7 +75,7 @@ def evaluate(
     cases, bundle = CaseStore.open(store), ModelBundle.open(models)
     if bundle.profile != cases.profile:
         raise ModelError(
-            f"trained with preprocessing profile {bundle.profile.name}, the store has {cases.profile.name}",
+            f"trained with preprocessing profile {bundle.profile.label}, the store has {cases.profile.label}",
             file=models,
             hint="evaluate the models on the store they were trained on",
         )

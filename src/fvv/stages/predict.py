@@ -339,7 +339,17 @@ def _files_of(examination: Examination, output: Path | None, config: PredictConf
 
 
 def _refuse_twins(examinations: list[Examination], output: Path | None, config: PredictConfig) -> None:
-    """Refuse examinations that tables, files or a disk that ignores case could not tell apart: `anna` and `Anna`."""
+    """Refuse examinations that tables, files or a disk that ignores case could not tell apart: `anna` and `Anna`.
+
+    One that is named as a table would keep that table from being written, when all the work is done.
+    """
+    tables = {same_name_key(name) for name in COHORT_FILES}
+    for one in examinations:
+        if config.layout == "folders" and output is not None and same_name_key(one.name) in tables:
+            hint = "rename it, or predict it alone without -o"
+            raise InputError(
+                f"its results would lie where {one.name} of all patients is to be", file=one.place, hint=hint
+            )
     first: dict[str, Examination] = {}
     for examination in examinations:
         # Two links to one folder are one place.

@@ -37,6 +37,9 @@ FEWEST_DEEP = 1000
 """Voxels; where fewer lie that deep, the whole core is looked at."""
 PUREST = 0.9
 """Quantile of ln(b0/b1000) over b0's fluid that stands for fluid without tissue in the voxel."""
+LEAST_CONTRAST = 0.25
+"""ln of the 99th percentile over the median in the brain, on b0 or b1000: 0.75 and more on b0 of 22 examinations of
+people and of the simulator; 0.09 in a phantom of water."""
 
 
 def contrast_findings(view: NativeView, b_value: float | None) -> list[Finding]:
@@ -50,6 +53,9 @@ def contrast_findings(view: NativeView, b_value: float | None) -> list[Finding]:
     if np.array_equal(view.b0, view.b1000):
         return [*found, Finding("same-image", "b0 and b1000 are the same image", Severity.NOT_ASSESSABLE)]
     b0, b1000 = view.b0[view.core], view.b1000[view.core]
+    if max(_contrast(b0), _contrast(b1000)) < LEAST_CONTRAST:
+        message = "b0 and b1000 are uniform in what was taken for the brain, without fluid and tissue: a phantom?"
+        return [*found, Finding("uniform", message, Severity.NOT_ASSESSABLE)]
     dark_on_b1000 = float((b1000[brightest(b0)] < np.median(b1000)).mean())
     dark_on_b0 = float((b0[brightest(b1000)] < np.median(b0)).mean())
     ring = _ring_brightness(view)
@@ -62,6 +68,12 @@ def contrast_findings(view: NativeView, b_value: float | None) -> list[Finding]:
     elif ring > RING_BRIGHT or _looks_like_flair(view, b_value):
         wrong = Finding("b1000-is-flair", _FLAIR, Severity.NOT_ASSESSABLE)
     return [*found, wrong] if wrong else found
+
+
+def _contrast(values: FloatArray) -> float:
+    """Logarithm of the 99th percentile over the median, whatever air is in the mask; infinite without signal."""
+    middle, high = np.percentile(values, (50, 99))
+    return float(np.log(high / middle)) if middle > 0 else np.inf
 
 
 _ADC = "b1000 is no diffusion-weighted image: fluid is bright on it, as on an ADC map or a T2-weighted image"

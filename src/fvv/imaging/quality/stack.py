@@ -24,6 +24,8 @@ CUT_SLICE_SHARE = 0.6
 """Brain in the first or last slice over that in the largest: the stack ends inside the brain (clean: under 0.42)."""
 MOTION_MM = 1.5
 """Median over slices of how far a slice's centre lies from the middle of its neighbours' (clean: under 0.75 mm)."""
+MOST_NAMED = 5
+"""Pairs of slices in a message."""
 DROPOUT = 0.7
 """A slice's median b1000 over that of its neighbours (clean: over 0.93)."""
 
@@ -31,6 +33,7 @@ DROPOUT = 0.7
 def stack_findings(view: NativeView) -> list[Finding]:
     """Number, spacing and direction of the slices, missing ones, motion, signal drop-out."""
     found = _number_findings(view) + _spacing_findings(view) + _blank_findings(view) + _end_findings(view)
+    found += _repeated_findings(view)
     inner = view.inner_slices()
     if len(inner) >= 5 and np.array_equal(np.diff(inner), np.ones(len(inner) - 1)):
         found += _motion_findings(view, inner) + _dropout_findings(view, inner)
@@ -91,6 +94,21 @@ def _end_findings(view: NativeView) -> list[Finding]:
             message = f"the slices end inside the brain: the {end} one holds {area / areas.max():.0%} of the largest"
             found.append(Finding("brain-cut-by-slices", message, Severity.WARNING))
     return found
+
+
+def _repeated_findings(view: NativeView) -> list[Finding]:
+    """Noise alone makes two slices differ: one was copied, in place of one that was lost perhaps."""
+    imaged = _imaged(view)
+    pairs = [
+        f"{k + 1} and {k + 2}"
+        for k in imaged[:-1]
+        if k + 1 in imaged and all(np.array_equal(image[..., k], image[..., k + 1]) for image in (view.b0, view.b1000))
+    ]
+    if not pairs:
+        return []
+    more = f" and {len(pairs) - MOST_NAMED} more" if len(pairs) > MOST_NAMED else ""
+    message = f"neighbouring slices are one image: {', '.join(pairs[:MOST_NAMED])}{more}: copied, or resampled?"
+    return [Finding("repeated-slices", message, Severity.WARNING)]
 
 
 def _imaged(view: NativeView) -> IntArray:

@@ -56,6 +56,6 @@ def unusual_findings(prepared: PreparedCase, cohort: Mapping[str, tuple[float, f
         low, high = cohort.get(name, (-np.inf, np.inf))
         allowed = MARGIN * (high - low) if np.isfinite(high - low) else 0.0
         if not low - allowed <= value <= high + allowed:
-            message = f"unlike the training cohort: {_NAMES[name]} is {value:.3g}, there {low:.3g} to {high:.3g}"
+            message = f"unlike the training cohort: {_NAMES[name]} is {value:.4g}, there {low:.4g} to {high:.4g}"
             found.append(Finding("unlike-training", message, Severity.WARNING))
     return found

@@ -19,6 +19,8 @@ B0_SHELL_GAP = 10.0
 """s/mm^2: for b0, so that b = 50 of a perfusion scheme is not averaged into b = 0."""
 PLACE_TOLERANCE_MM = 0.1
 """Along the normal: images nearer than this are of one slice. Slices lie a millimetre apart and more."""
+_LONGEST_NAME = 64
+"""Letters of a SeriesDescription (LO, PS3.5 6.2); longer ones are shown in part."""
 ORIENTATION_TOLERANCE = 1e-3
 """Of direction cosines, 0.06 degrees: the headers of one oblique stack differ in the 8th digit."""
 
@@ -57,8 +59,10 @@ class Stack:
     def describe(self) -> str:
         """For people."""
         per_slice = len(self.frames) / len(self.slices)
+        name = plain(self.first.description)
+        name = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
         return (
-            f"series {self.first.series_number} '{plain(self.first.description)}' (b = {self.b_value:g} s/mm^2, "
+            f"series {self.first.series_number} '{name}' (b = {self.b_value:g} s/mm^2, "
             f"{len(self.slices)} slices, {per_slice:g} images a slice)"
         )
 
@@ -70,11 +74,13 @@ class Choice:
     Attributes:
         b0, b1000: the two.
         notes: what one should know of the choice.
+        warnings: what one should look at the images for.
     """
 
     b0: Stack
     b1000: Stack
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def choose(frames: Sequence[Frame], series: Sequence[int] = ()) -> Choice:
@@ -89,7 +95,7 @@ def choose(frames: Sequence[Frame], series: Sequence[int] = ()) -> Choice:
         series: SeriesNumber of those to take, whatever their words say; empty: all.
 
     Raises:
-        InputError: no b0 or no b1000 among them, or none of both in one frame of reference.
+        InputError: no b0 or no b1000 among them, or none of both in one frame of reference and of one scanner.
     """
     usable = _usable(frames, series)
     stacks = list(_stacks(_with_silent_b0(usable, forced=bool(series))))
@@ -102,8 +108,13 @@ def choose(frames: Sequence[Frame], series: Sequence[int] = ()) -> Choice:
     if not placed:
         hint = "the patient was placed again between them: register the images first"
         raise InputError("b0 and b1000 lie in different frames of reference", hint=hint)
+    if not series:
+        placed = [pair for pair in placed if _one_scanner(pair[0].first, pair[1].first)]
+    if not placed:
+        hint = "--series with the numbers of both takes them all the same"
+        raise InputError("b0 and b1000 come from two scanners, by their maker or serial number", hint=hint)
     best = max(placed, key=_suitability)
-    return Choice(*best, tuple(_notes(best, placed)))
+    return Choice(*best, tuple(_notes(best, placed)), tuple(_warnings(best)))
 
 
 def same_place(low: Stack, high: Stack) -> bool:
@@ -233,6 +244,11 @@ def _one_frame_of_reference(low: Stack, high: Stack) -> bool:
     return not a or not b or a == b
 
 
+def _one_scanner(low: Frame, high: Frame) -> bool:
+    """What one of them does not state tells nothing."""
+    return all(not a or not b or a == b for a, b in zip(low.scanner, high.scanner, strict=True))
+
+
 def _suitability(pair: tuple[Stack, Stack]) -> tuple[float, ...]:
     low, high = pair
     a, b = low.first, high.first
@@ -271,13 +287,20 @@ def _notes(best: tuple[Stack, Stack], pairs: list[tuple[Stack, Stack]]) -> Itera
             f"b1000 could also be {described}: taken was the trace image if there is one, b0 and b1000 of one series, "
             "the lowest number; --series takes another"
         )
+
+
+def _warnings(best: tuple[Stack, Stack]) -> Iterator[str]:
     for name, stack in zip(("b0", "b1000"), best, strict=True):
         counts = Counter(len(images) for images in stack.slices)
         if len(counts) > 1:
-            yield f"{name}: the number of images a slice differs ({min(counts)} to {max(counts)})"
+            few, many = min(counts), max(counts)
+            yield f"{name}: the number of images a slice differs ({few} to {many}): images were lost, or sent twice"
 
 
 def _nothing(frames: Sequence[Frame], usable: list[Frame], missing: str) -> InputError:
+    if not frames:
+        hint = "a folder or zip file of DICOM images is expected; unpack what else a zip file holds"
+        return InputError("holds no slices of MR images", hint=hint)
     known = sorted({f"{frame.series_number}: b = {frame.weighting.b_value}" for frame in usable})
     unused = Counter(frame.weighting.not_used for frame in frames if frame.weighting.not_used)
     if len(known) > 12:

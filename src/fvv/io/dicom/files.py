@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from lzma import LZMAError
 from pathlib import Path
 from types import TracebackType
@@ -176,16 +177,7 @@ def find_files(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
             yield from find_files(inside, reader)
         return
     if path.suffix.lower() == ".zip":
-        archive = reader.archive(path)
-        for name in sorted(set(archive.namelist())):
-            if name.endswith("/") or _is_directory_file(name):
-                continue
-            file = DicomFile(path, name)
-            start = reader.start(file)
-            if has_mark(start) or lacks_preamble(start):
-                yield file
-            elif _is_stump(name, archive.getinfo(name).file_size):
-                raise InputError(f"{plain(name)} is empty or cut off", file=path, hint="export the images again")
+        yield from _members(path, reader)
     elif _is_directory_file(path.name):
         return
     elif path.suffix.lower() in _MAY_BE_DICOM and not os.access(path, os.R_OK):
@@ -194,6 +186,43 @@ def find_files(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
         yield DicomFile(path)
     elif _is_stump(path.name, path.stat().st_size):
         raise InputError("empty or cut off", file=path, hint="export the images again")
+
+
+def _members(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
+    """DICOM files in a zip file, sorted by name."""
+    archive = reader.archive(path)
+    names = sorted(archive.namelist())
+    for before, name in pairwise(["", *names]):
+        if name == before:  # Only the last of them could be read.
+            hint = "make it again from the folders that the images lie in"
+            raise InputError(f"holds two files named {plain(name)}", file=path, hint=hint)
+        if name.endswith("/") or _is_directory_file(name):
+            continue
+        file = DicomFile(path, name)
+        start = reader.start(file)
+        if has_mark(start) or lacks_preamble(start):
+            yield file
+        elif name.lower().endswith(".zip") and _may_hold_images(archive, name):
+            message = f"holds images in another zip file, {plain(name)}"
+            raise InputError(message, file=path, hint="unpack it first: zip files in zip files are not read")
+        elif _is_stump(name, archive.getinfo(name).file_size):
+            raise InputError(f"{plain(name)} is empty or cut off", file=path, hint="export the images again")
+
+
+def _may_hold_images(archive: zipfile.ZipFile, name: str) -> bool:
+    """Whether a zip file in a zip file holds DICOM, or cannot be looked into: nobody's images are passed over."""
+    try:
+        if archive.getinfo(name).file_size > MAX_INFLATED:
+            return True
+        with zipfile.ZipFile(io.BytesIO(archive.read(name))) as inner:
+            for member in inner.namelist()[:MAX_MEMBERS]:
+                with inner.open(member) as stream:
+                    start = stream.read(MARK_END)
+                if member.lower().endswith(".zip") or has_mark(start) or lacks_preamble(start):
+                    return True
+    except _DAMAGED_ZIP:
+        return True
+    return False
 
 
 def _is_stump(name: str, size: int) -> bool:

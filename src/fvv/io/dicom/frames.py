@@ -21,6 +21,8 @@ MAX_EDGE = 4096
 MAX_FRAMES = 50_000
 _IMAGES = "1.2.840.10008.5.1.4.1.1."
 """Storage classes of objects that belong to a patient; a CD's directory is none of them."""
+_MR_IMAGES = {f"{_IMAGES}4", f"{_IMAGES}4.1", f"{_IMAGES}4.4"}
+"""MR, enhanced MR, legacy converted enhanced MR."""
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -32,6 +34,9 @@ class Frame:
         file, index: where it is; the index counts the frames of an enhanced object or the slices of a mosaic, from 0.
         sop: SOPInstanceUID.
         person: who was scanned: PatientID and its issuer; name and date of birth where there is no number.
+        born: PatientBirthDate; "" where there is none.
+        scanner: Manufacturer and DeviceSerialNumber, each "" where not stated.
+        numbers: AcquisitionNumber and InstanceNumber; None where the latter is not stated.
         study, series: StudyInstanceUID, SeriesInstanceUID.
         study_time: StudyDate and StudyTime, by which studies are ordered.
         frame_of_reference: FrameOfReferenceUID; "" where there is none.
@@ -49,6 +54,9 @@ class Frame:
     index: int
     sop: str
     person: tuple[str, ...]
+    born: str
+    scanner: tuple[str, str]
+    numbers: tuple[str, str] | None
     study: str
     series: str
     study_time: str
@@ -120,9 +128,11 @@ def _no_slice(dataset: Any) -> str:
     """Why an object holds no slices; "" where it may."""
     if str(dataset.get("Manufacturer") or "") == MAKER:
         return "results of an earlier run"
-    if dataset.get("Modality") is None and _storage_class(dataset).startswith(_IMAGES):
+    modality, storage = dataset.get("Modality"), _storage_class(dataset)
+    if modality is None and "Rows" not in dataset and storage.startswith(_IMAGES):
         raise ValueError("it ends before it says what it is")
-    if dataset.get("Modality") != "MR" or "Rows" not in dataset or "Columns" not in dataset:
+    is_mr = modality == "MR" or (modality is None and storage in _MR_IMAGES)
+    if not is_mr or "Rows" not in dataset or "Columns" not in dataset:
         return "objects that are no MR images"
     if str(dataset.get("SOPClassUID") or "").startswith(_SECONDARY_CAPTURE):
         return "localisers and screen saves"
@@ -182,6 +192,9 @@ def _frame(file: DicomFile, index: int, dataset: Any, groups: list[Any], tile: T
         index=index,
         sop=str(dataset.get("SOPInstanceUID") or ""),
         person=person_of(dataset),
+        born=_text(dataset, "PatientBirthDate").strip(),
+        scanner=(_maker(dataset), _text(dataset, "DeviceSerialNumber").strip()),
+        numbers=_numbers_of(dataset),
         study=str(dataset.get("StudyInstanceUID") or ""),
         series=str(dataset.get("SeriesInstanceUID") or ""),
         study_time=f"{_text(dataset, 'StudyDate')} {_text(dataset, 'StudyTime')}",
@@ -206,6 +219,17 @@ def _text(dataset: Any, name: str) -> str:
         return str(dataset.get(name) or "")
     except DAMAGE:
         return ""
+
+
+def _maker(dataset: Any) -> str:
+    """First word of Manufacturer, whose further words change from one software to the next."""
+    words = _text(dataset, "Manufacturer").casefold().split()
+    return words[0] if words else ""
+
+
+def _numbers_of(dataset: Any) -> tuple[str, str] | None:
+    instance = _text(dataset, "InstanceNumber").strip()
+    return (_text(dataset, "AcquisitionNumber").strip(), instance) if instance else None
 
 
 def _is_a_plane(orientation: tuple[float, ...]) -> bool:

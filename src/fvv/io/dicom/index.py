@@ -12,6 +12,7 @@ from pathlib import Path
 from fvv.errors import InputError
 from fvv.io.dicom.files import DAMAGE, DicomFile, DicomReader, find_files
 from fvv.io.dicom.frames import Frame, frames_of
+from fvv.io.dicom.repeats import Repeats
 from fvv.names import plain
 from fvv.parallel import track
 
@@ -75,7 +76,7 @@ def index_place(place: Path) -> PlaceIndex:
     Args:
         place: what cannot be read of it becomes damage in the index.
     """
-    frames: dict[tuple[str, int], Frame] = {}
+    repeats = Repeats()
     left_out: Counter[str] = Counter()
     damage: list[tuple[str, InputError]] = []
     with DicomReader() as reader, warnings.catch_warnings():
@@ -104,8 +105,9 @@ def index_place(place: Path) -> PlaceIndex:
             if reason:
                 left_out[reason] += 1
             for frame in found:
-                frames.setdefault((frame.sop or f"{file.path}/{file.member}", frame.index), frame)
-    return PlaceIndex(tuple(frames.values()), left_out, tuple(damage))
+                repeats.add(frame)
+        frames, differing = repeats.settle(reader)
+    return PlaceIndex(frames, left_out, (*damage, *differing))
 
 
 def merged(indices: Sequence[PlaceIndex]) -> PlaceIndex:
@@ -153,9 +155,24 @@ def examinations_of(place: Path, index: PlaceIndex) -> list[DicomExamination]:
             "%s: %d people, %d studies with diffusion images, numbered by date", plain(place.name), people, len(ordered)
         )
     return [
-        DicomExamination(place, tuple(frames), counted, len(ordered) - 1, _damage_of(frames, wanted, index))
+        DicomExamination(
+            place, tuple(frames), counted, len(ordered) - 1, _damage_of(frames, wanted, index) or _two_people(frames)
+        )
         for _, frames in ordered
     ]
+
+
+def _two_people(frames: list[Frame]) -> InputError | None:
+    """Two dates of birth under one number and in one study: an anonymised set whose numbers collide."""
+    born: dict[str, Frame] = {}
+    for frame in frames:
+        if frame.born:
+            born.setdefault(frame.born, frame)
+    if len(born) < 2:
+        return None
+    one, other = list(born.values())[:2]
+    message = f"of one PatientID and study as {plain(one.file.path.name)}, but of another date of birth"
+    return InputError(message, file=other.file.path, hint="part the people's images into folders of their own")
 
 
 def _damage_of(frames: list[Frame], wanted: dict[Key, list[Frame]], index: PlaceIndex) -> InputError | None:

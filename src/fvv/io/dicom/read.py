@@ -20,6 +20,7 @@ from fvv.io.dicom.choose import PLACE_TOLERANCE_MM, Stack, choose
 from fvv.io.dicom.files import DAMAGE, DicomFile, DicomReader
 from fvv.io.dicom.frames import pixels_of
 from fvv.io.dicom.index import DicomExamination
+from fvv.io.dicom.repeats import repeated
 from fvv.io.nifti import MAX_VOXELS
 from fvv.names import plain
 
@@ -90,6 +91,7 @@ def _read(
     log.info("%s: %s", name, choice.notes[0])
     for note in choice.notes[1:]:
         log.warning("%s: %s", name, note)
+    doubts = [*choice.warnings, *_repeats(choice.b0, choice.b1000)]
     b0_volume, _, b0_notes = _volume(choice.b0, reader, geometric=False)
     b1000_volume, source, notes = _volume(choice.b1000, reader, geometric=True)
     notes = [*choice.notes, *b0_notes, *(note for note in notes if note not in b0_notes), *_about(examination)]
@@ -99,7 +101,15 @@ def _read(
             raise GeometryError("b0 and b1000 lie on different grids", hint=hint)
         b0_volume = resample_onto(b0_volume, b1000_volume, order=1)
         notes.append("b0 resampled onto b1000's grid")
-    return Case(name, b0_volume, b1000_volume, b_value=choice.b1000.b_value, notes=tuple(notes)), source
+    case = Case(
+        name,
+        b0_volume,
+        b1000_volume,
+        b_value=choice.b1000.b_value,
+        notes=tuple(notes),
+        warnings=tuple(doubts),
+    )
+    return case, source
 
 
 def _about(examination: DicomExamination) -> list[str]:
@@ -175,6 +185,29 @@ def _refuse_gaps(stack: Stack) -> None:
             f"{wide[0] + 2}, elsewhere {typical:.1f} mm",
             hint="send the complete series again",
         )
+
+
+def _repeats(low: Stack, high: Stack) -> list[str]:
+    """What to say of images of one place and InstanceNumber that are no copies.
+
+    Some number the directions of a shell alike. Where b0 and b1000 both come as often, they are of several people, or
+    of several versions of one study.
+
+    Raises:
+        InputError: so it is.
+    """
+    found = [repeated(stack.frames) for stack in (low, high)]
+    often = [max(map(len, groups), default=1) for groups in found]
+    if min(often) > 1 and often[0] == often[1]:
+        one, other, *_ = found[0][0]
+        message = f"not the image that {plain(one.file.member or str(one.file.path))} holds under the same number"
+        hint = "two people's images, or two versions of one series: part them, or keep the right ones"
+        raise InputError(message, file=other.file.path, hint=hint)
+    return [
+        f"{name}: {number} different images of one place and InstanceNumber are averaged: of one person, sent once?"
+        for name, number in zip(("b0", "b1000"), often, strict=True)
+        if number > 1
+    ]
 
 
 def _affine(stack: Stack) -> FloatArray:
