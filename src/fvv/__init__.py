@@ -6,9 +6,15 @@ Public names load on first use, so that `import fvv` and `fvv --help` stay quick
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0"
+
+# Nothing leaves the machine unless its user says so. Told before they are first imported, onnxruntime (from 1.29 on)
+# sends its maker no machine, model names and hashes, and W&B, also when offline, reports no errors of its own.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
 _PUBLIC = {
     "Case": "fvv.data",

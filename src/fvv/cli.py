@@ -19,6 +19,7 @@ from typing import Any
 
 from fvv import __version__
 from fvv.config import Config, load_config
+from fvv.cores import refuse_little_memory
 from fvv.ending import signals_end_the_run
 from fvv.errors import ConfigError, FvvError, as_fvv_error
 from fvv.names import plain
@@ -31,6 +32,7 @@ from fvv.options import (
     add_truth,
     assignment,
     fold_and_path,
+    named_path,
 )
 from fvv.stages import StageResult
 from fvv.terminal import SafeStream, safe_streams, set_up_logging
@@ -77,6 +79,7 @@ def _run(argv: Sequence[str] | None) -> int:
     _let_others_tidy_quietly()
     with signals_end_the_run() as ending:
         try:
+            refuse_little_memory()
             result: StageResult = options.run(options, _settings(options))
         except KeyboardInterrupt:
             atexit.register(_end_quietly)
@@ -92,6 +95,8 @@ def _run(argv: Sequence[str] | None) -> int:
                 raise
             hint = f"pip install '.[{extra}]' in the project's folder"
             return _failed(FvvError(f"fvv {options.verb} needs {error.name}, which is not installed", hint=hint))
+        except ImportError as error:
+            return _failed(as_fvv_error(error), verbose=options.verbose)
     if summary := result.summary():
         print("\n".join(plain(line) for line in summary.split("\n")))
     for failure in result.failures:
@@ -122,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _common_options() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     group = common.add_argument_group("settings and messages")
-    group.add_argument("-c", "--config", type=Path, metavar="FILE", help="YAML file of settings (see configs/)")
+    group.add_argument("-c", "--config", type=named_path, metavar="FILE", help="YAML file of settings (see configs/)")
     group.add_argument(
         "--set",
         action="append",
@@ -365,7 +370,7 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
     """Stage 5: segment new patients and answer for each."""
     source = verb.add_mutually_exclusive_group()
     meaning = "folder of patients or of one patient (NIfTI or DICOM), DICOM zip file, or BIDS data set"
-    source.add_argument("input", nargs="?", type=Path, metavar="INPUT", help=meaning)
+    source.add_argument("input", nargs="?", type=named_path, metavar="INPUT", help=meaning)
     add_path(source, "-d", "--inference_dir", default="input_data", meaning="the same, as an option")
     add_path(source, "--b1000", meaning="one patient's b1000, in place of a folder; with --b0 or --adc")
     add_path(verb, "--b0", meaning="the same patient's b0")
@@ -429,7 +434,7 @@ def _predict(options: argparse.Namespace, config: Config) -> StageResult:
 def _gather_options(verb: argparse.ArgumentParser) -> None:
     """Join the shards of a run (--shard): write the tables for all, and say what is missing."""
     place = verb.add_mutually_exclusive_group(required=True)
-    place.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="folder that the shards wrote into")
+    place.add_argument("folder", nargs="?", type=named_path, metavar="FOLDER", help="folder that the shards wrote into")
     add_path(place, "-o", "--output", meaning="the same, as an option")
 
 
@@ -446,7 +451,7 @@ def _gather(options: argparse.Namespace, _: Config) -> StageResult:
 
 def _decide_options(verb: argparse.ArgumentParser) -> None:
     """Stage 5 again: the answers of a finished prediction at another cut-off; no new inference."""
-    verb.add_argument("results", type=Path, metavar="RESULTS", help="folder that predict wrote")
+    verb.add_argument("results", type=named_path, metavar="RESULTS", help="folder that predict wrote")
     # Not `add_setting`: to decide again at a default would be to decide at nobody's cut-off.
     verb.add_argument(
         "--cutoff",

@@ -1,11 +1,17 @@
-"""How many processor cores' worth of time this process has."""
+"""How many processor cores' worth of time, and how much memory, this process may have."""
 
 from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+
+from fvv.errors import FvvError
+
+_LEAST_BYTES = 2**30
+"""NumPy, SciPy and onnxruntime alone take 0.6 GB of addresses; OpenBLAS waits for ever for the last of them."""
 
 
 def core_count() -> int:
@@ -15,6 +21,22 @@ def core_count() -> int:
     """
     quota = _quota(Path("/"))
     return _allowed() if quota is None else max(1, min(_allowed(), math.ceil(quota)))
+
+
+def refuse_little_memory() -> None:
+    """Refuse to start where less memory may be addressed than the libraries need to load: some then wait for ever.
+
+    Raises:
+        FvvError: the limit of this process (`ulimit -v`) is lower.
+    """
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415  (Unix alone has it)
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _LEAST_BYTES:
+        message = f"this process may address {limit / 2**20:.0f} MiB of memory, and {_LEAST_BYTES // 2**20} are needed"
+        raise FvvError(message, hint="raise the limit (`ulimit -v`, or the batch system's)")
 
 
 def most_threads() -> int:

@@ -72,8 +72,8 @@ class Ending:
 def signals_end_the_run() -> Iterator[Ending]:
     """While this holds, each ending signal kills the workers and raises `KeyboardInterrupt` here.
 
-    A signal that is ignored stays so (`nohup`), and one that somebody else handles is theirs. Outside the main thread,
-    which alone may handle signals, nothing changes.
+    Once one has come, the next one after the run ends the process. A signal that is ignored stays so (`nohup`), and one
+    that somebody else handles is theirs. Outside the main thread, which alone may handle signals, nothing changes.
     """
     ending = Ending()
     if threading.current_thread() is not threading.main_thread():
@@ -87,8 +87,10 @@ def signals_end_the_run() -> Iterator[Ending]:
         with _last_resort(ending):
             yield ending
     finally:
+        # What is left is tidying up, also of libraries: a second Ctrl-C ends it at once, and without a traceback.
+        over = ending.noticed.is_set()
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if over else handler)
 
 
 @contextmanager

@@ -6,10 +6,15 @@ Every error names the patient and the file where it knows them, what was expecte
 
 from __future__ import annotations
 
+import errno
+import sys
 import traceback
 from pathlib import Path
 
 from fvv.names import plain
+
+_WITHOUT_DOCSTRINGS = 2
+"""Python's -OO."""
 
 
 class FvvError(Exception):
@@ -97,14 +102,23 @@ def as_fvv_error(error: Exception) -> FvvError:
         hint = "use fewer workers (--workers 1), or a machine with more memory"
         return FvvError(f"memory ran out{_told(error)}", hint=hint)
     if isinstance(error, OSError) and error.strerror:
-        return FvvError(error.strerror, file=error.filename)
+        many = "raise the limit (`ulimit -n`), or use fewer workers"
+        return FvvError(error.strerror, file=error.filename, hint=many if error.errno == errno.EMFILE else None)
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("fvv"):
         return FvvError(f"{error.name} is needed, which is not installed")
+    if isinstance(error, ImportError) and not (error.name or "").startswith("fvv"):
+        return FvvError(f"a library cannot be loaded{_told(error)}", hint=_why_not_loaded())
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if Path(frame.filename).is_relative_to(Path(__file__).parent)]
     place = f" ({Path(ours[-1].filename).name}, line {ours[-1].lineno})" if ours else ""
     hint = "unexpected: please report it; --verbose shows where it came from"
     return UnexpectedError(f"{type(error).__name__}{_told(error)}{place}", hint=hint)
+
+
+def _why_not_loaded() -> str:
+    if sys.flags.optimize >= _WITHOUT_DOCSTRINGS:
+        return "libraries need their docstrings: unset PYTHONOPTIMIZE, run Python without -OO"
+    return "memory may be limited (ulimit -v), or the installation damaged: install again"
 
 
 def _told(error: Exception) -> str:

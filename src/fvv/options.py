@@ -31,11 +31,22 @@ def truth(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"expected a truth value (True or False), got {text!r}")
 
 
+def named_path(text: str) -> Path:
+    """A path that names something: an empty one, as an unset variable of a script gives, would be the working folder.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a file or folder, got nothing (. is the folder you are in)")
+    return Path(text)
+
+
 def add_path(verb: _Container, *flags: str, meaning: str, default: str | None = None) -> None:
     """An option that names a file or a folder."""
     verb.add_argument(
         *flags,
-        type=Path,
+        type=named_path,
         default=None if default is None else Path(default),
         metavar="PATH",
         help=meaning if default is None else f"{meaning} (default: {default})",

@@ -130,6 +130,23 @@ class _Worker:
         return FvvError(f"the process that worked on it died (exit code {code})", hint="a library may have crashed")
 
 
+def _new_workers(number: int) -> list[_Worker]:
+    """So many; none where the machine cannot have them, which costs time alone.
+
+    Processes talk through semaphores, which need a shared memory that can be written (/dev/shm), and open files.
+    """
+    made: list[_Worker] = []
+    try:
+        made.extend(_Worker() for _ in range(number))
+    except (OSError, ImportError, NotImplementedError) as error:
+        for worker in made:
+            worker.pool.shutdown()
+        why = getattr(error, "strerror", None) or error
+        log.warning("no processes side by side on this machine (%s): one patient after the other", why)
+        return []
+    return made
+
+
 def _pool_of_one() -> ProcessPoolExecutor:
     # spawn: a forked copy of a process that already runs BLAS or onnxruntime threads can hang.
     context = multiprocessing.get_context("spawn")
@@ -140,8 +157,11 @@ def _pool_of_one() -> ProcessPoolExecutor:
 def _in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[tuple[Item, Result | FvvError]]:
+    everyone = _new_workers(workers)
+    if not everyone:
+        yield from ((item, attempt(function, item)) for item in items)
+        return
     remaining = iter(items)
-    everyone = [_Worker() for _ in range(workers)]
     idle = list(everyone)
     busy: dict[Future[Result | FvvError], tuple[_Worker, Item]] = {}
     finished: list[tuple[Item, Result | FvvError]] = []

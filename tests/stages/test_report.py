@@ -352,3 +352,35 @@ def change(file: Path, where: object, value: float) -> None:
 def test_evaluations_of_different_cohorts_are_not_compared(output, external, cohort):
     with pytest.raises(FvvError, match="no patient in common"):
         report(output, compare=cohort / "external")
+
+
+@pytest.mark.parametrize("last_written", ["patients.csv", "summary.json"])
+def test_a_report_cut_short_goes_on(output: Path, monkeypatch: pytest.MonkeyPatch, last_written: str) -> None:
+    replace = Path.replace
+
+    def full(path: Path, target: Path) -> Path:
+        if Path(target).name == last_written:
+            raise OSError(28, "No space left on device")
+        return replace(path, target)
+
+    other = CONFIG.model_copy(update={"decision": DecisionConfig(cutoff_ml=0.9)})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(FvvError, match="No space left"):
+            report(output, other)
+    assert not (output / "summary.json").exists()  # Tables of two cut-offs are no finished evaluation.
+    again = report(output, other)
+    assert len(again.patients) == 6
+    assert (
+        read_sealed(output / "summary.json", schema_version=SCHEMA_VERSION)["settings"]["decision"]["cutoff_ml"] == 0.9
+    )
+    assert not (output / ".fvv.summary.json").exists()
+
+
+def test_an_evaluation_goes_on_after_a_report_cut_short(output: Path, cohort: Path) -> None:
+    (output / "summary.json").rename(output / ".fvv.summary.json")
+    with pytest.raises(OutputExistsError, match="other settings"):
+        evaluate(cohort / "store", cohort / "models", output, CONFIG.model_copy(update={"bootstrap_samples": 31}))
+    evaluate(cohort / "store", cohort / "models", output, CONFIG)
+    assert (output / "summary.json").exists()
+    assert not (output / ".fvv.summary.json").exists()

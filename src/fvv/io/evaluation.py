@@ -7,6 +7,7 @@ processed_data/
   viewer/<patient>_*.nii.gz  b1000, drawn, predicted: small, for the viewer in the page
   metrics.csv  patients.csv  failures.csv  report.html  tables.md  tables.tex  methods.md  figures/
   summary.json             written last: its presence means that the evaluation is finished
+  .fvv.summary.json        the earlier summary while a new report is written: a report cut short goes on from it
   .fvv.json                names that this program wrote here; nothing else in the folder is ever replaced or removed
 """
 
@@ -30,13 +31,14 @@ from fvv.io.sealed import read_sealed, write_sealed
 
 log = logging.getLogger(__name__)
 
-SUMMARY_FILE = "summary.json"
+SUMMARY_FILE, EARLIER_SUMMARY_FILE = "summary.json", ".fvv.summary.json"
 SCHEMA_VERSION = 3
 """Of summary.json and of the patients' records."""
 VIEWER_IMAGES = ("b1000", "drawn", "predicted")
 OWN_FOLDERS = ("patients", "masks", "heatmaps", "viewer", "figures")
 OWN_FILES = (
     "metrics.csv", "patients.csv", FAILURES_FILE, "report.html", "tables.md", "tables.tex", "methods.md", SUMMARY_FILE,
+    EARLIER_SUMMARY_FILE,
 )  # fmt: skip
 _NO_PART_OF_THE_ANSWER = {"device", "threads", "chunk_slices", "calibrate"}
 """Settings that may differ between two runs of one evaluation."""
@@ -93,21 +95,27 @@ class EvaluationFolder:
         if finished is not None and not overwrite:
             self._refuse_another(finished, sources, settings)
             return True
-        (self.path / SUMMARY_FILE).unlink(missing_ok=True)
+        for name in (SUMMARY_FILE, EARLIER_SUMMARY_FILE):
+            (self.path / name).unlink(missing_ok=True)
         for record in sorted((self.path / "patients").glob("*.json")):
             if overwrite or record.stem not in sources:
                 self.forget(record.stem)
         return False
 
     def _claim(self) -> None:
-        claim(self.path, (*OWN_FOLDERS, *OWN_FILES))
+        claim(self.path, (*OWN_FOLDERS, *OWN_FILES), stage="evaluate")
 
     def _finished(self) -> dict[str, Any] | None:
         """The summary of a finished evaluation; a damaged one is none, for `evaluate` writes it again."""
         try:
-            return read_sealed(self.path / SUMMARY_FILE, schema_version=SCHEMA_VERSION)
+            return read_sealed(self._summary(), schema_version=SCHEMA_VERSION)
         except InputError:
             return None
+
+    def _summary(self) -> Path:
+        """The summary; while a new one is in the making, or where that was cut short, the one before."""
+        earlier = self.path / EARLIER_SUMMARY_FILE
+        return earlier if earlier.exists() and not (self.path / SUMMARY_FILE).exists() else self.path / SUMMARY_FILE
 
     def _refuse_another(
         self, finished: Mapping[str, Any], sources: Mapping[str, str], settings: Mapping[str, Any]
@@ -189,7 +197,7 @@ class EvaluationFolder:
             InputError: no finished evaluation is there, one of its files is missing or damaged, or it is of another
                 schema.
         """
-        file, again = self.path / SUMMARY_FILE, "run `fvv evaluate` again: it measures only what is missing or damaged"
+        file, again = self._summary(), "run `fvv evaluate` again: it measures only what is missing or damaged"
         if not file.exists():
             raise InputError("no finished evaluation here", file=file, hint="run `fvv evaluate` first")
         try:
@@ -261,7 +269,9 @@ class EvaluationFolder:
             OutputExistsError: files that this program did not write are in the way.
         """
         self._claim()
-        (self.path / SUMMARY_FILE).unlink(missing_ok=True)
+        earlier = self.path / EARLIER_SUMMARY_FILE
+        if (self.path / SUMMARY_FILE).exists():
+            (self.path / SUMMARY_FILE).replace(earlier)
         for name, content in more.items():
             write_bytes(self.path / name, content)
         write_table(self.path / "metrics.csv", metrics)
@@ -270,6 +280,7 @@ class EvaluationFolder:
         write_text(self.path / "report.html", report)
         told = [{"patient": failure.patient, "reason": failure.reason} for failure in failures]
         write_sealed(self.path / SUMMARY_FILE, {**summary, "failures": told})
+        earlier.unlink(missing_ok=True)
 
     def _record(self, participant: str) -> Path:
         return self.path / "patients" / f"{participant}.json"

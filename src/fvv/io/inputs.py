@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,12 +20,15 @@ from fvv.io.case import CaseFiles, case_files, read_case, read_files
 from fvv.io.dicom import holds_dicom, is_dicom
 from fvv.io.manifest import list_patients
 from fvv.io.nifti import MAX_BYTES, find_image
+from fvv.io.ownership import claimed
 from fvv.io.regular import refuse_irregular, refuse_unsafe_name
 from fvv.names import is_plain, plain
 
 if TYPE_CHECKING:
     from fvv.io.dicom.index import DicomExamination, PlaceIndex
     from fvv.io.dicom.read import DicomSource
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,33 @@ def find_examinations(path: Path) -> list[Examination]:
     if any(is_dicom(item) for item in path.iterdir()):
         return _in_place(path, _index(path))
     return _in_subfolders(path)
+
+
+def without_results(cohort: list[Examination], output: Path) -> list[Examination]:
+    """The cohort without the run's own results where these lie beside the patients: the same command may come again.
+
+    A folder with images is a patient, and so is one without that holds anything else.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    results = [one for one in cohort if _is_where_results_are(one, output)]
+    for one in results:
+        log.info("%s holds the results and is no patient", one.place)
+    if results and len(results) == len(cohort):
+        raise InputError("holds results and no patient folder", file=results[0].place.parent)
+    return [one for one in cohort if one not in results]
+
+
+def _is_where_results_are(one: Examination, output: Path) -> bool:
+    if not isinstance(one.source, Path) or one.dicom is not None or not one.source.is_dir() or _has_images(one.source):
+        return False
+    folder, target = Path(os.path.realpath(one.source)), Path(os.path.realpath(output))
+    shown = [item for item in folder.iterdir() if not item.name.startswith(".")]
+    if folder == target:
+        ours = claimed(folder)
+        return bool(ours) and all(item.is_dir() or item.name in ours for item in shown)
+    return folder in target.parents and bool(claimed(target)) and len(shown) == 1
 
 
 def _in_subfolders(path: Path) -> list[Examination]:

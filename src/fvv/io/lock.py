@@ -43,6 +43,11 @@ def only_writer(folder: Path, *, replaced: bool = False, clear: bool = True) -> 
         lock = _acquired(place, prefix)
     except OSError as error:
         where = folder if error.filename is None or LOCK in str(error.filename) else error.filename
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            hint = "choose another output folder, or move it away"
+            raise FvvError(
+                "cannot write: expected a folder, found a file or a broken link", file=where, hint=hint
+            ) from error
         raise FvvError(f"cannot write: {error.strerror or error}", file=where) from error
     if lock is None:
         raise FvvError("another fvv process is writing here", file=folder, hint=_how_to_go_on(place, prefix))

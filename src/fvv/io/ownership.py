@@ -7,7 +7,7 @@ that the next run does not know as its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fvv.errors import InputError, OutputExistsError
@@ -25,40 +25,49 @@ def claimed(folder: Path) -> frozenset[str]:
     Raises:
         OutputExistsError: the marker is there and cannot be read: nothing in the folder may be replaced.
     """
+    return frozenset(_writers(folder))
+
+
+def _writers(folder: Path) -> dict[str, str]:
+    """The same names, each with the stage that wrote it; empty where that is not known."""
     marker = folder / MARKER
     if not marker.exists():
-        return frozenset()
+        return {}
     try:
         content = json.loads(read_regular_text(marker))
         if content["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema {content['schema_version']}, this version reads {SCHEMA_VERSION}")
-        return frozenset(str(name) for name in content["names"])
+        writers = dict(content.get("written_by", {}))
+        return {str(name): str(writers.get(name, "")) for name in content["names"]}
     except (InputError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         message = f"cannot be read ({error}): it is not known which files here may be replaced"
         raise OutputExistsError(message, file=marker, hint="choose another output folder") from error
 
 
-def claim(folder: Path, names: Iterable[str]) -> None:
+def claim(folder: Path, names: Iterable[str], *, stage: str = "") -> None:
     """Take names in a folder before files or subfolders of these names are written there.
 
     Args:
         folder: made where it is not there.
         names: of files and subfolders in it. A subfolder that is claimed is this program's with all it holds; of one
             that others write to as well, single files are claimed ("dicom/report.dcm").
+        stage: that writes them, where another stage writes files of the same names (failures.csv, report.html).
 
     Raises:
-        OutputExistsError: something of such a name is there, and this program did not write it. `--overwrite` does not
-            help: other people's files are never replaced.
+        OutputExistsError: something of such a name is there, and this program, or this stage of it, did not write it.
+            `--overwrite` does not help: other people's files are never replaced.
     """
-    wanted, known = set(names), claimed(folder)
-    for name in sorted(wanted - known):
-        path = folder / name
-        if path.exists() or path.is_symlink():
-            raise OutputExistsError(
-                "already there, and not written by fvv", file=path, hint="choose another output folder, or move it away"
-            )
-    if wanted - known:
-        adopt(folder, known | wanted)
+    wanted, known = set(names), _writers(folder)
+    for name in sorted(wanted):
+        path, writer = folder / name, known.get(name)
+        other = writer is None or (stage and writer and writer != stage)
+        if other and (path.exists() or path.is_symlink()):
+            by = f"written by `fvv {writer}`" if writer else "not written by fvv"
+            hint = "choose another output folder, or move it away"
+            raise OutputExistsError(f"already there, and {by}", file=path, hint=hint)
+    now = known | {name: stage or known.get(name, "") for name in wanted}
+    if now != known:
+        _mark(folder, now)
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -82,5 +91,11 @@ def adopt(folder: Path, names: Iterable[str]) -> None:
         folder: whose content the caller has recognised as this program's.
         names: of files and subfolders directly in it.
     """
-    content = {"schema_version": SCHEMA_VERSION, "names": sorted(set(names))}
+    known = _writers(folder)
+    _mark(folder, {name: known.get(name, "") for name in names})
+
+
+def _mark(folder: Path, writers: Mapping[str, str]) -> None:
+    written_by = {name: stage for name, stage in sorted(writers.items()) if stage}
+    content = {"schema_version": SCHEMA_VERSION, "names": sorted(writers), "written_by": written_by}
     write_text(folder / MARKER, json.dumps(content, indent=1) + "\n")

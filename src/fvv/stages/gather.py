@@ -94,7 +94,7 @@ def _join_predicted(
         seconds=sum(one.seconds for one in records),
         shard=None,
     )
-    claim(root, COHORT_FILES)
+    claim(root, COHORT_FILES, stage="predict")
     remove_decisions(root)
     write_cohort(root, stored, record)
     return len(stored), damaged

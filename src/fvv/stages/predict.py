@@ -30,7 +30,7 @@ from fvv.io.case import CaseFiles
 from fvv.io.derivatives import claim_data_set, derivative_files, write_dataset_description, write_derivatives
 from fvv.io.dicom import DICOM_FILES, DICOM_FOLDER
 from fvv.io.earlier import Earlier, find_earlier, refuse_other_run, refuse_others
-from fvv.io.inputs import Examination, find_examinations, named_files
+from fvv.io.inputs import Examination, find_examinations, named_files, without_results
 from fvv.io.lock import only_writer
 from fvv.io.manifest import failure_of
 from fvv.io.ownership import claim
@@ -157,6 +157,7 @@ def predict(
     """
     started = time.perf_counter()
     cohort = find_examinations(input_path) if isinstance(input_path, Path) else [named_files(input_path)]
+    cohort = cohort if output is None else without_results(cohort, output)
     root = _root(input_path, output, cohort, config)
     _refuse_twins(cohort, output, config)
     bundle = ModelBundle.open(models)
@@ -178,10 +179,12 @@ def predict(
         with nullcontext() if shard is None else claiming(root):
             _claim_tables(job, examinations, place if place.is_dir() else place.parent)
         stored, failures, kept = _examine_all(job, examinations, record)
+        stored, failures = _still_there(stored, failures)
         record = replace(
             record, results=_places(root, stored), failures=failures, seconds=time.perf_counter() - started
         )
         if shard is None:
+            claim(root, COHORT_FILES, stage="predict")  # Its mark may have gone with the results.
             write_cohort(root, stored, record)
         else:
             record.write(shard_file(root, shard))
@@ -227,6 +230,16 @@ def _examine_all(
             done[examination.name] = outcome
     failures.sort(key=lambda failure: failure.patient)
     return [done[one.name] for one in examinations if one.name in done], tuple(failures), kept
+
+
+def _still_there(
+    stored: Sequence[StoredResult], failures: tuple[Failure, ...]
+) -> tuple[list[StoredResult], tuple[Failure, ...]]:
+    """No table lists results that are gone: the folder was moved, emptied or unmounted while the run went on."""
+    there = [one for one in stored if one.path.is_file()]
+    error = InputError("its results went away while the run went on", hint="the same command makes them again")
+    gone = [failure_of(one.prediction.patient, error) for one in stored if one not in there]
+    return there, tuple(sorted((*failures, *gone), key=lambda failure: failure.patient))
 
 
 def _earlier(job: _Job, examination: Examination) -> Earlier:
@@ -339,7 +352,8 @@ def _refuse_twins(examinations: list[Examination], output: Path | None, config: 
             )
     first: dict[str, Examination] = {}
     for examination in examinations:
-        for mark in (examination.name, str(_files_of(examination, output, config)[RESULT_FILE])):
+        # Two links to one folder are one place.
+        for mark in (examination.name, os.path.realpath(_files_of(examination, output, config)[RESULT_FILE])):
             other = first.setdefault(same_name_key(mark), examination)
             if other is not examination:
                 raise InputError(
@@ -352,7 +366,7 @@ def _claim_tables(job: _Job, examinations: Sequence[Examination], source: Path) 
     """Take the names of all that is written beside the patients' own files."""
     if job.config.layout == "bids":
         claim_data_set(job.root, [one.name for one in examinations])
-    claim(job.root, COHORT_FILES)
+    claim(job.root, COHORT_FILES, stage="predict")
     if job.config.layout == "bids":
         write_dataset_description(job.root, source)
 

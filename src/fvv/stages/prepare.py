@@ -209,7 +209,7 @@ def _is_store(path: Path) -> bool:
 def _claim(path: Path) -> None:
     if not claimed(path) and _is_store(path):
         adopt(path, _OURS)
-    claim(path, _OURS)
+    claim(path, _OURS, stage="prepare")
 
 
 def _split_settings(config: PrepareConfig) -> SplitSettings:

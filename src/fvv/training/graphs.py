@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from onnx import compose
 from onnxruntime import quantization
 
 from fvv.arrays import FloatArray
-from fvv.errors import ModelError
+from fvv.errors import FvvError, ModelError
 
 INPUT_NAME, OUTPUT_NAME = "modelInput", "modelOutput"
 """The published models' names."""
@@ -26,8 +27,8 @@ def simplify(path: Path) -> onnx.ModelProto:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
-    with tempfile.TemporaryDirectory() as folder:
-        simplified = Path(folder) / "simplified.onnx"
+    with _temporary_folder(path) as folder:
+        simplified = folder / "simplified.onnx"
         options.optimized_model_filepath = str(simplified)
         ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         model = onnx.load(simplified)
@@ -47,13 +48,13 @@ def quantise(source: Path, target: Path, samples: Iterable[FloatArray]) -> None:
         samples: inputs that show the range of every activation, (2, slices, 256, 256) float32, slices >= 7.
 
     Raises:
-        ModelError: the quantised graph is not valid ONNX.
+        ModelError: the graph cannot be quantised (a full disk for temporary files, for one), or then is not valid ONNX.
     """
     model = onnx.load(source)
     said = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, dict([_PREPARED_MARK]))
-    with tempfile.TemporaryDirectory() as folder:
-        marked = Path(folder) / "marked.onnx"
+    with _temporary_folder(target) as folder:
+        marked = folder / "marked.onnx"
         onnx.save(model, marked)
         quantization.quantize_static(
             str(marked),
@@ -94,6 +95,24 @@ def fuse(files: Sequence[Path], target: Path) -> None:
         fused.graph.output.extend(graph.output)
     onnx.helper.set_model_props(fused, {})
     check_and_save(fused, target)
+
+
+@contextmanager
+def _temporary_folder(model: Path) -> Iterator[Path]:
+    """A place for files between two steps. What libraries raise where such a file is cut off is one error.
+
+    Raises:
+        ModelError: naming the model, the error, and where temporary files lie.
+    """
+    place = tempfile.gettempdir()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    except FvvError:
+        raise
+    except Exception as error:
+        hint = f"is there room for temporary files in {place}? TMPDIR names another place"
+        raise ModelError(f"cannot be made: {type(error).__name__}: {error}", file=model, hint=hint) from error
 
 
 def check_and_save(model: onnx.ModelProto, path: Path) -> None:
