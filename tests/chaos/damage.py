@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from chaos.stages import Stage, contents, is_volatile
+from fvv.io.manifest import FOLDS_FILE
 from fvv.io.ownership import MARKER
 from fvv.io.split import SPLIT_FILE
 
@@ -76,9 +77,10 @@ def damaged_and_again(
     except Exception as error:  # noqa: BLE001  (whatever a damaged file does to its reader here)
         return f"{what}: kept, exit 0 ({type(error).__name__}: {error})"
     wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
-    # A damaged marker costs nothing until a file is to be replaced, which it then forbids. A split whose split.json is
-    # damaged counts as edited, and is kept.
-    wrong = [key for key in wrong if key != name or not name.endswith((MARKER, SPLIT_FILE))]
+    # A damaged marker costs nothing until a file is to be replaced, which it then forbids.
+    wrong = [key for key in wrong if key != name or not name.endswith(MARKER)]
+    if name in {FOLDS_FILE, SPLIT_FILE}:  # A split that differs counts as edited: it is kept, and copied where it changes.
+        wrong = [key for key in wrong if key != SPLIT_FILE and not key.startswith("folds")]
     return f"{what}: exit 0, but {', '.join(wrong[:3])} differ" if wrong else None
 
 
