@@ -79,7 +79,8 @@ def damaged_and_again(
     wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
     # A damaged marker costs nothing until a file is to be replaced, which it then forbids.
     wrong = [key for key in wrong if key != name or not name.endswith(MARKER)]
-    if name in {FOLDS_FILE, SPLIT_FILE}:  # A split that differs counts as edited: it is kept, and copied where it changes.
+    # A split that differs counts as edited: it is kept, and copied where it changes.
+    if name in {FOLDS_FILE, SPLIT_FILE}:
         wrong = [key for key in wrong if key != SPLIT_FILE and not key.startswith("folds")]
     return f"{what}: exit 0, but {', '.join(wrong[:3])} differ" if wrong else None
 
