@@ -32,8 +32,6 @@ MAX_BYTES = 2**32
 """Of a 4D file: 500 volumes of 256 x 256 x 60."""
 MAX_EXTENSIONS = 2**24
 """Bytes of all header extensions together; those that converters write take a few megabytes at most."""
-B0_TOLERANCE = protocol.B0_TOLERANCE
-B1000_TOLERANCE = protocol.B1000_TOLERANCE
 _NIFTI2_SIZE = 540
 _SMALLEST_EXTENSION = 16
 SAME_VOXEL_SIZE = 0.01

@@ -183,16 +183,12 @@ def fold_folder(output: Path, name: str, fold: int) -> Path:
     return output / name / f"fold_{fold}"
 
 
-def run_identity(store: CaseStore, config: TrainConfig) -> str:
-    """16 hex digits of SHA-256 over everything that shapes the weights: settings, profile, split, prepared patients.
-
-    The number of epochs belongs to it only where the learning rate is laid out over them (cosine, onecycle).
-    """
-    return _identities(store, config)[0]
-
-
 def _identities(store: CaseStore, config: TrainConfig) -> tuple[str, ...]:
-    """The run's identity, then those that earlier versions gave to the same run."""
+    """The run's identity, then those that earlier versions gave to the same run.
+
+    An identity is 16 hex digits of SHA-256 over everything that shapes the weights: settings, profile, split, prepared
+    patients. The number of epochs belongs to it only where the learning rate is laid out over them (cosine, onecycle).
+    """
     rows = [
         [row.participant, row.person, [role.value for role in row.roles], store.record(row.participant).source_sha256]
         for row in store.folds.rows
