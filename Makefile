@@ -104,7 +104,7 @@ lower-bounds:
 	@$(LOWEST)/bin/python -m pip install -qq --disable-pip-version-check -c $(LOWEST)/constraints.txt -e '.[report,dicom]' \
 		pytest pytest-timeout hypothesis
 	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q tests/io tests/imaging tests/inference tests/test_cli.py \
-		tests/test_parallel.py tests/stages/test_predict.py --ignore tests/imaging/test_median.py
+		tests/system/test_parallel.py tests/stages/test_predict.py --ignore tests/imaging/test_median.py
 
 bench: $(READY)
 	@for script in benchmarks/*.py; do test -e "$$script" || continue; echo "== $$script"; $(BIN)/python "$$script" || exit 1; done

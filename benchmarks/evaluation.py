@@ -20,12 +20,12 @@ from fvv.analysis.figures import figure_png
 from fvv.analysis.paper import OUT_OF_FOLD
 from fvv.analysis.patient import PatientResult, jsonable
 from fvv.analysis.plots import dice_figure
-from fvv.analysis.publish import Evaluation, publish
 from fvv.analysis.viewer import viewer_volumes
 from fvv.config import DecisionConfig, EvaluateConfig
 from fvv.data import Channel, Decision, Participant
 from fvv.imaging.decision import answer
 from fvv.io.evaluation import EvaluationFolder, PatientFiles
+from fvv.recipes.publish import Evaluation, publish
 
 SHAPE, SPACING_MM = (256, 256, 30), (0.9, 0.9, 5.0)
 AFFINE = np.diag([*SPACING_MM, 1.0])

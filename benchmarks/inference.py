@@ -39,10 +39,10 @@ from fvv.imaging.geometry import plan_grid, restore_to_native, slice_axis
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
-from fvv.inference.patient import Clock, predict_case
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import read_case
 from fvv.io.results import PATIENT_FILES, write_prediction
+from fvv.recipes.examine import Clock, predict_case
 from fvv.stages.predict import predict
 
 FOLDS, SLICES = 10, 30

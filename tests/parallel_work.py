@@ -1,4 +1,4 @@
-"""Work for the processes of tests/test_parallel.py, which cannot import a test module."""
+"""Work for the processes of tests/system/test_parallel.py, which cannot import a test module."""
 
 from __future__ import annotations
 

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_streams import script, start
 
-import fvv.parallel
+import fvv.system.parallel
 from builders import write_cohort, write_onnx
 from fvv.cli import main
 from fvv.config import PredictConfig
 from fvv.errors import FvvError, InputError, OutputExistsError, as_fvv_error
 from fvv.io.lock import only_writer
 from fvv.io.manifest import read_table
-from fvv.parallel import map_items
 from fvv.stages.predict import predict
+from fvv.system.parallel import map_items
 from parallel_work import square
-from test_streams import script, start
 
 CONFIG = PredictConfig(device="cpu")
 
@@ -62,8 +62,8 @@ def test_without_semaphores_one_item_after_the_other(
     def refuse() -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(fvv.parallel, "_pool_of_one", refuse)
-    with caplog.at_level("WARNING", "fvv.parallel"):
+    monkeypatch.setattr(fvv.system.parallel, "_pool_of_one", refuse)
+    with caplog.at_level("WARNING", "fvv.system.parallel"):
         found = dict(map_items(square, [1, 2, 3], workers=2, description="test"))
     assert "no processes side by side" in caplog.text
     assert (found[1], found[3]) == (1, 9)

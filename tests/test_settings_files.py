@@ -8,12 +8,12 @@ import pytest
 
 from builders import write_onnx
 from fvv.config import load_config
-from fvv.cores import most_threads, most_workers
 from fvv.errors import ConfigError
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.bundle import ModelBundle
-from fvv.parallel import map_items
-from fvv.regular import read_yaml
+from fvv.system.cores import most_threads, most_workers
+from fvv.system.parallel import map_items
+from fvv.system.regular import read_yaml
 
 
 def settings(tmp_path: Path, text: str) -> Path:
@@ -79,5 +79,5 @@ def test_no_more_threads_and_processes_than_help(tmp_path: Path, monkeypatch: py
     with pytest.raises(NotedError):
         OnnxEnsemble.from_bundle(ModelBundle.open(tmp_path), threads=100_000, one_graph=False, confirmed=False)
     assert taken == [most_threads()]
-    monkeypatch.setattr("fvv.parallel._in_processes", lambda _function, _items, workers: iter([(0, workers)]))
+    monkeypatch.setattr("fvv.system.parallel._in_processes", lambda _function, _items, workers: iter([(0, workers)]))
     assert next(iter(map_items(int, range(10**6), workers=10**6, description="x")))[1] == most_workers()

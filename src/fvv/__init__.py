@@ -28,7 +28,7 @@ _PUBLIC = {
     "Volume": "fvv.data",
     "predict": "fvv.api",
     "preprocess_case": "fvv.imaging.preprocess",
-    "segment_case": "fvv.inference.segment",
+    "segment_case": "fvv.recipes.segment",
 }
 
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604

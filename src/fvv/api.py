@@ -8,10 +8,10 @@ from fvv.config import PredictConfig
 from fvv.data import Case, Prediction, Volume
 from fvv.errors import GeometryError
 from fvv.inference.ensemble import open_ensemble
-from fvv.inference.patient import predict_case
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import same_grid
 from fvv.io.shipped import shipped_or_refuse
+from fvv.recipes.examine import predict_case
 
 
 def predict(

@@ -19,8 +19,6 @@ from typing import Any
 
 from fvv import __version__
 from fvv.config import Config, load_config
-from fvv.cores import refuse_little_memory
-from fvv.ending import signals_end_the_run
 from fvv.errors import ConfigError, FvvError, as_fvv_error
 from fvv.names import plain
 from fvv.options import (
@@ -35,9 +33,11 @@ from fvv.options import (
     named_path,
 )
 from fvv.stages import StageResult
-from fvv.terminal import SafeStream, safe_streams, set_up_logging
+from fvv.system.cores import refuse_little_memory
+from fvv.system.ending import signals_end_the_run
+from fvv.system.terminal import SafeStream, safe_streams, set_up_logging
 
-EXIT_OK, EXIT_FAILED = 0, 1  # argparse itself exits with 2 on wrong usage; signals: see fvv.ending
+EXIT_OK, EXIT_FAILED = 0, 1  # argparse itself exits with 2 on wrong usage; signals: see fvv.system.ending
 
 _EXTRA_OF_VERB = {
     "simulate": "simulate",

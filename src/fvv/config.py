@@ -26,7 +26,7 @@ from pydantic import (
 
 from fvv.errors import ConfigError
 from fvv.names import is_plain
-from fvv.regular import read_yaml
+from fvv.system.regular import read_yaml
 
 MaskMethod = Literal["otsu", "robust", "given", "command"]
 Precision = Literal["fp32", "int8"]

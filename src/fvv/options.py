@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from fvv.config import Config
 from fvv.errors import ConfigError
-from fvv.shard import Shard
+from fvv.system.shard import Shard
 
 _Container = argparse._ActionsContainer  # parsers and groups share no public type
 

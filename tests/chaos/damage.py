@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from chaos.stages import Stage, contents, is_volatile
+from fvv.cohort.split import SPLIT_FILE
 from fvv.io.manifest import FOLDS_FILE
 from fvv.io.ownership import MARKER
-from fvv.io.split import SPLIT_FILE
 
 HANGS_S = 120
 """No stage of the harness works for so long."""

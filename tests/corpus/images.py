@@ -42,7 +42,7 @@ from corpus.nifti_bytes import (
     voxels,
 )
 from corpus.registry import Place, Variant
-from fvv.io.labelled import files_reachable
+from fvv.recipes.labelled import files_reachable
 
 
 @dataclass(frozen=True, slots=True)

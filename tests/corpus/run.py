@@ -40,8 +40,8 @@ from corpus import (
 from corpus.base import make_base
 from corpus.registry import NEEDS_TORCH, OUTCOMES, Place, Variant
 from fvv.cli import main as fvv_main
-from fvv.parallel import core_count
 from fvv.stages import demo  # noqa: F401 - loads every stage, once for all the children
+from fvv.system.parallel import core_count
 
 MEMORY = 4 * 2**30
 """Bytes a process may hold; where torch is loaded, which maps much it never uses, only what is held is judged."""

@@ -28,6 +28,7 @@ import numpy as np
 
 from builders import write_onnx, write_patient
 from dicom_builders import write_enhanced, write_series
+from fvv.cohort.participants import read_participants
 from fvv.config import PreprocessConfig, load_config
 from fvv.errors import FvvError
 from fvv.io.bundle import BUNDLE_FILE, ModelBundle
@@ -36,9 +37,8 @@ from fvv.io.dicom.index import examinations_of, index_place
 from fvv.io.dicom.read import read_dicom
 from fvv.io.manifest import read_folds
 from fvv.io.nifti import read_volume
-from fvv.io.participants import read_participants
-from fvv.io.simulation import read_simulation
 from fvv.io.store import CaseStore
+from fvv.simulator.files import read_simulation
 from store_builders import PROFILE, write_store
 
 MEMORY, SECONDS = 2 * 2**30, 10

@@ -13,8 +13,8 @@ from fvv.errors import ModelError
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
 from fvv.inference.providers import confirm_provider
-from fvv.inference.segment import segment_case
 from fvv.io.bundle import BundleManifest, ModelBundle, ModelEntry, QuantisedModel, file_sha256, write_manifest
+from fvv.recipes.segment import segment_case
 from fvv.training.graphs import fuse
 
 PROFILE = PROFILES["robust-v1"]

@@ -14,7 +14,7 @@ from fvv.config import PROFILES
 from fvv.errors import FvvError, InputError, ModelError
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
-from fvv.inference.segment import segment_case
+from fvv.recipes.segment import segment_case
 
 PROFILE = PROFILES["robust-v1"]
 

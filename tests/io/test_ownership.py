@@ -8,8 +8,8 @@ import pytest
 
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.ownership import MARKER, claim, claimed
-from fvv.io.regular import read_regular_text, refuse_irregular
 from fvv.names import is_plain, plain, same_name_key
+from fvv.system.regular import read_regular_text, refuse_irregular
 
 
 def test_what_is_claimed_may_be_claimed_again(tmp_path: Path) -> None:

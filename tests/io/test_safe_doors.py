@@ -18,7 +18,7 @@ from fvv.io.choices import read_chosen_checkpoints
 from fvv.io.inputs import Examination, find_examinations
 from fvv.io.manifest import read_table
 from fvv.options import assignment
-from fvv.regular import read_yaml
+from fvv.system.regular import read_yaml
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import assume, given, settings
 
+from fvv.cohort.folds import SplitInput, plan_folds
 from fvv.data import Participant, Role
 from fvv.errors import StoreError
-from fvv.imaging.folds import SplitInput, plan_folds
 
 SETTINGS = settings(max_examples=80, deadline=None, derandomize=True)
 case = st.tuples(

@@ -14,7 +14,6 @@ from cohorts import cohort, patient
 from fvv.analysis.card import mean_dice
 from fvv.analysis.paper import EXTERNAL, OUT_OF_FOLD
 from fvv.analysis.patient import jsonable
-from fvv.analysis.publish import Evaluation, publish
 from fvv.config import PROFILES, CardConfig, EvaluateConfig, PostprocessConfig
 from fvv.data import Channel
 from fvv.errors import InputError, ModelError, OutputExistsError
@@ -29,6 +28,7 @@ from fvv.io.bundle import (
 )
 from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder, PatientFiles
 from fvv.io.sealed import read_sealed, write_sealed
+from fvv.recipes.publish import Evaluation, publish
 from fvv.stages.card import card
 
 SETTINGS = EvaluateConfig(

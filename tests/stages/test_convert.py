@@ -16,10 +16,10 @@ from fvv.errors import ModelError, OutputExistsError
 from fvv.imaging.quality.usual import unusual_findings
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
-from fvv.inference.proof import compare_forms
 from fvv.io.bundle import Budget, Calibration, ModelBundle, write_manifest
 from fvv.io.ownership import claimed
 from fvv.io.store import CaseStore
+from fvv.recipes.parity import compare_forms
 from fvv.stages.convert import DIFFERENCE, SLAB_DIFFERENCE, convert
 from fvv.stages.doctor import doctor
 from fvv.stages.train import train_all_folds, train_fold

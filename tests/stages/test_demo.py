@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from fvv.analysis.publish import EvaluateResult
 from fvv.config import Config, load_config
 from fvv.data import Channel, Failure
 from fvv.errors import ConfigError, ModelError, OutputExistsError
+from fvv.recipes.publish import EvaluateResult
 from fvv.stages import demo as module
 from fvv.stages.demo import demo
 

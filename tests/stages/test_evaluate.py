@@ -15,13 +15,13 @@ import pytest
 
 from builders import write_cohort, write_onnx, write_patient
 from bundles import write_bundle
-from fvv.analysis.publish import EvaluateResult
 from fvv.config import EvaluateConfig, PostprocessConfig, PredictConfig, PrepareConfig
 from fvv.data import Role, hashed_ids
 from fvv.errors import ModelError, OutputExistsError
-from fvv.inference.segment import segment_case
 from fvv.io.bundle import BundleManifest, QuantisedModel, file_sha256, write_manifest
 from fvv.io.store import CaseStore
+from fvv.recipes.publish import EvaluateResult
+from fvv.recipes.segment import segment_case
 from fvv.stages.evaluate import evaluate
 from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare

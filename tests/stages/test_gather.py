@@ -13,16 +13,16 @@ import pytest
 from builders import write_onnx, write_patient
 from chaos.stages import contents
 from fvv.cli import main
+from fvv.cohort.participants import read_participants
 from fvv.config import PredictConfig, SimulateConfig
 from fvv.errors import FvvError, InputError, OutputExistsError
 from fvv.io.lock import only_writer
 from fvv.io.manifest import read_table
-from fvv.io.participants import read_participants
 from fvv.io.shards import claiming
-from fvv.shard import Shard
 from fvv.stages.decide import decide
 from fvv.stages.gather import gather
 from fvv.stages.predict import predict
+from fvv.system.shard import Shard
 
 CONFIG = PredictConfig(device="cpu")
 TABLES = ("results.csv", "failures.csv", "report.html", "run.json")

@@ -18,9 +18,9 @@ from fvv.io.lock import only_writer
 from fvv.io.manifest import read_folds, read_table
 from fvv.io.shard_lock import shard_place
 from fvv.io.store import CaseStore
-from fvv.shard import Shard
 from fvv.stages.prepare import gather_store, prepare
 from fvv.stages.verify import verify
+from fvv.system.shard import Shard
 
 CONFIG = PrepareConfig(kfolds=2, workers=1)
 

@@ -15,13 +15,13 @@ import pytest
 
 from builders import write_cohort
 from bundles import write_bundle
-from fvv.analysis.publish import EvaluateResult
 from fvv.cli import main
 from fvv.config import CardConfig, DecisionConfig, EvaluateConfig, PostprocessConfig, PredictConfig, PrepareConfig
 from fvv.errors import ConfigError, FvvError, InputError, ModelError, OutputExistsError
 from fvv.io.bundle import ModelBundle
 from fvv.io.evaluation import SCHEMA_VERSION
 from fvv.io.sealed import read_sealed, write_sealed
+from fvv.recipes.publish import EvaluateResult
 from fvv.stages.card import card
 from fvv.stages.evaluate import evaluate
 from fvv.stages.evaluate_external import evaluate_external

@@ -12,10 +12,10 @@ import pytest
 pytest.importorskip("nilearn")
 
 from builders import write_patient
+from fvv.cohort.participants import read_participants
 from fvv.config import SimulateConfig
 from fvv.errors import FvvError, OutputExistsError
 from fvv.io.nifti import read_volume
-from fvv.io.participants import read_participants
 from fvv.stages.simulate import simulate
 
 CONFIG = SimulateConfig(cases=2, seed=21, workers=1)
@@ -126,7 +126,7 @@ def test_another_seed_does_not_overwrite(cohort):
 
 
 def test_a_stroke_that_cannot_be_seen_is_a_failure_and_not_a_crash(tmp_path, monkeypatch):
-    monkeypatch.setattr("fvv.imaging.phantom.patient.MAX_ATTEMPTS", 2)
+    monkeypatch.setattr("fvv.simulator.patient.MAX_ATTEMPTS", 2)
     config = CONFIG.model_copy(update={"only": 1, "minimum_contrast_to_noise": 1e6, "stroke_free_share": 0.0})
     result = simulate(tmp_path / "none", config)
     assert [failure.patient for failure in result.failures] == ["sim_0001"]

@@ -14,8 +14,8 @@ import yaml
 
 from fvv.config import TrainConfig
 from fvv.errors import StoreError, TrainingError
-from fvv.parallel import core_count
 from fvv.stages.train import train_all_folds, train_fold
+from fvv.system.parallel import core_count
 from fvv.training.callbacks import MetricsTable
 from fvv.training.checkpoint import read_checkpoint
 from fvv.training.loggers import wandb_mode

@@ -11,7 +11,6 @@ import numpy as np
 
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import Precision, PredictConfig, PreprocessingProfile
-from fvv.cores import core_count, most_threads
 from fvv.data import Channel
 from fvv.errors import ModelError
 from fvv.imaging.slabs import extract_slabs
@@ -20,6 +19,7 @@ from fvv.inference.reference import confirm_reference
 from fvv.inference.sessions import OnnxModel
 from fvv.io.bundle import ModelBundle, ModelEntry
 from fvv.names import plain
+from fvv.system.cores import core_count, most_threads
 
 log = logging.getLogger(__name__)
 

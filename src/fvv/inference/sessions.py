@@ -15,8 +15,8 @@ from fvv.arrays import FloatArray
 from fvv.errors import ModelError
 from fvv.inference.interrupt import interruptible
 from fvv.inference.providers import CPU, Provider
-from fvv.io.regular import refuse_irregular
 from fvv.names import plain
+from fvv.system.regular import refuse_irregular
 
 FOUR_CHANNELS = (0, 2, 3)
 """Of a published model's four output channels, those that mean brain, stroke, FLAIR-visible."""

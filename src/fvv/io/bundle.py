@@ -26,8 +26,8 @@ from fvv.config import (
 )
 from fvv.errors import ConfigError, InputError, ModelError
 from fvv.io.atomic import write_text
-from fvv.io.regular import read_regular_text, refuse_irregular
 from fvv.names import plain
+from fvv.system.regular import read_regular_text, refuse_irregular
 
 SCHEMA_VERSION = 1
 BUNDLE_FILE = "bundle.json"

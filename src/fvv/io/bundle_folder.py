@@ -22,7 +22,7 @@ from fvv.errors import InputError, OutputExistsError
 from fvv.io.bundle import BUNDLE_FILE, BundleManifest
 from fvv.io.golden import GOLDEN_FILE
 from fvv.io.ownership import MARKER, claim, claimed
-from fvv.io.regular import read_regular_text
+from fvv.system.regular import read_regular_text
 
 log = logging.getLogger(__name__)
 

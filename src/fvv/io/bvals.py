@@ -12,7 +12,7 @@ import numpy as np
 
 from fvv.arrays import FloatArray
 from fvv.errors import InputError
-from fvv.io.regular import read_regular_text
+from fvv.system.regular import read_regular_text
 
 
 def bval_beside(image: Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fvv.errors import ConfigError
 from fvv.names import plain
-from fvv.regular import read_yaml
+from fvv.system.regular import read_yaml
 
 
 def read_chosen_checkpoints(path: Path) -> dict[int, Path]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from fvv.arrays import FloatArray
 from fvv.errors import ModelError
-from fvv.io.regular import refuse_irregular
 from fvv.names import plain
+from fvv.system.regular import refuse_irregular
 
 GOLDEN_FILE = "golden.npz"
 MOST_BYTES = 256 * 2**20

@@ -21,8 +21,8 @@ from fvv.io.dicom import holds_dicom, is_dicom
 from fvv.io.manifest import list_patients
 from fvv.io.nifti import MAX_BYTES, find_image
 from fvv.io.ownership import claimed
-from fvv.io.regular import refuse_irregular, refuse_unsafe_name
 from fvv.names import is_plain, plain
+from fvv.system.regular import refuse_irregular, refuse_unsafe_name
 
 if TYPE_CHECKING:
     from fvv.io.dicom.index import DicomExamination, PlaceIndex

@@ -13,8 +13,8 @@ from typing import Any
 from fvv.data import Failure, FoldPlan, FoldRow, Role
 from fvv.errors import FvvError, InputError, StoreError
 from fvv.io.atomic import write_text
-from fvv.io.regular import read_regular_text
 from fvv.names import is_plain, plain, same_name_key
+from fvv.system.regular import read_regular_text
 
 FOLDS_FILE = "folds.tsv"
 FAILURES_FILE = "failures.csv"

@@ -22,7 +22,7 @@ from fvv.data import Volume
 from fvv.errors import FvvError, InputError
 from fvv.io.atomic import atomic_write
 from fvv.io.bvals import read_bvals
-from fvv.io.regular import refuse_irregular
+from fvv.system.regular import refuse_irregular
 
 SUFFIXES = (".nii.gz", ".nii")
 MAX_EDGE = 1024

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import write_text
-from fvv.io.regular import read_regular_text
 from fvv.names import plain
+from fvv.system.regular import read_regular_text
 
 MARKER = ".fvv.json"
 SCHEMA_VERSION = 1

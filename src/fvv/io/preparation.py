@@ -11,9 +11,9 @@ from fvv.config import PrepareConfig
 from fvv.data import Participant
 from fvv.errors import FvvError, StoreError
 from fvv.io.atomic import write_text
-from fvv.io.regular import read_regular_text
 from fvv.io.shard_lock import SHARDS_FOLDER, shard_place
-from fvv.shard import Shard
+from fvv.system.regular import read_regular_text
+from fvv.system.shard import Shard
 
 _REPORT = "report.json"
 log = logging.getLogger(__name__)

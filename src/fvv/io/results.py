@@ -20,10 +20,10 @@ from fvv.io.bundle import file_sha256
 from fvv.io.manifest import FAILURES_FILE, write_table
 from fvv.io.nifti import write_rgb, write_volume
 from fvv.io.ownership import claimed
-from fvv.io.regular import refuse_irregular
 from fvv.io.run_record import RUN_FILE, MadeFrom
 from fvv.io.sealed import read_sealed, write_sealed
 from fvv.names import plain
+from fvv.system.regular import refuse_irregular
 
 SCHEMA_VERSION = 2
 """Of results.json; the first had no hashes and no version."""

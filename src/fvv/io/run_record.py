@@ -15,7 +15,7 @@ from fvv.data import Failure
 from fvv.errors import InputError
 from fvv.io.bundle import ModelBundle
 from fvv.io.sealed import SEAL, read_sealed, write_sealed
-from fvv.shard import Shard
+from fvv.system.shard import Shard
 
 RUN_FILE = "run.json"
 SHARDS_FOLDER = ".fvv.shards"

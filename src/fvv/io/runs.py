@@ -30,8 +30,8 @@ from fvv.config import TrainConfig
 from fvv.errors import InputError, StoreError, TrainingError
 from fvv.io.atomic import write_text
 from fvv.io.ownership import claim, claimed
-from fvv.io.regular import read_regular_text
 from fvv.io.store import CaseStore
+from fvv.system.regular import read_regular_text
 
 log = logging.getLogger(__name__)
 

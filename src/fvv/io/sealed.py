@@ -10,7 +10,7 @@ from typing import Any
 
 from fvv.errors import InputError
 from fvv.io.atomic import write_text
-from fvv.io.regular import read_regular_text
+from fvv.system.regular import read_regular_text
 
 SEAL = "content_sha256"
 MAX_BYTES = 512 * 2**20

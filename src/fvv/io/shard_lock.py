@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fvv.errors import FvvError
 from fvv.io.lock import clear_folder, only_writer
-from fvv.shard import Shard
+from fvv.system.shard import Shard
 
 SHARDS_FOLDER = "shards"
 PATIENCE_S = 60.0

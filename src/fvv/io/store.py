@@ -35,7 +35,7 @@ from fvv.data import Channel, Finding, FoldPlan, InPlaneGrid, Participant, Prepa
 from fvv.errors import InputError, StoreError
 from fvv.io.atomic import atomic_write, write_text
 from fvv.io.manifest import FOLDS_FILE, read_folds
-from fvv.io.regular import read_regular_text
+from fvv.system.regular import read_regular_text
 
 SCHEMA_VERSION = 1
 IMAGE_CHANNELS = ("b1000", "b0")

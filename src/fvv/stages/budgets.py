@@ -21,12 +21,12 @@ from fvv.imaging.fusion import visible_to_half
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import FAST_FOLDS, OnnxEnsemble
-from fvv.inference.segment import fuse_masks
-from fvv.inference.unseen import shown_to_models, unseen_participants, with_drawn_brain
 from fvv.io.bundle import Budget, ModelBundle, write_manifest
 from fvv.io.case import read_case
 from fvv.io.manifest import failure_of
-from fvv.parallel import attempt, track
+from fvv.recipes.held_out import shown_to_models, unseen_participants, with_drawn_brain
+from fvv.recipes.segment import fuse_masks
+from fvv.system.parallel import attempt, track
 
 FOLDS_MEASURED = (1, FAST_FOLDS, 5)
 """Parts of the ensemble that are measured beside the whole."""

@@ -17,8 +17,8 @@ from fvv.io.atomic import write_text
 from fvv.io.bundle import ModelBundle
 from fvv.io.bundle_folder import CARD_FILE
 from fvv.io.evaluation import EvaluationFolder
-from fvv.io.regular import read_regular_text
-from fvv.io.simulation import read_simulation
+from fvv.simulator.files import read_simulation
+from fvv.system.regular import read_regular_text
 
 _SIGNED_BY = "<!-- written by fvv card; sha256 of the text above: "
 

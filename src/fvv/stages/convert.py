@@ -20,7 +20,6 @@ from fvv.imaging.quality.usual import usual_features, usual_range
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.golden import golden_input, golden_output
-from fvv.inference.proof import Proof, compare_forms
 from fvv.io.atomic import atomic_write
 from fvv.io.bundle import (
     BundleFile,
@@ -38,7 +37,8 @@ from fvv.io.lock import only_writer
 from fvv.io.ownership import claim
 from fvv.io.runs import BEST, fold_folder
 from fvv.io.store import CaseStore
-from fvv.parallel import track
+from fvv.recipes.parity import Proof, compare_forms
+from fvv.system.parallel import track
 
 if TYPE_CHECKING:
     from fvv.training.checkpoint import TrainedModel

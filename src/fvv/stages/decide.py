@@ -15,7 +15,7 @@ from fvv.io.manifest import failure_of
 from fvv.io.ownership import claim
 from fvv.io.results import RESULT_FILE, decision_table, find_results, read_result, write_results_table
 from fvv.io.run_record import RUN_FILE, MadeFrom, read_run
-from fvv.parallel import track
+from fvv.system.parallel import track
 
 
 @dataclass(frozen=True, slots=True)

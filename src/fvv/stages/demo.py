@@ -14,13 +14,13 @@ from pathlib import Path
 
 import yaml
 
-from fvv.analysis.publish import EvaluateResult
 from fvv.config import Config, EvaluateConfig, load_config
 from fvv.data import Failure
 from fvv.errors import ConfigError, ModelError
 from fvv.io.atomic import write_text
 from fvv.io.ownership import claim, claimed
 from fvv.io.shipped import shipped_bundle
+from fvv.recipes.publish import EvaluateResult
 from fvv.stages import StageResult
 from fvv.stages.convert import convert
 from fvv.stages.evaluate import evaluate

@@ -10,10 +10,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fvv import __version__
-from fvv.analysis.measure import measure_case
 from fvv.analysis.paper import OUT_OF_FOLD, software_versions
 from fvv.analysis.patient import PatientResult, jsonable
-from fvv.analysis.publish import (
+from fvv.config import EvaluateConfig
+from fvv.data import Failure, Role, hashed_ids
+from fvv.errors import ConfigError, FvvError, ModelError, StoreError
+from fvv.imaging.decision import decide
+from fvv.inference.ensemble import OnnxEnsemble
+from fvv.io.bundle import ModelBundle, ModelEntry
+from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
+from fvv.io.lock import only_writer
+from fvv.io.manifest import FAILURES_FILE, failure_of, read_table
+from fvv.io.store import CaseRecord, CaseStore
+from fvv.recipes.measure import measure_case
+from fvv.recipes.publish import (
     ALREADY_COMPLETE,
     EvaluateResult,
     Evaluation,
@@ -22,18 +32,8 @@ from fvv.analysis.publish import (
     known_result,
     publish,
 )
-from fvv.config import EvaluateConfig
-from fvv.data import Failure, Role, hashed_ids
-from fvv.errors import ConfigError, FvvError, ModelError, StoreError
-from fvv.imaging.decision import decide
-from fvv.inference.ensemble import OnnxEnsemble
-from fvv.inference.segment import segment_case
-from fvv.io.bundle import ModelBundle, ModelEntry
-from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
-from fvv.io.lock import only_writer
-from fvv.io.manifest import FAILURES_FILE, failure_of, read_table
-from fvv.io.store import CaseRecord, CaseStore
-from fvv.parallel import attempt, track
+from fvv.recipes.segment import segment_case
+from fvv.system.parallel import attempt, track
 
 log = logging.getLogger(__name__)
 

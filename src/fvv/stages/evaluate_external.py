@@ -9,18 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fvv import __version__
-from fvv.analysis.measure import as_drawn, measure_case
 from fvv.analysis.paper import EXTERNAL, software_versions
 from fvv.analysis.patient import PatientResult, jsonable
-from fvv.analysis.publish import (
-    ALREADY_COMPLETE,
-    EvaluateResult,
-    Evaluation,
-    calibrated,
-    cohort_kind,
-    known_result,
-    publish,
-)
 from fvv.arrays import BoolArray
 from fvv.config import EvaluateConfig, PreprocessingProfile
 from fvv.data import Case, Failure, Finding, FusedSegmentation, Participant, PreparedCase, Severity
@@ -30,15 +20,25 @@ from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality
 from fvv.imaging.quality.signal import without_gaps
 from fvv.inference.ensemble import OnnxEnsemble
-from fvv.inference.segment import segment_together_and_alone
-from fvv.inference.unseen import shown_to_models, unseen_participants, with_drawn_brain
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import case_files, read_case
 from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
 from fvv.io.lock import only_writer
 from fvv.io.manifest import failure_of
-from fvv.io.simulation import SIMULATION_FILE
-from fvv.parallel import attempt, track
+from fvv.recipes.held_out import shown_to_models, unseen_participants, with_drawn_brain
+from fvv.recipes.measure import as_drawn, measure_case
+from fvv.recipes.publish import (
+    ALREADY_COMPLETE,
+    EvaluateResult,
+    Evaluation,
+    calibrated,
+    cohort_kind,
+    known_result,
+    publish,
+)
+from fvv.recipes.segment import segment_together_and_alone
+from fvv.simulator.files import SIMULATION_FILE
+from fvv.system.parallel import attempt, track
 
 log = logging.getLogger(__name__)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fvv.analysis.cohort import write_cohort
+from fvv.cohort.participants import PARTICIPANTS_FILE
 from fvv.data import Failure
 from fvv.errors import FvvError, InputError
 from fvv.io.lock import only_writer
 from fvv.io.manifest import failure_of
 from fvv.io.ownership import claim
-from fvv.io.participants import PARTICIPANTS_FILE
 from fvv.io.results import COHORT_FILES, StoredResult, read_result, remove_decisions
 from fvv.io.run_record import RunRecord, read_shards
-from fvv.io.simulation import write_cohort_table
-from fvv.parallel import track
+from fvv.recipes.cohort_tables import write_cohort
+from fvv.simulator.files import write_cohort_table
+from fvv.system.parallel import track
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fvv import __version__
-from fvv.analysis.cohort import write_cohort
 from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
 from fvv.config import PredictConfig
 from fvv.data import Failure, Finding, Prediction, Severity
@@ -24,7 +23,6 @@ from fvv.errors import ConfigError, FvvError, InputError
 from fvv.imaging.decision import format_ml
 from fvv.imaging.geometry import plan_grid, slice_axis
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
-from fvv.inference.patient import Clock, predict_case
 from fvv.io.bundle import ModelBundle, file_sha256
 from fvv.io.case import CaseFiles
 from fvv.io.derivatives import claim_data_set, derivative_files, write_dataset_description, write_derivatives
@@ -47,8 +45,10 @@ from fvv.io.results import (
 from fvv.io.run_record import SHARDS_FOLDER, MadeFrom, RunRecord, describe_run, hash_of, shard_file
 from fvv.io.shards import claiming
 from fvv.names import same_name_key
-from fvv.parallel import core_count, map_items
-from fvv.shard import Shard
+from fvv.recipes.cohort_tables import write_cohort
+from fvv.recipes.examine import Clock, predict_case
+from fvv.system.parallel import core_count, map_items
+from fvv.system.shard import Shard
 
 if TYPE_CHECKING:
     from fvv.io.dicom.read import DicomSource

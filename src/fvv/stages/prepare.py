@@ -11,26 +11,26 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from fvv.cohort.folds import SplitInput, refuse_too_few
+from fvv.cohort.participants import read_participants
+from fvv.cohort.split import SPLIT_FILE, SplitSettings, StoredSplit, given_split, write_split
 from fvv.config import PROFILES, PrepareConfig, PreprocessingProfile
 from fvv.data import Failure, FoldPlan, Participant, Severity
 from fvv.errors import FvvError, InputError, OutputExistsError, StoreError
-from fvv.imaging.folds import SplitInput, refuse_too_few
 from fvv.io.atomic import write_text
 from fvv.io.bundle import file_sha256
 from fvv.io.case import case_files, image_sha256
-from fvv.io.labelled import files_reachable, prepare_labelled, refuse_unassessable
 from fvv.io.lock import only_writer
 from fvv.io.manifest import FAILURES_FILE, FOLDS_FILE, failure_of, read_folds, refuse_missing_folder, write_failures
 from fvv.io.nifti import MAX_BYTES
 from fvv.io.ownership import adopt, claim, claimed, refuse_foreign
-from fvv.io.participants import read_participants
 from fvv.io.preparation import Outcome, ShardReport, clear_misfits, forget_reports, read_reports
 from fvv.io.shard_lock import SHARDS_FOLDER, beginning, shard_place, whole_store
-from fvv.io.simulation import SIMULATION_FILE
-from fvv.io.split import SPLIT_FILE, SplitSettings, StoredSplit, given_split, write_split
 from fvv.io.store import SCHEMA_VERSION, CaseRecord, CaseStore, read_store_json
-from fvv.parallel import map_items
-from fvv.shard import Shard
+from fvv.recipes.labelled import files_reachable, prepare_labelled, refuse_unassessable
+from fvv.simulator.files import SIMULATION_FILE
+from fvv.system.parallel import map_items
+from fvv.system.shard import Shard
 
 log = logging.getLogger(__name__)
 _OURS = ("store.json", "cases", FAILURES_FILE, FOLDS_FILE, SPLIT_FILE, SHARDS_FOLDER)

@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fvv.analysis.publish import EvaluateResult, Evaluation, publish
 from fvv.config import EvaluateConfig
 from fvv.errors import InputError
 from fvv.io.evaluation import EvaluationFolder
 from fvv.io.lock import only_writer
+from fvv.recipes.publish import EvaluateResult, Evaluation, publish
 
 log = logging.getLogger(__name__)
 

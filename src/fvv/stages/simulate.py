@@ -15,23 +15,23 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from fvv import __version__
+from fvv.cohort.participants import PARTICIPANTS_FILE
 from fvv.config import SimulateConfig
 from fvv.data import Failure
 from fvv.errors import FvvError, InputError, OutputExistsError
-from fvv.imaging.phantom.anatomy import HeadModel, build_head_model
-from fvv.imaging.phantom.case import SIMULATOR_VERSION, simulate_case
-from fvv.imaging.phantom.cohort import plan_visit
-from fvv.io.atlas import load_atlas
 from fvv.io.atomic import clear_remains
 from fvv.io.lock import only_writer
 from fvv.io.manifest import failure_of
 from fvv.io.ownership import claim, claimed
-from fvv.io.participants import PARTICIPANTS_FILE
 from fvv.io.run_record import SHARDS_FOLDER, MadeFrom, RunRecord, hash_of, shard_file
 from fvv.io.shards import claiming
-from fvv.io.simulation import read_simulation, verify_simulated, write_cohort_table, write_simulated_case
-from fvv.parallel import map_items
-from fvv.shard import Shard
+from fvv.simulator.anatomy import HeadModel, build_head_model
+from fvv.simulator.atlas import load_atlas
+from fvv.simulator.case import SIMULATOR_VERSION, simulate_case
+from fvv.simulator.cohort import plan_visit
+from fvv.simulator.files import read_simulation, verify_simulated, write_cohort_table, write_simulated_case
+from fvv.system.parallel import map_items
+from fvv.system.shard import Shard
 
 log = logging.getLogger(__name__)
 

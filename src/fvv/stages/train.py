@@ -19,7 +19,7 @@ from fvv.errors import FvvError, TrainingError
 from fvv.io.lock import only_writer
 from fvv.io.runs import FinishedFold, FoldRun, fold_folder
 from fvv.io.store import CaseStore
-from fvv.parallel import attempt, map_items
+from fvv.system.parallel import attempt, map_items
 
 log = logging.getLogger(__name__)
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from fvv.cohort.participants import PARTICIPANTS_FILE, read_participants
 from fvv.config import PROFILES, PrepareConfig
 from fvv.data import Case, Failure, Participant, Severity
 from fvv.errors import FvvError
 from fvv.io.case import image_sha256
-from fvv.io.labelled import prepare_labelled, refuse_unassessable
 from fvv.io.manifest import failure_of, refuse_missing_folder
-from fvv.io.participants import PARTICIPANTS_FILE, read_participants
-from fvv.parallel import map_items
-from fvv.shard import Shard
+from fvv.recipes.labelled import prepare_labelled, refuse_unassessable
+from fvv.system.parallel import map_items
+from fvv.system.shard import Shard
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from rich.progress import TaskID
 
 from fvv.io.manifest import write_table
 from fvv.io.runs import BEST, LAST
-from fvv.parallel import progress_bar
+from fvv.system.parallel import progress_bar
 from fvv.training.loggers import RunLog
 from fvv.training.validation import SCORE, out_of_patience, selection_key
 

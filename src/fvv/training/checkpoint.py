@@ -22,9 +22,9 @@ from fvv.config import NetworkConfig, PreprocessingProfile, TrainConfig
 from fvv.data import Channel, hashed_ids
 from fvv.errors import InputError, ModelError
 from fvv.io.atomic import write_bytes
-from fvv.io.regular import refuse_irregular
 from fvv.io.store import IMAGE_CHANNELS, CaseRecord
 from fvv.names import plain
+from fvv.system.regular import refuse_irregular
 from fvv.training.network import SegmentationNetwork
 from fvv.training.validation import SCORE, selection_key
 

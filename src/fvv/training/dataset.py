@@ -20,7 +20,7 @@ from fvv.config import TrainConfig
 from fvv.data import FoldPlan, Role
 from fvv.errors import TrainingError
 from fvv.io.store import CaseRecord, CaseStore
-from fvv.parallel import core_count, track
+from fvv.system.parallel import core_count, track
 from fvv.training.distributed import rank, uses_gpu, world_size
 from fvv.training.network import CONTEXT_SLICES
 

@@ -18,7 +18,7 @@ from fvv.config import TrainConfig
 from fvv.errors import TrainingError
 from fvv.io.runs import FoldRun
 from fvv.io.store import CaseRecord, CaseStore
-from fvv.parallel import core_count
+from fvv.system.parallel import core_count
 from fvv.training.callbacks import BestAndLast, ConsoleProgress, EarlyStop, MetricsTable, StoreWatch
 from fvv.training.checkpoint import AtomicCheckpoints, describe_training
 from fvv.training.dataset import FoldPatients, loaders_that_fit, norm_loader, training_loader, validation_loader

@@ -15,9 +15,9 @@ from scipy.stats import rankdata
 from torchmetrics.functional.classification import binary_auroc, binary_cohen_kappa, multiclass_cohen_kappa
 
 from fvv.arrays import BoolArray, FloatArray, IntArray
+from fvv.cohort.labels import MISMATCH_BELOW, MismatchLabels, mismatch_labels
 from fvv.data import Channel
 from fvv.imaging.fusion import fuse_folds
-from fvv.labels import MISMATCH_BELOW, MismatchLabels, mismatch_labels
 
 MINIMUM_SLICE_VOXELS = 20
 """A slice with less lesion counts as one without (the reference's rule)."""
@@ -175,7 +175,7 @@ def kappa_against_cutoff(fvv_ml: FloatArray, mismatch: BoolArray) -> tuple[Float
 
 
 def validation_labels(patients: Sequence[PatientValidation]) -> MismatchLabels:
-    """The mismatch label of each validation patient, from one source for all (`fvv.labels`)."""
+    """The mismatch label of each validation patient, from one source for all (`fvv.cohort.labels`)."""
     return mismatch_labels(
         [patient.reader_mismatch for patient in patients], [patient.visible_fraction for patient in patients]
     )

@@ -28,8 +28,8 @@ from pydicom.uid import (
 
 from fvv.errors import InputError
 from fvv.io.dicom import MARK_END, has_mark, is_dicom, lacks_preamble
-from fvv.io.regular import refuse_irregular
 from fvv.names import plain
+from fvv.system.regular import refuse_irregular
 
 MAX_FILE = 2**30
 """Bytes of one object, unpacked; an enhanced object of 500 volumes stays under it."""

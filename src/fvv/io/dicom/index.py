@@ -14,7 +14,7 @@ from fvv.io.dicom.files import DAMAGE, DicomFile, DicomReader, find_files
 from fvv.io.dicom.frames import Frame, frames_of
 from fvv.io.dicom.repeats import Repeats
 from fvv.names import plain
-from fvv.parallel import track
+from fvv.system.parallel import track
 
 log = logging.getLogger(__name__)
 _MANY = 1000

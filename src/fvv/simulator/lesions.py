@@ -1,0 +1,245 @@
+"""Where strokes lie and what they look like: arterial territories, sizes, and the shape of one lesion in atlas space.
+
+A shape is a *depth map*: about the distance in mm to the lesion's edge, positive inside. Smooth in itself, it keeps its
+edge sharp on any image grid. Territories are boxes in MNI millimetres, simplified here from what anatomy atlases show.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fvv.arrays import BoolArray, FloatArray
+from fvv.simulator.anatomy import HeadModel
+from fvv.simulator.fields import smooth_noise
+from fvv.simulator.lattice import LATTICE_ORIGIN_MM, LATTICE_SHAPE, LATTICE_STEP_MM, lattice_positions
+
+OUTSIDE_MM = -40.0
+LARGE_ML = 80.0
+VOXEL_ML = LATTICE_STEP_MM**3 / 1000.0
+Box = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Territory:
+    """Where one artery's strokes begin and how far they reach (right side; mirrored for the left).
+
+    Attributes:
+        seeds: box of x, y, z in which a lesion is centred.
+        reach: box that it does not leave.
+        infratentorial: cerebellum and brainstem, or everything above.
+    """
+
+    name: str
+    seeds: Box
+    reach: Box
+    infratentorial: bool = False
+
+
+MCA = Territory("mca", ((36, 56), (-45, 25), (-8, 38)), ((12, 85), (-68, 48), (-42, 60)))
+MCA_DEEP = Territory("mca_deep", ((19, 31), (-18, 14), (-2, 24)), ((12, 42), (-32, 30), (-10, 34)))
+MCA_BRANCH = Territory("mca_branch", ((34, 62), (-60, 38), (-14, 56)), ((18, 85), (-70, 48), (-30, 66)))
+ACA = Territory("aca", ((4, 14), (-10, 56), (4, 62)), ((1, 24), (-40, 75), (-16, 78)))
+PCA = Territory("pca", ((8, 30), (-96, -58), (-6, 14)), ((2, 48), (-108, -30), (-24, 34)))
+THALAMUS = Territory("thalamus", ((6, 17), (-28, -8), (0, 15)), ((1, 24), (-36, 0), (-6, 20)))
+CORONA_RADIATA = Territory("corona_radiata", ((19, 29), (-30, 16), (14, 36)), ((12, 40), (-45, 35), (6, 48)))
+BORDER_ZONE = Territory("border_zone", ((22, 38), (-70, 45), (24, 52)), ((12, 55), (-90, 60), (10, 66)))
+CEREBELLUM = Territory(
+    "cerebellum", ((8, 42), (-84, -48), (-56, -22)), ((0, 62), (-105, -36), (-72, -8)), infratentorial=True
+)
+BRAINSTEM = Territory(
+    "brainstem", ((0, 9), (-38, -20), (-52, -12)), ((0, 18), (-46, -10), (-70, -4)), infratentorial=True
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StrokePattern:
+    """A kind of stroke: territories to choose from, volume (log-uniform), number of foci, how often it is drawn."""
+
+    name: str
+    territories: tuple[Territory, ...]
+    volume_ml: tuple[float, float]
+    foci: tuple[int, int]
+    weight: float
+
+
+PATTERNS = (
+    StrokePattern("large_mca", (MCA,), (50.0, 250.0), (1, 1), 0.22),
+    StrokePattern("medium_mca", (MCA, MCA_BRANCH), (8.0, 60.0), (1, 2), 0.22),
+    StrokePattern("small_cortical", (MCA_BRANCH, MCA_BRANCH, PCA, ACA), (0.5, 8.0), (1, 2), 0.12),
+    StrokePattern("deep", (MCA_DEEP,), (1.0, 25.0), (1, 1), 0.10),
+    StrokePattern("lacune", (MCA_DEEP, THALAMUS, CORONA_RADIATA), (0.1, 2.0), (1, 1), 0.09),
+    StrokePattern("shower", (MCA_BRANCH, BORDER_ZONE, ACA, PCA, CEREBELLUM), (0.6, 15.0), (3, 14), 0.09),
+    StrokePattern("aca", (ACA,), (3.0, 60.0), (1, 1), 0.04),
+    StrokePattern("pca", (PCA,), (3.0, 80.0), (1, 2), 0.06),
+    StrokePattern("cerebellum", (CEREBELLUM,), (1.0, 50.0), (1, 2), 0.06),
+    StrokePattern("brainstem", (BRAINSTEM,), (0.1, 3.0), (1, 1), 0.04),
+)
+"""Shares and ranges chosen here: log-spread from 0.1 to 250 mL with many large ones, which trials found too rare."""
+T2_DELAY_H = (0.5, 3.0)
+T2_TIME_CONSTANT_H = (7.0, 19.0)
+"""Of a stroke of 10 mL; see `draw_appearance`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StrokeAppearance:
+    """What ischaemia does to the tissue.
+
+    Attributes:
+        adc_factor: ADC over normal ADC in the core, lowered from the start.
+        t2_amplitude: relative T2 gain long after onset.
+        t2_delay_h, t2_time_constant_h: T2 gain is amplitude (1 - exp(-(t - delay) / constant)).
+        core_to_rim: how much more of the gain the core has than the rim, 0..1.
+        patchiness: deviation of the gain inside the lesion.
+        effacement: share of the sulcal CSF that swelling squeezes out.
+    """
+
+    adc_factor: float
+    t2_amplitude: float
+    t2_delay_h: float
+    t2_time_constant_h: float
+    core_to_rim: float
+    patchiness: float
+    effacement: float
+
+    def t2_gain(self, onset_h: float) -> float:
+        """Mean relative T2 gain at a time since onset."""
+        elapsed = max(onset_h - self.t2_delay_h, 0.0)
+        return float(self.t2_amplitude * (1.0 - np.exp(-elapsed / self.t2_time_constant_h)))
+
+
+def draw_pattern(rng: np.random.Generator) -> StrokePattern:
+    """Choose a kind of stroke by weight."""
+    weights = np.array([pattern.weight for pattern in PATTERNS])
+    return PATTERNS[rng.choice(len(PATTERNS), p=weights / weights.sum())]
+
+
+def draw_pattern_and_volume(rng: np.random.Generator, large_share: float | None) -> tuple[StrokePattern, float]:
+    """Choose a kind of stroke and its volume in mL.
+
+    Args:
+        rng: where randomness comes from.
+        large_share: share of strokes over `LARGE_ML`; None leaves it to the patterns.
+    """
+    large = None if large_share is None else rng.random() < large_share
+    while True:
+        pattern = draw_pattern(rng)
+        volume_ml = float(np.exp(rng.uniform(*np.log(pattern.volume_ml))))
+        if large is None or (volume_ml > LARGE_ML) == large:
+            return pattern, volume_ml
+
+
+def pace_of_size(volume_ml: float) -> float:
+    """How much faster T2 rises in a stroke of this size than in one of 10 mL: by the root of the volume, 1/4 to 4.
+
+    Strokes that FLAIR shows are larger than others of the same age (Thomalla et al. 2009, Ann Neurol 65:724), and
+    mismatches smaller: 8.9 against 43.1 mL within 12 h (Payabvash et al. 2017, doi 10.1111/jon.12407). Power and bounds
+    are chosen here; what they give stands beside it in docs/explanation/simulation.md.
+    """
+    return float(np.clip(np.sqrt(volume_ml / 10.0), 0.25, 4.0))
+
+
+def draw_appearance(
+    rng: np.random.Generator, t2_amplitude_range: tuple[float, float] = (0.25, 1.4), *, pace: float = 1.0
+) -> StrokeAppearance:
+    """Draw how the lesion's tissue behaves.
+
+    Delay and time constant are fitted, with `pace_of_size`, to what readers see: in PRE-FLAIR 62 % of the strokes
+    scanned within 4.5 h were mismatches, and 22 % of those scanned between 4.5 and 12 h (Thomalla et al. 2011, doi
+    10.1016/S1474-4422(11)70192-2). T2 itself was measured to rise more slowly, by some 2 % an hour (Damion et al. 2019,
+    doi 10.1088/1361-6560/ab1442), which would make nearly all strokes under 4.5 h mismatches.
+
+    Args:
+        rng: where randomness comes from.
+        t2_amplitude_range: relative T2 gain long after onset, log-uniform.
+        pace: delay and time constant are shorter by this.
+    """
+    mild = rng.random() < 0.25
+    return StrokeAppearance(
+        adc_factor=float(rng.uniform(0.65, 0.85) if mild else rng.uniform(0.40, 0.72)),
+        t2_amplitude=float(np.exp(rng.uniform(*np.log(t2_amplitude_range)))),
+        t2_delay_h=float(rng.uniform(*T2_DELAY_H)) / pace,
+        t2_time_constant_h=float(rng.uniform(*T2_TIME_CONSTANT_H)) / pace,
+        core_to_rim=float(rng.uniform(0.0, 0.7)),
+        patchiness=float(rng.uniform(0.15, 0.5)),
+        effacement=float(rng.uniform(0.1, 0.9)),
+    )
+
+
+def stroke_depth(
+    rng: np.random.Generator, pattern: StrokePattern, volume_ml: float, model: HeadModel, *, atlas_share: float = 1.0
+) -> FloatArray:
+    """Draw a lesion's shape.
+
+    Args:
+        rng: where randomness comes from.
+        pattern: kind of stroke.
+        volume_ml: wanted volume of all foci together, in the person's space.
+        model: tells brain from ventricles.
+        atlas_share: atlas volume over the person's volume.
+
+    Returns:
+        Depth map in mm on the 2 mm lattice, float32.
+    """
+    n = int(rng.integers(pattern.foci[0], pattern.foci[1] + 1))
+    shares = rng.dirichlet(np.full(n, 1.5))
+    depth = np.full(LATTICE_SHAPE, OUTSIDE_MM, dtype=np.float32)
+    side = 1.0 if rng.random() < 0.5 else -1.0
+    for share in shares:
+        territory = pattern.territories[rng.integers(len(pattern.territories))]
+        # Showers from the heart reach both sides.
+        this_side = side if n < 3 or rng.random() < 0.7 else -side
+        focus = _one_focus(rng, territory, this_side, max(0.05, volume_ml * share) * atlas_share, model)
+        np.maximum(depth, focus, out=depth)
+    return depth
+
+
+def _one_focus(
+    rng: np.random.Generator, territory: Territory, side: float, volume_ml: float, model: HeadModel
+) -> FloatArray:
+    seed = np.array([rng.uniform(*extent) for extent in territory.seeds])
+    seed[0] *= side
+    radius = float(np.cbrt(3.0 * volume_ml / (4.0 * np.pi)) * 10.0)
+    x, y, z = lattice_positions()
+    stretch = rng.uniform(0.7, 1.45, 3)
+    stretch /= np.cbrt(stretch.prod())
+    window = _window(seed, 2.2 * radius + 10.0)
+    x, y, z = x[window[0]], y[:, window[1]], z[:, :, window[2]]
+    squares = ((x - seed[0]) / stretch[0]) ** 2 + ((y - seed[1]) / stretch[1]) ** 2 + ((z - seed[2]) / stretch[2]) ** 2
+    shape = (x.shape[0], y.shape[1], z.shape[2])
+    coarse, fine = max(radius * 0.9, 5.0) / LATTICE_STEP_MM, max(radius * 0.3, 4.0) / LATTICE_STEP_MM
+    ragged = 0.28 * smooth_noise(rng, shape, (coarse,) * 3) + 0.10 * smooth_noise(rng, shape, (fine,) * 3)
+    reach = [(low * side, high * side) for low, high in (territory.reach[0],)] + list(territory.reach[1:])
+    beyond = sum(_beyond(axis, *sorted(limits)) for axis, limits in zip((x, y, z), reach, strict=True))
+    # The tentorium, roughly: it climbs towards the midline; in front of it the temporal lobes reach further down.
+    tentorium = -6.0 - 0.22 * np.abs(x)
+    floor = np.where(y > -35, -60.0, tentorium)
+    beyond = beyond + np.maximum(0.0, (z - tentorium) if territory.infratentorial else (floor - z))
+    depth = -np.sqrt(squares) + radius * ragged - 1.5 * beyond
+    hull = model.hull_distance_mm.array[window]
+    allowed = (hull < 0) & (model.ventricle_distance_mm.array[window] > 1.0)
+    threshold = _threshold_for(depth, allowed, volume_ml)
+    inside = np.where(allowed, depth - threshold, np.minimum(depth - threshold, -1.0))
+    out = np.full(LATTICE_SHAPE, OUTSIDE_MM, dtype=np.float32)
+    out[window] = inside
+    return out
+
+
+def _window(centre_mm: FloatArray, reach_mm: float) -> tuple[slice, slice, slice]:
+    bounds = []
+    for centre, origin, n in zip(centre_mm, LATTICE_ORIGIN_MM, LATTICE_SHAPE, strict=True):
+        low = int(np.clip((centre - reach_mm - origin) // LATTICE_STEP_MM, 0, n - 8))
+        high = int(np.clip((centre + reach_mm - origin) // LATTICE_STEP_MM + 1, low + 8, n))
+        bounds.append(slice(low, high))
+    return bounds[0], bounds[1], bounds[2]
+
+
+def _beyond(position: FloatArray, low: float, high: float) -> FloatArray:
+    return np.asarray(np.maximum(0.0, np.maximum(low - position, position - high)))
+
+
+def _threshold_for(depth: FloatArray, allowed: BoolArray, volume_ml: float) -> float:
+    values = depth[allowed]
+    wanted = min(max(round(volume_ml / VOXEL_ML), 1), max(values.size - 1, 1))
+    return float(np.partition(values, values.size - wanted)[values.size - wanted]) - 1e-3 if values.size else 0.0

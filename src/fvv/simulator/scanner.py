@@ -1,0 +1,188 @@
+"""Scanners and the protocols that hospitals run on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fvv.arrays import Affine
+from fvv.config import SimulateConfig
+from fvv.simulator.anatomy import rotation_matrix
+from fvv.simulator.signal import nulling_inversion_time_ms
+from fvv.simulator.tissue import nominal_tissues
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One hospital's habits: ranges are drawn from uniformly.
+
+    Attributes:
+        matrices: reconstructed matrices (i, j) in use.
+        acquired_share: acquired over reconstructed matrix; the rest is zero-filled.
+        spacing_mm: slice thickness and gap together.
+        left_to_right: True if i grows to the patient's right (stored RAS), False for the radiological LAS.
+    """
+
+    name: str
+    field_strength_t: float
+    matrices: tuple[tuple[int, int], ...]
+    acquired_share: tuple[float, float]
+    fov_mm: tuple[float, float]
+    spacing_mm: tuple[float, float]
+    te_ms: tuple[float, float]
+    tr_ms: tuple[float, float]
+    snr: tuple[float, float]
+    left_to_right: bool
+
+
+SITES = (
+    Site(
+        name="site_a",
+        field_strength_t=3.0,
+        matrices=((256, 256), (240, 240), (192, 192)),
+        acquired_share=(0.5, 0.75),
+        fov_mm=(215.0, 245.0),
+        spacing_mm=(4.0, 5.5),
+        te_ms=(62.0, 100.0),
+        tr_ms=(4500.0, 9000.0),
+        snr=(14.0, 40.0),
+        left_to_right=True,
+    ),
+    Site(
+        name="site_b",
+        field_strength_t=1.5,
+        matrices=((128, 128), (256, 256), (144, 192), (112, 112), (192, 192)),
+        acquired_share=(0.6, 1.0),
+        fov_mm=(205.0, 240.0),
+        spacing_mm=(5.0, 6.0),
+        te_ms=(80.0, 110.0),
+        tr_ms=(3000.0, 7000.0),
+        snr=(10.0, 28.0),
+        left_to_right=False,
+    ),
+    Site(
+        name="site_c",
+        field_strength_t=3.0,
+        matrices=((224, 224), (320, 260), (192, 240), (320, 320), (160, 192)),
+        acquired_share=(0.5, 0.8),
+        fov_mm=(220.0, 255.0),
+        spacing_mm=(3.0, 5.0),
+        te_ms=(65.0, 100.0),
+        tr_ms=(5000.0, 11000.0),
+        snr=(12.0, 32.0),
+        left_to_right=True,
+    ),
+)
+"""Three invented hospitals; together they cover the matrices, slices and timings of clinical diffusion protocols."""
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """One examination's settings.
+
+    Attributes:
+        matrix: reconstructed voxels along i, j.
+        acquired: measured k-space samples along i, j.
+        fov_mm: edges of the slice along i, j.
+        n_slices, thickness_mm, spacing_mm: slice stack.
+        te_ms, tr_ms, b_s_mm2: of the diffusion images.
+        flair_te_ms, flair_tr_ms, flair_ti_ms: of FLAIR.
+        snr: mean white-matter signal of b1000 over the noise of one image channel.
+        oblique_rad: rotation of the slice stack against the magnet.
+        left_to_right: True if i grows to the patient's right.
+    """
+
+    site: str
+    field_strength_t: float
+    matrix: tuple[int, int]
+    acquired: tuple[int, int]
+    fov_mm: tuple[float, float]
+    n_slices: int
+    thickness_mm: float
+    spacing_mm: float
+    te_ms: float
+    tr_ms: float
+    b_s_mm2: float
+    flair_te_ms: float
+    flair_tr_ms: float
+    flair_ti_ms: float
+    snr: float
+    oblique_rad: tuple[float, float, float]
+    left_to_right: bool
+
+    @property
+    def affine(self) -> Affine:
+        """(4, 4), voxel to RAS+ mm, of the stored image; the stack's centre is near the magnet's."""
+        nx, ny = self.matrix
+        spacing = np.array([self.fov_mm[0] / nx, self.fov_mm[1] / ny, self.spacing_mm])
+        first = np.array([-self.fov_mm[0] / 2, -self.fov_mm[1] / 2, -self.spacing_mm * (self.n_slices - 1) / 2])
+        affine = np.eye(4)
+        affine[:3, :3] = np.diag(spacing)
+        affine[:3, 3] = first
+        if not self.left_to_right:
+            affine[0, 0] = -spacing[0]
+            affine[0, 3] = first[0] + spacing[0] * (nx - 1)
+        turned = np.eye(4)
+        turned[:3, :3] = rotation_matrix(self.oblique_rad)
+        return turned @ affine
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one reconstructed voxel."""
+        return self.fov_mm[0] / self.matrix[0] * self.fov_mm[1] / self.matrix[1] * self.spacing_mm / 1000.0
+
+
+def draw_protocol(rng: np.random.Generator, site: Site, config: SimulateConfig) -> Protocol:
+    """One examination at a site: settings differ a little from patient to patient, as they do in practice.
+
+    Whatever the settings, the numbers drawn after it stay the same.
+    """
+    protocol = _usual_protocol(rng, site, config.oblique_share)
+    # A generator of its own.
+    thin = rng.spawn(1)[0]
+    if thin.random() < config.thin_slice_share:
+        spacing = float(thin.uniform(2.0, 3.0))
+        n_slices = min(round(thin.uniform(128.0, 158.0) / spacing), 80)
+        protocol = replace(protocol, n_slices=n_slices, spacing_mm=spacing, thickness_mm=spacing)
+    if not config.vary_appearance:
+        acquired = tuple(max(2 * round(0.375 * n), min(96, n)) for n in protocol.matrix)
+        protocol = replace(
+            protocol, acquired=(acquired[0], acquired[1]), te_ms=80.0, tr_ms=6000.0, b_s_mm2=1000.0, snr=20.0
+        )
+    return protocol
+
+
+def _usual_protocol(rng: np.random.Generator, site: Site, oblique_share: float) -> Protocol:
+    matrix = site.matrices[rng.integers(len(site.matrices))]
+    fov_y = rng.uniform(*site.fov_mm)
+    # A rectangular matrix comes with square voxels, but never narrower than a head.
+    fov_x = max(fov_y * matrix[0] / matrix[1], 195.0) if matrix[0] < matrix[1] else fov_y
+    fov_y = fov_y if matrix[0] <= matrix[1] else max(fov_x * matrix[1] / matrix[0], 215.0)
+    share = rng.uniform(*site.acquired_share)
+    acquired = [max(2 * round(n * share / 2), min(96, n)) for n in matrix]
+    spacing = rng.uniform(*site.spacing_mm)
+    if rng.random() < 0.5:
+        spacing = float(round(2 * spacing) / 2)
+    flair_tr = rng.uniform(8000.0, 10000.0)
+    csf_t1 = nominal_tissues(site.field_strength_t).csf.t1_ms
+    oblique = np.deg2rad(rng.normal(0.0, (5.0, 2.0, 2.0))) if rng.random() < oblique_share else np.zeros(3)
+    return Protocol(
+        site=site.name,
+        field_strength_t=site.field_strength_t,
+        matrix=matrix,
+        acquired=(acquired[0], acquired[1]),
+        fov_mm=(float(fov_x), float(fov_y)),
+        n_slices=int(np.clip(round(rng.uniform(128.0, 158.0) / spacing), 20, 36)),
+        thickness_mm=float(spacing * rng.uniform(0.8, 1.0)),
+        spacing_mm=float(spacing),
+        te_ms=float(rng.uniform(*site.te_ms)),
+        tr_ms=float(rng.uniform(*site.tr_ms)),
+        b_s_mm2=float(rng.choice([1000.0, rng.uniform(900.0, 1100.0)], p=[0.7, 0.3])),
+        flair_te_ms=float(rng.uniform(95.0, 140.0)),
+        flair_tr_ms=float(flair_tr),
+        flair_ti_ms=nulling_inversion_time_ms(csf_t1, flair_tr),
+        snr=float(np.exp(rng.uniform(*np.log(site.snr)))),
+        oblique_rad=(float(oblique[0]), float(oblique[1]), float(oblique[2])),
+        left_to_right=site.left_to_right,
+    )

@@ -1,0 +1,1 @@
+"""Processes, cores, streams and plain files of the machine."""

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from builders import prepared_case
+from fvv.arrays import FloatArray
+from fvv.config import DecisionConfig
+from fvv.data import DecisionState
+from fvv.recipes.parity import Logits, Proof, compare_forms
+
+
+def marks(brain: float, stroke: float, visible: float) -> Logits:
+    """A model that marks, in each channel, where b1000 is over a threshold."""
+    thresholds = np.array([brain, stroke, visible])[:, None, None, None]
+
+    def run(padded: FloatArray) -> FloatArray:
+        return np.asarray(padded[0, 3:-3] - thresholds, dtype=np.float32)
+
+    return run
+
+
+def proof(first: Logits, second: Logits, rng: np.random.Generator, patients: int = 1) -> Proof:
+    cases = (prepared_case(rng, patient=f"p{n}") for n in range(patients))
+    return compare_forms(first, second, cases, context=3, decision=DecisionConfig())
+
+
+def test_a_form_agrees_with_itself(rng: np.random.Generator) -> None:
+    found = proof(marks(-9, 1, 2), marks(-9, 1, 2), rng, patients=2)
+    assert found.patients == 2
+    assert found.voxels == 2 * 3 * 8 * 256 * 256
+    assert found.largest_logit_difference == found.sign_flips == found.largest_fvv_difference_ml == 0
+    assert found.stroke_dice == found.lowest_stroke_dice == 1
+    assert found.changed == ()
+
+
+def test_what_differs_is_counted(rng: np.random.Generator) -> None:
+    found = proof(marks(-9, 1, 2), marks(-9, 1.5, 2), rng)
+    assert found.largest_logit_difference == pytest.approx(0.5, abs=1e-5)
+    b1000 = prepared_case(np.random.default_rng(20251123)).b1000.astype(np.float32)
+    over_1, over_15 = (b1000 > 1).sum(), (b1000 > 1.5).sum()
+    assert found.sign_flips == over_1 - over_15
+    assert found.stroke_dice == pytest.approx(2 * over_15 / (over_1 + over_15))
+    assert found.largest_fvv_difference_ml == 0  # what is over 2 lies in both strokes
+
+
+def test_a_changed_decision_is_listed_but_not_named_in_the_bundle(rng: np.random.Generator) -> None:
+    found = proof(marks(-9, 1, 1), marks(-9, 1, 99), rng)
+    assert found.changed == (("p0", DecisionState.MISMATCH_UNLIKELY, DecisionState.MISMATCH_LIKELY),)
+    assert found.numbers()["decisions_changed"] == 1
+    assert all(isinstance(number, float) for number in found.numbers().values())
+
+
+def test_not_a_number_is_never_small(rng: np.random.Generator) -> None:
+    assert np.isnan(proof(marks(-9, 1, 1), marks(-9, 1, float("nan")), rng).largest_logit_difference)

@@ -1,0 +1,103 @@
+"""What the scanner does to noise-free slices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fvv.simulator.artefacts import (
+    Acquisition,
+    Distortion,
+    acquire,
+    draw_distortion,
+    receive_bias,
+    with_bands,
+)
+from fvv.simulator.head import AIR_POCKETS
+
+
+@pytest.fixture
+def blob():
+    x, y = np.meshgrid(np.arange(64), np.arange(64), indexing="ij")
+    return np.exp(-((x - 30.0) ** 2 + (y - 20.0) ** 2) / 50.0)[:, :, None].astype(np.float32)
+
+
+def test_full_sampling_without_noise_gives_the_truth_back(blob, rng):
+    image = acquire(blob, Acquisition((64, 64), (64, 64)), rng)
+    np.testing.assert_allclose(image, blob, atol=1e-4)
+
+
+def test_a_finer_matrix_keeps_place_and_height(blob, rng):
+    image = acquire(blob, Acquisition((64, 64), (128, 128)), rng)
+    np.testing.assert_allclose(image[::2, ::2], blob, atol=1e-3)
+
+
+def test_fewer_samples_blur_but_keep_the_sum(blob, rng):
+    image = acquire(blob, Acquisition((24, 24), (64, 64), apodisation=0.8), rng)
+    assert image.max() < blob.max()
+    assert image.sum() == pytest.approx(blob.sum(), rel=0.02)
+
+
+def test_shift_moves_by_the_asked_voxels(blob, rng):
+    image = acquire(blob, Acquisition((64, 64), (64, 64), shift_voxels=(3.0, -2.0)), rng)
+    np.testing.assert_allclose(image, np.roll(blob, (3, -2), axis=(0, 1)), atol=1e-3)
+
+
+def test_ghost_lies_half_a_field_of_view_away_along_j(blob, rng):
+    image = acquire(blob, Acquisition((64, 64), (64, 64), ghost=0.1), rng)
+    assert image[30, 52, 0] == pytest.approx(0.1, abs=0.01)
+    assert image[62, 20, 0] < 0.01
+
+
+@pytest.mark.parametrize("acquired", [(64, 64), (40, 32)])
+def test_noise_is_rayleigh_where_there_is_no_signal(acquired):
+    empty = np.zeros((64, 64, 40), dtype=np.float32)
+    image = acquire(empty, Acquisition(acquired, (64, 64), noise=2.0), np.random.default_rng(0))
+    # A Rayleigh variable of parameter s has mean s sqrt(pi/2).
+    assert image.mean() == pytest.approx(2.0 * np.sqrt(np.pi / 2), rel=0.02)
+
+
+def test_distortion_piles_up_what_it_moves():
+    # Along a line through a pocket, the intensity factor is the derivative of the displaced position.
+    pocket = AIR_POCKETS[0]
+    y = np.linspace(-40, 40, 801)
+    line = np.stack([np.full_like(y, pocket.centre_mm[0]), pocket.centre_mm[1] + y, np.full_like(y, -26.0)])
+    only_first = Distortion((4.0,) + (0.0,) * (len(AIR_POCKETS) - 1))
+    shift, factor = only_first.at(line.astype(np.float32), np.array([0.0, 1.0, 0.0]))
+    assert shift.max() == pytest.approx(4.0, rel=0.01)
+    np.testing.assert_allclose(factor, 1.0 + np.gradient(shift, y), atol=0.02)
+
+
+def test_distortion_grows_with_the_field():
+    low, high = (draw_distortion(np.random.default_rng(5), field) for field in (1.5, 3.0))
+    np.testing.assert_allclose(np.array(high.shift_mm), 2.0 * np.array(low.shift_mm))
+
+
+def test_bands_keep_the_law_of_distortion_and_are_brighter_and_narrower():
+    smooth = draw_distortion(np.random.default_rng(3), 3.0)
+    bands = with_bands(smooth, np.random.default_rng(4))
+    assert len(bands.pockets) == len(bands.shift_mm) > 20
+    y = np.linspace(-90.0, 70.0, 3201)
+    steepest = {}
+    for name, distortion in (("smooth", smooth), ("bands", bands)):
+        steepest[name] = 0.0
+        for x, z in ((-46.0, -36.0), (46.0, -30.0), (0.0, -26.0), (-50.0, -24.0), (28.0, -34.0)):
+            line = np.stack([np.full_like(y, x), y, np.full_like(y, z)]).astype(np.float32)
+            shift, factor = distortion.at(line, np.array([0.0, 1.0, 0.0]))
+            slope = np.gradient(shift, y)
+            np.testing.assert_allclose(factor, np.clip(1.0 + slope, 0.1, 3.5), atol=0.03)
+            steepest[name] = max(steepest[name], float(np.abs(slope).max()))
+    assert steepest["bands"] > 1.2 * steepest["smooth"]
+
+
+def test_without_air_nothing_moves():
+    shift, factor = Distortion((), ()).at(np.zeros((3, 5), dtype=np.float32), np.array([0.0, 1.0, 0.0]))
+    assert not shift.any()
+    assert (factor == 1.0).all()
+
+
+def test_bias_is_positive_smooth_and_near_one(rng):
+    bias = receive_bias(rng, (60, 70, 20), (3.0, 3.0, 6.0))
+    assert bias.min() > 0.2
+    assert bias.mean() == pytest.approx(1.0, abs=0.35)
+    assert np.abs(np.diff(bias, axis=0)).max() < 0.1

@@ -1,0 +1,154 @@
+"""Shapes of strokes and their tissue."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fvv.simulator.contrast import BrainTissue, apply_stroke
+from fvv.simulator.lattice import LATTICE_SHAPE, LatticeMap, lattice_positions
+from fvv.simulator.lesions import (
+    BRAINSTEM,
+    CEREBELLUM,
+    LARGE_ML,
+    MCA,
+    PATTERNS,
+    VOXEL_ML,
+    StrokeAppearance,
+    StrokePattern,
+    draw_appearance,
+    draw_pattern,
+    draw_pattern_and_volume,
+    pace_of_size,
+    stroke_depth,
+)
+
+
+@pytest.fixture(scope="module")
+def ball_head():
+    """A head whose brain is a ball of 75 mm with a small ventricle: enough for shapes, no atlas needed."""
+
+    class Ball:
+        x, y, z = lattice_positions()
+        radius = np.sqrt(x**2 + (y + 15) ** 2 + (z - 0) ** 2)
+        hull_distance_mm = LatticeMap((radius - 75.0).astype(np.float32))
+        ventricle_distance_mm = LatticeMap(np.maximum(radius - 6.0, 0.0).astype(np.float32))
+
+    return Ball()
+
+
+APPEARANCE = StrokeAppearance(
+    adc_factor=0.5,
+    t2_amplitude=1.0,
+    t2_delay_h=1.0,
+    t2_time_constant_h=10.0,
+    core_to_rim=0.3,
+    patchiness=0.2,
+    effacement=0.5,
+)
+
+
+@pytest.mark.parametrize("volume_ml", [0.3, 5.0, 100.0])
+def test_volume_is_the_wanted_one_and_inside_the_brain(ball_head, volume_ml):
+    pattern = StrokePattern("one", (MCA,), (0.1, 250.0), (1, 1), 1.0)
+    depth = stroke_depth(np.random.default_rng(1), pattern, volume_ml, ball_head)
+    inside = depth > 0
+    assert inside.sum() * VOXEL_ML == pytest.approx(volume_ml, rel=0.1)
+    assert not inside[ball_head.hull_distance_mm.array >= 0].any()
+    assert not inside[ball_head.ventricle_distance_mm.array <= 1.0].any()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_middle_cerebral_strokes_keep_to_one_side(ball_head, seed):
+    pattern = StrokePattern("one", (MCA,), (0.1, 250.0), (1, 1), 1.0)
+    depth = stroke_depth(np.random.default_rng(seed), pattern, 60.0, ball_head)
+    x, _, _ = lattice_positions()
+    left, right = (
+        (depth > 0)[np.broadcast_to(x < 0, depth.shape)].sum(),
+        (depth > 0)[np.broadcast_to(x > 0, depth.shape)].sum(),
+    )
+    assert min(left, right) == 0
+
+
+@pytest.mark.parametrize("territory", [CEREBELLUM, BRAINSTEM])
+def test_infratentorial_strokes_stay_below(ball_head, territory):
+    pattern = StrokePattern("one", (territory,), (0.1, 250.0), (1, 1), 1.0)
+    depth = stroke_depth(np.random.default_rng(2), pattern, 1.5, ball_head)
+    z = np.broadcast_to(lattice_positions()[2], depth.shape)[depth > 0]
+    assert z.max() < 6.0
+
+
+def test_showers_have_several_foci(ball_head):
+    from scipy import ndimage  # noqa: PLC0415
+
+    shower = next(pattern for pattern in PATTERNS if pattern.name == "shower")
+    depth = stroke_depth(np.random.default_rng(0), shower, 10.0, ball_head)
+    assert ndimage.label(depth > 0)[1] >= 2
+
+
+def test_every_pattern_is_drawn_and_ranges_cover_0_1_to_250_ml():
+    rng = np.random.default_rng(0)
+    assert {draw_pattern(rng).name for _ in range(600)} == {pattern.name for pattern in PATTERNS}
+    assert min(pattern.volume_ml[0] for pattern in PATTERNS) == pytest.approx(0.1)
+    assert max(pattern.volume_ml[1] for pattern in PATTERNS) == pytest.approx(250.0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_large_lesions_are_as_frequent_as_asked(share):
+    rng = np.random.default_rng(1)
+    volumes = np.array([draw_pattern_and_volume(rng, share)[1] for _ in range(500)])
+    assert (volumes > LARGE_ML).mean() == pytest.approx(share, abs=0.06)
+    assert volumes.min() >= 0.1
+    assert volumes.max() <= 250.0
+
+
+def test_t2_gain_starts_late_rises_and_levels_off():
+    gains = [APPEARANCE.t2_gain(hours) for hours in (0.5, 1.0, 3.0, 10.0, 72.0, 500.0)]
+    assert gains[:2] == [0.0, 0.0]
+    assert gains == sorted(gains)
+    assert gains[-1] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_t2_of_larger_strokes_rises_sooner_and_faster():
+    assert pace_of_size(10.0) == 1.0
+    assert pace_of_size(40.0) == pytest.approx(2.0)
+    assert (pace_of_size(0.01), pace_of_size(1000.0)) == (0.25, 4.0)
+    slow, fast = (draw_appearance(np.random.default_rng(3), pace=pace) for pace in (0.5, 2.0))
+    assert fast.t2_gain(4.5) > slow.t2_gain(4.5)
+    # The same stroke otherwise, and the same in the end.
+    assert (fast.adc_factor, fast.t2_amplitude) == (slow.adc_factor, slow.t2_amplitude)
+    assert fast.t2_gain(1000.0) == pytest.approx(slow.t2_gain(1000.0))
+
+
+def test_drawn_adc_is_lowered_from_the_start():
+    rng = np.random.default_rng(0)
+    factors = np.array([draw_appearance(rng).adc_factor for _ in range(400)])
+    assert factors.min() >= 0.40
+    assert factors.max() <= 0.85
+    assert 0.10 < (factors > 0.72).mean() < 0.30
+
+
+def test_stroke_lowers_adc_at_once_and_lengthens_t2_with_time():
+    x, y, z = lattice_positions()
+    depth = (15.0 - np.sqrt((x - 40) ** 2 + y**2 + z**2)).astype(np.float32)
+    assert depth.shape == LATTICE_SHAPE
+    points = np.stack([np.linspace(0.0, 40.0, 81), np.zeros(81), np.zeros(81)]).astype(np.float32)
+    ones = np.ones(81, dtype=np.float32)
+    tissue = BrainTissue(0.5 * ones, 0.4 * ones, 0.1 * ones, ones, ones, ones)
+    strokes = {
+        hours: apply_stroke(tissue, points, depth, appearance=APPEARANCE, onset_h=hours, rng=np.random.default_rng(4))
+        for hours in (0.8, 8.0, 48.0)
+    }
+    for stroke in strokes.values():
+        inside = stroke.share[stroke.touched] > 0.99
+        assert inside.any()
+        assert (stroke.after.adc[inside] < 0.75).all()
+        np.testing.assert_allclose(stroke.after.grey + stroke.after.white + stroke.after.csf, 1.0, atol=1e-5)
+        assert (stroke.after.csf <= 0.1 + 1e-6).all()
+        assert stroke.share[0] < 0.01
+    early, middle, late = (strokes[hours].after.t2 for hours in (0.8, 8.0, 48.0))
+    np.testing.assert_allclose(early, 1.0, atol=1e-6)
+    core = strokes[0.8].share[strokes[0.8].touched] > 0.99
+    assert (middle[core] > early[core]).all()
+    assert (late[core] > middle[core]).all()
+    assert late[core].std() > 0.02
