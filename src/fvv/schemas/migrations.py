@@ -1,0 +1,51 @@
+"""Older files stay readable: each kind of file has a schema version and, for every older version, a step to the next.
+
+The rule: a change of a file's content raises its version in `CURRENT` and adds a step to `STEPS`, in one commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from fvv.errors import InputError
+
+VERSION_KEY: Final = "schema_version"
+
+CURRENT: Final[Mapping[str, int]] = {}
+"""The version that this program writes, by kind of file."""
+
+STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+"""(kind, version) to the function that brings content of that version to the next one."""
+
+
+def migrated(kind: str, content: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Bring what a file holds to the version that this program writes.
+
+    Args:
+        kind: of the file, a key of `CURRENT`.
+        content: as parsed, JSON types.
+        file: where it was read, for messages.
+
+    Raises:
+        InputError: no version, a newer version, or an older one that has no step.
+    """
+    version, current = content.get(VERSION_KEY), CURRENT[kind]
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise InputError(
+            f"not a {kind} file of fvv: expected {VERSION_KEY}, a whole number, found {version!r}", file=file
+        )
+    if version > current:
+        raise InputError(
+            f"{kind} file of a newer version: {VERSION_KEY} {version}, this fvv reads up to {current}",
+            file=file,
+            hint="install a newer fvv",
+        )
+    moved = dict(content)
+    for older in range(version, current):
+        step = STEPS.get((kind, older))
+        if step is None:
+            raise InputError(f"{kind} file of version {older} cannot be read any more", file=file, hint="make it again")
+        moved = {**step(moved), VERSION_KEY: older + 1}
+    return moved
