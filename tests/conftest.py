@@ -34,17 +34,14 @@ def simulated() -> Callable[[int], Any]:
     pytest.importorskip("nilearn")
     # Not every test needs the simulator: nothing of it is loaded for those that do not.
     from fvv.config import SimulateConfig  # noqa: PLC0415
-    from fvv.simulator.anatomy import build_head_model  # noqa: PLC0415
-    from fvv.simulator.atlas import load_atlas  # noqa: PLC0415
+    from fvv.simulator.anatomy import average_head  # noqa: PLC0415
     from fvv.simulator.case import simulate_case  # noqa: PLC0415
-
-    model = build_head_model(load_atlas())
 
     @cache
     def patient(number: int) -> Any:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("fvv.simulator.sampling.FINE_VOXEL_MM", 2.0)
-            patch.setattr("fvv.simulator.sampling.SUBSLICES", 1)
-            return simulate_case(number, model, SimulateConfig(seed=5))
+            patch.setattr("fvv.simulator.patient.FINE_VOXEL_MM", 2.0)
+            patch.setattr("fvv.simulator.patient.SUBSLICES", 1)
+            return simulate_case(number, average_head(), SimulateConfig(seed=5))
 
     return patient

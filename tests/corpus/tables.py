@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from corpus.registry import Place, Variant
 from fvv.io.ownership import claim
+from fvv.io.sealed import sealed
 
 GOOD = "participant_id\tpatient_id\tsite\tdwi_flair_mismatch\np0\ta\tx\t1\np1\tb\tx\t0\np2\tc\ty\tn/a\np3\td\ty\t1\n"
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -143,7 +144,11 @@ def variants() -> Iterator[Variant]:
         writes=("earlier",),
     )
     yield Variant(
-        "simulate-record-of-others", "simulate", _simulation('{"settings": {}, "case": {}}'), "error", "already"
+        "simulate-record-of-another-version",
+        "simulate",
+        _simulation(json.dumps(sealed({"schema_version": 99, "settings": {}, "case": {}}))),
+        "error",
+        "already",
     )
     yield Variant(
         "simulate-record-a-list",

@@ -39,6 +39,7 @@ from fvv.io.manifest import read_folds
 from fvv.io.nifti import read_volume
 from fvv.io.store import CaseStore
 from fvv.simulator.files import read_simulation
+from simulations import write_simulation
 from store_builders import PROFILE, write_store
 
 MEMORY, SECONDS = 2 * 2**30, 10
@@ -92,11 +93,11 @@ def targets(folder: Path) -> list[Target]:
         folder
         / "settings.yaml": b"prepare: {kfolds: 3, seed: 1}\ntrain:\n  name: x\n  network: {widths: [4, 4, 8, 8]}\n",
         folder / "choices.yaml": b"0: a/best.ckpt\n1: b/best.ckpt\n",
-        folder / "case" / "simulation.json": b'{"settings": {"seed": 0}, "case": {"participant_id": "sim_0001"}}',
     }
     for path, content in tables.items():
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
+    write_simulation(folder / "case")
     write_onnx(folder / "models" / "model1.onnx")
     write_bundle(folder / "models")
     store = write_store(folder / "store", patients=4)
@@ -115,11 +116,11 @@ def targets(folder: Path) -> list[Target]:
                     lambda: read_folds(folder / "folds.tsv"),
                     lambda: load_config(folder / "settings.yaml"),
                     lambda: read_chosen_checkpoints(folder / "choices.yaml"),
-                    lambda: read_simulation(folder / "case"),
                 ),
                 strict=True,
             )
         ),
+        ("simulation", folder / "case" / "simulation.json", lambda: read_simulation(folder / "case"), False),
         ("bundle", folder / "models" / BUNDLE_FILE, lambda: ModelBundle.open(folder / "models"), False),
         ("store", folder / "store" / "store.json", lambda: CaseStore.open(folder / "store"), False),
         ("case", case / "zarr.json", lambda: store.read("secret_0"), False),

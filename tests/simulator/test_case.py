@@ -11,13 +11,9 @@ pytest.importorskip("nilearn")
 
 from fvv.config import SimulateConfig
 from fvv.imaging.brain import otsu_mask
-from fvv.simulator.anatomy import build_head_model
-from fvv.simulator.atlas import load_atlas
+from fvv.simulator.anatomy import average_head
 from fvv.simulator.case import SIMULATOR_VERSION, simulate_case
-from fvv.simulator.cohort import plan_visit
-from fvv.simulator.contrast import TEXTURE, posterior_fossa_texture
-from fvv.simulator.lattice import lattice_positions
-from fvv.simulator.scanner import SITES, draw_protocol
+from fvv.simulator.scanner import SITES
 
 SITES_BY_NAME = {site.name: site for site in SITES}
 CONFIG = SimulateConfig(seed=11, skull_stripped_share=0.0)
@@ -30,14 +26,14 @@ SMALL = 4
 def coarse_grid():
     """Signal on a 2 mm grid, one point a slice: the laws are the same, and a case takes a fraction of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fvv.simulator.sampling.FINE_VOXEL_MM", 2.0)
-        patch.setattr("fvv.simulator.sampling.SUBSLICES", 1)
+        patch.setattr("fvv.simulator.patient.FINE_VOXEL_MM", 2.0)
+        patch.setattr("fvv.simulator.patient.SUBSLICES", 1)
         yield
 
 
 @pytest.fixture(scope="module")
 def model():
-    return build_head_model(load_atlas())
+    return average_head()
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +112,7 @@ def test_mirrored_storage_is_the_only_difference_between_orientations(model, mon
     images = []
     for left_to_right in (True, False):
         sites = tuple(replace(site, left_to_right=left_to_right) for site in SITES)
-        monkeypatch.setattr("fvv.simulator.cohort.SITES", sites)
+        monkeypatch.setattr("fvv.simulator.visits.SITES", sites)
         images.append(simulate_case(SMALL, model, CONFIG))
     kept, mirrored = images
     np.testing.assert_array_equal(kept.b1000, mirrored.b1000[::-1])
@@ -191,55 +187,3 @@ def test_fixed_appearance_is_the_same_at_every_site(model):
     fixed = CONFIG.model_copy(update={"vary_appearance": False})
     records = [simulate_case(number, model, fixed).record for number in NUMBERS]
     assert len({(record.te_ms, record.tr_ms, record.b_s_mm2, record.snr) for record in records}) == 1
-
-
-def test_cerebellum_and_brainstem_alone_differ_by_the_spread():
-    texture = posterior_fossa_texture(np.random.default_rng(1), 0.1)
-    z = lattice_positions()[2][0, 0]
-    assert np.abs(texture[:, :, z > 10]).max() < 0.01
-    middle = [
-        posterior_fossa_texture(np.random.default_rng(seed), 0.1)[50, 34, 32] * TEXTURE for seed in range(12)
-    ]  # x 0, y -70, z -40: cerebellum
-    assert 0.06 < np.std(middle) < 0.18
-
-
-def test_visits_depend_on_seed_and_number_alone_and_second_visits_come_later():
-    config = SimulateConfig(seed=3)
-    visits = [plan_visit(number, config) for number in range(1, 301)]
-    assert [plan_visit(number, config) for number in (300, 7, 120)] == [visits[299], visits[6], visits[119]]
-    follow_ups = [visit for visit in visits if visit.is_follow_up]
-    assert 10 < len(follow_ups) < 50
-    for visit in follow_ups:
-        first = visits[visit.person - 1]
-        assert not first.is_follow_up
-        assert (visit.onset_h is None) == (first.onset_h is None)
-        if visit.onset_h is not None and first.onset_h is not None:
-            assert visit.onset_h > first.onset_h
-    assert {visit.site.name for visit in visits} == set(SITES_BY_NAME)
-    assert 0.05 < np.mean([visit.onset_h is None for visit in visits]) < 0.2
-
-
-def test_protocols_lie_on_clinical_grids():
-    for seed in range(120):
-        protocol = draw_protocol(np.random.default_rng(seed), SITES[seed % len(SITES)], SimulateConfig())
-        assert all(112 <= n <= 320 for n in protocol.matrix)
-        assert all(96 <= a <= n for a, n in zip(protocol.acquired, protocol.matrix, strict=True))
-        assert 20 <= protocol.n_slices <= 36
-        assert 3.0 <= protocol.spacing_mm <= 6.0
-        assert protocol.thickness_mm <= protocol.spacing_mm
-        assert np.linalg.det(protocol.affine[:3, :3]) / 1000 == pytest.approx(
-            protocol.voxel_volume_ml * (1 if protocol.left_to_right else -1)
-        )
-
-
-def test_thin_slices_are_2_to_3_mm_and_change_nothing_that_is_drawn_later():
-    thin = SimulateConfig(thin_slice_share=1.0)
-    for seed in range(20):
-        streams = [np.random.default_rng(seed) for _ in range(2)]
-        usual, protocol = (
-            draw_protocol(rng, SITES[0], config) for rng, config in zip(streams, (SimulateConfig(), thin), strict=True)
-        )
-        assert 2.0 <= protocol.spacing_mm <= 3.0
-        assert 36 < protocol.n_slices <= 80
-        assert (protocol.te_ms, protocol.fov_mm) == (usual.te_ms, usual.fov_mm)
-        assert streams[0].random() == streams[1].random()

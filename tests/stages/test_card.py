@@ -30,6 +30,7 @@ from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder, PatientFiles
 from fvv.io.sealed import read_sealed, write_sealed
 from fvv.recipes.publish import Evaluation, publish
 from fvv.stages.card import card
+from simulations import write_simulation
 
 SETTINGS = EvaluateConfig(
     bootstrap_samples=20, own_masks=True, precision="fp32", postprocess=PostprocessConfig(adc_gate=0.9)
@@ -70,9 +71,7 @@ def told(evaluation: Path, folder: Path, **content: object) -> Path:
 def write_truth(folder: Path) -> Path:
     """What the simulator would know: half of the lesions are faint."""
     for number, one in enumerate(PATIENTS):
-        (folder / one.participant).mkdir(parents=True)
-        truth = {"contrast_to_noise": 2.0 if number % 2 else 5.0, "field_strength_t": 3.0, "dwi_flair_mismatch": True}
-        (folder / one.participant / "simulation.json").write_text(json.dumps({"settings": {}, "case": truth}))
+        write_simulation(folder / one.participant, contrast_to_noise=2.0 if number % 2 else 5.0)
     return folder
 
 

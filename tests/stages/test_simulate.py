@@ -16,6 +16,7 @@ from fvv.cohort.participants import read_participants
 from fvv.config import SimulateConfig
 from fvv.errors import FvvError, OutputExistsError
 from fvv.io.nifti import read_volume
+from fvv.io.sealed import read_sealed, write_sealed
 from fvv.stages.simulate import simulate
 
 CONFIG = SimulateConfig(cases=2, seed=21, workers=1)
@@ -47,7 +48,7 @@ def test_layout_and_participants(cohort):
     header = (folder / "participants.tsv").read_text().splitlines()[0].split("\t")
     assert header[:3] == ["participant_id", "patient_id", "site"]
     assert {"onset_h", "lesion_volume_ml", "flair_visible_ml", "field_strength_t", "dwi_flair_mismatch"} < set(header)
-    for name, case in zip(people, result.cases, strict=True):
+    for name, one in zip(people, result.cases, strict=True):
         volumes = {
             stem: read_volume(folder / name / f"{stem}.nii.gz")
             for stem in ("b0", "b1000", "flair", "stroke_roi", "flairviz_roi", "mask")
@@ -57,7 +58,7 @@ def test_layout_and_participants(cohort):
             assert volume.array.shape == reference.array.shape
             np.testing.assert_allclose(volume.affine, reference.affine)
         measured = volumes["stroke_roi"].array.sum() * reference.voxel_volume_ml
-        assert measured == pytest.approx(case["lesion_volume_ml"], rel=1e-3, abs=1e-6)
+        assert measured == pytest.approx(one.case.lesion_volume_ml, rel=1e-3, abs=1e-6)
 
 
 def test_one_case_alone_has_the_same_bytes(cohort, tmp_path):
@@ -123,6 +124,16 @@ def test_another_seed_does_not_overwrite(cohort):
     folder, _ = cohort
     with pytest.raises(OutputExistsError, match="sim_0001"):
         simulate(folder, CONFIG.model_copy(update={"seed": 22}))
+
+
+def test_a_case_of_another_version_is_not_overwritten(cohort, tmp_path):
+    folder = Path(shutil.copytree(cohort[0], tmp_path / "newer"))
+    file = folder / "sim_0001" / "simulation.json"
+    write_sealed(file, {**read_sealed(file), "schema_version": 99})
+    before = digests(folder)
+    with pytest.raises(OutputExistsError, match="already there, made by another version"):
+        simulate(folder, CONFIG)
+    assert digests(folder) == before
 
 
 def test_a_stroke_that_cannot_be_seen_is_a_failure_and_not_a_crash(tmp_path, monkeypatch):

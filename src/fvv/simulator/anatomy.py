@@ -1,88 +1,123 @@
-"""The average brain prepared for sampling, and how one person's brain differs from it."""
+"""The average head prepared for sampling, and how one person's head differs from it."""
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray, UInt8Array
-from fvv.simulator.fields import logistic, smooth_noise
-from fvv.simulator.head import HeadSurroundings, build_surroundings
-from fvv.simulator.lattice import LATTICE_SHAPE, LATTICE_STEP_MM, LatticeMap, lattice_positions, on_lattice
+from fvv.errors import FvvError
+from fvv.simulator.space import (
+    LATTICE_SHAPE,
+    LATTICE_STEP_MM,
+    LatticeMap,
+    lattice_noise,
+    lattice_positions,
+    logistic,
+    on_lattice,
+    smooth_noise,
+)
 
 T1_OF_CSF = 75.0
 T1_OF_GREY = 160.0
 """Typical intensities of the ICBM152 T1 average, read off its ventricles and where its grey-matter map is 1."""
 SHARPENING = 1.2
 """Gain of the unsharp mask that deepens the average's blurred sulci."""
+SKULL_MM = 8.0
+"""Distance from the brain at which bone ends."""
+SCALP_MM = 13.5
+"""Distance from the brain to the skin over the vault."""
+ELASTIC_STEP = 2
+"""Lattice points from one to the next of the elastic deformation."""
 
 
 @dataclass(frozen=True, slots=True)
 class TissueAtlas:
-    """Average maps, (i, j, k) uint8, 1 mm, RAS; T1 is 0 outside the brain.
+    """Average maps, (i, j, k) uint8, 1 mm, RAS."""
 
-    Attributes:
-        t1: intensity 0..255.
-        grey_matter, white_matter: probability times 255.
-        origin_mm: MNI position of voxel (0, 0, 0).
-    """
+    t1: UInt8Array  # intensity, 0 outside the brain
+    white_matter: UInt8Array  # probability times 255
+    origin_mm: tuple[float, float, float]  # MNI position of voxel (0, 0, 0)
 
-    t1: UInt8Array
-    grey_matter: UInt8Array
-    white_matter: UInt8Array
-    origin_mm: tuple[float, float, float]
+
+@dataclass(frozen=True, slots=True)
+class HeadSurroundings:
+    """Fractions 0..1 outside the brain on the 2 mm lattice; where all are 0 there is bone or air."""
+
+    outline_mm: LatticeMap  # depth below the skin, negative outside the head
+    muscle: LatticeMap
+    fat: LatticeMap
+    mucosa: LatticeMap
+    vitreous: LatticeMap
 
 
 @dataclass(frozen=True, slots=True)
 class HeadModel:
-    """All that is sampled to make a person, computed once from the atlas.
+    """All that is sampled to make a person."""
 
-    Attributes:
-        parenchyma: about 0 in CSF and 1 in grey matter, 1 mm, sulci sharpened.
-        white_matter: 0..1, 1 mm.
-        hull_distance_mm: signed distance to the brain's closed surface, negative inside, 2 mm.
-        ventricle_distance_mm: distance to the nearest ventricle, 2 mm.
-        ventricle_pull: unit-scaled vectors at the ventricles' walls pointing into them, three 2 mm maps.
-        surroundings: what lies outside the brain.
-    """
-
-    parenchyma: LatticeMap
-    white_matter: LatticeMap
-    hull_distance_mm: LatticeMap
-    ventricle_distance_mm: LatticeMap
-    ventricle_pull: tuple[LatticeMap, LatticeMap, LatticeMap]
+    parenchyma: LatticeMap  # about 0 in CSF and 1 in grey matter, 1 mm, sulci sharpened
+    white_matter: LatticeMap  # 0..1, 1 mm
+    hull_distance_mm: LatticeMap  # signed distance to the brain's closed surface, negative inside
+    ventricle_distance_mm: LatticeMap  # distance to the nearest ventricle
+    ventricle_pull: tuple[LatticeMap, ...]  # x, y, z of unit-scaled vectors at the ventricles' walls, pointing inwards
     surroundings: HeadSurroundings
 
 
 @dataclass(frozen=True, slots=True)
 class PersonShape:
-    """How one person's head differs from the average; the same at every examination.
+    """How one person's head differs from the average; the same at every examination."""
 
-    Attributes:
-        scale: size relative to the atlas along x, y, z.
-        elastic_mm: displacement (3, i, j, k) on the 2 mm lattice coarsened by `ELASTIC_STEP`.
-        ventricle_growth_mm: outward shift of the ventricles' walls.
-        csf_threshold: parenchyma value below which a voxel is CSF; more means wider sulci.
-        rim_mm: thickness of the CSF between brain and skull.
-        tilt_rad: habitual rotations about x, y, z.
+    scale: tuple[float, float, float]  # size relative to the atlas along x, y, z
+    elastic_mm: FloatArray  # displacement (3, i, j, k) on every `ELASTIC_STEP`-th point of the lattice
+    ventricle_growth_mm: float  # outward shift of the ventricles' walls
+    csf_threshold: float  # parenchyma below which a voxel is CSF: more means wider sulci
+    rim_mm: float  # thickness of the CSF between brain and skull
+    tilt_rad: tuple[float, float, float]  # habitual rotations about x, y, z
+
+
+def load_atlas() -> TissueAtlas:
+    """The ICBM152 2009a maps of 152 people that nilearn ships: read from its files, without network.
+
+    Fonov et al. 2011, doi 10.1016/j.neuroimage.2010.07.033.
+
+    Raises:
+        FvvError: nilearn is not installed, or no longer carries the maps.
     """
+    # Importing nilearn takes seconds and brings scikit-learn; only its files are needed.
+    spec = importlib.util.find_spec("nilearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise FvvError(
+            "the simulator needs nilearn's tissue maps", hint="pip install '.[simulate]' in the project's folder"
+        )
+    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
+    t1, white_matter = (
+        _read_map(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz") for name in ("t1", "wm")
+    )
+    x, y, z = t1.affine[:3, 3].tolist()
+    return TissueAtlas(np.asarray(t1.dataobj, np.uint8), np.asarray(white_matter.dataobj, np.uint8), (x, y, z))
 
-    scale: tuple[float, float, float]
-    elastic_mm: FloatArray
-    ventricle_growth_mm: float
-    csf_threshold: float
-    rim_mm: float
-    tilt_rad: tuple[float, float, float]
+
+def _read_map(path: Path) -> nib.Nifti1Image:
+    if not path.is_file():
+        hint = "pip install 'nilearn>=0.11'"
+        raise FvvError("nilearn is installed but does not carry this map", file=path, hint=hint)
+    return nib.Nifti1Image.from_filename(path)
 
 
-ELASTIC_STEP = 2
+@lru_cache(maxsize=1)
+def average_head() -> HeadModel:
+    """The average head, prepared once in a process (two seconds). Raises as `load_atlas` does."""
+    return build_head_model(load_atlas())
 
 
 def build_head_model(atlas: TissueAtlas) -> HeadModel:
-    """Prepare the atlas: takes about two seconds, done once in a process."""
+    """Prepare an atlas for sampling."""
     brain = atlas.t1 > 0
     t1 = atlas.t1.astype(np.float32)
     # Blur inside the brain only, or the rim would look brighter than it is.
@@ -95,7 +130,7 @@ def build_head_model(atlas: TissueAtlas) -> HeadModel:
     smooth = ndimage.gaussian_filter(ventricles.astype(np.float32), 1.5)
     # A step blurred by s has slope 1 / (s sqrt(2 pi)) at its edge: divide, so that the pull is about 1 at the wall.
     edge = 1.0 / (1.5 * np.sqrt(2.0 * np.pi))
-    pull = [LatticeMap((component / edge).astype(np.float32)) for component in np.gradient(smooth)]
+    pull = tuple(LatticeMap((component / edge).astype(np.float32)) for component in np.gradient(smooth))
     white = np.clip((atlas.white_matter.astype(np.float32) / 255.0 - 0.5) * 1.5 + 0.5, 0.0, 1.0)
     return HeadModel(
         parenchyma=LatticeMap(parenchyma, atlas.origin_mm, 1.0),
@@ -104,31 +139,27 @@ def build_head_model(atlas: TissueAtlas) -> HeadModel:
         ventricle_distance_mm=LatticeMap(
             (ndimage.distance_transform_edt(~ventricles) * LATTICE_STEP_MM).astype(np.float32)
         ),
-        ventricle_pull=(pull[0], pull[1], pull[2]),
-        surroundings=build_surroundings(distance),
+        ventricle_pull=pull,
+        surroundings=_build_surroundings(distance),
     )
 
 
 def draw_person_shape(rng: np.random.Generator) -> PersonShape:
     """Ranges found useful in trials, chosen here: sizes 0.84 to 1.05 by axis, bumps of 1 to 4 mm over 28 to 50 mm."""
-    coarse = tuple(-(-n // ELASTIC_STEP) for n in LATTICE_SHAPE)
+    nx, ny, nz = (-(-n // ELASTIC_STEP) for n in LATTICE_SHAPE)
     step = LATTICE_STEP_MM * ELASTIC_STEP
     wide, fine = rng.uniform(28.0, 50.0) / step, rng.uniform(9.0, 14.0) / step
     amplitude, ripple = rng.uniform(1.0, 3.5), rng.uniform(0.5, 1.1)
-    shape = (coarse[0], coarse[1], coarse[2])
-    elastic = np.stack(
-        [
-            amplitude * smooth_noise(rng, shape, (wide,) * 3) + ripple * smooth_noise(rng, shape, (fine,) * 3)
-            for _ in range(3)
-        ]
-    )
+    elastic = [
+        amplitude * smooth_noise(rng, (nx, ny, nz), (wide,) * 3) + ripple * smooth_noise(rng, (nx, ny, nz), (fine,) * 3)
+        for _ in range(3)
+    ]
     atrophy = rng.beta(1.5, 2.0)
     # The ICBM average is larger than an average head.
     size = rng.uniform(0.87, 1.02)
-    scale = size * rng.uniform(0.97, 1.03, 3)
     return PersonShape(
-        scale=(float(scale[0]), float(scale[1]), float(scale[2])),
-        elastic_mm=elastic,
+        scale=tuple((size * rng.uniform(0.97, 1.03, 3)).tolist()),
+        elastic_mm=np.stack(elastic),
         ventricle_growth_mm=float(-0.6 + 4.0 * np.clip(atrophy + rng.normal(0, 0.15), 0, 1)),
         csf_threshold=float(0.25 + 0.35 * atrophy),
         rim_mm=float(0.3 + 2.5 * np.clip(atrophy + rng.normal(0, 0.15), 0, 1)),
@@ -138,11 +169,8 @@ def draw_person_shape(rng: np.random.Generator) -> PersonShape:
 
 def deform(points_mm: FloatArray, model: HeadModel, person: PersonShape) -> FloatArray:
     """Move atlas positions (3, ...) to where this person's anatomy at them is found in the average."""
-    elastic = [
-        LatticeMap(component, step_mm=LATTICE_STEP_MM * ELASTIC_STEP).sample(points_mm)
-        for component in person.elastic_mm
-    ]
-    moved = points_mm + np.stack(elastic)
+    step = LATTICE_STEP_MM * ELASTIC_STEP
+    moved = points_mm + np.stack([LatticeMap(part, step_mm=step).sample(points_mm) for part in person.elastic_mm])
     pull = np.stack([component.sample(moved) for component in model.ventricle_pull])
     return np.asarray(moved + np.float32(person.ventricle_growth_mm) * pull, dtype=np.float32)
 
@@ -156,15 +184,6 @@ def tissue_fractions(
     parenchyma *= hull_distance_mm < 1.0
     white = parenchyma * model.white_matter.sample(points_mm)
     return parenchyma - white, white, 1.0 - parenchyma
-
-
-def rotation_matrix(angles_rad: tuple[float, float, float]) -> NDArray[np.float64]:
-    """Rotation about x, then y, then z; (3, 3) float64."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles_rad), np.sin(angles_rad)
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return np.asarray(about_z @ about_y @ about_x)
 
 
 def _closed_hull(brain: BoolArray) -> BoolArray:
@@ -189,3 +208,54 @@ def _ventricles(parenchyma: FloatArray, hull_distance_mm: FloatArray) -> BoolArr
     insula = (np.abs(x) > 24) & (y > -35)
     deep = (parenchyma < 0.45) & (hull_distance_mm < -22) & box & ~midline_fissure & ~insula
     return np.asarray(ndimage.binary_opening(deep, iterations=1) | (deep & (np.abs(x) < 22) & (z > 2)))
+
+
+def _build_surroundings(hull_distance_mm: FloatArray) -> HeadSurroundings:
+    """The head around the brain, from simple solids in MNI space.
+
+    It needs to look right only as far as an echo-planar image shows it: fat is suppressed, bone and air give nothing.
+    """
+    x, y, z = lattice_positions()
+    face, nose = _ellipsoid((0, 38, -52), (62, 52, 62)), _ellipsoid((0, 88, -62), (14, 12, 20))
+    neck = (((x / 58) ** 2 + ((y + 28) / 66) ** 2) < 1) & (z < -30)
+    head = (hull_distance_mm < SCALP_MM) | face | neck | nose
+    depth = ndimage.distance_transform_edt(head) - ndimage.distance_transform_edt(~head)
+    depth = (ndimage.gaussian_filter(depth, 1.0) * LATTICE_STEP_MM).astype(np.float32)
+    beyond_skull = hull_distance_mm > SKULL_MM
+    eyes = _pair((33, 57, -39), (12.5, 12, 12))
+    orbits = _pair((31, 48, -38), (17, 24, 16)) & ~eyes
+    nasal = (np.abs(x) < 15) & (y > 25) & (y < 78) & (z < -30) & (z > -85)
+    sinuses = _pair((30, 48, -66), (13, 15, 16))
+    sinuses |= _ellipsoid((0, 18, -36), (13, 13, 9)) | _ellipsoid((0, 72, -8), (18, 6, 12))
+    mastoids = _pair((54, -34, -46), (10, 15, 18))
+    throat = _ellipsoid((0, 2, -92), (15, 9, 30))
+    # Turbinates: thin, irregular sheets of wet mucosa between air; the same in everyone, deformed with the head.
+    folds = lattice_noise(np.random.default_rng(0), 4.0, 14.0, 12.0)
+    turbinates = nasal & (np.abs(folds) < 0.35)
+    inside = (depth > 0) & (hull_distance_mm > 2.5)
+    soft = inside & beyond_skull & ~(nasal | sinuses | mastoids | throat | eyes | orbits)
+    skin_fat = soft & (depth < 6)
+    jaw = _ellipsoid((0, 30, -92), (52, 52, 14)) & ~_ellipsoid((0, 26, -92), (42, 44, 16))
+    muscle = soft & (depth >= 5) & ~jaw & (z < 20)
+    return HeadSurroundings(
+        outline_mm=LatticeMap(depth),
+        muscle=_soft(muscle),
+        fat=_soft(skin_fat | (inside & orbits & beyond_skull) | (inside & jaw)),
+        mucosa=_soft(inside & turbinates),
+        vitreous=_soft(inside & eyes),
+    )
+
+
+def _ellipsoid(centre_mm: tuple[float, float, float], radii_mm: tuple[float, float, float]) -> BoolArray:
+    x, y, z = lattice_positions()
+    (cx, cy, cz), (rx, ry, rz) = centre_mm, radii_mm
+    return np.asarray(((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 + ((z - cz) / rz) ** 2 < 1)
+
+
+def _pair(centre_mm: tuple[float, float, float], radii_mm: tuple[float, float, float]) -> BoolArray:
+    x, y, z = centre_mm
+    return _ellipsoid(centre_mm, radii_mm) | _ellipsoid((-x, y, z), radii_mm)
+
+
+def _soft(mask: BoolArray) -> LatticeMap:
+    return LatticeMap(ndimage.gaussian_filter(mask.astype(np.float32), 0.5).astype(np.float32))

@@ -11,55 +11,24 @@ from scipy import ndimage
 
 from fvv.arrays import Affine, BoolArray, FloatArray
 from fvv.config import SimulateConfig
+from fvv.schemas.simulation import CaseRecord
+from fvv.simulator.acquisition import ImageChain, draw_image_chain, expose, stripping_mask
 from fvv.simulator.anatomy import HeadModel
-from fvv.simulator.cohort import Purpose, plan_visit, random_stream
-from fvv.simulator.contrast import Signals, brain_signals, fat_signals, surroundings_signals
-from fvv.simulator.imaging_chain import ImageChain, draw_image_chain, expose
-from fvv.simulator.patient import Patient, SeenStroke, find_stroke, lay_down, on_image_grid
+from fvv.simulator.brain import fat_signals, surroundings_signals
+from fvv.simulator.patient import Patient, SeenStroke, find_stroke, lay_down
 from fvv.simulator.scanner import Protocol
+from fvv.simulator.visits import Purpose, plan_visit, random_stream
 
 Image = TypeVar("Image", NDArray[np.bool_], NDArray[np.int16])
 SIMULATOR_VERSION = 2
-"""Goes up whenever the same seed and settings give another image, mask or truth: cohorts of two versions never mix."""
+"""Goes up when the same seed and settings give another image, mask or record: cohorts of two versions never mix."""
 READER_BLUR_MM = 1.5
 """Readers outline areas, not voxels: FLAIR's ratio is smoothed by this (standard deviation, in the plane)."""
 
 
 @dataclass(frozen=True, slots=True)
-class CaseRecord:
-    """What is known of a simulated case: the truth behind the images.
-
-    Attributes:
-        dwi_flair_mismatch: the simulated reader's label, None without a stroke.
-        contrast_to_noise: mean b1000 excess of the stroke over its own normal tissue, in noise deviations.
-        brightening: mean b1000 of the stroke over that of its own normal tissue.
-        attempt: how many strokes were drawn and rejected before this one.
-    """
-
-    participant_id: str
-    patient_id: str
-    site: str
-    field_strength_t: float
-    onset_h: float | None
-    pattern: str
-    lesion_volume_ml: float
-    flair_visible_ml: float
-    dwi_flair_mismatch: bool | None
-    contrast_to_noise: float | None
-    brightening: float | None
-    attempt: int
-    old_damage: tuple[str, ...]
-    skull_stripped: bool
-    brain_volume_ml: float
-    te_ms: float
-    tr_ms: float
-    b_s_mm2: float
-    snr: float
-
-
-@dataclass(frozen=True, slots=True)
 class SimulatedCase:
-    """Images and truth of one case; all arrays (i, j, k) on one grid.
+    """Images and reference of one case; all arrays (i, j, k) on one grid.
 
     Attributes:
         b0, b1000, flair: int16.
@@ -82,80 +51,70 @@ def simulate_case(number: int, model: HeadModel, config: SimulateConfig) -> Simu
 
     Args:
         number: of the case; the result depends on it, on the seed and the settings, and on nothing else.
-        model: the prepared atlas.
+        model: the head that persons differ from.
         config: settings of the cohort.
 
     Raises:
-        FvvError: no visible stroke could be drawn.
+        FvvError: no visible stroke was found.
     """
+    # Anatomy and tissue.
     visit = plan_visit(number, config)
     patient = lay_down(visit, model, config)
+    # Lesion.
     stroke = None if visit.onset_h is None else find_stroke(patient, model, config)
-    healthy = brain_signals(patient.tissue, patient.tissues, patient.protocol)
-    diseased, flair_visible = healthy, np.zeros((*patient.protocol.matrix, patient.protocol.n_slices), dtype=bool)
-    if stroke is not None:
-        before = brain_signals(stroke.at_points.before, patient.tissues, patient.protocol)
-        after = brain_signals(stroke.at_points.after, patient.tissues, patient.protocol)
-        touched = stroke.at_points.touched
-        diseased = _replace(healthy, touched, after)
-        normal_flair = healthy.flair.copy()
-        normal_flair[touched] = before.flair
-        flair_visible = stroke.roi & _exceeds(patient, diseased.flair, normal_flair, config.visible_ratio)
-    chain_rng = random_stream(config.seed, number, Purpose.SCAN, 1)
-    chain = draw_image_chain(chain_rng, patient.protocol, vary=config.vary_appearance)
-    images = _images(patient, diseased, model, chain, config)
-    # With the CSF around it, as stripping tools mark it.
-    brain = on_image_grid(patient, np.ones_like(diseased.b0)) > 0.5
-    brain = _stored(brain, patient.protocol)
-    roi = np.zeros_like(flair_visible) if stroke is None else stroke.roi
-    stroke_roi = _stored(roi, patient.protocol) & brain
-    visible_roi = _stored(flair_visible, patient.protocol) & stroke_roi
+    # Signal.
+    signals, flair_visible = _signals(patient, stroke, config.visible_ratio)
+    # Scanner.
+    chain = draw_image_chain(random_stream(config.seed, number, Purpose.SCAN, 1), patient.protocol, config)
+    slices = _slices(patient, signals, model, chain)
+    noise_rng = random_stream(config.seed, number, Purpose.NOISE)
+    images = expose(slices, patient.protocol, chain, noise=patient.noise, rng=noise_rng)
     b0, b1000, flair = (_stored(image, patient.protocol) for image in images)
-    if chain.skull_stripped(config.skull_stripped_share):
-        kept = chain.stripping_mask(brain)
+    # What the files hold. The brain includes the CSF around it, as in the masks of stripping tools.
+    brain = _stored(patient.image(np.ones_like(signals[0])) > 0.5, patient.protocol)
+    roi = np.zeros_like(flair_visible) if stroke is None else stroke.roi
+    roi = _stored(roi, patient.protocol) & brain
+    flair_visible = _stored(flair_visible, patient.protocol) & roi
+    if chain.skull_stripped:
+        kept = stripping_mask(brain, chain.stripping_margin)
         b0, b1000 = b0 * kept, b1000 * kept
-    record = _record(
-        patient, stroke, stroke_roi=stroke_roi, visible_roi=visible_roi, brain=brain, chain=chain, config=config
-    )
-    return SimulatedCase(b0, b1000, flair, stroke_roi, visible_roi, brain, patient.protocol.affine, record)
+    volumes_ml = [float(mask.sum()) * patient.protocol.voxel_volume_ml for mask in (brain, roi, flair_visible)]
+    record = _record(patient, stroke, *volumes_ml, config=config, skull_stripped=chain.skull_stripped)
+    return SimulatedCase(b0, b1000, flair, roi, flair_visible, brain, patient.protocol.affine, record)
 
 
-def _replace(signals: Signals, chosen: BoolArray, new: Signals) -> Signals:
-    replaced = []
-    for name in Signals.__dataclass_fields__:
-        values = getattr(signals, name).copy()
-        values[chosen] = getattr(new, name)
-        replaced.append(values)
-    return Signals(*replaced)
+def _signals(patient: Patient, stroke: SeenStroke | None, visible_ratio: float) -> tuple[FloatArray, BoolArray]:
+    """Noise-free signals (3, n) of the brain's points, and where FLAIR shows the stroke, (i, j, k).
 
-
-def _exceeds(patient: Patient, flair: FloatArray, normal: FloatArray, ratio: float) -> BoolArray:
-    """Where FLAIR exceeds the same voxels' normal FLAIR by a ratio, as a reader with a thick pencil sees it."""
-    protocol = patient.protocol
+    That is where it exceeds the same voxels' normal FLAIR by a ratio, as a reader with a thick pencil sees it.
+    """
+    protocol, signals = patient.protocol, patient.brain_signals(patient.tissue)
+    if stroke is None:
+        return signals, np.zeros((*protocol.matrix, protocol.n_slices), dtype=bool)
+    normal_flair = signals[2].copy()
+    normal_flair[stroke.touched] = stroke.before[2]
+    signals[:, stroke.touched] = stroke.after
     sigma = [READER_BLUR_MM * n / edge for n, edge in zip(protocol.matrix, protocol.fov_mm, strict=True)]
     seen, expected = (
-        ndimage.gaussian_filter(on_image_grid(patient, image), (*sigma, 0.0), truncate=2.5) for image in (flair, normal)
+        ndimage.gaussian_filter(patient.image(flair), (*sigma, 0.0), truncate=2.5)
+        for flair in (signals[2], normal_flair)
     )
-    return np.asarray(seen > ratio * np.maximum(expected, 1e-6))
+    return signals, stroke.roi & (seen > visible_ratio * np.maximum(expected, 1e-6))
 
 
-def _images(
-    patient: Patient, brain: Signals, model: HeadModel, chain: ImageChain, config: SimulateConfig
-) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]:
-    """b0, b1000 and FLAIR as the scanner stores them, before the array is turned to its stored orientation."""
-    head, protocol = patient.head, patient.protocol
-    around = surroundings_signals(head.surroundings_mm, model, patient.tissues, protocol)
-    fat = fat_signals(head.surroundings_mm, model, patient.tissues, protocol)
-    truth = []
-    for name in Signals.__dataclass_fields__:
-        image = head.slices(head.brain_index, getattr(brain, name) * head.brain_pile_up)
-        image += head.slices(head.surroundings_index, getattr(around, name) * head.surroundings_pile_up)
-        fat_image = head.slices(head.surroundings_index, getattr(fat, name) * np.float32(chain.fat_residue))
-        # Fat's own frequency displaces it along the slow axis of an echo-planar image.
-        image += fat_image if name == "flair" else np.roll(fat_image, chain.fat_shift, axis=1)
-        truth.append(image * patient.bias)
-    rng = random_stream(config.seed, patient.visit.number, Purpose.NOISE)
-    return expose(truth[0], truth[1], truth[2], protocol=protocol, chain=chain, noise=patient.noise, rng=rng)
+def _slices(patient: Patient, brain: FloatArray, model: HeadModel, chain: ImageChain) -> list[FloatArray]:
+    """b0, b1000 and FLAIR of the whole head as noise-free fine slices (x, y, k)."""
+    head, points, parts = patient.head, patient.head.surroundings, model.surroundings
+    around = surroundings_signals(points.mm, parts, patient.tissues, patient.protocol)
+    fat = fat_signals(points.mm, parts, patient.tissues, patient.protocol) * np.float32(chain.fat_residue)
+    slices: list[FloatArray] = []
+    # Fat's own frequency displaces it along the slow axis of an echo-planar image; FLAIR is none.
+    for i, fat_shift in enumerate((chain.fat_shift, chain.fat_shift, 0)):
+        image = head.slices(head.brain, brain[i] * head.brain.pile_up)
+        image += head.slices(points, around[i] * points.pile_up)
+        image += np.roll(head.slices(points, fat[i]), fat_shift, axis=1)
+        slices.append(image * patient.bias)
+    return slices
 
 
 def _stored(image: Image, protocol: Protocol) -> Image:
@@ -165,16 +124,14 @@ def _stored(image: Image, protocol: Protocol) -> Image:
 def _record(
     patient: Patient,
     stroke: SeenStroke | None,
+    brain_ml: float,
+    stroke_ml: float,
+    visible_ml: float,
     *,
-    stroke_roi: BoolArray,
-    visible_roi: BoolArray,
-    brain: BoolArray,
-    chain: ImageChain,
     config: SimulateConfig,
+    skull_stripped: bool,
 ) -> CaseRecord:
     protocol, visit = patient.protocol, patient.visit
-    stroke_ml = float(stroke_roi.sum()) * protocol.voxel_volume_ml
-    visible_ml = float(visible_roi.sum()) * protocol.voxel_volume_ml
     label: bool | None = None
     if stroke_ml > 0:
         reader = random_stream(config.seed, visit.number, Purpose.READER)
@@ -193,8 +150,8 @@ def _record(
         brightening=None if stroke is None else stroke.brightening,
         attempt=0 if stroke is None else stroke.attempt,
         old_damage=patient.old_damage,
-        skull_stripped=chain.skull_stripped(config.skull_stripped_share),
-        brain_volume_ml=float(brain.sum()) * protocol.voxel_volume_ml,
+        skull_stripped=skull_stripped,
+        brain_volume_ml=brain_ml,
         te_ms=protocol.te_ms,
         tr_ms=protocol.tr_ms,
         b_s_mm2=protocol.b_s_mm2,

@@ -1,13 +1,12 @@
-"""Folders of simulated cases: the images as any cohort has them, and simulation.json with the truth behind them."""
+"""Folders of simulated cases: the images as any cohort has them, and simulation.json with the reference behind them."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from fvv.cohort.participants import PARTICIPANTS_FILE, write_participants
+from fvv.config import SimulateConfig
 from fvv.data import Failure
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import atomic_write
@@ -15,126 +14,138 @@ from fvv.io.bundle import file_sha256
 from fvv.io.manifest import failure_of
 from fvv.io.nifti import write_volume
 from fvv.io.ownership import claimed
-from fvv.io.sealed import SEAL, sealed, write_sealed
-from fvv.simulator.case import SimulatedCase
-from fvv.system.regular import read_regular_text, refuse_irregular
+from fvv.io.sealed import read_sealed, write_sealed
+from fvv.schemas.migrations import CURRENT
+from fvv.schemas.simulation import Simulation, case_settings
+from fvv.simulator.case import SIMULATOR_VERSION, SimulatedCase
+from fvv.system.regular import refuse_irregular
 
 SIMULATION_FILE = "simulation.json"
-_IMAGES = ("b0", "b1000", "flair", "stroke_roi", "flairviz_roi", "mask")
 
 
-def write_simulated_case(
-    folder: Path, case: SimulatedCase, settings: dict[str, Any], *, write_mask: bool, overwrite: bool
-) -> None:
+def write_simulated_case(folder: Path, case: SimulatedCase, config: SimulateConfig) -> None:
     """Write one case's folder, whole or not at all; the same case gives the same bytes.
 
-    Args:
-        folder: of the case.
-        case: images and truth.
-        settings: what the case depends on, kept beside it.
-        write_mask: add mask.nii.gz, the true brain.
-        overwrite: replace the folder.
-
     Raises:
-        OutputExistsError: it holds a file that this program did not write.
+        OutputExistsError: the folder is there and holds a file that this program did not write.
     """
-    _refuse_other_files(folder)
     images = {
-        "b0": case.b0,
-        "b1000": case.b1000,
-        "flair": case.flair,
-        "stroke_roi": case.stroke,
-        "flairviz_roi": case.flair_visible,
+        "b0.nii.gz": case.b0,
+        "b1000.nii.gz": case.b1000,
+        "flair.nii.gz": case.flair,
+        "stroke_roi.nii.gz": case.stroke,
+        "flairviz_roi.nii.gz": case.flair_visible,
+        "mask.nii.gz": case.brain,
     }
-    if write_mask:
-        images["mask"] = case.brain
-    with atomic_write(folder, overwrite=overwrite) as temporary:
+    hint = "move it away, or choose another output folder"
+    refuse_other_files(
+        folder, images.keys() | {SIMULATION_FILE}, "not written by fvv, in a folder to be replaced", hint
+    )
+    if not config.write_mask:
+        del images["mask.nii.gz"]
+    with atomic_write(folder, overwrite=True) as temporary:
         temporary.mkdir()
         for name, array in images.items():
-            write_volume(temporary / f"{name}.nii.gz", array, case.affine)
-        files = {path.name: file_sha256(path) for path in sorted(temporary.iterdir())}
-        content = {"settings": settings, "case": asdict(case.record), "files": files}
-        write_sealed(temporary / SIMULATION_FILE, content)
+            write_volume(temporary / name, array, case.affine)
+        simulation = Simulation(
+            schema_version=CURRENT["simulation"],
+            simulator_version=SIMULATOR_VERSION,
+            settings=config,
+            case=case.record,
+            files={name: file_sha256(temporary / name) for name in sorted(images)},
+        )
+        write_sealed(temporary / SIMULATION_FILE, simulation.model_dump(mode="json"))
 
 
-def _refuse_other_files(folder: Path) -> None:
+def refuse_other_files(folder: Path, ours: Collection[str], message: str, hint: str) -> None:
+    """Refuse a folder with files that this program did not write; nothing in it is touched.
+
+    Raises:
+        OutputExistsError: a file is neither claimed, nor one of `ours`, nor hidden.
+    """
     if folder.is_dir():
-        ours = {SIMULATION_FILE, *(f"{name}.nii.gz" for name in _IMAGES), *claimed(folder)}
+        known = {*ours, *claimed(folder)}
         for path in sorted(folder.iterdir()):
-            if path.name not in ours and not path.name.startswith("."):
-                hint = "move it away, or choose another output folder"
-                raise OutputExistsError("not written by fvv, in a folder to be replaced", file=path, hint=hint)
+            if path.name not in known and not path.name.startswith("."):
+                raise OutputExistsError(message, file=path, hint=hint)
 
 
-def read_simulation(folder: Path) -> dict[str, Any] | None:
-    """Read a case's simulation.json: keys settings and case; None where there is none.
+def refuse_other_settings(folder: Path, config: SimulateConfig) -> None:
+    """Refuse a case that was made with other settings; one that is damaged is this program's, and is made again.
 
     Raises:
-        InputError: the file is damaged.
+        OutputExistsError: it was, or another version of this program made it.
     """
-    path = folder / SIMULATION_FILE
-    if not (path.exists() or path.is_symlink()):
-        return None
     try:
-        content = json.loads(read_regular_text(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"cannot be read: {error}", file=path, hint="delete the folder or use --overwrite") from error
-    if not isinstance(content, dict) or not {"settings", "case"} <= content.keys():
-        raise InputError("expected settings and case", file=path, hint="delete the folder or use --overwrite")
-    return content
+        content = read_sealed(folder / SIMULATION_FILE)
+    except InputError:
+        return
+    hint = "choose another output folder, or --overwrite to replace it"
+    try:
+        same = _made_with(Simulation.parse(content, folder / SIMULATION_FILE), config)
+    except InputError as error:
+        message = f"already there, made by another version: {error.message}"
+        raise OutputExistsError(message, patient=folder.name, file=folder, hint=hint) from error
+    if not same:
+        message = "already there, made with another seed or other settings"
+        raise OutputExistsError(message, patient=folder.name, file=folder, hint=hint)
 
 
-def verify_simulated(folder: Path, content: dict[str, Any]) -> None:
-    """Compare a case with what was written.
-
-    Args:
-        folder: of the case.
-        content: of its simulation.json.
+def read_simulation(folder: Path) -> Simulation:
+    """Read a case's simulation.json.
 
     Raises:
-        InputError: simulation.json was edited, or a file is missing or differs.
+        InputError: there is none, it was edited or is damaged, or another version wrote it.
     """
     path = folder / SIMULATION_FILE
-    if content.get(SEAL) != sealed(content)[SEAL] or not isinstance(content.get("files"), dict):
-        raise InputError("edited or damaged: its content differs from its own hash", file=path)
-    for name, sha256 in content["files"].items():
+    return Simulation.parse(read_sealed(path), path)
+
+
+def is_kept(folder: Path, config: SimulateConfig) -> bool:
+    """Whether a case is there as it was written, made with these settings.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    simulation = read_simulation(folder)
+    for name, sha256 in simulation.files.items():
         refuse_irregular(folder / name)
         if file_sha256(folder / name) != sha256:
             raise InputError("differs from the file that was written", file=folder / name)
+    return _made_with(simulation, config)
 
 
-def write_cohort_table(root: Path) -> tuple[list[dict[str, Any]], list[Failure]]:
+def _made_with(simulation: Simulation, config: SimulateConfig) -> bool:
+    same = case_settings(simulation.settings) == case_settings(config)
+    return same and simulation.simulator_version == SIMULATOR_VERSION
+
+
+def write_cohort_table(root: Path) -> tuple[list[Simulation], list[Failure]]:
     """Write participants.tsv for every simulated case in a folder.
 
-    Args:
-        root: of the cohort.
-
     Returns:
-        The truth of each case, as in simulation.json, with its seed, sorted by name; and cases that cannot be read.
+        The cases, sorted by name, and those that cannot be read.
     """
     cases, damaged = [], []
-    for folder in sorted(path for path in root.glob("sim_*") if path.is_dir()):
+    for folder in sorted(path for path in root.glob("sim_*") if (path / SIMULATION_FILE).exists()):
         try:
-            content = read_simulation(folder)
-            if content is not None:
-                cases.append({**content["case"], "seed": content["settings"]["seed"]})
-        except (InputError, KeyError, TypeError) as error:
-            said = error if isinstance(error, InputError) else InputError("damaged", file=folder / SIMULATION_FILE)
-            damaged.append(failure_of(folder.name, said))
-    write_participants(root / PARTICIPANTS_FILE, [_participant_row(case) for case in cases])
+            cases.append(read_simulation(folder))
+        except InputError as error:
+            damaged.append(failure_of(folder.name, error))
+    write_participants(root / PARTICIPANTS_FILE, [_participant_row(one) for one in cases])
     return cases, damaged
 
 
-def _participant_row(case: dict[str, Any]) -> dict[str, Any]:
-    label, onset_h = case["dwi_flair_mismatch"], case["onset_h"]
+def _participant_row(simulation: Simulation) -> dict[str, str | float | None]:
+    case = simulation.case
     return {
-        "participant_id": case["participant_id"],
+        "participant_id": case.participant_id,
         # Persons of another seed are others: models trained on the one cohort may be tested on the other.
-        "patient_id": f"seed{case['seed']}_{case['patient_id']}",
-        "site": case["site"],
-        "onset_h": None if onset_h is None else round(onset_h, 2),
-        "lesion_volume_ml": round(case["lesion_volume_ml"], 3),
-        "flair_visible_ml": round(case["flair_visible_ml"], 3),
-        "field_strength_t": case["field_strength_t"],
-        "dwi_flair_mismatch": None if label is None else int(label),
+        "patient_id": f"seed{simulation.settings.seed}_{case.patient_id}",
+        "site": case.site,
+        "onset_h": None if case.onset_h is None else round(case.onset_h, 2),
+        "lesion_volume_ml": round(case.lesion_volume_ml, 3),
+        "flair_visible_ml": round(case.flair_visible_ml, 3),
+        "field_strength_t": case.field_strength_t,
+        "dwi_flair_mismatch": None if case.dwi_flair_mismatch is None else int(case.dwi_flair_mismatch),
     }

@@ -1,4 +1,4 @@
-"""Where strokes lie and what they look like: arterial territories, sizes, and the shape of one lesion in atlas space.
+"""Strokes and old damage in atlas space: arterial territories, sizes, shapes, and what the tissue does.
 
 A shape is a *depth map*: about the distance in mm to the lesion's edge, positive inside. Smooth in itself, it keeps its
 edge sharp on any image grid. Territories are boxes in MNI millimetres, simplified here from what anatomy atlases show.
@@ -7,13 +7,22 @@ edge sharp on any image grid. Territories are boxes in MNI millimetres, simplifi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from fvv.arrays import BoolArray, FloatArray
+from fvv.config import SimulateConfig
 from fvv.simulator.anatomy import HeadModel
-from fvv.simulator.fields import smooth_noise
-from fvv.simulator.lattice import LATTICE_ORIGIN_MM, LATTICE_SHAPE, LATTICE_STEP_MM, lattice_positions
+from fvv.simulator.space import (
+    LATTICE_ORIGIN_MM,
+    LATTICE_SHAPE,
+    LATTICE_STEP_MM,
+    lattice_noise,
+    lattice_positions,
+    log_uniform,
+    smooth_noise,
+)
 
 OUTSIDE_MM = -40.0
 LARGE_ML = 80.0
@@ -21,41 +30,28 @@ VOXEL_ML = LATTICE_STEP_MM**3 / 1000.0
 Box = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 
 
-@dataclass(frozen=True, slots=True)
-class Territory:
-    """Where one artery's strokes begin and how far they reach (right side; mirrored for the left).
+class Territory(NamedTuple):
+    """Where one artery's strokes begin and how far they reach (right side; mirrored for the left)."""
 
-    Attributes:
-        seeds: box of x, y, z in which a lesion is centred.
-        reach: box that it does not leave.
-        infratentorial: cerebellum and brainstem, or everything above.
-    """
-
-    name: str
-    seeds: Box
-    reach: Box
-    infratentorial: bool = False
+    seeds: Box  # x, y, z in which a lesion is centred
+    reach: Box  # a lesion does not leave it
+    infratentorial: bool = False  # cerebellum and brainstem, or everything above
 
 
-MCA = Territory("mca", ((36, 56), (-45, 25), (-8, 38)), ((12, 85), (-68, 48), (-42, 60)))
-MCA_DEEP = Territory("mca_deep", ((19, 31), (-18, 14), (-2, 24)), ((12, 42), (-32, 30), (-10, 34)))
-MCA_BRANCH = Territory("mca_branch", ((34, 62), (-60, 38), (-14, 56)), ((18, 85), (-70, 48), (-30, 66)))
-ACA = Territory("aca", ((4, 14), (-10, 56), (4, 62)), ((1, 24), (-40, 75), (-16, 78)))
-PCA = Territory("pca", ((8, 30), (-96, -58), (-6, 14)), ((2, 48), (-108, -30), (-24, 34)))
-THALAMUS = Territory("thalamus", ((6, 17), (-28, -8), (0, 15)), ((1, 24), (-36, 0), (-6, 20)))
-CORONA_RADIATA = Territory("corona_radiata", ((19, 29), (-30, 16), (14, 36)), ((12, 40), (-45, 35), (6, 48)))
-BORDER_ZONE = Territory("border_zone", ((22, 38), (-70, 45), (24, 52)), ((12, 55), (-90, 60), (10, 66)))
-CEREBELLUM = Territory(
-    "cerebellum", ((8, 42), (-84, -48), (-56, -22)), ((0, 62), (-105, -36), (-72, -8)), infratentorial=True
-)
-BRAINSTEM = Territory(
-    "brainstem", ((0, 9), (-38, -20), (-52, -12)), ((0, 18), (-46, -10), (-70, -4)), infratentorial=True
-)
+MCA = Territory(((36, 56), (-45, 25), (-8, 38)), ((12, 85), (-68, 48), (-42, 60)))
+MCA_DEEP = Territory(((19, 31), (-18, 14), (-2, 24)), ((12, 42), (-32, 30), (-10, 34)))
+MCA_BRANCH = Territory(((34, 62), (-60, 38), (-14, 56)), ((18, 85), (-70, 48), (-30, 66)))
+ACA = Territory(((4, 14), (-10, 56), (4, 62)), ((1, 24), (-40, 75), (-16, 78)))
+PCA = Territory(((8, 30), (-96, -58), (-6, 14)), ((2, 48), (-108, -30), (-24, 34)))
+THALAMUS = Territory(((6, 17), (-28, -8), (0, 15)), ((1, 24), (-36, 0), (-6, 20)))
+CORONA_RADIATA = Territory(((19, 29), (-30, 16), (14, 36)), ((12, 40), (-45, 35), (6, 48)))
+BORDER_ZONE = Territory(((22, 38), (-70, 45), (24, 52)), ((12, 55), (-90, 60), (10, 66)))
+CEREBELLUM = Territory(((8, 42), (-84, -48), (-56, -22)), ((0, 62), (-105, -36), (-72, -8)), infratentorial=True)
+BRAINSTEM = Territory(((0, 9), (-38, -20), (-52, -12)), ((0, 18), (-46, -10), (-70, -4)), infratentorial=True)
 
 
-@dataclass(frozen=True, slots=True)
-class StrokePattern:
-    """A kind of stroke: territories to choose from, volume (log-uniform), number of foci, how often it is drawn."""
+class StrokePattern(NamedTuple):
+    """A kind of stroke: territories to choose from, volume (log-uniform), number of foci, relative frequency."""
 
     name: str
     territories: tuple[Territory, ...]
@@ -84,24 +80,15 @@ T2_TIME_CONSTANT_H = (7.0, 19.0)
 
 @dataclass(frozen=True, slots=True)
 class StrokeAppearance:
-    """What ischaemia does to the tissue.
+    """What ischaemia does to the tissue; T2 gain is amplitude (1 - exp(-(t - delay) / constant))."""
 
-    Attributes:
-        adc_factor: ADC over normal ADC in the core, lowered from the start.
-        t2_amplitude: relative T2 gain long after onset.
-        t2_delay_h, t2_time_constant_h: T2 gain is amplitude (1 - exp(-(t - delay) / constant)).
-        core_to_rim: how much more of the gain the core has than the rim, 0..1.
-        patchiness: deviation of the gain inside the lesion.
-        effacement: share of the sulcal CSF that swelling squeezes out.
-    """
-
-    adc_factor: float
-    t2_amplitude: float
+    adc_factor: float  # ADC over normal ADC in the core, lowered from the start
+    t2_amplitude: float  # relative T2 gain long after onset
     t2_delay_h: float
     t2_time_constant_h: float
-    core_to_rim: float
-    patchiness: float
-    effacement: float
+    core_to_rim: float  # how much more of the gain the core has than the rim, 0..1
+    patchiness: float  # deviation of the gain inside the lesion
+    effacement: float  # share of the sulcal CSF that swelling squeezes out
 
     def t2_gain(self, onset_h: float) -> float:
         """Mean relative T2 gain at a time since onset."""
@@ -109,23 +96,33 @@ class StrokeAppearance:
         return float(self.t2_amplitude * (1.0 - np.exp(-elapsed / self.t2_time_constant_h)))
 
 
-def draw_pattern(rng: np.random.Generator) -> StrokePattern:
-    """Choose a kind of stroke by weight."""
-    weights = np.array([pattern.weight for pattern in PATTERNS])
-    return PATTERNS[rng.choice(len(PATTERNS), p=weights / weights.sum())]
+@dataclass(frozen=True, slots=True)
+class Lesion:
+    """One stroke: the name of its kind, its depth map on the 2 mm lattice, how its tissue behaves."""
+
+    pattern: str
+    depth_mm: FloatArray
+    appearance: StrokeAppearance
+
+
+def draw_lesion(rng: np.random.Generator, model: HeadModel, config: SimulateConfig, *, atlas_share: float) -> Lesion:
+    """One stroke of a cohort; `atlas_share` is the atlas volume over the person's volume."""
+    pattern, volume_ml = draw_pattern_and_volume(rng, config.large_lesion_share)
+    pace = pace_of_size(volume_ml) if config.pace_by_size else 1.0
+    appearance = draw_appearance(rng, config.t2_amplitude_range, pace=pace)
+    return Lesion(pattern.name, stroke_depth(rng, pattern, volume_ml, model, atlas_share=atlas_share), appearance)
 
 
 def draw_pattern_and_volume(rng: np.random.Generator, large_share: float | None) -> tuple[StrokePattern, float]:
-    """Choose a kind of stroke and its volume in mL.
+    """Choose a kind of stroke by weight, and its volume in mL.
 
-    Args:
-        rng: where randomness comes from.
-        large_share: share of strokes over `LARGE_ML`; None leaves it to the patterns.
+    `large_share` is the share of strokes over `LARGE_ML`; None leaves it to the patterns.
     """
     large = None if large_share is None else rng.random() < large_share
+    weights = np.array([pattern.weight for pattern in PATTERNS])
     while True:
-        pattern = draw_pattern(rng)
-        volume_ml = float(np.exp(rng.uniform(*np.log(pattern.volume_ml))))
+        pattern = PATTERNS[rng.choice(len(PATTERNS), p=weights / weights.sum())]
+        volume_ml = log_uniform(rng, *pattern.volume_ml)
         if large is None or (volume_ml > LARGE_ML) == large:
             return pattern, volume_ml
 
@@ -143,22 +140,18 @@ def pace_of_size(volume_ml: float) -> float:
 def draw_appearance(
     rng: np.random.Generator, t2_amplitude_range: tuple[float, float] = (0.25, 1.4), *, pace: float = 1.0
 ) -> StrokeAppearance:
-    """Draw how the lesion's tissue behaves.
+    """How the lesion's tissue behaves.
 
     Delay and time constant are fitted, with `pace_of_size`, to what readers see: in PRE-FLAIR 62 % of the strokes
     scanned within 4.5 h were mismatches, and 22 % of those scanned between 4.5 and 12 h (Thomalla et al. 2011, doi
     10.1016/S1474-4422(11)70192-2). T2 itself was measured to rise more slowly, by some 2 % an hour (Damion et al. 2019,
-    doi 10.1088/1361-6560/ab1442), which would make nearly all strokes under 4.5 h mismatches.
-
-    Args:
-        rng: where randomness comes from.
-        t2_amplitude_range: relative T2 gain long after onset, log-uniform.
-        pace: delay and time constant are shorter by this.
+    doi 10.1088/1361-6560/ab1442), which would make nearly all strokes under 4.5 h mismatches. `pace` shortens delay and
+    time constant.
     """
     mild = rng.random() < 0.25
     return StrokeAppearance(
         adc_factor=float(rng.uniform(0.65, 0.85) if mild else rng.uniform(0.40, 0.72)),
-        t2_amplitude=float(np.exp(rng.uniform(*np.log(t2_amplitude_range)))),
+        t2_amplitude=log_uniform(rng, *t2_amplitude_range),
         t2_delay_h=float(rng.uniform(*T2_DELAY_H)) / pace,
         t2_time_constant_h=float(rng.uniform(*T2_TIME_CONSTANT_H)) / pace,
         core_to_rim=float(rng.uniform(0.0, 0.7)),
@@ -170,17 +163,9 @@ def draw_appearance(
 def stroke_depth(
     rng: np.random.Generator, pattern: StrokePattern, volume_ml: float, model: HeadModel, *, atlas_share: float = 1.0
 ) -> FloatArray:
-    """Draw a lesion's shape.
+    """A lesion's shape: depth map in mm on the 2 mm lattice, float32.
 
-    Args:
-        rng: where randomness comes from.
-        pattern: kind of stroke.
-        volume_ml: wanted volume of all foci together, in the person's space.
-        model: tells brain from ventricles.
-        atlas_share: atlas volume over the person's volume.
-
-    Returns:
-        Depth map in mm on the 2 mm lattice, float32.
+    All foci together have `volume_ml` in the person's space; the atlas has `atlas_share` of that space's volume.
     """
     n = int(rng.integers(pattern.foci[0], pattern.foci[1] + 1))
     shares = rng.dirichlet(np.full(n, 1.5))
@@ -210,8 +195,10 @@ def _one_focus(
     shape = (x.shape[0], y.shape[1], z.shape[2])
     coarse, fine = max(radius * 0.9, 5.0) / LATTICE_STEP_MM, max(radius * 0.3, 4.0) / LATTICE_STEP_MM
     ragged = 0.28 * smooth_noise(rng, shape, (coarse,) * 3) + 0.10 * smooth_noise(rng, shape, (fine,) * 3)
-    reach = [(low * side, high * side) for low, high in (territory.reach[0],)] + list(territory.reach[1:])
-    beyond = sum(_beyond(axis, *sorted(limits)) for axis, limits in zip((x, y, z), reach, strict=True))
+    reach = (sorted(side * limit for limit in territory.reach[0]), *territory.reach[1:])
+    beyond = sum(
+        np.maximum(0.0, np.maximum(low - axis, axis - high)) for axis, (low, high) in zip((x, y, z), reach, strict=True)
+    )
     # The tentorium, roughly: it climbs towards the midline; in front of it the temporal lobes reach further down.
     tentorium = -6.0 - 0.22 * np.abs(x)
     floor = np.where(y > -35, -60.0, tentorium)
@@ -235,11 +222,83 @@ def _window(centre_mm: FloatArray, reach_mm: float) -> tuple[slice, slice, slice
     return bounds[0], bounds[1], bounds[2]
 
 
-def _beyond(position: FloatArray, low: float, high: float) -> FloatArray:
-    return np.asarray(np.maximum(0.0, np.maximum(low - position, position - high)))
-
-
 def _threshold_for(depth: FloatArray, allowed: BoolArray, volume_ml: float) -> float:
     values = depth[allowed]
     wanted = min(max(round(volume_ml / VOXEL_ML), 1), max(values.size - 1, 1))
     return float(np.partition(values, values.size - wanted)[values.size - wanted]) - 1e-3 if values.size else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OldLesion:
+    """Old disease, which looks like stroke and is not; T1, T2 and ADC against normal tissue, in its middle."""
+
+    name: str
+    depth_mm: FloatArray  # depth map on the 2 mm lattice
+    t2_factor: float
+    t1_factor: float
+    adc_factor: float
+    fluid: float = 0.0  # share of the tissue that is gone and replaced by CSF
+    edge_mm: float = 1.5  # width of the soft edge
+
+
+def draw_old_damage(rng: np.random.Generator, model: HeadModel) -> tuple[OldLesion, ...]:
+    """Old disease of one person, the same at every examination; shares chosen here."""
+    found: list[OldLesion] = []
+    if rng.random() < 0.75:
+        found.append(_white_matter_hyperintensities(rng, model))
+    if rng.random() < 0.22:
+        found.append(_old_infarct(rng, model))
+    if rng.random() < 0.15:
+        found.append(_shine_through(rng, model))
+    return tuple(found)
+
+
+def _white_matter_hyperintensities(rng: np.random.Generator, model: HeadModel) -> OldLesion:
+    """Caps and bands at the ventricles and spots in the deep white matter, 0.5 to 40 mL."""
+    spots, patches = lattice_noise(rng, 7.0), lattice_noise(rng, 22.0)
+    periventricular = rng.uniform(0.1, 0.35)
+    depth = 2.2 * spots + 2.2 * patches - periventricular * model.ventricle_distance_mm.array
+    deep = (model.hull_distance_mm.array < -12.0) & (model.ventricle_distance_mm.array < 34.0)
+    values = np.sort(depth[deep])
+    volume_ml = log_uniform(rng, 0.5, 40.0)
+    threshold = values[-min(round(volume_ml / VOXEL_ML), values.size // 2)]
+    t2 = rng.uniform(1.25, 1.8)
+    return OldLesion(
+        name="white_matter_hyperintensities",
+        depth_mm=np.where(deep, depth - threshold, OUTSIDE_MM).astype(np.float32),
+        t2_factor=float(t2),
+        t1_factor=float(1.0 + 0.4 * (t2 - 1.0)),
+        # Free water diffuses faster: this holds the signal of b1000 near the surroundings'.
+        adc_factor=float(rng.uniform(1.15, 1.5)),
+        edge_mm=0.9,
+    )
+
+
+def _old_infarct(rng: np.random.Generator, model: HeadModel) -> OldLesion:
+    volume_ml = log_uniform(rng, 0.3, 60.0)
+    return OldLesion(
+        name="old_infarct",
+        depth_mm=stroke_depth(rng, _pattern_for(rng, volume_ml), volume_ml, model),
+        t2_factor=float(rng.uniform(1.3, 1.8)),
+        t1_factor=1.3,
+        adc_factor=float(rng.uniform(1.3, 1.7)),
+        fluid=float(rng.uniform(0.5, 0.95)),
+    )
+
+
+def _shine_through(rng: np.random.Generator, model: HeadModel) -> OldLesion:
+    """Subacute or gliotic tissue: long T2 makes b1000 bright although diffusion is normal."""
+    volume_ml = log_uniform(rng, 0.3, 15.0)
+    t2 = rng.uniform(1.3, 1.7)
+    return OldLesion(
+        name="t2_shine_through",
+        depth_mm=stroke_depth(rng, _pattern_for(rng, volume_ml), volume_ml, model),
+        t2_factor=float(t2),
+        t1_factor=float(1.0 + 0.3 * (t2 - 1.0)),
+        adc_factor=float(rng.uniform(1.0, 1.2)),
+    )
+
+
+def _pattern_for(rng: np.random.Generator, volume_ml: float) -> StrokePattern:
+    fitting = [p for p in PATTERNS if p.volume_ml[0] <= volume_ml <= p.volume_ml[1] and p.foci[1] < 3]
+    return fitting[rng.integers(len(fitting))]

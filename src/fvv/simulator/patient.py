@@ -3,38 +3,81 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import SimulateConfig
 from fvv.errors import FvvError
-from fvv.simulator.anatomy import HeadModel, draw_person_shape, tissue_fractions
-from fvv.simulator.artefacts import Distortion, draw_distortion, receive_bias, with_bands
-from fvv.simulator.cohort import Purpose, Visit, plan_visit, random_stream
-from fvv.simulator.contrast import (
+from fvv.simulator.acquisition import receive_bias
+from fvv.simulator.anatomy import HeadModel, PersonShape, deform, draw_person_shape, tissue_fractions
+from fvv.simulator.brain import (
     BrainTissue,
-    StrokeAtPoints,
     apply_stroke,
     brain_signals,
     healthy_tissue,
     posterior_fossa_texture,
+    signals,
     with_old_damage,
 )
-from fvv.simulator.fields import apply_separably, area_resampling, smooth_noise
-from fvv.simulator.lattice import LATTICE_SHAPE, LATTICE_STEP_MM
-from fvv.simulator.lesions import draw_appearance, draw_pattern_and_volume, pace_of_size, stroke_depth
-from fvv.simulator.old_damage import draw_old_damage
-from fvv.simulator.sampling import PlacedHead, draw_pose, place_head
+from fvv.simulator.field import Field, draw_field
+from fvv.simulator.lesions import draw_lesion, draw_old_damage
 from fvv.simulator.scanner import Protocol, draw_protocol
-from fvv.simulator.signal import diffusion_weighted, spin_echo
+from fvv.simulator.space import apply_separably, area_resampling, lattice_noise, linear_upsampling, rotation_matrix
 from fvv.simulator.tissue import TissueSet, draw_tissues
+from fvv.simulator.visits import Purpose, Visit, plan_visit, random_stream
 
+FINE_VOXEL_MM = 1.1
+"""In-plane edge of the grid on which signal is computed: as fine as the atlas resolves, finer than any EPI measures."""
+SUBSLICES = 3
+"""Points through each slice's thickness: with 3 to 6 mm slices one every 1 to 2 mm."""
+COARSE_STEP = 3
+"""Deformation and distortion are smooth: computed at every third fine voxel in the plane."""
+ATLAS_CENTRE_MM = (0.0, -18.0, 2.0)
+"""Point of the average head that is laid in the middle of the magnet."""
 MAX_ATTEMPTS = 25
-"""Strokes drawn before giving up on one that can be seen; with the default settings few are rejected."""
+"""Strokes tried before giving up on one that can be seen; with the default settings few are rejected."""
 MINIMUM_VOXELS = 4
 MINIMUM_ML = 0.1
-"""A stroke smaller than either of these on the image is not drawn by a reader."""
+"""A reader does not outline a stroke that is smaller than either of these on the image."""
+
+
+class Pose(NamedTuple):
+    """How the head lies: atlas = turn @ image + offset, in mm."""
+
+    turn: NDArray[np.float64]  # (3, 3), rotation and size
+    offset_mm: NDArray[np.float64]
+
+    @property
+    def atlas_share(self) -> float:
+        """Atlas volume over image volume."""
+        return float(np.linalg.det(self.turn))
+
+
+class Points(NamedTuple):
+    """Some points of the fine grid (x, y, slice, subslice)."""
+
+    where: NDArray[np.intp]  # (n,) in the flattened grid
+    mm: FloatArray  # (3, n) deformed atlas positions
+    pile_up: FloatArray  # (n,) intensity factor of the distortion
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedHead:
+    """Where the head's points are on the fine grid."""
+
+    shape: tuple[int, int, int, int]
+    brain: Points
+    brain_hull_mm: FloatArray  # (n,) distance to the brain's surface
+    surroundings: Points
+
+    def slices(self, points: Points, values: FloatArray) -> FloatArray:
+        """Put point values on the grid and average through each slice: float32 (x, y, slice)."""
+        subslices = self.shape[3]
+        sums = np.bincount(points.where // subslices, weights=values, minlength=int(np.prod(self.shape[:3])))
+        return np.asarray(sums.reshape(self.shape[:3]) / subslices, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,48 +89,61 @@ class Patient:
     head: PlacedHead
     tissue: BrainTissue
     tissues: TissueSet
-    bias: FloatArray
+    bias: FloatArray  # coil sensitivity on the fine slices
     old_damage: tuple[str, ...]
     atlas_share: float
-    noise: float
+    noise: float  # deviation of b1000's noise in one channel
+
+    def brain_signals(self, tissue: BrainTissue) -> FloatArray:
+        """Noise-free b0, b1000 and FLAIR of brain points, (3, n)."""
+        return brain_signals(tissue, self.tissues, self.protocol)
+
+    def image(self, values: FloatArray, *, biased: bool = False) -> FloatArray:
+        """Values at the brain's points as a noise-free image (i, j, k) on the reconstructed grid."""
+        slices = self.head.slices(self.head.brain, values)
+        if biased:
+            slices *= self.bias
+        matrices = [area_resampling(n, m) for n, m in zip(self.protocol.matrix, slices.shape[:2], strict=True)]
+        return apply_separably(slices, *matrices)
 
 
 @dataclass(frozen=True, slots=True)
 class SeenStroke:
-    """A stroke seen by one scanner; images (i, j, k) noise-free on the image grid."""
+    """A stroke seen by one scanner; `before` and `after` ischaemia: noise-free signals (3, n) of the touched points."""
 
     pattern: str
     attempt: int
-    at_points: StrokeAtPoints
-    roi: BoolArray
+    touched: BoolArray  # over all brain points
+    before: FloatArray
+    after: FloatArray
+    roi: BoolArray  # (i, j, k) on the image grid, as a reader outlines it
     contrast_to_noise: float
     brightening: float
 
 
 def lay_down(visit: Visit, model: HeadModel, config: SimulateConfig) -> Patient:
-    """Draw the person (the same at every visit), their old damage, the protocol and how they lie in the scanner."""
+    """The person (the same at every visit), their old damage, the protocol and how they lie in the scanner."""
     person_rng = random_stream(config.seed, visit.person, Purpose.PERSON)
     person = draw_person_shape(person_rng)
-    texture = smooth_noise(person_rng, LATTICE_SHAPE, (6.0 / LATTICE_STEP_MM,) * 3)
+    texture = lattice_noise(person_rng, 6.0)
     if config.posterior_fossa_spread > 0:
         texture += posterior_fossa_texture(person_rng.spawn(1)[0], config.posterior_fossa_spread)
     tissues = draw_tissues(person_rng, visit.site.field_strength_t)
     disease_rng = random_stream(config.seed, visit.person, Purpose.DISEASE)
     damage = draw_old_damage(disease_rng, model) if config.distractors else ()
-    scan_rng = random_stream(config.seed, visit.number, Purpose.SCAN)
+
+    scan_rng, bands_rng = (random_stream(config.seed, visit.number, Purpose.SCAN, part) for part in (0, 2))
     protocol = draw_protocol(scan_rng, visit.site, config)
     pose = draw_pose(scan_rng, person)
-    distortion = draw_distortion(scan_rng, visit.site.field_strength_t)
-    if config.near_air == "none":
-        distortion = Distortion((), ())
-    elif config.near_air == "bands":
-        distortion = with_bands(distortion, random_stream(config.seed, visit.number, Purpose.SCAN, 2))
-    head = place_head(protocol, pose, person, model, distortion)
-    fractions = tissue_fractions(head.brain_mm, head.brain_hull_mm, model, person)
-    tissue = with_old_damage(healthy_tissue(head.brain_mm, fractions, texture), head.brain_mm, damage)
+    field = draw_field(scan_rng, bands_rng, field_strength_t=visit.site.field_strength_t, near_air=config.near_air)
+    head = place_head(protocol, pose, person, model, field)
     nx, ny, n_slices, _ = head.shape
-    spacing = (protocol.fov_mm[0] / nx, protocol.fov_mm[1] / ny, protocol.spacing_mm)
-    bias = receive_bias(scan_rng, (nx, ny, n_slices), spacing)
+    spacing_mm = (protocol.fov_mm[0] / nx, protocol.fov_mm[1] / ny, protocol.spacing_mm)
+    bias = receive_bias(scan_rng, (nx, ny, n_slices), spacing_mm)
+
+    fractions = tissue_fractions(head.brain.mm, head.brain_hull_mm, model, person)
+    tissue = with_old_damage(healthy_tissue(head.brain.mm, fractions, texture), head.brain.mm, damage)
+    white_matter_b1000 = float(signals(*tissues.white_matter, protocol)[1])
     return Patient(
         visit=visit,
         protocol=protocol,
@@ -97,18 +153,69 @@ def lay_down(visit: Visit, model: HeadModel, config: SimulateConfig) -> Patient:
         bias=bias if config.vary_appearance else np.ones_like(bias),
         old_damage=tuple(lesion.name for lesion in damage),
         atlas_share=pose.atlas_share,
-        noise=_white_matter_b1000(tissues, protocol) / protocol.snr,
+        noise=white_matter_b1000 / protocol.snr,
     )
 
 
+def draw_pose(rng: np.random.Generator, person: PersonShape) -> Pose:
+    """Lay the person down: a few degrees off each time, slices tilted like the orbitomeatal line or like AC-PC."""
+    angles = np.asarray(person.tilt_rad) + np.deg2rad(rng.normal(0.0, (3.0, 3.0, 4.0)))
+    angles[0] += np.deg2rad(rng.choice([0.0, rng.uniform(-6.0, 14.0)]))
+    turn = np.diag(1.0 / np.asarray(person.scale)) @ rotation_matrix((angles[0], angles[1], angles[2]))
+    return Pose(turn, np.asarray(ATLAS_CENTRE_MM) + rng.normal(0.0, (3.0, 5.0, 3.0)))
+
+
+def place_head(protocol: Protocol, pose: Pose, person: PersonShape, model: HeadModel, field: Field) -> PlacedHead:
+    """Find the deformed, distorted atlas position of every fine point that lies in the head."""
+    nx, ny = (2 * round(edge / FINE_VOXEL_MM / 2) for edge in protocol.fov_mm)
+    image = _coarse_positions(protocol, (nx, ny))
+    turn = pose.turn.astype(np.float32)
+    rigid = np.tensordot(turn, image, axes=1) + pose.offset_mm.astype(np.float32)[:, None, None, None]
+    shift, pile_up = field.at(rigid, turn[:, 1])
+    rigid += turn[:, 1][:, None, None, None] * shift
+    points = deform(rigid, model, person)
+    up = (linear_upsampling(nx, COARSE_STEP), linear_upsampling(ny, COARSE_STEP))
+    hull = apply_separably(model.hull_distance_mm.sample(points, outside=200.0), *up).reshape(-1)
+    depth = apply_separably(model.surroundings.outline_mm.sample(points, outside=-50.0), *up).reshape(-1)
+    near_brain = np.flatnonzero(hull < person.rim_mm + 3.0)
+    outer = np.flatnonzero((hull > 0.0) & (depth > -2.0))
+    fine = np.stack([apply_separably(component, *up).reshape(-1) for component in points])
+    factor = apply_separably(pile_up, *up).reshape(-1)
+    exact = model.hull_distance_mm.sample(fine[:, near_brain], outside=200.0)
+    in_brain = exact < person.rim_mm
+    brain = near_brain[in_brain]
+    return PlacedHead(
+        shape=(nx, ny, protocol.n_slices, SUBSLICES),
+        brain=Points(brain, fine[:, brain], factor[brain]),
+        brain_hull_mm=exact[in_brain],
+        surroundings=Points(outer, fine[:, outer], factor[outer]),
+    )
+
+
+def _coarse_positions(protocol: Protocol, size: tuple[int, int]) -> FloatArray:
+    """Image positions (3, cx, cy, slices * subslices) of every `COARSE_STEP`-th point of the fine grid."""
+    x, y = (
+        (np.arange(linear_upsampling(n, COARSE_STEP).shape[1]) * COARSE_STEP / n - 0.5) * edge
+        for n, edge in zip(size, protocol.fov_mm, strict=True)
+    )
+    middle = (np.arange(protocol.n_slices) - (protocol.n_slices - 1) / 2) * protocol.spacing_mm
+    within = ((np.arange(SUBSLICES) + 0.5) / SUBSLICES - 0.5) * protocol.thickness_mm
+    z = (middle[:, None] + within[None, :]).reshape(-1)
+    return np.stack(np.meshgrid(x, y, z, indexing="ij")).astype(np.float32)
+
+
 def find_stroke(patient: Patient, model: HeadModel, config: SimulateConfig) -> SeenStroke:
-    """The person's stroke: the first drawn that their first scan shows well enough."""
+    """The person's stroke: the first that their first scan shows well enough.
+
+    Raises:
+        FvvError: none does in `MAX_ATTEMPTS`.
+    """
     visit = patient.visit
     if visit.is_follow_up:
         first = lay_down(plan_visit(visit.person, config), model, config)
-        return _draw_stroke(patient, model, config, find_stroke(first, model, config).attempt)
+        return _stroke(patient, model, config, find_stroke(first, model, config).attempt)
     for attempt in range(MAX_ATTEMPTS):
-        stroke = _draw_stroke(patient, model, config, attempt)
+        stroke = _stroke(patient, model, config, attempt)
         voxels = int(stroke.roi.sum())
         large_enough = voxels >= MINIMUM_VOXELS and voxels * patient.protocol.voxel_volume_ml >= MINIMUM_ML
         clear = stroke.contrast_to_noise >= config.minimum_contrast_to_noise
@@ -117,38 +224,19 @@ def find_stroke(patient: Patient, model: HeadModel, config: SimulateConfig) -> S
     raise FvvError(f"no visible stroke in {MAX_ATTEMPTS} draws", patient=visit.participant, hint="use another seed")
 
 
-def _draw_stroke(patient: Patient, model: HeadModel, config: SimulateConfig, attempt: int) -> SeenStroke:
+def _stroke(patient: Patient, model: HeadModel, config: SimulateConfig, attempt: int) -> SeenStroke:
     rng = random_stream(config.seed, patient.visit.person, Purpose.STROKE, attempt)
-    pattern, volume_ml = draw_pattern_and_volume(rng, config.large_lesion_share)
-    pace = pace_of_size(volume_ml) if config.pace_by_size else 1.0
-    appearance = draw_appearance(rng, config.t2_amplitude_range, pace=pace)
-    depth = stroke_depth(rng, pattern, volume_ml, model, atlas_share=patient.atlas_share)
+    lesion = draw_lesion(rng, model, config, atlas_share=patient.atlas_share)
     head, onset_h = patient.head, patient.visit.onset_h or 0.0
-    at_points = apply_stroke(patient.tissue, head.brain_mm, depth, appearance=appearance, onset_h=onset_h, rng=rng)
+    at_points = apply_stroke(patient.tissue, head.brain.mm, lesion, onset_h=onset_h, rng=rng)
+    before, after = patient.brain_signals(at_points.before), patient.brain_signals(at_points.after)
     # Never the rim of CSF beyond the brain.
-    roi = on_image_grid(patient, at_points.share * (head.brain_hull_mm < 0)) > 0.5
-    before = brain_signals(at_points.before, patient.tissues, patient.protocol).b1000
-    after = brain_signals(at_points.after, patient.tissues, patient.protocol).b1000
-    normal, excess = (np.zeros(at_points.share.shape, dtype=np.float32) for _ in range(2))
-    normal[at_points.touched], excess[at_points.touched] = before, after - before
-    usual, rise = (on_image_grid(patient, part * head.brain_pile_up, biased=True) for part in (normal, excess))
+    roi = patient.image(at_points.share * (head.brain_hull_mm < 0)) > 0.5
+    normal, excess = np.zeros((2, *at_points.share.shape), dtype=np.float32)
+    normal[at_points.touched], excess[at_points.touched] = before[1], after[1] - before[1]
+    usual, rise = (patient.image(part * head.brain.pile_up, biased=True) for part in (normal, excess))
     if config.reader_threshold > 0 and roi.any():
         roi &= rise > config.reader_threshold * np.median(rise[roi])
     contrast = float(rise[roi].mean() / patient.noise) if roi.any() else 0.0
     brightening = float(1.0 + rise[roi].mean() / usual[roi].mean()) if roi.any() else 1.0
-    return SeenStroke(pattern.name, attempt, at_points, roi, contrast, brightening)
-
-
-def on_image_grid(patient: Patient, values: FloatArray, *, biased: bool = False) -> FloatArray:
-    """Brain-point values as a noise-free image (i, j, k) on the reconstructed grid."""
-    slices = patient.head.slices(patient.head.brain_index, values)
-    if biased:
-        slices *= patient.bias
-    matrices = [area_resampling(n, m) for n, m in zip(patient.protocol.matrix, slices.shape[:2], strict=True)]
-    return apply_separably(slices, *matrices)
-
-
-def _white_matter_b1000(tissues: TissueSet, protocol: Protocol) -> float:
-    white = tissues.white_matter
-    b0 = spin_echo(white.proton_density, white.t1_ms, white.t2_ms, te_ms=protocol.te_ms, tr_ms=protocol.tr_ms)
-    return float(diffusion_weighted(b0, white.adc_mm2_s, b_s_mm2=protocol.b_s_mm2))
+    return SeenStroke(lesion.pattern, attempt, at_points.touched, before, after, roi, contrast, brightening)

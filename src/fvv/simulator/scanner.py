@@ -8,32 +8,24 @@ import numpy as np
 
 from fvv.arrays import Affine
 from fvv.config import SimulateConfig
-from fvv.simulator.anatomy import rotation_matrix
-from fvv.simulator.signal import nulling_inversion_time_ms
-from fvv.simulator.tissue import nominal_tissues
+from fvv.simulator.space import log_uniform, rotation_matrix
+from fvv.simulator.tissue import nominal_tissues, nulling_inversion_time_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One hospital's habits: ranges are drawn from uniformly.
-
-    Attributes:
-        matrices: reconstructed matrices (i, j) in use.
-        acquired_share: acquired over reconstructed matrix; the rest is zero-filled.
-        spacing_mm: slice thickness and gap together.
-        left_to_right: True if i grows to the patient's right (stored RAS), False for the radiological LAS.
-    """
+    """One hospital's habits: ranges are uniform, SNR log-uniform."""
 
     name: str
     field_strength_t: float
-    matrices: tuple[tuple[int, int], ...]
-    acquired_share: tuple[float, float]
+    matrices: tuple[tuple[int, int], ...]  # reconstructed matrices (i, j) in use
+    acquired_share: tuple[float, float]  # acquired over reconstructed matrix; the rest is zero-filled
     fov_mm: tuple[float, float]
-    spacing_mm: tuple[float, float]
+    spacing_mm: tuple[float, float]  # slice thickness and gap together
     te_ms: tuple[float, float]
     tr_ms: tuple[float, float]
     snr: tuple[float, float]
-    left_to_right: bool
+    left_to_right: bool  # True if i grows to the patient's right (stored RAS), False for the radiological LAS
 
 
 SITES = (
@@ -79,37 +71,25 @@ SITES = (
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """One examination's settings.
-
-    Attributes:
-        matrix: reconstructed voxels along i, j.
-        acquired: measured k-space samples along i, j.
-        fov_mm: edges of the slice along i, j.
-        n_slices, thickness_mm, spacing_mm: slice stack.
-        te_ms, tr_ms, b_s_mm2: of the diffusion images.
-        flair_te_ms, flair_tr_ms, flair_ti_ms: of FLAIR.
-        snr: mean white-matter signal of b1000 over the noise of one image channel.
-        oblique_rad: rotation of the slice stack against the magnet.
-        left_to_right: True if i grows to the patient's right.
-    """
+    """One examination's settings."""
 
     site: str
     field_strength_t: float
-    matrix: tuple[int, int]
-    acquired: tuple[int, int]
-    fov_mm: tuple[float, float]
+    matrix: tuple[int, int]  # reconstructed voxels along i, j
+    acquired: tuple[int, int]  # measured k-space samples along i, j
+    fov_mm: tuple[float, float]  # edges of the slice along i, j
     n_slices: int
     thickness_mm: float
     spacing_mm: float
-    te_ms: float
+    te_ms: float  # of the diffusion images, as TR and b
     tr_ms: float
     b_s_mm2: float
     flair_te_ms: float
     flair_tr_ms: float
     flair_ti_ms: float
-    snr: float
-    oblique_rad: tuple[float, float, float]
-    left_to_right: bool
+    snr: float  # mean white-matter signal of b1000 over the noise of one image channel
+    oblique_rad: tuple[float, float, float]  # rotation of the slice stack against the magnet
+    left_to_right: bool  # True if i grows to the patient's right
 
     @property
     def affine(self) -> Affine:
@@ -136,20 +116,17 @@ class Protocol:
 def draw_protocol(rng: np.random.Generator, site: Site, config: SimulateConfig) -> Protocol:
     """One examination at a site: settings differ a little from patient to patient, as they do in practice.
 
-    Whatever the settings, the numbers drawn after it stay the same.
+    Whatever the settings, `rng` is advanced alike.
     """
     protocol = _usual_protocol(rng, site, config.oblique_share)
-    # A generator of its own.
     thin = rng.spawn(1)[0]
     if thin.random() < config.thin_slice_share:
         spacing = float(thin.uniform(2.0, 3.0))
         n_slices = min(round(thin.uniform(128.0, 158.0) / spacing), 80)
         protocol = replace(protocol, n_slices=n_slices, spacing_mm=spacing, thickness_mm=spacing)
     if not config.vary_appearance:
-        acquired = tuple(max(2 * round(0.375 * n), min(96, n)) for n in protocol.matrix)
-        protocol = replace(
-            protocol, acquired=(acquired[0], acquired[1]), te_ms=80.0, tr_ms=6000.0, b_s_mm2=1000.0, snr=20.0
-        )
+        acquired = _acquired(protocol.matrix, 0.75)
+        protocol = replace(protocol, acquired=acquired, te_ms=80.0, tr_ms=6000.0, b_s_mm2=1000.0, snr=20.0)
     return protocol
 
 
@@ -160,7 +137,6 @@ def _usual_protocol(rng: np.random.Generator, site: Site, oblique_share: float) 
     fov_x = max(fov_y * matrix[0] / matrix[1], 195.0) if matrix[0] < matrix[1] else fov_y
     fov_y = fov_y if matrix[0] <= matrix[1] else max(fov_x * matrix[1] / matrix[0], 215.0)
     share = rng.uniform(*site.acquired_share)
-    acquired = [max(2 * round(n * share / 2), min(96, n)) for n in matrix]
     spacing = rng.uniform(*site.spacing_mm)
     if rng.random() < 0.5:
         spacing = float(round(2 * spacing) / 2)
@@ -171,7 +147,7 @@ def _usual_protocol(rng: np.random.Generator, site: Site, oblique_share: float) 
         site=site.name,
         field_strength_t=site.field_strength_t,
         matrix=matrix,
-        acquired=(acquired[0], acquired[1]),
+        acquired=_acquired(matrix, share),
         fov_mm=(float(fov_x), float(fov_y)),
         n_slices=int(np.clip(round(rng.uniform(128.0, 158.0) / spacing), 20, 36)),
         thickness_mm=float(spacing * rng.uniform(0.8, 1.0)),
@@ -182,7 +158,13 @@ def _usual_protocol(rng: np.random.Generator, site: Site, oblique_share: float) 
         flair_te_ms=float(rng.uniform(95.0, 140.0)),
         flair_tr_ms=float(flair_tr),
         flair_ti_ms=nulling_inversion_time_ms(csf_t1, flair_tr),
-        snr=float(np.exp(rng.uniform(*np.log(site.snr)))),
-        oblique_rad=(float(oblique[0]), float(oblique[1]), float(oblique[2])),
+        snr=log_uniform(rng, *site.snr),
+        oblique_rad=tuple(oblique.tolist()),
         left_to_right=site.left_to_right,
     )
+
+
+def _acquired(matrix: tuple[int, int], share: float) -> tuple[int, int]:
+    """K-space samples along i, j: even, and at least 96 where the matrix has them."""
+    x, y = (max(2 * round(n * share / 2), min(96, n)) for n in matrix)
+    return x, y

@@ -1,4 +1,4 @@
-"""What each tissue is made of, as an MR scanner sees it.
+"""What each tissue is made of, as an MR scanner sees it, and the equations of its signal.
 
 Proton densities of grey matter, white matter and CSF, and the T2 of white matter, are near BrainWeb's (Kwan et al.
 1999, doi 10.1109/42.816072); T1 and T2 at 1.5 and 3 T lie within the range of Wansapura et al. 1999 (doi
@@ -9,32 +9,30 @@ these by `PERSON_SPREAD`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from typing import NamedTuple
 
 import numpy as np
+
+from fvv.arrays import FloatArray
+
+Number = float | FloatArray
+"""Times in ms, diffusion in mm^2/s, b in s/mm^2; every argument of an equation may be an array, all broadcast."""
 
 PERSON_SPREAD = 0.08
 """Largest relative difference of T1, T2 and ADC between persons (chosen here)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tissue:
-    """Constants of one tissue.
+class Tissue(NamedTuple):
+    """Constants of one tissue."""
 
-    Attributes:
-        proton_density: relative to CSF.
-        t1_ms, t2_ms: relaxation times.
-        adc_mm2_s: apparent diffusion coefficient.
-    """
-
-    proton_density: float
+    proton_density: float  # relative to CSF
     t1_ms: float
     t2_ms: float
     adc_mm2_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class TissueSet:
+class TissueSet(NamedTuple):
     """All tissues of one person at one field strength."""
 
     grey_matter: Tissue
@@ -78,12 +76,32 @@ def draw_tissues(rng: np.random.Generator, field_strength_t: float) -> TissueSet
 
     The draws do not depend on the field strength, so that one person examined twice keeps the same deviations.
     """
-    average = nominal_tissues(field_strength_t)
-    drawn = {}
-    for name in TissueSet.__dataclass_fields__:
-        tissue: Tissue = getattr(average, name)
-        t1, t2, adc = 1.0 + rng.uniform(-PERSON_SPREAD, PERSON_SPREAD, 3)
-        drawn[name] = replace(
-            tissue, t1_ms=tissue.t1_ms * t1, t2_ms=tissue.t2_ms * t2, adc_mm2_s=tissue.adc_mm2_s * adc
-        )
-    return TissueSet(**drawn)
+    return TissueSet(*(_of_one_person(tissue, rng) for tissue in nominal_tissues(field_strength_t)))
+
+
+def _of_one_person(average: Tissue, rng: np.random.Generator) -> Tissue:
+    t1, t2, adc = 1.0 + rng.uniform(-PERSON_SPREAD, PERSON_SPREAD, 3)
+    return Tissue(average.proton_density, average.t1_ms * t1, average.t2_ms * t2, average.adc_mm2_s * adc)
+
+
+def spin_echo(proton_density: Number, t1_ms: Number, t2_ms: Number, *, te_ms: float, tr_ms: float) -> FloatArray:
+    """PD (1 - exp(-TR/T1)) exp(-TE/T2): the b0 image of a spin-echo EPI."""
+    return np.asarray(proton_density * (1.0 - np.exp(-tr_ms / t1_ms)) * np.exp(-te_ms / t2_ms))
+
+
+def diffusion_weighted(b0: Number, adc_mm2_s: Number, *, b_s_mm2: float) -> FloatArray:
+    """S0 exp(-b ADC): Stejskal and Tanner 1965, doi 10.1063/1.1695690."""
+    return np.asarray(b0 * np.exp(-b_s_mm2 * adc_mm2_s))
+
+
+def inversion_recovery(
+    proton_density: Number, t1_ms: Number, t2_ms: Number, *, te_ms: float, tr_ms: float, ti_ms: float
+) -> FloatArray:
+    """PD |1 - 2 exp(-TI/T1) + exp(-TR/T1)| exp(-TE/T2): magnitude of an ideal inversion recovery (FLAIR)."""
+    recovery = np.abs(1.0 - 2.0 * np.exp(-ti_ms / t1_ms) + np.exp(-tr_ms / t1_ms))
+    return np.asarray(proton_density * recovery * np.exp(-te_ms / t2_ms))
+
+
+def nulling_inversion_time_ms(t1_ms: float, tr_ms: float) -> float:
+    """The TI at which `inversion_recovery` gives nothing for this T1: T1 ln(2 / (1 + exp(-TR/T1)))."""
+    return t1_ms * math.log(2.0 / (1.0 + math.exp(-tr_ms / t1_ms)))

@@ -17,7 +17,7 @@ from fvv.io.atomic import write_text
 from fvv.io.bundle import ModelBundle
 from fvv.io.bundle_folder import CARD_FILE
 from fvv.io.evaluation import EvaluationFolder
-from fvv.simulator.files import read_simulation
+from fvv.simulator.files import SIMULATION_FILE, read_simulation
 from fvv.system.regular import read_regular_text
 
 _SIGNED_BY = "<!-- written by fvv card; sha256 of the text above: "
@@ -154,7 +154,6 @@ def _check_calibration(evidence: Sequence[Evidence], bundle: ModelBundle) -> Non
 
 
 def _truth(cohort: Path, participant: str) -> dict[str, object]:
-    content = read_simulation(cohort / participant)
-    if content is None:
+    if not (cohort / participant / SIMULATION_FILE).exists():
         raise InputError("no simulation.json", file=cohort / participant, hint="name the cohort that was evaluated")
-    return dict(content["case"])
+    return read_simulation(cohort / participant).case.model_dump()

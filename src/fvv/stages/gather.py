@@ -104,7 +104,7 @@ def _join_simulated(root: Path, cohort: tuple[str, ...]) -> tuple[int, dict[str,
     """Write the table of a simulated cohort; gives how many cases are there, and those that cannot be read."""
     claim(root, [PARTICIPANTS_FILE])
     cases, damaged = write_cohort_table(root)
-    there = {str(case["participant_id"]) for case in cases}
+    there = {one.case.participant_id for one in cases}
     return len(there & set(cohort)), {failure.patient: failure for failure in damaged}
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -18,18 +17,24 @@ from fvv import __version__
 from fvv.cohort.participants import PARTICIPANTS_FILE
 from fvv.config import SimulateConfig
 from fvv.data import Failure
-from fvv.errors import FvvError, InputError, OutputExistsError
+from fvv.errors import FvvError, InputError
 from fvv.io.atomic import clear_remains
 from fvv.io.lock import only_writer
 from fvv.io.manifest import failure_of
-from fvv.io.ownership import claim, claimed
+from fvv.io.ownership import claim
 from fvv.io.run_record import SHARDS_FOLDER, MadeFrom, RunRecord, hash_of, shard_file
 from fvv.io.shards import claiming
-from fvv.simulator.anatomy import HeadModel, build_head_model
-from fvv.simulator.atlas import load_atlas
+from fvv.schemas.simulation import Simulation, case_settings
+from fvv.simulator.anatomy import average_head, load_atlas
 from fvv.simulator.case import SIMULATOR_VERSION, simulate_case
-from fvv.simulator.cohort import plan_visit
-from fvv.simulator.files import read_simulation, verify_simulated, write_cohort_table, write_simulated_case
+from fvv.simulator.files import (
+    is_kept,
+    refuse_other_files,
+    refuse_other_settings,
+    write_cohort_table,
+    write_simulated_case,
+)
+from fvv.simulator.visits import plan_visit
 from fvv.system.parallel import map_items
 from fvv.system.shard import Shard
 
@@ -38,30 +43,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SimulateResult:
-    """What a run made.
-
-    Attributes:
-        output: the cohort's folder.
-        made, kept: cases made now, and found complete from an earlier run.
-        cases: the truth of every case in the folder, as in simulation.json, and its seed; sorted by name.
-        failures: cases that could not be made.
-        shard: which part of the cohort this was; None: all of it.
-    """
+    """What a run made."""
 
     output: Path
-    made: int
-    kept: int
-    cases: tuple[dict[str, Any], ...]
+    made: int  # now
+    kept: int  # found complete from an earlier run
+    cases: tuple[Simulation, ...]  # every case in the folder, sorted by name
     failures: tuple[Failure, ...]
-    shard: Shard | None = None
+    shard: Shard | None = None  # which part of the cohort this was; None: all of it
 
     def summary(self) -> str:
         """A few lines for the console."""
-        strokes = [case for case in self.cases if case["lesion_volume_ml"] > 0]
+        strokes = [one.case for one in self.cases if one.case.lesion_volume_ml > 0]
         lines = [f"{self.made} cases made, {self.kept} kept, {len(self.failures)} failed: {self.output}"]
         if strokes:
-            volumes = [case["lesion_volume_ml"] for case in strokes]
-            mismatches = sum(case["dwi_flair_mismatch"] is True for case in strokes)
+            volumes = [case.lesion_volume_ml for case in strokes]
+            mismatches = sum(case.dwi_flair_mismatch is True for case in strokes)
             lines.append(
                 f"{len(strokes)} of {len(self.cases)} with a stroke, {min(volumes):.2g} to {max(volumes):.0f} mL "
                 f"(median {median(volumes):.1f}); {mismatches} DWI-FLAIR mismatches"
@@ -91,21 +88,23 @@ def simulate(
     """
     started = time.perf_counter()
     numbers = range(1, config.cases + 1) if config.only is None else (config.only,)
-    cohort = {plan_visit(number, config).participant: number for number in numbers}
-    names = tuple(cohort) if shard is None else shard.select(cohort)
-    _refuse_other_data(output)
+    cohort = tuple(plan_visit(number, config).participant for number in numbers)
+    names = cohort if shard is None else shard.select(cohort)
+    hint = "choose an output folder for simulated cases alone"
+    refuse_other_files(output, (), "already there, and not written by fvv", hint)
     # A case's folder is written whole under its own name: shards never meet.
     with only_writer(output if shard is None else output / SHARDS_FOLDER / shard.file_part, clear=False):
         with nullcontext() if shard is None else claiming(output):
             claim(output, [PARTICIPANTS_FILE, *names])
         if not overwrite:
-            _refuse_other_settings(output, names, config)
-        made_from = MadeFrom(__version__, "", hash_of(_settings(config)))
+            for name in names:
+                refuse_other_settings(output / name, config)
+        made_from = MadeFrom(__version__, "", hash_of([SIMULATOR_VERSION, case_settings(config)]))
         description = {"verb": "simulate", "software": f"fvv {__version__}", "options": config.model_dump(mode="json")}
-        record = RunRecord(made_from, description, {}, shard=shard, cohort=tuple(cohort))
+        record = RunRecord(made_from, description, {}, shard=shard, cohort=cohort)
         if shard is not None:
             replace(record, ended=False).write(shard_file(output, shard))
-        done, failures = _make_all({name: cohort[name] for name in names}, output, config)
+        done, failures = _make_all(names, output, config)
         made = sum(done.values())
         if shard is not None:
             places = {name: name for name in sorted(done)}
@@ -116,16 +115,14 @@ def simulate(
     return SimulateResult(output, made, len(done) - made, tuple(cases), (*failures, *damaged))
 
 
-def _make_all(
-    numbers: Mapping[str, int], output: Path, config: SimulateConfig
-) -> tuple[dict[str, bool], list[Failure]]:
+def _make_all(names: Sequence[str], output: Path, config: SimulateConfig) -> tuple[dict[str, bool], list[Failure]]:
     """Which cases are there now, each with whether it was made and not kept; and failures."""
-    if not all((output / name).exists() for name in numbers):
-        load_atlas()
+    if not all((output / name).exists() for name in names):
+        load_atlas()  # Without it there is one error, not one for each case.
     done: dict[str, bool] = {}
     failures = []
     make = partial(_make_case, output=output, config=config)
-    for name, result in map_items(make, list(numbers), workers=config.workers, description="simulate"):
+    for name, result in map_items(make, names, workers=config.workers, description="simulate"):
         if isinstance(result, FvvError):
             failures.append(failure_of(name, result))
             log.error("%s", result)
@@ -134,59 +131,18 @@ def _make_all(
     return done, sorted(failures, key=lambda failure: failure.patient)
 
 
-@lru_cache(maxsize=1)
-def _head_model() -> HeadModel:
-    """The prepared atlas, once in each process."""
-    return build_head_model(load_atlas())
-
-
 def _make_case(name: str, *, output: Path, config: SimulateConfig) -> bool:
     """Keep a case that is as it was written, else make it; gives whether it was made."""
     folder = output / name
     clear_remains(output, name)
     if folder.exists():
         try:
-            found = read_simulation(folder)
-            if found is not None and found["settings"] == _settings(config):
-                verify_simulated(folder, found)
+            if is_kept(folder, config):
                 return False
         except InputError as error:
             log.warning("%s is made again: %s", name, error)
-    number = int(name.rpartition("_")[2])
     # BLAS may add in another order with another number of threads: one thread gives the same bytes everywhere.
     with threadpool_limits(1):
-        case = simulate_case(number, _head_model(), config)
-    write_simulated_case(folder, case, _settings(config), write_mask=config.write_mask, overwrite=True)
+        case = simulate_case(int(name.rpartition("_")[2]), average_head(), config)
+    write_simulated_case(folder, case, config)
     return True
-
-
-def _settings(config: SimulateConfig) -> dict[str, Any]:
-    """All that a case depends on, beside its number, as JSON gives it back."""
-    settings = config.model_dump(mode="json", exclude={"cases", "only", "workers"})
-    return {"simulator_version": SIMULATOR_VERSION, **settings}
-
-
-def _refuse_other_data(output: Path) -> None:
-    """Refuse a folder that holds what was not simulated; nothing in it is touched."""
-    if not output.is_dir():
-        return
-    ours = claimed(output)
-    for path in sorted(output.iterdir()):
-        if path.name not in ours and not path.name.startswith("."):
-            hint = "choose an output folder for simulated cases alone"
-            raise OutputExistsError("already there, and not written by fvv", file=path, hint=hint)
-
-
-def _refuse_other_settings(output: Path, names: Iterable[str], config: SimulateConfig) -> None:
-    for name in names:
-        try:
-            found = read_simulation(output / name)
-        except InputError:  # It is ours, and damaged: it is made again.
-            continue
-        if found is not None and found["settings"] != _settings(config):
-            raise OutputExistsError(
-                "already there, made with another seed or other settings",
-                patient=name,
-                file=output / name,
-                hint="choose another output folder, or --overwrite to replace it",
-            )

@@ -9,6 +9,7 @@ import numpy as np
 
 from fvv.config import SimulateConfig
 from fvv.simulator.scanner import SITES, Site
+from fvv.simulator.space import log_uniform
 
 
 class Purpose(IntEnum):
@@ -31,19 +32,12 @@ def random_stream(seed: int, number: int, purpose: Purpose, attempt: int = 0) ->
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One examination of one person.
+    """One examination of one person."""
 
-    Attributes:
-        number: of the case, from 1.
-        person: number of the person's first case.
-        site: where.
-        onset_h: hours from stroke onset to this examination, None without a stroke.
-    """
-
-    number: int
-    person: int
+    number: int  # of the case, from 1
+    person: int  # number of the person's first case
     site: Site
-    onset_h: float | None
+    onset_h: float | None  # hours from stroke onset to this examination, None without a stroke
 
     @property
     def participant(self) -> str:
@@ -71,10 +65,10 @@ def plan_visit(number: int, config: SimulateConfig) -> Visit:
     rng = random_stream(config.seed, person, Purpose.VISIT)
     site = SITES[rng.integers(config.sites)]
     has_stroke = rng.random() >= config.stroke_free_share
-    onset_h = float(np.exp(rng.uniform(*np.log(config.onset_range_h))))
+    onset_h = log_uniform(rng, *config.onset_range_h)
     if follow_up:
         later = random_stream(config.seed, number, Purpose.VISIT)
-        onset_h += float(np.exp(later.uniform(np.log(3.0), np.log(48.0))))
+        onset_h += log_uniform(later, 3.0, 48.0)
         if later.random() < 0.3:
             site = SITES[later.integers(config.sites)]
     return Visit(number, person, site, onset_h if has_stroke else None)

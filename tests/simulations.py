@@ -1,0 +1,48 @@
+"""Records of simulated examinations, without simulating one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fvv.config import SimulateConfig
+from fvv.io.sealed import write_sealed
+from fvv.schemas.migrations import CURRENT
+from fvv.schemas.simulation import CaseRecord, Simulation
+
+RECORD = CaseRecord(
+    participant_id="sim_0001",
+    patient_id="person_0001",
+    site="site_a",
+    field_strength_t=3.0,
+    onset_h=2.0,
+    pattern="lacune",
+    lesion_volume_ml=1.0,
+    flair_visible_ml=0.1,
+    dwi_flair_mismatch=True,
+    contrast_to_noise=5.0,
+    brightening=1.5,
+    attempt=0,
+    old_damage=(),
+    skull_stripped=False,
+    brain_volume_ml=1400.0,
+    te_ms=80.0,
+    tr_ms=6000.0,
+    b_s_mm2=1000.0,
+    snr=20.0,
+)
+
+
+def write_simulation(folder: Path, **case: Any) -> Simulation:
+    """simulation.json of an examination without images."""
+    record = RECORD.model_copy(update=case)
+    simulation = Simulation(
+        schema_version=CURRENT["simulation"],
+        simulator_version=2,
+        settings=SimulateConfig(seed=7),
+        case=record,
+        files={},
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_sealed(folder / "simulation.json", simulation.model_dump(mode="json"))
+    return simulation
