@@ -2,13 +2,13 @@
 
     python experiments/ablate_simulator.py -o ablation --minutes 10 [--seeds 3] [--only full] [--real PATH]
 
-For every variant and seed: simulates a cohort with the settings of configs/model.yaml, changed as the variant says; one
-seed means the same persons in every variant. Trains one network on it at half resolution, on one thread, for so many
-minutes of a core (or `--slices` training slices: the same number whatever the machine); and tests the chosen checkpoint
-on new simulated patients with everything on, the same for all, and on the labelled patients of `--real`, a store or a
-folder like input_data. As many runs side by side as there are cores. A run's cohort is removed when it is tested.
-Typed again it goes on where it stopped, with the same plan. table.csv has a row a run, table.md the mean and the
-standard deviation over seeds. Without `-o` it says only this: it runs for hours.
+For every variant and seed it simulates a cohort with the settings of configs/model.yaml, changed as the variant says;
+one seed means the same persons in every variant. It trains one network on the cohort at half resolution, on one thread,
+for so many minutes of a core (or `--slices` training slices: the same number whatever the machine), and tests the
+chosen checkpoint on new simulated patients with everything on, the same for all, and on the labelled patients of
+`--real`, a store or a folder like input_data. As many runs side by side as there are cores. A run's cohort is removed
+when it is tested. The same command resumes with the same plan. table.csv has a row for each run, table.md the mean and
+the standard deviation over seeds. It runs for hours.
 """
 
 from __future__ import annotations
@@ -17,30 +17,22 @@ import argparse
 import json
 import logging
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from compare_training import FOLD, SHOWN, Examined, patients_of_folder, run_missing, stored_patients
-from compare_training import seconds_of_an_epoch as seconds_of
+from compare_training import FOLD, labelled_patients, run_missing, seconds_of_an_epoch, test_scores
 
 from fvv.config import PrepareConfig, SimulateConfig, TrainConfig, load_config
-from fvv.data import Channel
 from fvv.io.atomic import write_text
-from fvv.io.manifest import FOLDS_FILE
 from fvv.io.store import CaseStore
 from fvv.stages.prepare import prepare
 from fvv.stages.simulate import simulate
 from fvv.stages.train import train_fold
 from fvv.system.parallel import core_count
 from fvv.training.checkpoint import read_checkpoint
-from fvv.training.module import mark_volume
-from fvv.training.network import SegmentationNetwork
-from fvv.training.validation import final_masks, judge_patient, summarise
 
 SETTINGS = Path(__file__).resolve().parents[1] / "configs" / "model.yaml"
 PROFILE = load_config(SETTINGS).prepare.profile
@@ -60,8 +52,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "never skull-stripped": {"skull_stripped_share": 0.0},
 }
 """What differs from configs/model.yaml."""
-FALSE_ALARMS = "false alarms, mL"
-"""Marked as stroke outside the true stroke, mean over patients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +87,9 @@ def make_plan(options: argparse.Namespace) -> Plan:
         epochs = options.slices // per_epoch
     else:
         torch.set_num_threads(1)
-        epochs = int(60 * options.minutes / seconds_of(training("plan", 0, epochs=1, slices_per_epoch=per_epoch)))
+        epochs = int(
+            60 * options.minutes / seconds_of_an_epoch(training("plan", 0, epochs=1, slices_per_epoch=per_epoch))
+        )
     plan = Plan(options.cases, options.test_cases, options.train_seed, options.test_seed, max(2, epochs), per_epoch)
     names = Plan.__dataclass_fields__
     write_text(path, json.dumps({name: getattr(plan, name) for name in names}, indent=2) + "\n")
@@ -112,28 +104,6 @@ def open_cohort(folder: Path, settings: SimulateConfig, kfolds: int) -> CaseStor
     return CaseStore.open(folder / "store")
 
 
-def real_patients(path: Path) -> Iterable[Examined]:
-    """Of a store, or of a folder of patients."""
-    if (path / FOLDS_FILE).exists():
-        store = CaseStore.open(path)
-        return stored_patients(store, store.participants)
-    return patients_of_folder(path, PROFILE)
-
-
-@torch.inference_mode()
-def test(network: SegmentationNetwork, patients: Iterable[Examined]) -> dict[str, float]:
-    judged, false_alarms_ml = [], []
-    stroke = Channel.STROKE.value
-    for images, truth, voxel_volume_ml, mismatch in patients:
-        masks = final_masks((mark_volume(network, torch.from_numpy(images).float()) > 0).numpy())
-        judged.append(
-            judge_patient(masks, truth, loss=float("nan"), voxel_volume_ml=voxel_volume_ml, mismatch=mismatch)
-        )
-        false_alarms_ml.append(float((masks[stroke] & ~truth[stroke]).sum()) * voxel_volume_ml)
-    scores = summarise(judged)
-    return {name: scores[key] for name, key in SHOWN.items()} | {FALSE_ALARMS: float(np.mean(false_alarms_ml))}
-
-
 def run(folder: Path, real: Path | None, plan: Plan, job: tuple[str, int]) -> dict[str, Any]:
     """Simulate, train and test one variant with one seed; a row of the table."""
     variant, seed = job
@@ -145,10 +115,9 @@ def run(folder: Path, real: Path | None, plan: Plan, job: tuple[str, int]) -> di
     config = training(name, seed, epochs=plan.epochs, slices_per_epoch=plan.slices_per_epoch)
     result = train_fold(store.path, folder / "saved_models", FOLD, config)
     network = read_checkpoint(result.folder / "best.ckpt").build()
-    tested = CaseStore.open(folder / "test" / "store")
-    scores = {"simulated": test(network, stored_patients(tested, tested.participants))}
+    scores = {"simulated": test_scores(network, labelled_patients(folder / "test" / "store", PROFILE))}
     if real is not None:
-        scores["real"] = test(network, real_patients(real))
+        scores["real"] = test_scores(network, labelled_patients(real, PROFILE))
     shutil.rmtree(folder / "cohorts" / name)
     row: dict[str, Any] = {"variant": variant, "seed": seed, "epochs": result.epochs}
     return row | {f"{who} {what}": value for who, found in scores.items() for what, value in found.items()}
@@ -156,10 +125,10 @@ def run(folder: Path, real: Path | None, plan: Plan, job: tuple[str, int]) -> di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, help="folder for everything")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for everything")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, default=10, help="of one core, training a run (default: 10)")
-    budget.add_argument("--slices", type=int, help="training slices of a run, in place of minutes")
+    budget.add_argument("--slices", type=int, help="training slices of a run, instead of minutes")
     parser.add_argument("--slices-per-epoch", type=int, default=1024)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cases", type=int, default=64, help="simulated patients to train on")
@@ -169,9 +138,6 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--real", type=Path, help="labelled patients to test on too: a store, or a folder of patients")
     options = parser.parse_args()
-    if options.output is None:
-        parser.print_help()
-        return
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     plan = make_plan(options)
     open_cohort(options.output / "test", cohort_settings("full", cases=plan.test_cases, seed=plan.test_seed), kfolds=2)

@@ -1,11 +1,13 @@
 """How our numbers compare with the reference pipeline's on a real patient: prints two tables.
 
-Needs the reference outputs in ../shared/golden beside the repository (or a folder given as the first argument).
+    python experiments/agreement.py [GOLDEN]
+
+Needs the reference outputs, by default in ../shared/golden beside the repository.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -20,10 +22,12 @@ from fvv.stages.predict import predict
 
 
 def main() -> None:
-    golden = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "shared" / "golden"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    beside = Path(__file__).resolve().parents[2] / "shared" / "golden"
+    parser.add_argument("golden", type=Path, nargs="?", default=beside, help="folder of the reference outputs")
+    golden: Path = parser.parse_args().golden
     if not golden.is_dir():
-        print("the reference outputs are not here: nothing to compare with")
-        return
+        parser.error(f"no reference outputs in {golden}")
     print("Preprocessing, profile reference-v1: voxels that differ, largest differences")
     print(f"{'case':<16}{'brain Dice':>11}{'brain':>7}{'stroke':>7}{'visible':>8}{'b0':>9}{'b1000':>9}{'volume':>10}")
     for folder in sorted((golden / "cases").iterdir()):

@@ -1,14 +1,14 @@
-"""Compare networks, losses and augmentations at equal training time, several seeds each, on a synthetic cohort.
+"""Compare resolutions, losses and augmentations at equal training time, several seeds each, on a synthetic cohort.
 
-    python experiments/compare_training.py -o comparison --minutes 8 [--seeds 1] [--only lite0 dice] [--real FOLDER]
+    python experiments/compare_training.py -o comparison --minutes 8 [--seeds 1] [--only base] [--real PATH]
 
 Makes the cohort and its store in the output folder once, times a few steps of every variant, and notes in plan.json how
 many epochs of it fit into so many minutes of one core, so that every schedule ends in its time, whatever else the
-machine does. Then trains fold 0 of each variant and seed, one thread each, as many side by side as there are cores, and
-tests the chosen checkpoints on that fold's test patients, who neither trained nor chose, and on the patients of
-`--real`, a folder like input_data. Typed again it goes on where it stopped, with the same plan. table.csv has a row a
-run, table.md the mean and the spread over seeds. The best deserve more seeds: `--only A B --seeds 3`. Without `-o` it
-says only this: it runs for hours.
+machine does. Then it trains fold 0 of each variant and seed, one thread each, as many side by side as there are cores,
+and tests the chosen checkpoints on that fold's test patients, who neither trained nor chose, and on the labelled
+patients of `--real`, a store or a folder like input_data. The same command resumes with the same plan. table.csv has a
+row for each run, table.md the mean and the spread over seeds. It runs for hours. The best variants deserve more seeds:
+`--only A B --seeds 3`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ import torch
 
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import PROFILES, PrepareConfig, PreprocessConfig, SimulateConfig, TrainConfig
-from fvv.data import Role
+from fvv.data import Channel, Role
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.slabs import network_input
 from fvv.io.atomic import write_text
 from fvv.io.case import read_case
-from fvv.io.manifest import write_table
+from fvv.io.manifest import FOLDS_FILE, write_table
 from fvv.io.store import CaseStore
 from fvv.stages.prepare import prepare
 from fvv.stages.simulate import simulate
@@ -56,7 +56,9 @@ SHOWN = {
     "FLAIR-visible": "valid/dice_flair_visible",
     "AUC": "valid/auc",
     "brain": "valid/dice_brain",
+    "false positives, mL": "false_positives_ml",
 }
+"""Columns of the table; false positives: predicted stroke outside the reference, mean over patients."""
 BASE: dict[str, Any] = {
     "slices_per_epoch": 1024,
     "slab_slices": 8,
@@ -70,26 +72,16 @@ BASE: dict[str, Any] = {
     "loss": {"stroke_weight": 5.0, "flair_visible_weight": 30.0, "dice_weight": 1.0},
     "augment": {"brightness": 0.05, "contrast": 0.05},
 }
-# What differs from BASE, section by section.
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "full resolution": {"network": {"resolution": "full"}},
-    "lite0": {"network": {"resolution": "half", "encoder": "lite0"}},
-    "lite0 ImageNet": {"network": {"resolution": "half", "encoder": "lite0", "pretrained": True}},
     "reference weights without Dice": {"loss": {"dice_weight": 0.0}},
     "reference weights and Dice": {"loss": {}},
     "reference augmentation": {"augment": {}},
-    "MR augmentation": {
-        "augment": BASE["augment"]
-        | {"gamma": 1.2, "bias_field": 0.2, "resolution": 1.5, "thick_slices": 0.3, "noise": 0.15}
-    },
     "moving average": {"augment": {}, "ema_decay": 0.995},
     "statistics of the last steps": {"augment": {}, "norm_slabs": 0},
-    "lite0 ImageNet, reference augmentation": {
-        "network": {"resolution": "half", "encoder": "lite0", "pretrained": True},
-        "augment": {},
-    },
 }
+"""What differs from BASE, section by section."""
 
 
 def settings(variant: str, seed: int, epochs: int) -> TrainConfig:
@@ -118,9 +110,9 @@ def seconds_of_an_epoch(config: TrainConfig) -> float:
     times = []
     for _ in range(9):
         started = time.process_time()
-        changed, marked = apply_changes(images, labels, changes)
+        changed, masks = apply_changes(images, labels, changes)
         optimizer.zero_grad()
-        segmentation_loss(network(changed), marked, config.loss).total.backward()
+        segmentation_loss(network(changed), masks, config.loss).total.backward()
         optimizer.step()
         times.append(time.process_time() - started)
     return min(times[1:]) * config.slices_per_epoch / (config.batch_slabs * config.slab_slices)
@@ -137,37 +129,48 @@ def plan_epochs(path: Path, variants: list[str], minutes: float) -> dict[str, in
     return plan
 
 
-Examined = tuple[FloatArray, BoolArray, float, bool | None]
-"""Padded images, true masks (both channels first), voxel volume (mL), mismatch."""
+Labelled = tuple[FloatArray, BoolArray, float, bool | None]
+"""Padded images, reference masks (both channels first), voxel volume (mL), mismatch."""
 
 
-def stored_patients(store: CaseStore, names: Iterable[str]) -> Iterator[Examined]:
+def stored_patients(store: CaseStore, names: Iterable[str]) -> Iterator[Labelled]:
     for name in names:
         record = store.record(name)
         images, labels = store.read_slab(name, -CONTEXT_SLICES, record.n_slices + CONTEXT_SLICES)
-        truth = labels[:, CONTEXT_SLICES:-CONTEXT_SLICES]
-        yield images, truth, record.voxel_volume_ml, record.participant.dwi_flair_mismatch
-
-
-def patients_of_folder(folder: Path, profile: str) -> Iterator[Examined]:
-    for path in sorted(folder.iterdir()):
-        case = preprocess_case(read_case(path, PreprocessConfig(), labelled=True), PROFILES[profile])
-        truth = np.stack(
-            [np.moveaxis(mask, 2, 0) for mask in (case.brain, case.stroke, case.flair_visible) if mask is not None]
+        yield (
+            images,
+            labels[:, CONTEXT_SLICES:-CONTEXT_SLICES],
+            record.voxel_volume_ml,
+            record.participant.dwi_flair_mismatch,
         )
-        yield network_input(case, CONTEXT_SLICES), truth, case.grid.voxel_volume_ml, None
+
+
+def labelled_patients(path: Path, profile: str) -> Iterator[Labelled]:
+    """Of a store, or of a folder of patients."""
+    if (path / FOLDS_FILE).exists():
+        store = CaseStore.open(path)
+        yield from stored_patients(store, store.participants)
+        return
+    for folder in sorted(item for item in path.iterdir() if item.is_dir()):
+        case = preprocess_case(read_case(folder, PreprocessConfig(), labelled=True), PROFILES[profile])
+        masks = (case.brain, case.stroke, case.flair_visible)
+        reference = np.stack([np.moveaxis(mask, 2, 0) for mask in masks if mask is not None])
+        yield network_input(case, CONTEXT_SLICES), reference, case.grid.voxel_volume_ml, None
 
 
 @torch.inference_mode()
-def test_scores(network: SegmentationNetwork, patients: Iterable[Examined], config: TrainConfig) -> dict[str, float]:
+def test_scores(network: SegmentationNetwork, patients: Iterable[Labelled]) -> dict[str, float]:
     """The scores of validation, of patients that had no part in training."""
-    judged = []
-    for images, truth, voxel_volume_ml, mismatch in patients:
-        logits = mark_volume(network, torch.from_numpy(images).float())
-        loss = float(segmentation_loss(logits[None], torch.from_numpy(truth)[None], config.loss).total)
-        masks = final_masks((logits > 0).numpy())
-        judged.append(judge_patient(masks, truth, loss=loss, voxel_volume_ml=voxel_volume_ml, mismatch=mismatch))
-    return summarise(judged)
+    judged, false_positives_ml = [], []
+    stroke = Channel.STROKE.value
+    for images, reference, voxel_volume_ml, mismatch in patients:
+        masks = final_masks((mark_volume(network, torch.from_numpy(images).float()) > 0).numpy())
+        judged.append(
+            judge_patient(masks, reference, loss=float("nan"), voxel_volume_ml=voxel_volume_ml, mismatch=mismatch)
+        )
+        false_positives_ml.append(float((masks[stroke] & ~reference[stroke]).sum()) * voxel_volume_ml)
+    scores = summarise(judged) | {"false_positives_ml": float(np.mean(false_positives_ml))}
+    return {name: scores[key] for name, key in SHOWN.items()}
 
 
 def run(folder: Path, real: Path | None, epochs: dict[str, int], job: tuple[str, int]) -> dict[str, Any]:
@@ -179,11 +182,11 @@ def run(folder: Path, real: Path | None, epochs: dict[str, int], job: tuple[str,
     result = train_fold(store.path, folder / "saved_models", FOLD, config)
     network = read_checkpoint(result.folder / "best.ckpt").build()
     names = store.folds.participants(FOLD, Role.TEST)
-    scores = {"test": test_scores(network, stored_patients(store, names), config)}
+    scores = {"test": test_scores(network, stored_patients(store, names))}
     if real is not None:
-        scores["real"] = test_scores(network, patients_of_folder(real, PrepareConfig().profile), config)
+        scores["real"] = test_scores(network, labelled_patients(real, PrepareConfig().profile))
     row: dict[str, Any] = {"variant": variant, "seed": seed, "epochs": result.epochs}
-    return row | {f"{who} {name}": found[key] for who, found in scores.items() for name, key in SHOWN.items()}
+    return row | {f"{who} {name}": value for who, found in scores.items() for name, value in found.items()}
 
 
 def write_summary(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -221,17 +224,14 @@ def run_missing(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, help="folder for everything")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for everything")
     parser.add_argument("--minutes", type=float, default=8, help="of one core, training a run")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--cases", type=int, default=96)
     parser.add_argument("--cohort-seed", type=int, default=11)
     parser.add_argument("--only", nargs="+", choices=sorted(VARIANTS), default=list(VARIANTS), metavar="VARIANT")
-    parser.add_argument("--real", type=Path, help="folder of other patients, like input_data, to test on too")
+    parser.add_argument("--real", type=Path, help="labelled patients to test on too: a store, or a folder of patients")
     options = parser.parse_args()
-    if options.output is None:
-        parser.print_help()
-        return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     open_cohort(options.output, options.cases, options.cohort_seed)
     plan = plan_epochs(options.output / "plan.json", options.only, options.minutes)

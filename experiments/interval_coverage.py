@@ -1,13 +1,15 @@
-"""Do 95 % intervals hold the truth in 95 of 100 cohorts? Prints a table and draws docs/images/coverage.svg.
+"""Do 95 % intervals hold the true value in 95 of 100 cohorts? Prints a table; writes the figure where asked.
 
-Each cohort is drawn from a known law: log-normal FVV, mismatch lower (AUC 0.85), every person examined once. The
-truth of AUC and kappa follows from the law; that of the mean Dice is its mean.
+    python experiments/interval_coverage.py [--draws 1000] [--figure docs/images/coverage.svg]
+
+Each cohort is a sample of a known law: log-normal FVV, mismatch lower (AUC 0.85), every person examined once. The true
+AUC and kappa follow from the law; the true mean Dice is its mean.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,6 @@ from fvv.analysis.statistics import (
     wilson_interval,
 )
 
-FIGURE = Path(__file__).parents[1] / "docs" / "images" / "coverage.svg"
 AUC, PREVALENCE, CUTOFF_ML = 0.85, 0.6, 0.5
 SHIFT = math.sqrt(2) * stats.norm.ppf(AUC)
 """Distance of the classes' means of ln FVV, in standard deviations: AUC = Phi(shift / sqrt 2)."""
@@ -111,14 +112,18 @@ def figure(results: dict[int, dict[str, float]], draws: int) -> Figure:
 
 
 def main() -> None:
-    draws = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=1000, help="cohorts of each size")
+    parser.add_argument("--figure", type=Path, help="SVG file to write")
+    options = parser.parse_args()
+    draws: int = options.draws
     results = {n: coverage(n, draws=draws) for n in (40, 100, 300)}
     print(f"coverage of 95 % intervals, {draws} cohorts of each size")
     print(f"{'interval':<24}" + "".join(f"{f'n = {n}':>10}" for n in results))
     for name in truths():
         print(f"{name:<24}" + "".join(f"{100 * one[name]:>9.1f}%" for one in results.values()))
-    if draws >= 1000:
-        figure(results, draws).savefig(FIGURE, metadata={"Date": None})
+    if options.figure is not None:
+        figure(results, draws).savefig(options.figure, metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -41,13 +41,10 @@ def gather(cases: Sequence[Path], brain: Path, output: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", type=Path, nargs="*", help="folders of one examination")
-    parser.add_argument("--brain", type=Path, help="another tool's brain mask")
-    parser.add_argument("-o", "--output", type=Path, help="a new folder")
+    parser.add_argument("cases", type=Path, nargs="+", help="folders of one examination")
+    parser.add_argument("--brain", type=Path, required=True, help="another tool's brain mask")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="a new folder")
     options = parser.parse_args()
-    if not options.cases or options.brain is None or options.output is None:
-        print(__doc__)
-        return
     gather(options.cases, options.brain, options.output)
     print(f"{len(options.cases)} examinations of one person: {options.output}")
 

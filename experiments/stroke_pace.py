@@ -9,13 +9,14 @@ The onset of simulated strokes is log-uniform, that of the patients was not, so 
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from fvv.arrays import BoolArray, FloatArray
+from fvv.simulator.files import read_simulation
 
 WINDOW_H, LATEST_H = 4.5, 12.0
 PRE_FLAIR = "0.62 and 0.78 (543 patients: Thomalla et al. 2011, doi 10.1016/S1474-4422(11)70192-2)"
@@ -33,16 +34,17 @@ def size(volumes_ml: FloatArray) -> str:
     return f"{volumes_ml.mean():.1f} ± {volumes_ml.std() / np.sqrt(len(volumes_ml)):.1f} mL"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohort", type=Path)
-    cohort: Path = parser.parse_args().cohort
-    cases = [json.loads(path.read_text())["case"] for path in sorted(cohort.glob("*/simulation.json"))]
-    strokes = [case for case in cases if case["dwi_flair_mismatch"] is not None]
+    cohort: Path = parser.parse_args(arguments).cohort
+    cases = [read_simulation(path.parent).case for path in sorted(cohort.glob("*/simulation.json"))]
+    strokes = [case for case in cases if case.dwi_flair_mismatch is not None]
     if not strokes:
         parser.error(f"no simulated stroke in {cohort}: expected */simulation.json, as `fvv simulate` writes them")
     onset, volume, mismatch = (
-        np.array([case[name] for case in strokes]) for name in ("onset_h", "lesion_volume_ml", "dwi_flair_mismatch")
+        np.array([getattr(case, name) for case in strokes])
+        for name in ("onset_h", "lesion_volume_ml", "dwi_flair_mismatch")
     )
     early, late = onset < WINDOW_H, (onset >= WINDOW_H) & (onset < LATEST_H)
     acute = early | late

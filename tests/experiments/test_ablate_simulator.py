@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,20 +12,10 @@ pytest.importorskip("torch")
 
 from fvv.config import load_config
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def ablation() -> ModuleType:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        spec = importlib.util.spec_from_file_location("ablate_simulator", BENCHMARKS / "ablate_simulator.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        patch.setitem(sys.modules, "ablate_simulator", module)
-        spec.loader.exec_module(module)
-        return module
+def ablation(experiment: Callable[[str], ModuleType]) -> ModuleType:
+    return experiment("ablate_simulator")
 
 
 def test_full_is_the_models_cohort(ablation: ModuleType) -> None:

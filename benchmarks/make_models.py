@@ -1,6 +1,6 @@
 """The networks of `inference.py`: ours with weights set by hand, and one of the reference's cost. Neither is trained.
 
-    python experiments/make_models.py FOLDER PATIENT
+    python benchmarks/make_models.py FOLDER PATIENT
 
 The baseline marks nothing: a 3D EfficientNet-b0 encoder over the slab of 7 slices (Tan & Le 2019, arXiv 1905.11946) and
 a 2D DeepLabV3+ decoder (Chen et al. 2018, doi 10.1007/978-3-030-01234-2_49) on the slab's mean, four stages one block
