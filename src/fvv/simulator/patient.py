@@ -44,18 +44,6 @@ MINIMUM_ML = 0.1
 """A reader does not outline a stroke that is smaller than either of these on the image."""
 
 
-class Pose(NamedTuple):
-    """How the head lies: atlas = turn @ image + offset, in mm."""
-
-    turn: NDArray[np.float64]  # (3, 3), rotation and size
-    offset_mm: NDArray[np.float64]
-
-    @property
-    def atlas_share(self) -> float:
-        """Atlas volume over image volume."""
-        return float(np.linalg.det(self.turn))
-
-
 class Points(NamedTuple):
     """Some points of the fine grid (x, y, slice, subslice)."""
 
@@ -91,7 +79,7 @@ class Patient:
     tissues: TissueSet
     bias: FloatArray  # coil sensitivity on the fine slices
     old_damage: tuple[str, ...]
-    atlas_share: float
+    atlas_share: float  # atlas volume over the person's volume
     noise: float  # deviation of b1000's noise in one channel
 
     def brain_signals(self, tissue: BrainTissue) -> FloatArray:
@@ -152,25 +140,29 @@ def lay_down(visit: Visit, model: HeadModel, config: SimulateConfig) -> Patient:
         tissues=tissues,
         bias=bias if config.vary_appearance else np.ones_like(bias),
         old_damage=tuple(lesion.name for lesion in damage),
-        atlas_share=pose.atlas_share,
+        atlas_share=float(np.linalg.det(pose[0])),
         noise=white_matter_b1000 / protocol.snr,
     )
 
 
-def draw_pose(rng: np.random.Generator, person: PersonShape) -> Pose:
-    """Lay the person down: a few degrees off each time, slices tilted like the orbitomeatal line or like AC-PC."""
+def draw_pose(rng: np.random.Generator, person: PersonShape) -> tuple[FloatArray, FloatArray]:
+    """How the person lies: atlas = turn @ image + offset, in mm; turn (3, 3) holds rotation and size.
+
+    A few degrees off each time, slices tilted like the orbitomeatal line or like AC-PC.
+    """
     angles = np.asarray(person.tilt_rad) + np.deg2rad(rng.normal(0.0, (3.0, 3.0, 4.0)))
     angles[0] += np.deg2rad(rng.choice([0.0, rng.uniform(-6.0, 14.0)]))
     turn = np.diag(1.0 / np.asarray(person.scale)) @ rotation_matrix((angles[0], angles[1], angles[2]))
-    return Pose(turn, np.asarray(ATLAS_CENTRE_MM) + rng.normal(0.0, (3.0, 5.0, 3.0)))
+    return turn, np.asarray(ATLAS_CENTRE_MM) + rng.normal(0.0, (3.0, 5.0, 3.0))
 
 
-def place_head(protocol: Protocol, pose: Pose, person: PersonShape, model: HeadModel, field: Field) -> PlacedHead:
+def place_head(
+    protocol: Protocol, pose: tuple[FloatArray, FloatArray], person: PersonShape, model: HeadModel, field: Field
+) -> PlacedHead:
     """Find the deformed, distorted atlas position of every fine point that lies in the head."""
     nx, ny = (2 * round(edge / FINE_VOXEL_MM / 2) for edge in protocol.fov_mm)
-    image = _coarse_positions(protocol, (nx, ny))
-    turn = pose.turn.astype(np.float32)
-    rigid = np.tensordot(turn, image, axes=1) + pose.offset_mm.astype(np.float32)[:, None, None, None]
+    turn, offset_mm = (part.astype(np.float32) for part in pose)
+    rigid = np.tensordot(turn, _coarse_positions(protocol, (nx, ny)), axes=1) + offset_mm[:, None, None, None]
     shift, pile_up = field.at(rigid, turn[:, 1])
     rigid += turn[:, 1][:, None, None, None] * shift
     points = deform(rigid, model, person)
