@@ -52,16 +52,6 @@ def draw_image_chain(rng: np.random.Generator, protocol: Protocol, config: Simul
 
     Without `vary_appearance` only fat, misregistration and skull-stripping differ by examination.
     """
-    chain = _varied_chain(rng, protocol, config.skull_stripped_share)
-    if config.vary_appearance:
-        return chain
-    epi = Acquisition(protocol.acquired, protocol.matrix, partial_fourier=0.8, apodisation=0.5, ghost=0.004)
-    return replace(
-        chain, epi=epi, b0_noise=1.4, gamma=(1.0, 1.0), relative_gain=0.8, brightest=3000.0, flair_noise=0.04
-    )
-
-
-def _varied_chain(rng: np.random.Generator, protocol: Protocol, skull_stripped_share: float) -> ImageChain:
     epi = Acquisition(
         acquired=protocol.acquired,
         matrix=protocol.matrix,
@@ -71,7 +61,7 @@ def _varied_chain(rng: np.random.Generator, protocol: Protocol, skull_stripped_s
     )
     moved = 1.0 if rng.random() < 0.2 else 0.25
     gammas = rng.uniform(0.8, 1.25, 2) if rng.random() < 0.5 else np.ones(2)
-    return ImageChain(
+    chain = ImageChain(
         epi=epi,
         shift_voxels=(float(rng.normal(0.0, moved)), float(rng.normal(0.0, moved))),
         b0_noise=float(rng.uniform(1.0, 1.9)),
@@ -81,8 +71,14 @@ def _varied_chain(rng: np.random.Generator, protocol: Protocol, skull_stripped_s
         flair_noise=float(rng.uniform(0.02, 0.06)),
         fat_residue=log_uniform(rng, 0.01, 0.15),
         fat_shift=int(rng.integers(5, 16)) * (1 if rng.random() < 0.5 else -1),
-        skull_stripped=bool(rng.random() < skull_stripped_share),
+        skull_stripped=bool(rng.random() < config.skull_stripped_share),
         stripping_margin=int(rng.integers(-1, 3)),
+    )
+    if config.vary_appearance:
+        return chain
+    epi = Acquisition(protocol.acquired, protocol.matrix, partial_fourier=0.8, apodisation=0.5, ghost=0.004)
+    return replace(
+        chain, epi=epi, b0_noise=1.4, gamma=(1.0, 1.0), relative_gain=0.8, brightest=3000.0, flair_noise=0.04
     )
 
 

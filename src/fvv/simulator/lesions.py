@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fvv.arrays import BoolArray, FloatArray
+from fvv.arrays import FloatArray
 from fvv.config import SimulateConfig
 from fvv.simulator.anatomy import HeadModel
 from fvv.simulator.space import (
@@ -206,7 +206,9 @@ def _one_focus(
     depth = -np.sqrt(squares) + radius * ragged - 1.5 * beyond
     hull = model.hull_distance_mm.array[window]
     allowed = (hull < 0) & (model.ventricle_distance_mm.array[window] > 1.0)
-    threshold = _threshold_for(depth, allowed, volume_ml)
+    values = np.sort(depth[allowed])
+    wanted = min(max(round(volume_ml / VOXEL_ML), 1), max(values.size - 1, 1))
+    threshold = float(values[-wanted]) - 1e-3 if values.size else 0.0
     inside = np.where(allowed, depth - threshold, np.minimum(depth - threshold, -1.0))
     out = np.full(LATTICE_SHAPE, OUTSIDE_MM, dtype=np.float32)
     out[window] = inside
@@ -220,12 +222,6 @@ def _window(centre_mm: FloatArray, reach_mm: float) -> tuple[slice, slice, slice
         high = int(np.clip((centre + reach_mm - origin) // LATTICE_STEP_MM + 1, low + 8, n))
         bounds.append(slice(low, high))
     return bounds[0], bounds[1], bounds[2]
-
-
-def _threshold_for(depth: FloatArray, allowed: BoolArray, volume_ml: float) -> float:
-    values = depth[allowed]
-    wanted = min(max(round(volume_ml / VOXEL_ML), 1), max(values.size - 1, 1))
-    return float(np.partition(values, values.size - wanted)[values.size - wanted]) - 1e-3 if values.size else 0.0
 
 
 @dataclass(frozen=True, slots=True)
