@@ -23,10 +23,10 @@ from fvv.config import (
     PrecisionChoice,
     PreprocessingProfile,
 )
-from fvv.errors import ConfigError, InputError, ModelError
+from fvv.errors import ConfigError, ModelError
 from fvv.io.atomic import write_text
 from fvv.names import plain
-from fvv.system.fingerprint import file_sha256 as file_sha256
+from fvv.system.fingerprint import file_sha256
 from fvv.system.regular import read_regular_text, refuse_irregular
 
 SCHEMA_VERSION = 1

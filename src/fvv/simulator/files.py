@@ -10,7 +10,6 @@ from fvv.config import SimulateConfig
 from fvv.data import Failure
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import atomic_write
-from fvv.io.bundle import file_sha256
 from fvv.io.manifest import failure_of
 from fvv.io.nifti import write_volume
 from fvv.io.ownership import claimed
@@ -18,6 +17,7 @@ from fvv.io.sealed import read_sealed, write_sealed
 from fvv.schemas.migrations import CURRENT
 from fvv.schemas.simulation import Simulation, case_settings
 from fvv.simulator.case import SIMULATOR_VERSION, SimulatedCase
+from fvv.system.fingerprint import file_sha256
 from fvv.system.regular import refuse_irregular
 
 SIMULATION_FILE = "simulation.json"

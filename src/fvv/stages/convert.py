@@ -27,7 +27,6 @@ from fvv.io.bundle import (
     ModelBundle,
     ModelEntry,
     QuantisedModel,
-    file_sha256,
     write_manifest,
 )
 from fvv.io.bundle_folder import PresentBundle, bundle_names
@@ -38,6 +37,7 @@ from fvv.io.ownership import claim
 from fvv.io.runs import BEST, fold_folder
 from fvv.io.store import CaseStore
 from fvv.recipes.parity import Proof, compare_forms
+from fvv.system.fingerprint import file_sha256
 from fvv.system.parallel import track
 
 if TYPE_CHECKING:
