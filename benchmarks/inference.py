@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 import nibabel as nib
 import numpy as np
 import psutil
+from fvv.io.results import PATIENT_FILES, write_prediction
 from scipy import ndimage
 
 from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
@@ -41,7 +42,6 @@ from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import read_case
-from fvv.io.results import PATIENT_FILES, write_prediction
 from fvv.recipes.examine import Clock, predict_case
 from fvv.stages.predict import predict
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from corpus.registry import Place, Variant
-from fvv.io.run_record import SHARDS_FOLDER
+from fvv.io.shards import SHARDS_FOLDER
 
 Change = Callable[[Path], object]
 Build = Callable[[Place], list[str]]

@@ -23,7 +23,7 @@ from fvv.config import PredictConfig
 from fvv.data import Channel, DecisionState, Prediction, Severity
 from fvv.errors import GeometryError, InputError
 from fvv.io.inputs import find_examinations
-from fvv.io.results import PATIENT_FILES, RESULT_FILE
+from fvv.io.result_files import IN_FOLDER, RESULT_FILE
 from fvv.stages.predict import predict
 
 CONFIG = PredictConfig(device="cpu")
@@ -196,7 +196,7 @@ def test_a_header_damaged_where_only_the_results_need_it(
     assert "damaged elements" in warning_of(prediction)
     assert "(0008,0020)" in warning_of(prediction)
     folder = tmp_path / "out" / "anna"
-    assert {path.name for path in folder.iterdir()} >= {*PATIENT_FILES, "dicom"}
+    assert {path.name for path in folder.iterdir()} >= {*IN_FOLDER.values(), "dicom"}
     assert hd.seg.segread(folder / "dicom" / "segmentation.dcm").StudyDate == ""
 
 
@@ -218,7 +218,7 @@ def test_the_answer_stands_whatever_the_dicom_output_raises(
     assert done.failures == ()
     for name, prediction in zip(("anna", "berta"), done.predictions, strict=True):
         assert f"no DICOM results could be made: {type(error).__name__}" in warning_of(prediction)
-        assert {path.name for path in (tmp_path / "out" / name).iterdir()} >= {*PATIENT_FILES}
+        assert {path.name for path in (tmp_path / "out" / name).iterdir()} >= {*IN_FOLDER.values()}
         assert "dicom-output" in (tmp_path / "out" / name / RESULT_FILE).read_text()
         assert not list((tmp_path / "out" / name / "dicom").iterdir())  # No part of a set.
 

@@ -19,9 +19,9 @@ from pydicom.sequence import Sequence
 from dicom_builders import ENHANCED_MR, SPACING, THICKNESS, read_one, write_enhanced, write_series
 from fvv.data import Channel, Decision, DecisionState, Prediction
 from fvv.errors import FvvError
-from fvv.io.dicom import DICOM_FILES
 from fvv.io.dicom.read import DicomSource
 from fvv.io.dicom.write import write_dicom_results
+from fvv.io.result_files import DICOM_FILES
 
 Change = Callable[[Dataset], object]
 SHAPE = (12, 10, 8)

@@ -169,7 +169,7 @@ def test_unreadable_results_are_listed(tmp_path: Path) -> None:
     (tmp_path / "a" / "results.json").write_text('{"Patient": "a"}')
     done = decide(tmp_path, DecisionConfig())
     assert done.after == ()
-    assert "expected schema version 2" in done.failures[0].reason
+    assert "edited or damaged" in done.failures[0].reason
 
 
 def test_deciding_again_needs_a_cutoff(tmp_path, capsys):

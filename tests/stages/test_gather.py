@@ -18,7 +18,7 @@ from fvv.config import PredictConfig, SimulateConfig
 from fvv.errors import FvvError, InputError, OutputExistsError
 from fvv.io.lock import only_writer
 from fvv.io.manifest import read_table
-from fvv.io.shards import claiming
+from fvv.io.shards import hold_for_a_moment
 from fvv.stages.decide import decide
 from fvv.stages.gather import gather
 from fvv.stages.predict import predict
@@ -123,7 +123,7 @@ def test_one_shard_twice_at_once_is_refused_and_others_wait_their_turn(cohort: P
         done = threading.Event()
 
         def wait_for_it() -> None:
-            with claiming(out):
+            with hold_for_a_moment(out, Shard(1, 2)):
                 done.set()
 
         thread = threading.Thread(target=wait_for_it)

@@ -24,7 +24,7 @@ from fvv.io.case import CaseFiles, read_case
 from fvv.io.inputs import Examination
 from fvv.io.lock import only_writer
 from fvv.io.manifest import read_table
-from fvv.io.results import PATIENT_FILES, write_prediction
+from fvv.io.result_files import IN_FOLDER, files_in_folder, write_images
 from fvv.recipes.examine import predict_case
 from fvv.stages.decide import decide
 from fvv.stages.predict import predict
@@ -297,7 +297,7 @@ def test_an_adc_map_beside_the_results_is_left_alone(tmp_path: Path, models: Pat
     assert (folder / "adc.nii.gz").read_bytes() == given
 
 
-@pytest.mark.parametrize("name", PATIENT_FILES[:3])
+@pytest.mark.parametrize("name", list(IN_FOLDER.values())[:3])
 def test_no_result_replaces_an_image_that_is_read(
     tmp_path: Path, models: Path, rng: np.random.Generator, name: str
 ) -> None:
@@ -493,7 +493,7 @@ def test_files_of_others_are_never_replaced(tmp_path: Path, models: Path, rng: n
     assert [path.name for path in (tmp_path / "in" / "anna").iterdir() if path.name[0] == "."] == []
 
 
-@pytest.mark.parametrize("name", PATIENT_FILES)
+@pytest.mark.parametrize("name", IN_FOLDER.values())
 def test_a_patients_files_of_others_are_never_replaced(
     tmp_path: Path, models: Path, rng: np.random.Generator, name: str
 ) -> None:
@@ -662,12 +662,12 @@ def test_stored_axes_change_nothing(
         ours = nib.orientations.apply_orientation(getattr(expected, name), orientation)
         np.testing.assert_array_equal(getattr(found, name), ours)
 
-    files = {name: tmp_path / "out" / name for name in PATIENT_FILES}
+    files = files_in_folder(tmp_path / "out")
     heatmap = np.zeros((*stored.b1000.array.shape, 3), dtype=np.uint8)
-    write_prediction(files, stored, found, heatmap=heatmap, synthesis_png=b"")
+    write_images(files, stored, found, heatmap=heatmap, synthesis_png=b"")
     source = nib.load(tmp_path / "b1000.nii.gz")
     for name in ("predictions.nii.gz", "heatmap.nii.gz", "fvv_adc.nii.gz"):
-        image = nib.load(files[name])
+        image = nib.load(tmp_path / "out" / name)
         assert image.shape[:3] == source.shape
         np.testing.assert_array_equal(image.affine, source.affine)
         assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (s_code, q_code)

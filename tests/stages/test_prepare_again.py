@@ -16,7 +16,7 @@ from fvv.data import FoldPlan, Role
 from fvv.errors import FvvError, OutputExistsError, StoreError
 from fvv.io.lock import only_writer
 from fvv.io.manifest import read_folds, read_table
-from fvv.io.shard_lock import shard_place
+from fvv.io.shards import shard_place
 from fvv.io.store import CaseStore
 from fvv.stages.prepare import gather_store, prepare
 from fvv.stages.verify import verify
@@ -375,7 +375,7 @@ class TestShards:
         with pytest.raises(StoreError, match="2 of 3 shards are not finished: 2/3, 3/3"):
             gather_store(tmp_path / "store")
         prepare(cohort, tmp_path / "store", CONFIG, shard=Shard(1, 2))  # Another division: that of before is void.
-        (report,) = (tmp_path / "store" / "shards").glob("*/report.json")
+        (report,) = (tmp_path / "store" / ".fvv.shards").glob("*/report.json")
         report.write_text("{")
         with pytest.raises(StoreError, match=r"cannot be read.*--shard 1/2` again"):
             gather_store(tmp_path / "store")
@@ -398,7 +398,7 @@ class TestShards:
     def test_a_shard_is_refused_while_a_whole_run_goes_on(
         self, cohort: Path, store: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("fvv.io.shard_lock.PATIENCE_S", 0.0)
+        monkeypatch.setattr("fvv.io.shards.PATIENCE_S", 0.0)
         with only_writer(store), pytest.raises(FvvError, match="another fvv process"):
             prepare(cohort, store, CONFIG, shard=Shard(1, 2))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +25,7 @@ _ATTEMPTS = 3
 
 
 @contextmanager
-def only_writer(folder: Path, *, replaced: bool = False, clear: bool = True) -> Iterator[None]:
+def only_writer(folder: Path, *, replaced: bool = False, clear: bool = True, patience_s: float = 0.0) -> Iterator[None]:
     """Hold a folder for this process, and clear what a killed one left half-written in it and in its subfolders.
 
     The hold ends with the process, however that ends. A subfolder that another process holds is left alone.
@@ -32,6 +34,7 @@ def only_writer(folder: Path, *, replaced: bool = False, clear: bool = True) -> 
         folder: made where it is not there.
         replaced: the folder itself will be replaced: the lock lies beside it.
         clear: clear what killed runs left; not where others, with locks of their own, may be writing below it.
+        patience_s: how long to wait for another process to end.
 
     Raises:
         FvvError: another process holds it, or the folder cannot be written.
@@ -40,7 +43,9 @@ def only_writer(folder: Path, *, replaced: bool = False, clear: bool = True) -> 
     prefix = f".{folder.name}" if replaced else ""
     try:
         place.mkdir(parents=True, exist_ok=True)
-        lock = _acquired(place, prefix)
+        until = time.monotonic() + patience_s
+        while (lock := _acquired(place, prefix)) is None and time.monotonic() < until:
+            time.sleep(random.uniform(0.02, 0.2))  # noqa: S311  (not a secret)
     except OSError as error:
         where = folder if error.filename is None or LOCK in str(error.filename) else error.filename
         if isinstance(error, FileExistsError | NotADirectoryError):

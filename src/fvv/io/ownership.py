@@ -6,17 +6,18 @@ that the next run does not know as its own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from pydantic_core import from_json
 
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import write_text
 from fvv.names import plain
+from fvv.schemas.ownership import Marker
 from fvv.system.regular import read_regular_text
 
 MARKER = ".fvv.json"
-SCHEMA_VERSION = 1
 
 
 def claimed(folder: Path) -> frozenset[str]:
@@ -29,17 +30,12 @@ def claimed(folder: Path) -> frozenset[str]:
 
 
 def _writers(folder: Path) -> dict[str, str]:
-    """The same names, each with the stage that wrote it; empty where that is not known."""
     marker = folder / MARKER
     if not marker.exists():
         return {}
     try:
-        content = json.loads(read_regular_text(marker))
-        if content["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema {content['schema_version']}, this version reads {SCHEMA_VERSION}")
-        writers = dict(content.get("written_by", {}))
-        return {str(name): str(writers.get(name, "")) for name in content["names"]}
-    except (InputError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return Marker.parse(from_json(read_regular_text(marker)), marker).writers
+    except (InputError, ValueError, AttributeError) as error:
         message = f"cannot be read ({error}): it is not known which files here may be replaced"
         raise OutputExistsError(message, file=marker, hint="choose another output folder") from error
 
@@ -96,6 +92,5 @@ def adopt(folder: Path, names: Iterable[str]) -> None:
 
 
 def _mark(folder: Path, writers: Mapping[str, str]) -> None:
-    written_by = {name: stage for name, stage in sorted(writers.items()) if stage}
-    content = {"schema_version": SCHEMA_VERSION, "names": sorted(writers), "written_by": written_by}
-    write_text(folder / MARKER, json.dumps(content, indent=1) + "\n")
+    marker = Marker(writers=dict(sorted(writers.items())))
+    write_text(folder / MARKER, marker.model_dump_json(indent=1) + "\n")

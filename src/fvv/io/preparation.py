@@ -11,7 +11,7 @@ from fvv.config import PrepareConfig
 from fvv.data import Participant
 from fvv.errors import FvvError, StoreError
 from fvv.io.atomic import write_text
-from fvv.io.shard_lock import SHARDS_FOLDER, shard_place
+from fvv.io.shards import SHARDS_FOLDER, shard_place
 from fvv.system.regular import read_regular_text
 from fvv.system.shard import Shard
 

@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from fvv.errors import InputError
 from fvv.io.atomic import write_text
+from fvv.schemas.base import FileModel
+from fvv.system.fingerprint import fingerprint
 from fvv.system.regular import read_regular_text
 
 SEAL = "content_sha256"
 MAX_BYTES = 512 * 2**20
 """Of a sealed file; the record of one examination takes some kilobytes, the summary of a registry some megabytes."""
+Model = TypeVar("Model", bound=FileModel)
 
 
-def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object of finite numbers with the hash of its content, atomically."""
+def write_sealed(path: Path, content: BaseModel | Mapping[str, Any]) -> None:
+    """Write a model, or an object of JSON's types and finite numbers, with the hash of its content, atomically."""
+    if isinstance(content, BaseModel):
+        content = content.model_dump(mode="json", by_alias=True)
     write_text(path, json.dumps(sealed(content), indent=2, allow_nan=False) + "\n")
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The same content, and its hash in place of an earlier one."""
-    plain = {key: value for key, value in content.items() if key != SEAL}
-    return {**plain, SEAL: _digest(plain)}
+    """The same content with its hash; an earlier hash in it is replaced."""
+    bare = {key: value for key, value in content.items() if key != SEAL}
+    return {**bare, SEAL: fingerprint(**bare)}
+
+
+def read_record(path: Path, model: type[Model]) -> Model:
+    """Read a sealed file of one kind, of any version up to the current one.
+
+    Raises:
+        InputError: missing, not as it was written, or of a version that cannot be read.
+    """
+    content = read_sealed(path)
+    del content[SEAL]
+    return model.parse(content, path)
 
 
 def read_sealed(path: Path, *, schema_version: int | None = None) -> dict[str, Any]:
-    """Read what `write_sealed` wrote.
+    """Read what `write_sealed` wrote, as JSON types, with its seal.
 
     Args:
         path: of the file.
@@ -51,9 +68,3 @@ def read_sealed(path: Path, *, schema_version: int | None = None) -> dict[str, A
     if content.get(SEAL) != sealed(content)[SEAL]:
         raise InputError("edited or damaged: its content differs from its own hash", file=path)
     return content
-
-
-def _digest(content: dict[str, Any]) -> str:
-    # As it comes back from the file: keys are text, tuples are lists.
-    read_back = json.loads(json.dumps(content))
-    return hashlib.sha256(json.dumps(read_back, sort_keys=True).encode()).hexdigest()

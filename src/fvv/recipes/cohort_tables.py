@@ -9,8 +9,10 @@ from fvv.analysis.report import MOST_PICTURES, prediction_page
 from fvv.data import Prediction
 from fvv.io.atomic import write_text
 from fvv.io.manifest import FAILURES_FILE, write_failures
-from fvv.io.results import REPORT_FILE, RESULTS_FILE, StoredResult, write_results_table
-from fvv.io.run_record import RUN_FILE, RunRecord
+from fvv.io.result_files import REPORT_FILE, RESULTS_FILE
+from fvv.io.results_folder import StoredResult, write_results_table
+from fvv.io.shards import write_run
+from fvv.schemas.run import RunRecord
 
 
 def write_cohort(root: Path, stored: Sequence[StoredResult], record: RunRecord) -> tuple[Prediction, ...]:
@@ -29,7 +31,7 @@ def write_cohort(root: Path, stored: Sequence[StoredResult], record: RunRecord) 
     write_failures(root / FAILURES_FILE, record.failures)
     pictures = {one.prediction.patient: one.picture for one in stored[:MOST_PICTURES]}
     shown = {name: path.read_bytes() for name, path in pictures.items() if path is not None and path.is_file()}
-    page = prediction_page(predictions, record.failures, shown, record.description["about"])
+    page = prediction_page(predictions, record.failures, shown, record.about)
     write_text(root / REPORT_FILE, page)
-    record.write(root / RUN_FILE)
+    write_run(root, record)
     return predictions

@@ -14,6 +14,9 @@ from fvv.errors import InputError
 VERSION_KEY: Final = "schema_version"
 
 CURRENT: Final[Mapping[str, int]] = {
+    "ownership": 1,
+    "results": 1,
+    "run": 1,
     "simulation": 1,
 }
 """The version that this program writes, by kind of file."""

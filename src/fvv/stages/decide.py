@@ -8,13 +8,13 @@ from pathlib import Path
 
 from fvv.config import DecisionConfig
 from fvv.data import DecisionState, Failure, Prediction
-from fvv.errors import ConfigError, FvvError, InputError, OutputExistsError
+from fvv.errors import ConfigError, FvvError, OutputExistsError
 from fvv.imaging.decision import decide_again, format_ml
 from fvv.io.lock import only_writer
 from fvv.io.manifest import failure_of
 from fvv.io.ownership import claim
-from fvv.io.results import RESULT_FILE, decision_table, find_results, read_result, write_results_table
-from fvv.io.run_record import RUN_FILE, MadeFrom, read_run
+from fvv.io.result_files import decision_table
+from fvv.io.results_folder import find_results, read_result, results_of_run, write_results_table
 from fvv.system.parallel import track
 
 
@@ -69,7 +69,7 @@ def decide(results: Path, config: DecisionConfig, *, overwrite: bool = False) ->
     """
     if not 0 < config.cutoff_ml < math.inf:
         raise ConfigError(f"expected a cut-off over 0 mL, got {config.cutoff_ml:g}")
-    files, run = _results_of_run(results)
+    files, run = results_of_run(results)
     table = decision_table(results, config.cutoff_ml)
     if table.exists() and not overwrite:
         raise OutputExistsError("already there", file=table, hint="use --overwrite to replace it")
@@ -78,7 +78,7 @@ def decide(results: Path, config: DecisionConfig, *, overwrite: bool = False) ->
         claim(results, [table.name])
         for name, file in track(files.items(), "decide", len(files)):
             try:
-                prediction = _trusted(file, run)
+                prediction = read_result(file).verify(run).prediction
             except FvvError as error:
                 failures.append(failure_of(name, error))
                 continue
@@ -92,31 +92,3 @@ def decide(results: Path, config: DecisionConfig, *, overwrite: bool = False) ->
     used = {file.resolve() for file in files.values()}
     left_out = tuple(file for file in find_results(results) if file.resolve() not in used)
     return DecideResult(table, tuple(before), tuple(after), tuple(failures), left_out)
-
-
-def _results_of_run(folder: Path) -> tuple[dict[str, Path], MadeFrom | None]:
-    """Each examination's results.json by name, and what the run made them from; None for one patient's own folder."""
-    if (folder / RUN_FILE).exists():
-        record = read_run(folder / RUN_FILE)
-        return {name: folder / place for name, place in record.results.items()}, record.made_from
-    found = find_results(folder)
-    if not found:
-        hint = "name the folder that `fvv predict` wrote"
-        raise InputError(f"holds no {RESULT_FILE}", file=folder, hint=hint)
-    if len(found) > 1:
-        hint = "give the `fvv predict` command again, or after shards `fvv gather`"
-        raise InputError(f"holds {len(found)} results and no {RUN_FILE}: the run has not ended", file=folder, hint=hint)
-    return {found[0].parent.name: found[0]}, None
-
-
-def _trusted(file: Path, run: MadeFrom | None) -> Prediction:
-    """The numbers of a result that is as it was written, by this run.
-
-    Raises:
-        InputError: it is not.
-    """
-    stored = read_result(file).verify()
-    if run is not None and (differences := stored.made_from.differences(run)):
-        message = f"not of the run in {RUN_FILE}: made from {' and '.join(differences)}"
-        raise InputError(message, file=file, hint="give the `fvv predict` command of the cohort again")
-    return stored.prediction

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from fvv.cohort.participants import PARTICIPANTS_FILE
@@ -11,9 +11,10 @@ from fvv.errors import FvvError, InputError
 from fvv.io.lock import only_writer
 from fvv.io.manifest import failure_of
 from fvv.io.ownership import claim
-from fvv.io.results import COHORT_FILES, StoredResult, read_result, remove_decisions
-from fvv.io.run_record import RunRecord, read_shards
+from fvv.io.results_folder import StoredResult, claim_tables, read_result, remove_decisions
+from fvv.io.shards import read_shards
 from fvv.recipes.cohort_tables import write_cohort
+from fvv.schemas.run import RunRecord
 from fvv.simulator.files import write_cohort_table
 from fvv.system.parallel import track
 
@@ -56,82 +57,62 @@ def gather(root: Path) -> GatherResult:
     """
     with only_writer(root, clear=False):
         records = read_shards(root)
-        _refuse_mixed(records, root)
-        cohort = records[0].cohort
-        missing = _missing(records, cohort)
+        cohort, missing = records[0].cohort, _missing(records)
         failures = {failure.patient: failure for record in records for failure in record.failures}
         failures |= {name: failure_of(name, InputError(reason)) for name, reason in missing.items()}
         places = {name: place for record in records for name, place in record.results.items()}
         failures = {name: failure for name, failure in failures.items() if name not in places}
-        if records[0].description["verb"] == "simulate":
-            finished, damaged = _join_simulated(root, cohort)
-        else:
-            finished, damaged = _join_predicted(root, records, places, failures)
-    everything = sorted({**failures, **damaged}.values(), key=lambda failure: failure.patient)
+        join = _join_simulated if records[0].verb == "simulate" else _join_predicted
+        finished = join(root, records, places, failures)
     shards = _missing_shards(records) if missing else ()
-    return GatherResult(root, len(cohort), finished, tuple(everything), shards)
+    return GatherResult(root, len(cohort), finished, _sorted(failures), shards)
 
 
-def _join_predicted(
-    root: Path, records: list[RunRecord], places: dict[str, str], failures: dict[str, Failure]
-) -> tuple[int, dict[str, Failure]]:
-    """Write the tables of a prediction; gives how many results hold, and those that do not."""
+def _join_predicted(root: Path, records: list[RunRecord], places: dict[str, str], failures: dict[str, Failure]) -> int:
+    """Write the tables of a prediction; adds results that do not hold to the failures, gives how many do."""
     stored: list[StoredResult] = []
-    damaged: dict[str, Failure] = {}
     names = [name for name in records[0].cohort if name in places]
     for name in track(names, "gather", len(names)):
         try:
-            result = read_result(root / places[name]).verify()
-            if differences := result.made_from.differences(records[0].made_from):
-                raise InputError(f"made from {' and '.join(differences)} than the shards", file=root / places[name])
-            stored.append(result)
+            stored.append(read_result(root / places[name]).verify(records[0].made_from))
         except FvvError as error:
-            damaged[name] = failure_of(name, error)
-    record = replace(
-        records[0],
-        results={one.prediction.patient: places[one.prediction.patient] for one in stored},
-        failures=tuple(sorted({**failures, **damaged}.values(), key=lambda failure: failure.patient)),
-        seconds=sum(one.seconds for one in records),
-        shard=None,
-    )
-    claim(root, COHORT_FILES, stage="predict")
+            failures[name] = failure_of(name, error)
+    claim_tables(root)
     remove_decisions(root)
-    write_cohort(root, stored, record)
-    return len(stored), damaged
+    whole = records[0].model_copy(update={"shard": None})
+    results = {one.prediction.patient: places[one.prediction.patient] for one in stored}
+    seconds = sum(record.seconds for record in records)
+    write_cohort(root, stored, whole.finished(results, _sorted(failures), seconds))
+    return len(stored)
 
 
-def _join_simulated(root: Path, cohort: tuple[str, ...]) -> tuple[int, dict[str, Failure]]:
-    """Write the table of a simulated cohort; gives how many cases are there, and those that cannot be read."""
+def _join_simulated(root: Path, records: list[RunRecord], _: dict[str, str], failures: dict[str, Failure]) -> int:
+    """Write the table of a simulated cohort; adds cases that cannot be read to the failures, gives how many can."""
     claim(root, [PARTICIPANTS_FILE])
     cases, damaged = write_cohort_table(root)
     there = {one.case.participant_id for one in cases}
-    return len(there & set(cohort)), {failure.patient: failure for failure in damaged}
+    failures |= {failure.patient: failure for failure in damaged}
+    return len(there & set(records[0].cohort))
 
 
-def _refuse_mixed(records: list[RunRecord], root: Path) -> None:
-    first = records[0]
-    for record in records[1:]:
-        differences = first.made_from.differences(record.made_from)
-        if set(first.cohort) != set(record.cohort):
-            differences = (*differences, "another cohort")
-        if differences:
-            message = f"shards {first.shard} and {record.shard} are of different runs: {' and '.join(differences)}"
-            raise InputError(message, file=root, hint="run the older one again, or choose another -o")
+def _sorted(failures: dict[str, Failure]) -> tuple[Failure, ...]:
+    return tuple(failures[name] for name in sorted(failures))
 
 
-def _missing(records: list[RunRecord], cohort: tuple[str, ...]) -> dict[str, str]:
+def _missing(records: list[RunRecord]) -> dict[str, str]:
     """Examinations that no shard has done, and which shard has not."""
-    done = {name for record in records for name in record.examinations}
-    lacking = sorted(set(cohort) - done)
+    cohort = records[0].cohort
+    lacking = set(cohort).difference(*(record.examinations for record in records))
     reasons = dict.fromkeys(lacking, "done by no shard yet")
     for record in records:
         if record.shard is not None and not record.ended:
-            for name in set(record.shard.select(cohort)) & set(lacking):
+            for name in lacking.intersection(record.shard.select(cohort)):
                 reasons[name] = f"shard {record.shard} has not ended: give its command again"
     return reasons
 
 
 def _missing_shards(records: list[RunRecord]) -> tuple[str, ...]:
-    count = max(record.shard.count for record in records if record.shard is not None)
-    there = {record.shard.index for record in records if record.shard and record.shard.count == count and record.ended}
+    shards = [(record.shard, record.ended) for record in records if record.shard is not None]
+    count = max(shard.count for shard, _ in shards)
+    there = {shard.index for shard, ended in shards if ended and shard.count == count}
     return tuple(f"{index}/{count}" for index in range(1, count + 1) if index not in there)

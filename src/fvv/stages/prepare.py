@@ -24,7 +24,7 @@ from fvv.io.manifest import FAILURES_FILE, FOLDS_FILE, failure_of, read_folds, r
 from fvv.io.nifti import MAX_BYTES
 from fvv.io.ownership import adopt, claim, claimed, refuse_foreign
 from fvv.io.preparation import Outcome, ShardReport, clear_misfits, forget_reports, read_reports
-from fvv.io.shard_lock import SHARDS_FOLDER, beginning, shard_place, whole_store
+from fvv.io.shards import SHARDS_FOLDER, hold_for_a_moment, hold_with_shards, shard_place
 from fvv.io.store import SCHEMA_VERSION, CaseRecord, CaseStore, read_store_json
 from fvv.recipes.labelled import files_reachable, prepare_labelled, refuse_unassessable
 from fvv.simulator.files import SIMULATION_FILE
@@ -106,7 +106,7 @@ def prepare(
         if given is not None:
             raise StoreError("a split is given when the shards are gathered", hint="give --folds to `fvv gather`")
         return _prepare_shard(input_path, output_path, config, participants, shard, overwrite=overwrite, prune=prune)
-    with whole_store(output_path):
+    with hold_with_shards(output_path):
         before = _begin(output_path, config, participants, prune=prune, given=given)
         outcomes = _prepare_all(input_path, output_path, config, participants.values(), overwrite=overwrite)
         try:
@@ -130,7 +130,7 @@ def gather_store(store: Path, *, folds: Path | None = None) -> PrepareResult:
     given = None if folds is None else read_folds(folds)
     if not store.is_dir():
         raise StoreError("no such folder", file=store)
-    with whole_store(store):
+    with hold_with_shards(store):
         reports = read_reports(store)
         outcomes = [outcome for report in reports for outcome in report.outcomes]
         return _finish(store, reports[0].config, outcomes, given=given, prune=reports[0].prune)
@@ -147,7 +147,7 @@ def _prepare_shard(
     prune: bool,
 ) -> PrepareResult:
     with ExitStack() as held:
-        with beginning(store):
+        with hold_for_a_moment(store, shard):
             _claim(store)
             held.enter_context(only_writer(shard_place(store, shard)))
             report = ShardReport(shard=str(shard), config=config, prune=prune, outcomes=())

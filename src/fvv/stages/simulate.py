@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -19,11 +18,10 @@ from fvv.config import SimulateConfig
 from fvv.data import Failure
 from fvv.errors import FvvError, InputError
 from fvv.io.atomic import clear_remains
-from fvv.io.lock import only_writer
 from fvv.io.manifest import failure_of
 from fvv.io.ownership import claim
-from fvv.io.run_record import SHARDS_FOLDER, MadeFrom, RunRecord, hash_of, shard_file
-from fvv.io.shards import claiming
+from fvv.io.shards import hold, hold_for_a_moment, write_run
+from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.schemas.simulation import Simulation, case_settings
 from fvv.simulator.anatomy import average_head, load_atlas
 from fvv.simulator.case import SIMULATOR_VERSION, simulate_case
@@ -35,6 +33,7 @@ from fvv.simulator.files import (
     write_simulated_case,
 )
 from fvv.simulator.visits import plan_visit
+from fvv.system.fingerprint import fingerprint
 from fvv.system.parallel import map_items
 from fvv.system.shard import Shard
 
@@ -93,23 +92,28 @@ def simulate(
     hint = "choose an output folder for simulated cases alone"
     refuse_other_files(output, (), "already there, and not written by fvv", hint)
     # A case's folder is written whole under its own name: shards never meet.
-    with only_writer(output if shard is None else output / SHARDS_FOLDER / shard.file_part, clear=False):
-        with nullcontext() if shard is None else claiming(output):
+    with hold(output, shard):
+        with hold_for_a_moment(output, shard):
             claim(output, [PARTICIPANTS_FILE, *names])
         if not overwrite:
             for name in names:
                 refuse_other_settings(output / name, config)
-        made_from = MadeFrom(__version__, "", hash_of([SIMULATOR_VERSION, case_settings(config)]))
-        description = {"verb": "simulate", "software": f"fvv {__version__}", "options": config.model_dump(mode="json")}
-        record = RunRecord(made_from, description, {}, shard=shard, cohort=cohort)
+        settings = fingerprint(simulator=SIMULATOR_VERSION, settings=case_settings(config))
+        record = RunRecord(
+            verb="simulate",
+            software=f"fvv {__version__}",
+            options=config.model_dump(mode="json"),
+            made_from=MadeFrom(software=__version__, settings=settings),
+            shard=shard,
+            cohort=cohort,
+        )
         if shard is not None:
-            replace(record, ended=False).write(shard_file(output, shard))
+            write_run(output, record)
         done, failures = _make_all(names, output, config)
         made = sum(done.values())
         if shard is not None:
             places = {name: name for name in sorted(done)}
-            seconds = time.perf_counter() - started
-            replace(record, results=places, failures=tuple(failures), seconds=seconds).write(shard_file(output, shard))
+            write_run(output, record.finished(places, tuple(failures), time.perf_counter() - started))
             return SimulateResult(output, made, len(done) - made, (), tuple(failures), shard)
         cases, damaged = write_cohort_table(output)
     return SimulateResult(output, made, len(done) - made, tuple(cases), (*failures, *damaged))

@@ -9,9 +9,6 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-DICOM_FOLDER = "dicom"
-"""Of the results, beside the NIfTI ones."""
-DICOM_FILES = SEGMENTATION_FILE, REPORT_FILE, PICTURE_FILE = "segmentation.dcm", "report.dcm", "synthesis.dcm"
 MAKER = "fvv"
 """Manufacturer of the objects that this program writes: they are never taken as input."""
 _MARK = b"DICM"

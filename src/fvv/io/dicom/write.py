@@ -27,10 +27,12 @@ from fvv.data import Channel, Prediction
 from fvv.errors import FvvError, OutputExistsError
 from fvv.imaging.fusion import visible_to_half
 from fvv.io.atomic import atomic_write
-from fvv.io.dicom import DICOM_FILES, MAKER, PICTURE_FILE, REPORT_FILE, SEGMENTATION_FILE
+from fvv.io.dicom import MAKER
 from fvv.io.dicom.files import DAMAGE
 from fvv.io.dicom.read import DicomSource
 from fvv.io.dicom.source import Headers
+from fvv.io.ownership import claim, claimed
+from fvv.io.result_files import DICOM_FILES, DICOM_PICTURE, DICOM_REPORT, DICOM_SEGMENTATION
 from fvv.names import plain
 
 FIRST_SERIES_NUMBER = 9000
@@ -63,7 +65,7 @@ def write_dicom_results(
         What of the source could not be carried over, one sentence each.
 
     Raises:
-        OutputExistsError: a file of the same name is there that is none of ours: it may be one of the source's.
+        OutputExistsError: a file of the same name is there that this program did not write: it may be a source image.
         FvvError: a file cannot be written or made, or the segmentation does not read back as it should. The answer
             does not depend on it: the caller says so beside the answer.
     """
@@ -71,6 +73,7 @@ def write_dicom_results(
     for file in (folder / name for name in DICOM_FILES):
         if file.exists() or file.is_symlink():
             raise OutputExistsError("already there, and not written by fvv", file=file, hint="name another -o")
+    claim(folder.parent, [f"{folder.name}/{name}" for name in DICOM_FILES])
     try:
         with _quiet():
             headers = Headers(source)
@@ -89,9 +92,13 @@ def write_dicom_results(
 
 
 def remove_dicom_results(folder: Path) -> None:
-    """Remove an earlier run's DICOM results, known by their manufacturer: they must not stand beside a new answer."""
+    """Remove an earlier run's DICOM results: they must not stand beside a new answer.
+
+    They are known by their manufacturer; damaged ones by their claimed names.
+    """
+    ours = claimed(folder.parent)
     for file in (folder / name for name in DICOM_FILES):
-        if file.is_file() and _is_ours(file):
+        if file.is_file() and _is_ours(file, if_damaged=f"{folder.name}/{file.name}" in ours):
             file.unlink()
 
 
@@ -109,15 +116,15 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _is_ours(file: Path) -> bool:
+def _is_ours(file: Path, *, if_damaged: bool) -> bool:
     try:
         return str(pydicom.dcmread(file, stop_before_pixels=True).get("Manufacturer", "")) == MAKER
     except DAMAGE:
-        return False
+        return if_damaged
 
 
 def _write(folder: Path, headers: Headers, prediction: Prediction, synthesis_png: bytes) -> None:
-    _save(folder / PICTURE_FILE, _picture(headers, synthesis_png))
+    _save(folder / DICOM_PICTURE, _picture(headers, synthesis_png))
     if prediction.brain is None or prediction.stroke is None or prediction.flair_visible_votes is None:
         return
     masks = {
@@ -128,9 +135,9 @@ def _write(folder: Path, headers: Headers, prediction: Prediction, synthesis_png
     }
     found = {channel: mask for channel, mask in masks.items() if mask.any()}
     segmentation = _segmentation(headers, found)
-    _save(folder / SEGMENTATION_FILE, segmentation)
-    _check(folder / SEGMENTATION_FILE, found, headers)
-    _save(folder / REPORT_FILE, _report(headers, segmentation, found, prediction))
+    _save(folder / DICOM_SEGMENTATION, segmentation)
+    _check(folder / DICOM_SEGMENTATION, found, headers)
+    _save(folder / DICOM_REPORT, _report(headers, segmentation, found, prediction))
 
 
 def _segmentation(headers: Headers, masks: dict[Channel, BoolArray]) -> Any:

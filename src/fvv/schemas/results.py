@@ -1,0 +1,134 @@
+"""results.json, and the row of results.csv in it. Column names of the publication are fixed: they are aliases here."""
+
+from __future__ import annotations
+
+import statistics
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from fvv import __version__
+from fvv.data import Channel, Decision, DecisionState, Finding, Prediction
+from fvv.names import plain
+from fvv.schemas.base import FileModel
+from fvv.schemas.migrations import CURRENT
+from fvv.schemas.run import MadeFrom
+
+DISCLAIMER = "For research use only. Not a medical device."
+
+
+class Answer(BaseModel):
+    """The numbers of one examination, in the order of the table's columns. None: could not be measured; never 0."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    patient: str = Field(alias="Patient")
+    brain_voxels: int | None = Field(alias="BrainMaskVoxels")
+    stroke_voxels: int | None = Field(alias="StrokeBlobVoxels")
+    flair_visible_voxels: float | None = Field(alias="FlairVizVoxels")
+    voxel_volume_ml: float = Field(alias="VoxVolume")
+    brain_ml: float | None = Field(alias="BrainMaskVolume")
+    stroke_ml: float | None = Field(alias="StrokeBlobVolume")
+    fvv_ml: float | None = Field(alias="FlairVizVolume")
+    decision: DecisionState
+    cutoff_ml: float
+    minimum_lesion_ml: float
+    reasons: tuple[Finding, ...]
+    n_models: int
+    fvv_min_ml: float | None = Field(alias="FlairVizVolume_min")
+    fvv_max_ml: float | None = Field(alias="FlairVizVolume_max")
+    fvv_sd_ml: float | None = Field(alias="FlairVizVolume_sd")
+    agreement: float | None
+    mismatch_probability: float | None
+    mismatch_probability_prevalence: float | None
+    mismatch_probability_source: str | None
+    lesion_adc_median: float | None
+    lesion_adc_p10: float | None
+    lesion_adc_relative: float | None
+    models: str
+    provider: str
+    seconds: dict[str, float]
+    fvv_per_model_ml: tuple[float, ...] = Field(alias="FlairVizVolume_per_model")
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> Answer:
+        """The numbers of a prediction."""
+        per_model, adc = prediction.fvv_per_model_ml, prediction.lesion_adc or (None, None, None)
+        calibrated = prediction.mismatch_probability is not None
+        return Answer(
+            patient=plain(prediction.patient),
+            brain_voxels=prediction.brain_voxels,
+            stroke_voxels=prediction.stroke_voxels,
+            flair_visible_voxels=prediction.flair_visible_voxels,
+            voxel_volume_ml=prediction.voxel_volume_ml,
+            brain_ml=prediction.volume_ml(Channel.BRAIN),
+            stroke_ml=prediction.volume_ml(Channel.STROKE),
+            fvv_ml=prediction.fvv_ml,
+            decision=prediction.decision.state,
+            cutoff_ml=prediction.decision.cutoff_ml,
+            minimum_lesion_ml=prediction.decision.minimum_lesion_ml,
+            reasons=prediction.decision.reasons,
+            n_models=prediction.n_models,
+            fvv_min_ml=min(per_model, default=None),
+            fvv_max_ml=max(per_model, default=None),
+            fvv_sd_ml=statistics.stdev(per_model) if len(per_model) > 1 else None,
+            agreement=prediction.agreement,
+            mismatch_probability=prediction.mismatch_probability,
+            mismatch_probability_prevalence=prediction.mismatch_prevalence if calibrated else None,
+            mismatch_probability_source=(prediction.calibration_source or None) if calibrated else None,
+            lesion_adc_median=adc[0],
+            lesion_adc_p10=adc[1],
+            lesion_adc_relative=adc[2],
+            models=plain(prediction.models),
+            provider=plain(prediction.provider),
+            seconds={step: round(spent, 3) for step, spent in prediction.seconds.items()},
+            fvv_per_model_ml=per_model,
+        )
+
+    @property
+    def prediction(self) -> Prediction:
+        """The same as the value that passes between steps, without masks."""
+        adc = (self.lesion_adc_median, self.lesion_adc_p10, self.lesion_adc_relative)
+        return Prediction(
+            patient=self.patient,
+            decision=Decision(self.decision, self.cutoff_ml, self.reasons, self.minimum_lesion_ml),
+            n_models=self.n_models,
+            voxel_volume_ml=self.voxel_volume_ml,
+            brain_voxels=self.brain_voxels,
+            stroke_voxels=self.stroke_voxels,
+            flair_visible_voxels=self.flair_visible_voxels,
+            fvv_per_model_ml=self.fvv_per_model_ml,
+            mismatch_probability=self.mismatch_probability,
+            calibration_source=self.mismatch_probability_source or "",
+            mismatch_prevalence=self.mismatch_probability_prevalence,
+            lesion_adc=None if adc[0] is None or adc[1] is None or adc[2] is None else (adc[0], adc[1], adc[2]),
+            provider=self.provider,
+            models=self.models,
+            seconds=self.seconds,
+        )
+
+    def row(self) -> dict[str, JsonValue]:
+        """As a row of a table: reasons by their codes, the sum of all steps' seconds."""
+        columns = set(Answer.model_fields) - {"fvv_per_model_ml"}
+        content = self.model_dump(mode="json", by_alias=True, include=columns)
+        codes = plain("; ".join(reason.code for reason in self.reasons))
+        return {**content, "reasons": codes, "seconds": round(sum(self.seconds.values()), 2)}
+
+
+class PatientResult(Answer, FileModel):
+    """What results.json holds.
+
+    Attributes:
+        made_from: what the answer depends on, by which a later run knows it again.
+        finished: whether all of the patient's files are written; the answer holds in either case.
+        files: SHA-256 of each of these, by its path relative to the folder of results.json.
+    """
+
+    kind: ClassVar = "results"
+    schema_version: int = CURRENT["results"]
+    units: dict[str, str] = {"volumes": "mL", "voxels": "of the 256 x 256 working grid", "ADC": "10^-6 mm^2/s"}
+    software: str = f"fvv {__version__}"
+    note: str = DISCLAIMER
+    made_from: MadeFrom
+    finished: bool
+    files: dict[str, str]

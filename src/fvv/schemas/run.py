@@ -1,0 +1,115 @@
+"""run.json, and the record that each shard writes: what ran, with what, and which examinations it answers for."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from fvv.config import PostprocessConfig, PreprocessingProfile
+from fvv.data import Failure
+from fvv.schemas.base import FileModel
+from fvv.schemas.migrations import CURRENT
+from fvv.system.shard import Shard
+
+_DIFFERENCES = {
+    "software": "another version of fvv",
+    "models": "other models",
+    "settings": "other settings",
+    "images": "other images",
+}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MadeFrom(_Part):
+    """All that a result depends on: by it a run knows its own results.
+
+    Attributes:
+        software: version of this package.
+        models: fingerprint of the bundle's manifest, which holds that of each model; "" where no model is used.
+        settings: fingerprint of every setting that may change a number.
+        images: fingerprint of an examination's files; "" for a whole run.
+    """
+
+    software: str
+    models: str = ""
+    settings: str
+    images: str = ""
+
+    def with_images(self, sha256: str) -> MadeFrom:
+        """The same run, one examination of it."""
+        return self.model_copy(update={"images": sha256})
+
+    def differences(self, other: MadeFrom) -> tuple[str, ...]:
+        """What differs, in words; images are compared where both are of an examination."""
+        names = [name for name in _DIFFERENCES if name != "images" or (self.images and other.images)]
+        return tuple(_DIFFERENCES[name] for name in names if getattr(self, name) != getattr(other, name))
+
+
+class Ran(_Part):
+    """What the settings came to: how many models, in which precision, on which provider, SHA-256 of their files."""
+
+    models: int
+    precision: str
+    provider: str
+    files: dict[str, str]
+
+
+class UsedBundle(_Part):
+    """The bundle whose models ran; `models` gives the SHA-256 of each file."""
+
+    run_name: str
+    notice: str
+    profile: PreprocessingProfile
+    postprocess: PostprocessConfig
+    models: dict[str, str]
+
+
+class RunRecord(FileModel):
+    """What one run, or one shard of it, did.
+
+    Attributes:
+        verb: the stage.
+        software: name and version of this package.
+        environment: versions of packages and of Python, operating system and processor.
+        options: the settings asked for, as a settings file holds them.
+        ran, bundle: of a prediction.
+        about: what the page says of the run.
+        made_from: what all its results depend on.
+        results: where each finished examination's record lies, relative to the folder of the run.
+        failures: the other examinations.
+        shard: which part of the cohort; None: all of it.
+        cohort: names of all examinations, those of other shards too.
+        ended: false in the record of a shard that is running, or was killed.
+        seconds: wall time.
+    """
+
+    kind: ClassVar = "run"
+    schema_version: int = CURRENT["run"]
+    verb: Literal["predict", "simulate"]
+    software: str
+    environment: dict[str, str] = Field(default_factory=dict)
+    options: dict[str, JsonValue]
+    ran: Ran | None = None
+    bundle: UsedBundle | None = None
+    about: dict[str, str] = Field(default_factory=dict)
+    made_from: MadeFrom
+    results: dict[str, str] = Field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+    shard: Shard | None = None
+    cohort: tuple[str, ...]
+    ended: bool = False
+    seconds: float = 0.0
+
+    @property
+    def examinations(self) -> set[str]:
+        """Names of all that it answers for."""
+        return {*self.results, *(failure.patient for failure in self.failures)}
+
+    def finished(self, results: dict[str, str], failures: tuple[Failure, ...], seconds: float) -> RunRecord:
+        """The same run, at its end."""
+        known = {"results": results, "failures": failures, "seconds": round(seconds, 1), "ended": True}
+        return self.model_copy(update=known)
