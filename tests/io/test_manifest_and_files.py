@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fvv.data import Failure, Role
-from fvv.errors import FvvError, InputError, OutputExistsError, StoreError
+from fvv.errors import FvvError, InputError, StoreError
 from fvv.io.atomic import atomic_write, write_text
 from fvv.io.lock import only_writer
 from fvv.io.manifest import (
@@ -147,12 +147,6 @@ def test_folders_are_replaced_whole(tmp_path: Path) -> None:
             (temporary / content).write_text(content)
     assert [item.name for item in (tmp_path / "d").iterdir()] == ["two"]
     assert [item.name for item in tmp_path.iterdir()] == ["d"]
-
-
-def test_existing_output_is_refused_unless_asked(tmp_path: Path) -> None:
-    write_text(tmp_path / "x", "1")
-    with pytest.raises(OutputExistsError, match="--overwrite"):
-        write_text(tmp_path / "x", "2", overwrite=False)
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

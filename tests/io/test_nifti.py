@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from builders import AFFINE, save
-from fvv.errors import InputError, OutputExistsError
+from fvv.errors import InputError
 from fvv.io.nifti import find_image, read_shell, read_volume, write_rgb, write_volume
 
 
@@ -55,11 +55,6 @@ def test_colour_image_keeps_its_colours(tmp_path: Path, rng: np.random.Generator
     write_rgb(tmp_path / "rgb.nii.gz", rgb, AFFINE)
     read = np.asarray(nib.load(tmp_path / "rgb.nii.gz").dataobj)
     np.testing.assert_array_equal(np.stack([read[c] for c in "RGB"], axis=-1), rgb)
-
-
-def test_nothing_is_replaced_unasked(image: Path) -> None:
-    with pytest.raises(OutputExistsError):
-        write_volume(image, np.zeros((2, 2, 2)), AFFINE, overwrite=False)
 
 
 def test_trailing_axis_of_one_is_dropped(tmp_path: Path) -> None:

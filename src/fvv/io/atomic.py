@@ -10,26 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fvv.errors import FvvError, OutputExistsError
+from fvv.errors import FvvError
 
 _OURS = re.compile(r"\.(partial|replaced)-[0-9a-f]{8}-(?P<target>.+)", re.DOTALL)
 
 
 @contextmanager
-def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside the target; rename it into place when the block ends without error.
 
     Args:
         path: file or folder to make; parents are created. The temporary path keeps its suffixes.
-        overwrite: replace what is there; otherwise refuse.
 
     Raises:
-        OutputExistsError: the target exists and overwrite is False.
         FvvError: the target cannot be written (permission, full disk), or a file that the block reads cannot be read;
             it names the one or the other.
     """
-    if path.exists() and not overwrite:
-        raise OutputExistsError("already there", file=path, hint="use --overwrite to replace it")
     temporary = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,15 +62,15 @@ def _named(error: OSError, path: Path, temporary: Path) -> FvvError:
     return FvvError(reason, file=named)
 
 
-def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
-    with atomic_write(path, overwrite=overwrite) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_bytes(path: Path, content: bytes, *, overwrite: bool = True) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """Write bytes atomically."""
-    with atomic_write(path, overwrite=overwrite) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
@@ -94,19 +90,14 @@ def clear_remains(folder: Path, name: str | None = None) -> None:
         if name is not None and found["target"] != name:
             continue
         with suppress(OSError):
-            if found[1] == "partial":
-                _remove(item)
+            if found[1] == "partial" and item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item)
+            elif found[1] == "partial":
+                item.unlink()
             elif os.path.lexists(folder / found["target"]):
                 shutil.rmtree(item)
             else:
                 item.rename(folder / found["target"])
-
-
-def _remove(item: Path) -> None:
-    if item.is_dir() and not item.is_symlink():
-        shutil.rmtree(item)
-    else:
-        item.unlink()
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:

@@ -81,9 +81,7 @@ def read_volume(path: Path, *, index: int | None = None, target_b: float | None 
         raise
 
 
-def write_volume(
-    path: Path, array: np.ndarray, affine: Affine, *, like: Path | None = None, overwrite: bool = True
-) -> None:
+def write_volume(path: Path, array: np.ndarray, affine: Affine, *, like: Path | None = None) -> None:
     """Write an image atomically; same array, same bytes.
 
     Args:
@@ -91,22 +89,21 @@ def write_volume(
         array: (i, j, k) or (i, j, k, volume); bool is written as uint8; (i, j, k, 3) uint8 needs `write_rgb`.
         affine: (4, 4), voxel to RAS+ mm.
         like: an input file on the same grid, whose q-form and s-form are copied to the bit.
-        overwrite: replace what is there.
     """
     stored = array.astype(np.uint8) if array.dtype == bool else array
     image = nib.Nifti1Image(stored, affine)
     image.header.set_xyzt_units("mm")
     if like is not None:
         _copy_forms(image, like)
-    with atomic_write(path, overwrite=overwrite) as temporary:
+    with atomic_write(path) as temporary:
         nib.save(image, temporary)
 
 
-def write_rgb(path: Path, rgb: np.ndarray, affine: Affine, *, like: Path | None = None, overwrite: bool = True) -> None:
+def write_rgb(path: Path, rgb: np.ndarray, affine: Affine, *, like: Path | None = None) -> None:
     """Write a colour image: (i, j, k, 3) uint8 becomes NIfTI's RGB24 type."""
     rgb_type = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
     packed = np.ascontiguousarray(rgb, dtype=np.uint8).view(rgb_type)[..., 0]
-    write_volume(path, packed, affine, like=like, overwrite=overwrite)
+    write_volume(path, packed, affine, like=like)
 
 
 def _read_array(path: Path, index: int | None, target_b: float | None) -> tuple[FloatArray, Affine]:

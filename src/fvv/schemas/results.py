@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from typing import ClassVar
+from dataclasses import fields
+from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from fvv import __version__
 from fvv.data import Channel, Decision, DecisionState, Finding, Prediction
@@ -14,15 +15,19 @@ from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
 from fvv.schemas.run import MadeFrom
 
+_Shown = Annotated[str, AfterValidator(plain)]
 DISCLAIMER = "For research use only. Not a medical device."
 
 
 class Answer(BaseModel):
-    """The numbers of one examination, in the order of the table's columns. None: could not be measured; never 0."""
+    """The numbers of one examination, in the order of the table's columns. None: could not be measured; never 0.
+
+    A field that has the name of one of `Prediction` holds the same.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    patient: str = Field(alias="Patient")
+    patient: _Shown = Field(alias="Patient")
     brain_voxels: int | None = Field(alias="BrainMaskVoxels")
     stroke_voxels: int | None = Field(alias="StrokeBlobVoxels")
     flair_visible_voxels: float | None = Field(alias="FlairVizVoxels")
@@ -40,13 +45,13 @@ class Answer(BaseModel):
     fvv_sd_ml: float | None = Field(alias="FlairVizVolume_sd")
     agreement: float | None
     mismatch_probability: float | None
-    mismatch_probability_prevalence: float | None
-    mismatch_probability_source: str | None
+    mismatch_prevalence: float | None = Field(alias="mismatch_probability_prevalence")
+    calibration_source: str | None = Field(alias="mismatch_probability_source")
     lesion_adc_median: float | None
     lesion_adc_p10: float | None
     lesion_adc_relative: float | None
-    models: str
-    provider: str
+    models: _Shown
+    provider: _Shown
     seconds: dict[str, float]
     fvv_per_model_ml: tuple[float, ...] = Field(alias="FlairVizVolume_per_model")
 
@@ -55,57 +60,35 @@ class Answer(BaseModel):
         """The numbers of a prediction."""
         per_model, adc = prediction.fvv_per_model_ml, prediction.lesion_adc or (None, None, None)
         calibrated = prediction.mismatch_probability is not None
-        return Answer(
-            patient=plain(prediction.patient),
-            brain_voxels=prediction.brain_voxels,
-            stroke_voxels=prediction.stroke_voxels,
-            flair_visible_voxels=prediction.flair_visible_voxels,
-            voxel_volume_ml=prediction.voxel_volume_ml,
-            brain_ml=prediction.volume_ml(Channel.BRAIN),
-            stroke_ml=prediction.volume_ml(Channel.STROKE),
-            fvv_ml=prediction.fvv_ml,
-            decision=prediction.decision.state,
-            cutoff_ml=prediction.decision.cutoff_ml,
-            minimum_lesion_ml=prediction.decision.minimum_lesion_ml,
-            reasons=prediction.decision.reasons,
-            n_models=prediction.n_models,
-            fvv_min_ml=min(per_model, default=None),
-            fvv_max_ml=max(per_model, default=None),
-            fvv_sd_ml=statistics.stdev(per_model) if len(per_model) > 1 else None,
-            agreement=prediction.agreement,
-            mismatch_probability=prediction.mismatch_probability,
-            mismatch_probability_prevalence=prediction.mismatch_prevalence if calibrated else None,
-            mismatch_probability_source=(prediction.calibration_source or None) if calibrated else None,
-            lesion_adc_median=adc[0],
-            lesion_adc_p10=adc[1],
-            lesion_adc_relative=adc[2],
-            models=plain(prediction.models),
-            provider=plain(prediction.provider),
-            seconds={step: round(spent, 3) for step, spent in prediction.seconds.items()},
-            fvv_per_model_ml=per_model,
-        )
+        same = {name: getattr(prediction, name) for name in cls.model_fields if hasattr(prediction, name)}
+        differing = {
+            "brain_ml": prediction.volume_ml(Channel.BRAIN),
+            "stroke_ml": prediction.volume_ml(Channel.STROKE),
+            "decision": prediction.decision.state,
+            "cutoff_ml": prediction.decision.cutoff_ml,
+            "minimum_lesion_ml": prediction.decision.minimum_lesion_ml,
+            "reasons": prediction.decision.reasons,
+            "fvv_min_ml": min(per_model, default=None),
+            "fvv_max_ml": max(per_model, default=None),
+            "fvv_sd_ml": statistics.stdev(per_model) if len(per_model) > 1 else None,
+            "mismatch_prevalence": prediction.mismatch_prevalence if calibrated else None,
+            "calibration_source": (prediction.calibration_source or None) if calibrated else None,
+            **dict(zip(("lesion_adc_median", "lesion_adc_p10", "lesion_adc_relative"), adc, strict=True)),
+            "seconds": {step: round(spent, 3) for step, spent in prediction.seconds.items()},
+        }
+        return cls.model_validate({**same, **differing})
 
     @property
     def prediction(self) -> Prediction:
         """The same as the value that passes between steps, without masks."""
+        same = {field.name: getattr(self, field.name) for field in fields(Prediction) if hasattr(self, field.name)}
         adc = (self.lesion_adc_median, self.lesion_adc_p10, self.lesion_adc_relative)
-        return Prediction(
-            patient=self.patient,
-            decision=Decision(self.decision, self.cutoff_ml, self.reasons, self.minimum_lesion_ml),
-            n_models=self.n_models,
-            voxel_volume_ml=self.voxel_volume_ml,
-            brain_voxels=self.brain_voxels,
-            stroke_voxels=self.stroke_voxels,
-            flair_visible_voxels=self.flair_visible_voxels,
-            fvv_per_model_ml=self.fvv_per_model_ml,
-            mismatch_probability=self.mismatch_probability,
-            calibration_source=self.mismatch_probability_source or "",
-            mismatch_prevalence=self.mismatch_probability_prevalence,
-            lesion_adc=None if adc[0] is None or adc[1] is None or adc[2] is None else (adc[0], adc[1], adc[2]),
-            provider=self.provider,
-            models=self.models,
-            seconds=self.seconds,
-        )
+        differing = {
+            "decision": Decision(self.decision, self.cutoff_ml, self.reasons, self.minimum_lesion_ml),
+            "calibration_source": self.calibration_source or "",
+            "lesion_adc": None if None in adc else adc,
+        }
+        return Prediction(**{**same, **differing})
 
     def row(self) -> dict[str, JsonValue]:
         """As a row of a table: reasons by their codes, the sum of all steps' seconds."""

@@ -43,7 +43,7 @@ def write_simulated_case(folder: Path, case: SimulatedCase, config: SimulateConf
     )
     if not config.write_mask:
         del images["mask.nii.gz"]
-    with atomic_write(folder, overwrite=True) as temporary:
+    with atomic_write(folder) as temporary:
         temporary.mkdir()
         for name, array in images.items():
             write_volume(temporary / name, array, case.affine)
