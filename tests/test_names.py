@@ -1,0 +1,11 @@
+"""Names from outside on one line."""
+
+from fvv.names import is_plain, plain, same_name_key
+
+
+def test_a_plain_text_is_one_printable_line() -> None:
+    assert plain("Åsa 1") == "Åsa 1"
+    assert plain("a\nb\x1b[2K\u202e\udcff") == "a\\nb\\x1b[2K\\u202e\\udcff"
+    assert is_plain(plain("a\r\x00"))
+    assert same_name_key("Anna") == same_name_key("ANNA")
+    assert same_name_key("e\u0301") == same_name_key("\u00c9")
