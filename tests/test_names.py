@@ -1,6 +1,6 @@
 """Names from outside on one line."""
 
-from fvv.names import is_plain, plain, same_name_key
+from fvv.names import first_few, is_plain, plain, same_name_key
 
 
 def test_a_plain_text_is_one_printable_line() -> None:
@@ -9,3 +9,8 @@ def test_a_plain_text_is_one_printable_line() -> None:
     assert is_plain(plain("a\r\x00"))
     assert same_name_key("Anna") == same_name_key("ANNA")
     assert same_name_key("e\u0301") == same_name_key("\u00c9")
+
+
+def test_of_many_names_the_first_are_given() -> None:
+    assert first_few(["a", "b"]) == "a, b"
+    assert first_few(["a\n", "b", "c"], 2) == "a\\n, b and 1 more"

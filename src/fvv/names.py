@@ -7,6 +7,7 @@ text they take from a file, and refuse an examination or a person whose name `is
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 
 def is_plain(text: str) -> bool:
@@ -27,3 +28,9 @@ def plain(text: str) -> str:
 def same_name_key(name: str) -> str:
     """Names with the same key are one name on a disk that ignores case or the form of an accent."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def first_few(names: Sequence[object], most: int = 5) -> str:
+    """The first names on one line, and how many more there are: `a, b and 3 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return plain(", ".join(map(str, names[:most])) + more)

@@ -13,11 +13,10 @@ from fvv.errors import InputError
 from fvv.io.bvals import bval_beside, read_bvals
 from fvv.io.case import CaseFiles
 from fvv.io.nifti import SUFFIXES
-from fvv.names import plain
+from fvv.names import first_few, plain
 from fvv.protocol import TARGET_B, b0_volumes, b1000_volumes
 
 log = logging.getLogger(__name__)
-_MOST_NAMED = 5
 _PART = re.compile(r"_part-(phase|real|imag)_")
 """Of a complex image, beside its magnitude."""
 
@@ -70,9 +69,7 @@ def _not_fetched(root: Path) -> list[CaseFiles]:
 def _say_who_has_none(root: Path, subjects: set[str]) -> None:
     there = (path for path in root.glob("sub-*") if path.is_dir() and any(path.iterdir()))
     if without := sorted(path.name for path in there if path.name not in subjects):
-        more = f" and {len(without) - _MOST_NAMED} more" if len(without) > _MOST_NAMED else ""
-        named = ", ".join(plain(name) for name in without[:_MOST_NAMED])
-        log.warning("%d subjects have no folder dwi: %s%s", len(without), named, more)
+        log.warning("%d subjects have no folder dwi: %s", len(without), first_few(without))
 
 
 def _misnamed(root: Path) -> list[CaseFiles]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from fvv.io.result_files import (
 )
 from fvv.io.sealed import read_record, write_sealed
 from fvv.io.shards import RUN_FILE, hold, hold_for_a_moment
-from fvv.names import same_name_key
+from fvv.names import first_few, same_name_key
 from fvv.schemas.results import DISCLAIMER, Answer, PatientResult
 from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.system.fingerprint import file_sha256, fingerprint
@@ -46,8 +46,6 @@ from fvv.system.regular import refuse_irregular
 from fvv.system.shard import Shard
 
 log = logging.getLogger(__name__)
-_NAMED = 5
-"""Examinations that an error names; of more it gives the number."""
 _HINT = "the same `fvv predict` command makes it again"
 _AGAIN = "%s is predicted again: %s"
 
@@ -157,16 +155,14 @@ class ResultsFolder:
             listed = record.examinations
         if lost := sorted(listed - set(names)):
             hint = "give the whole cohort, or another -o; with --overwrite its tables leave them out"
-            message = f"lists patients who are not in this run: {_some(lost)}"
+            message = f"lists patients who are not in this run: {first_few(lost)}"
             raise OutputExistsError(message, file=self.root, hint=hint)
 
     def _in_tables(self) -> set[str]:
         listed = set()
         for name, column in ((RESULTS_FILE, "Patient"), (FAILURES_FILE, "patient")):
-            try:
+            with suppress(InputError):  # Missing or damaged: it is written again.
                 listed |= {row[column] for row in read_table(self.root / name, required=(column,))}
-            except InputError:  # Missing or damaged: it is written again.
-                continue
         return listed
 
     def hold(self) -> AbstractContextManager[None]:
@@ -230,7 +226,7 @@ class ResultsFolder:
                 others[one.name] = found
         if others and not overwrite:
             kinds = sorted({difference for differences in others.values() for difference in differences})
-            raise _holds_others(self.root, f"{' and '.join(kinds)}: {_some(sorted(others))}")
+            raise _holds_others(self.root, f"{' and '.join(kinds)}: {first_few(sorted(others))}")
         return kept, failures
 
     def _earlier(self, run: MadeFrom, examination: Examination) -> StoredResult | tuple[str, ...] | None:
@@ -362,11 +358,6 @@ def write_results_table(path: Path, predictions: Iterable[Prediction]) -> None:
 def relative(file: Path, folder: Path) -> str:
     """A file's path from a folder, as it is stored."""
     return Path(os.path.relpath(file, folder)).as_posix()
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _holds_others(place: Path, said: str) -> OutputExistsError:

@@ -15,6 +15,7 @@ from fvv.io.manifest import failure_of
 from fvv.io.ownership import claim
 from fvv.io.result_files import decision_table
 from fvv.io.results_folder import find_results, read_result, results_of_run, write_results_table
+from fvv.names import first_few
 from fvv.system.parallel import track
 
 
@@ -45,9 +46,7 @@ class DecideResult:
         ]
         lines.append(f"{len(lines)} of {len(self.after)} answers changed -> {self.output} (for research use only)")
         if self.left_out:
-            shown = ", ".join(str(path) for path in self.left_out[:3])
-            more = f" and {len(self.left_out) - 3} more" if len(self.left_out) > 3 else ""
-            lines.append(f"left out, as run.json does not list them: {shown}{more}")
+            lines.append(f"left out, as run.json does not list them: {first_few(self.left_out, 3)}")
         return "\n".join(lines)
 
 

@@ -126,7 +126,8 @@ class _Worker:
         self.pool = _pool_of_one()
         if code is not None and code < 0:
             hint = "memory may have run out: use fewer workers (--workers 1)"
-            return FvvError(f"the process that worked on it was killed ({_signal_name(-code)})", hint=hint)
+            name = next((one.name for one in signal.Signals if one == -code), f"signal {-code}")
+            return FvvError(f"the process that worked on it was killed ({name})", hint=hint)
         return FvvError(f"the process that worked on it died (exit code {code})", hint="a library may have crashed")
 
 
@@ -186,7 +187,9 @@ def _in_processes(
                     deaths = deaths + 1 if died and deaths is not None else None
                     finished.append((item, worker.death() if died else _result_of(future)))
                 if deaths is not None and deaths >= _MOST_DEATHS:
-                    finished += ((item, _hopeless()) for item in remaining)
+                    hint = "use --workers 1; a script that calls fvv needs `if __name__ == '__main__':` around it"
+                    message = "not tried: worker processes died one after the other, and none did anything"
+                    finished += ((item, FvvError(message, hint=hint)) for item in remaining)
         except BaseException:
             kill_workers()
             raise
@@ -202,18 +205,6 @@ def _result_of(future: Future[Result | FvvError]) -> Result | FvvError:
         return future.result()
     except Exception as error:  # noqa: BLE001 - a result that cannot be sent, for one
         return as_fvv_error(error)
-
-
-def _hopeless() -> FvvError:
-    hint = "use --workers 1; a script that calls fvv needs `if __name__ == '__main__':` around it"
-    return FvvError("not tried: worker processes died one after the other, and none did anything", hint=hint)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 @contextmanager
