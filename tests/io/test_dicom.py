@@ -247,11 +247,13 @@ def test_results_beside_dicom_images(tmp_path: Path, images: dict[str, np.ndarra
 
 def test_damaged_dicom_results_are_made_again(tmp_path: Path, images: dict[str, np.ndarray], models: Path) -> None:
     write_patient(tmp_path / "anna", images)
-    predict(tmp_path / "anna", models, tmp_path / "out", CONFIG)
+    (first,) = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).predictions
     report = tmp_path / "out" / "anna" / "dicom" / "report.dcm"
-    report.unlink()
-    assert predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).kept == 0
-    assert pydicom.dcmread(report).Modality == "SR"
+    for damage in (report.unlink, lambda: report.write_bytes(report.read_bytes()[:100])):
+        damage()
+        result = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG)
+        assert (result.kept, result.predictions[0].decision.reasons) == (0, first.decision.reasons)
+        assert pydicom.dcmread(report).Modality == "SR"
 
 
 def volumes_of(groups: list[Any]) -> dict[str, float]:

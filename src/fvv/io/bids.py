@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from fvv.errors import InputError
@@ -44,26 +45,29 @@ def find_bids(root: Path) -> list[CaseFiles]:
         hint = "expected sub-*/[ses-*]/dwi/*_dwi.nii.gz with .bval"
         raise InputError("no diffusion images", file=root, hint=hint)
     _say_who_has_none(root, {folder.relative_to(root).parts[0] for folder in folders})
-    return sorted(
-        [*found, *_not_fetched(root), *_misnamed(root), *_without_images(folders)], key=lambda files: files.patient
-    )
+    refused = [CaseFiles(name, b1000=place, refusal=why) for name, place, why in _unusable(root, folders)]
+    return sorted([*found, *refused], key=lambda files: files.patient)
 
 
 def _diffusion_folders(root: Path) -> list[Path]:
     return sorted(path for pattern in ("sub-*/dwi", "sub-*/ses-*/dwi") for path in root.glob(pattern) if path.is_dir())
 
 
-def _not_fetched(root: Path) -> list[CaseFiles]:
-    """Subjects, sessions and diffusion folders that are there by name alone."""
-    missing = []
+def _unusable(root: Path, folders: list[Path]) -> Iterator[tuple[str, Path, str]]:
+    """Name, place and reason of what would be passed over: not fetched, misnamed, or without a diffusion image."""
     for pattern in ("sub-*", "sub-*/ses-*", "sub-*/dwi", "sub-*/ses-*/dwi"):
         for path in sorted(root.glob(pattern)):
             name = _session_name(path / "dwi" if path.name != "dwi" else path)
             if path.is_symlink() and not path.exists():
-                missing.append(CaseFiles(name, b1000=path, refusal=f"a broken link to {path.readlink()}"))
+                yield name, path, f"a broken link to {path.readlink()}"
             elif path.is_dir() and not any(path.iterdir()):
-                missing.append(CaseFiles(name, b1000=path, refusal="an empty folder: not fetched?"))
-    return missing
+                yield name, path, "an empty folder: not fetched?"
+    for path in sorted(root.iterdir()):
+        if path.is_dir() and path.name.lower().startswith("sub-") and not path.name.startswith("sub-"):
+            yield path.name, path, "a subject's folder is named sub-... in small letters (rename it)"
+    for folder in folders:
+        if any(folder.iterdir()) and not _images(folder):
+            yield _session_name(folder), folder, "no image named ..._dwi.nii.gz or ..._dwi.nii among its files"
 
 
 def _say_who_has_none(root: Path, subjects: set[str]) -> None:
@@ -72,24 +76,8 @@ def _say_who_has_none(root: Path, subjects: set[str]) -> None:
         log.warning("%d subjects have no folder dwi: %s", len(without), first_few(without))
 
 
-def _misnamed(root: Path) -> list[CaseFiles]:
-    """Subjects that would be passed over for the case of three letters."""
-    refusal = "a subject's folder is named sub-... in small letters (rename it)"
-    return [
-        CaseFiles(path.name, b1000=path, refusal=refusal)
-        for path in sorted(root.iterdir())
-        if path.is_dir() and path.name.lower().startswith("sub-") and not path.name.startswith("sub-")
-    ]
-
-
-def _without_images(folders: list[Path]) -> list[CaseFiles]:
-    """Sessions whose folder holds files, and none of them under the name of a diffusion image."""
-    refusal = "no image named ..._dwi.nii.gz or ..._dwi.nii among its files"
-    return [
-        CaseFiles(_session_name(folder), b1000=folder, refusal=refusal)
-        for folder in folders
-        if any(folder.iterdir()) and not any(path for suffix in SUFFIXES for path in folder.glob(f"*_dwi{suffix}"))
-    ]
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for suffix in SUFFIXES for path in folder.glob(f"*_dwi{suffix}"))
 
 
 def _names_another(name: str, session: str) -> bool:
@@ -104,7 +92,7 @@ def _session_name(folder: Path) -> str:
 
 def _of_session(folder: Path) -> list[CaseFiles]:
     session = _session_name(folder)
-    images = sorted(path for suffix in SUFFIXES for path in folder.glob(f"*_dwi{suffix}"))
+    images = _images(folder)
     if strangers := [path.name for path in images if _names_another(path.name, session)]:
         # Whose images these are, the file's name and the folder's tell differently.
         refusal = f"{plain(strangers[0])} lies in a folder of {session}: rename the file or move it"

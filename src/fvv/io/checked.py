@@ -5,12 +5,14 @@ A cache that cannot be read or written only means that a check is done again.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+from fvv.system.fingerprint import fingerprint
 
 _CPU = "CPUExecutionProvider"
 _DONE = "FVV_CHECKED"
@@ -26,14 +28,10 @@ def machine(provider: str) -> tuple[str, ...]:
 
 def is_checked(about: Sequence[str]) -> bool:
     """Whether this was remembered."""
-    key = _key(about)
-    if key in os.environ.get(_DONE, "").split():
-        return True
-    folder = _folder()
-    try:
-        return folder is not None and (folder / key).is_file()
-    except OSError:
-        return False
+    key = fingerprint(about=about)
+    with suppress(OSError, RuntimeError):
+        return key in os.environ.get(_DONE, "").split() or (_folder() / key).is_file()
+    return False
 
 
 def remember_checked(about: Sequence[str]) -> None:
@@ -42,30 +40,21 @@ def remember_checked(about: Sequence[str]) -> None:
     Args:
         about: all that it depends on; only its hash is kept.
     """
-    key = _key(about)
+    key = fingerprint(about=about)
     os.environ[_DONE] = f"{os.environ.get(_DONE, '')} {key}".strip()
-    folder = _folder()
-    if folder is None:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / key).touch()
-    except OSError:
-        return
+    with suppress(OSError, RuntimeError):
+        _folder().mkdir(parents=True, exist_ok=True)
+        (_folder() / key).touch()
 
 
-def _folder() -> Path | None:
-    """XDG base directory specification: an absolute XDG_CACHE_HOME, else .cache in the home folder."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        base = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
-    except RuntimeError:  # no HOME, and a user whom the system does not know
-        return None
-    return base / "fvv" / "checked" if base.is_absolute() else None
+def _folder() -> Path:
+    """XDG base directory specification: an absolute XDG_CACHE_HOME, else .cache in the home folder.
 
-
-def _key(about: Iterable[str]) -> str:
-    return hashlib.sha256("\0".join(about).encode(errors="surrogateescape")).hexdigest()
+    Raises:
+        RuntimeError: no HOME, and a user whom the system does not know.
+    """
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".cache") / "fvv" / "checked"
 
 
 @cache
