@@ -91,7 +91,7 @@ def test_prediction_without_models_says_everywhere_which_ran(
     assert f"models={described}" in Path("out/anna/results.txt").read_text()
     assert read_table(Path("out/results.csv"))[0]["models"] == described
     assert described in Path("out/report.html").read_text()
-    assert json.loads(Path("out/run.json").read_text())["bundle"]["notice"] == NOTICE
+    assert json.loads(Path("out/run.json").read_text())["about"]["Models"] == described
 
 
 def test_results_say_which_part_ran_in_which_precision(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -102,10 +102,10 @@ def test_results_say_which_part_ran_in_which_precision(tmp_path: Path, rng: np.r
     predict(tmp_path / "anna", folder, tmp_path / "out", PredictConfig(device="cpu", folds=1, precision="int8"))
     answer = json.loads((tmp_path / "out" / "anna" / "results.json").read_text())
     assert answer["models"] == f"small-v1 (1 of 2 models, int8; {NOTICE})"
-    ran = json.loads((tmp_path / "out" / "run.json").read_text())["ran"]
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
     file = folder / "model1.int8.onnx"
-    files = {file.name: file_sha256(file)}
-    assert ran == {"models": 1, "precision": "int8", "provider": "CPUExecutionProvider", "files": files}
+    assert run["models"] == {file.name: file_sha256(file)}
+    assert run["about"]["Device"] == "CPUExecutionProvider"
 
 
 def test_prediction_from_python_takes_the_packages_model(package: Path, rng: np.random.Generator) -> None:

@@ -76,7 +76,7 @@ def test_a_folder_of_patients(tmp_path: Path, models: Path, rng: np.random.Gener
     assert "anna" in page
     assert "not measured" not in page
     run = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert len(run["bundle"]["models"]) == 3
+    assert len(run["models"]) == 3
 
 
 def test_one_patients_folder_and_results_beside_the_images(

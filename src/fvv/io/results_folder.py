@@ -36,7 +36,7 @@ from fvv.io.result_files import (
     write_data_set_files,
 )
 from fvv.io.sealed import read_record, write_sealed
-from fvv.io.shards import RUN_FILE, hold, hold_for_a_moment
+from fvv.io.shards import RUN_FILE, hold_for_a_moment
 from fvv.names import first_few, same_name_key
 from fvv.schemas.results import DISCLAIMER, Answer, PatientResult
 from fvv.schemas.run import MadeFrom, RunRecord
@@ -164,10 +164,6 @@ class ResultsFolder:
             with suppress(InputError):  # Missing or damaged: it is written again.
                 listed |= {row[column] for row in read_table(self.root / name, required=(column,))}
         return listed
-
-    def hold(self) -> AbstractContextManager[None]:
-        """Keep other runs out. They may write patients of their own below: each patient's folder is held by itself."""
-        return hold(self.root, self.shard)
 
     def hold_patient(self, examination: Examination) -> AbstractContextManager[None]:
         """Keep other processes from writing this examination's results."""

@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from fvv.config import PostprocessConfig, PreprocessingProfile
 from fvv.data import Failure
 from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
@@ -20,11 +19,7 @@ _DIFFERENCES = {
 }
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MadeFrom(_Part):
+class MadeFrom(BaseModel):
     """All that a result depends on: by it a run knows its own results.
 
     Attributes:
@@ -33,6 +28,8 @@ class MadeFrom(_Part):
         settings: fingerprint of every setting that may change a number.
         images: fingerprint of an examination's files; "" for a whole run.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     software: str
     models: str = ""
@@ -49,25 +46,6 @@ class MadeFrom(_Part):
         return tuple(_DIFFERENCES[name] for name in names if getattr(self, name) != getattr(other, name))
 
 
-class Ran(_Part):
-    """What the settings came to: how many models, in which precision, on which provider, SHA-256 of their files."""
-
-    models: int
-    precision: str
-    provider: str
-    files: dict[str, str]
-
-
-class UsedBundle(_Part):
-    """The bundle whose models ran; `models` gives the SHA-256 of each file."""
-
-    run_name: str
-    notice: str
-    profile: PreprocessingProfile
-    postprocess: PostprocessConfig
-    models: dict[str, str]
-
-
 class RunRecord(FileModel):
     """What one run, or one shard of it, did.
 
@@ -75,9 +53,9 @@ class RunRecord(FileModel):
         verb: the stage.
         software: name and version of this package.
         environment: versions of packages and of Python, operating system and processor.
-        options: the settings asked for, as a settings file holds them.
-        ran, bundle: of a prediction.
-        about: what the page says of the run.
+        options: the settings, as a settings file holds them.
+        about: what the page says of the run: models and their precision, preprocessing, device.
+        models: SHA-256 of each file of a model that ran.
         made_from: what all its results depend on.
         results: where each finished examination's record lies, relative to the folder of the run.
         failures: the other examinations.
@@ -93,9 +71,8 @@ class RunRecord(FileModel):
     software: str
     environment: dict[str, str] = Field(default_factory=dict)
     options: dict[str, JsonValue]
-    ran: Ran | None = None
-    bundle: UsedBundle | None = None
     about: dict[str, str] = Field(default_factory=dict)
+    models: dict[str, str] = Field(default_factory=dict)
     made_from: MadeFrom
     results: dict[str, str] = Field(default_factory=dict)
     failures: tuple[Failure, ...] = ()

@@ -17,6 +17,7 @@ from fvv.recipes.cohort_tables import write_cohort
 from fvv.schemas.run import RunRecord
 from fvv.simulator.files import write_cohort_table
 from fvv.system.parallel import track
+from fvv.system.shard import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +58,19 @@ def gather(root: Path) -> GatherResult:
     """
     with only_writer(root, clear=False):
         records = read_shards(root)
-        cohort, missing = records[0].cohort, _missing(records)
         failures = {failure.patient: failure for record in records for failure in record.failures}
-        failures |= {name: failure_of(name, InputError(reason)) for name, reason in missing.items()}
+        cohort, unfinished = records[0].cohort, _unfinished(records)
+        lacking = set(cohort).difference(*(record.examinations for record in records))
+        whose = {name: shard for shard in unfinished for name in shard.select(cohort)}
+        for name in lacking:
+            hint = f"give the command of shard {whose[name]} again" if name in whose else None
+            failures[name] = failure_of(name, InputError("done by no shard yet", hint=hint))
         places = {name: place for record in records for name, place in record.results.items()}
         failures = {name: failure for name, failure in failures.items() if name not in places}
         join = _join_simulated if records[0].verb == "simulate" else _join_predicted
         finished = join(root, records, places, failures)
-    shards = _missing_shards(records) if missing else ()
-    return GatherResult(root, len(cohort), finished, _sorted(failures), shards)
+    missing = tuple(map(str, unfinished)) if lacking else ()
+    return GatherResult(root, len(cohort), finished, _sorted(failures), missing)
 
 
 def _join_predicted(root: Path, records: list[RunRecord], places: dict[str, str], failures: dict[str, Failure]) -> int:
@@ -99,20 +104,9 @@ def _sorted(failures: dict[str, Failure]) -> tuple[Failure, ...]:
     return tuple(failures[name] for name in sorted(failures))
 
 
-def _missing(records: list[RunRecord]) -> dict[str, str]:
-    """Examinations that no shard has done, and which shard has not."""
-    cohort = records[0].cohort
-    lacking = set(cohort).difference(*(record.examinations for record in records))
-    reasons = dict.fromkeys(lacking, "done by no shard yet")
-    for record in records:
-        if record.shard is not None and not record.ended:
-            for name in lacking.intersection(record.shard.select(cohort)):
-                reasons[name] = f"shard {record.shard} has not ended: give its command again"
-    return reasons
-
-
-def _missing_shards(records: list[RunRecord]) -> tuple[str, ...]:
+def _unfinished(records: list[RunRecord]) -> list[Shard]:
+    """Shards that are not there, or have not ended."""
     shards = [(record.shard, record.ended) for record in records if record.shard is not None]
     count = max(shard.count for shard, _ in shards)
-    there = {shard.index for shard, ended in shards if ended and shard.count == count}
-    return tuple(f"{index}/{count}" for index in range(1, count + 1) if index not in there)
+    ended = {shard.index for shard, ended in shards if ended and shard.count == count}
+    return [Shard(index, count) for index in range(1, count + 1) if index not in ended]

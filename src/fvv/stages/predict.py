@@ -38,10 +38,10 @@ from fvv.io.results_folder import (
     remove_decisions,
     write_result,
 )
-from fvv.io.shards import write_run
+from fvv.io.shards import hold, write_run
 from fvv.recipes.cohort_tables import write_cohort
 from fvv.recipes.examine import Clock, predict_case
-from fvv.schemas.run import MadeFrom, Ran, RunRecord, UsedBundle
+from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.system.fingerprint import file_sha256, fingerprint
 from fvv.system.parallel import core_count, map_items
 from fvv.system.shard import Shard
@@ -146,7 +146,7 @@ def predict(
     _, ensemble = _models_of(models, config)
     place = input_path if isinstance(input_path, Path) else input_path.b1000
     record = _record(place, bundle, ensemble, config, made_from=made_from, cohort=names, shard=shard)
-    with folder.hold():
+    with hold(folder.root, shard):
         folder.claim(examinations, place if place.is_dir() else place.parent)
         kept, failures = folder.kept(examinations, made_from, overwrite=config.overwrite, workers=config.workers)
         done = dict(kept)
@@ -286,7 +286,7 @@ def _record(
     shard: Shard | None,
 ) -> RunRecord:
     """What run.json says before anything is predicted."""
-    manifest, packages = bundle.manifest, ("numpy", "scipy", "scikit-image", "nibabel", "onnxruntime")
+    packages = ("numpy", "scipy", "scikit-image", "nibabel", "onnxruntime")
     return RunRecord(
         verb="predict",
         software=f"fvv {__version__}",
@@ -297,21 +297,9 @@ def _record(
             "processor": platform.machine(),
         },
         options={"input": place.name, **config.model_dump(mode="json")},
-        ran=Ran(
-            models=len(ensemble),
-            precision=ensemble.precision,
-            provider=ensemble.provider,
-            files={file.name: file_sha256(file) for file in ensemble.files},
-        ),
-        bundle=UsedBundle(
-            run_name=manifest.run_name,
-            notice=manifest.notice,
-            profile=bundle.profile,
-            postprocess=manifest.postprocess,
-            models={model.file: model.sha256 for model in bundle.models},
-        ),
+        models={file.name: file_sha256(file) for file in ensemble.files},
         about={
-            "Models": manifest.description(len(ensemble), ensemble.precision),
+            "Models": bundle.manifest.description(len(ensemble), ensemble.precision),
             "Preprocessing": bundle.profile.name,
             "Device": ensemble.provider,
         },
