@@ -14,7 +14,7 @@ from fvv.system.shard import Shard
 
 RUN_FILE = "run.json"
 SHARDS_FOLDER = ".fvv.shards"
-_PATIENCE_S = 60.0
+PATIENCE_S = 60.0
 """A thousand shards that start at once take their turns."""
 
 
@@ -30,7 +30,7 @@ def hold(folder: Path, shard: Shard | None) -> AbstractContextManager[None]:
 
 def hold_for_a_moment(folder: Path, shard: Shard | None) -> AbstractContextManager[None]:
     """Hold what all shards share while one of them takes its names; a run without shards holds it already."""
-    return nullcontext() if shard is None else only_writer(folder, clear=False, patience_s=_PATIENCE_S)
+    return nullcontext() if shard is None else only_writer(folder, clear=False, patience_s=PATIENCE_S)
 
 
 @contextmanager
