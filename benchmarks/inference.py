@@ -28,7 +28,6 @@ from typing import Any, TypeVar
 import nibabel as nib
 import numpy as np
 import psutil
-from fvv.io.results import PATIENT_FILES, write_prediction
 from scipy import ndimage
 
 from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
@@ -42,6 +41,7 @@ from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import read_case
+from fvv.io.result_files import files_in_folder, write_images
 from fvv.recipes.examine import Clock, predict_case
 from fvv.stages.predict import predict
 
@@ -128,9 +128,9 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
             run("back to the native grid, a mask", partial(restore_to_native, mask, prepared.grid))
         heatmap = run("heatmap", lambda: heatmap_of(case, found))
         picture = run("synthesis picture", lambda: figure_png(synthesis_figure(case.b1000, found)))
-        files = {name: output / "written" / name for name in PATIENT_FILES}
+        files = files_in_folder(output / "written")
         (output / "written").mkdir(parents=True, exist_ok=True)
-        run("writing", lambda: write_prediction(files, case, found, heatmap=heatmap, synthesis_png=picture))
+        run("writing", lambda: write_images(files, case, found, heatmap=heatmap, synthesis_png=picture))
         for precision in ("int8", "fp32"):
             settings = config.model_copy(update={"overwrite": True, "precision": precision})
             result = run(f"all, files to files, {precision}", partial(predict, patient, bundle.path, output, settings))
