@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -13,13 +14,17 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from fvv.config import PreprocessConfig
 from fvv.data import Case
-from fvv.io.dicom.index import examinations_of, index_place
-from fvv.io.dicom.read import DicomSource, read_dicom
+from fvv.io.dicom.group import examinations_of, index_place
+from fvv.io.dicom.stack import DicomSource, read_dicom
 
+Change = Callable[[Dataset], object]
+"""Edits a dataset before it is written."""
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
 SPACING, THICKNESS = (4.0, 4.0), 10.0
 ORIENTATION = [1, 0, 0, 0, 1, 0]
 ORIGIN = (-126.0, -100.0, -40.0)
+LPS_AFFINE = np.array([[-4.0, 0, 0, 126], [0, -4, 0, 100], [0, 0, 10, -40], [0, 0, 0, 1]])
+"""Voxel to RAS+ mm, of all that is written here."""
 VENDORS = ("standard", "siemens", "ge", "philips")
 
 
@@ -36,7 +41,7 @@ def write_series(
     frame_of_reference: str = "1.2.3.4",
     rescale: float = 1.0,
     series: str | None = None,
-    change: Callable[[Dataset], object] | None = None,
+    change: Change | None = None,
 ) -> str:
     """One classic object a slice. `image` is (i, j, k): i to the patient's left, j to the back, k to the head.
 
@@ -69,7 +74,7 @@ def write_enhanced(
     *,
     number: int,
     study: str,
-    change: Callable[[Dataset], object] | None = None,
+    change: Change | None = None,
 ) -> None:
     """One enhanced object with a frame for each b-value and slice."""
     frames = [(b, k, image[:, :, k].T) for b, image in images.items() for k in range(image.shape[2])]
@@ -148,3 +153,54 @@ def save_dicom(dataset: Dataset, file: Path) -> None:
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     pydicom.dcmwrite(file, dataset, enforce_file_format=True)
+
+
+def image(value: float, shape: tuple[int, int, int] = (8, 6, 4)) -> np.ndarray:
+    return np.full(shape, value) + np.arange(shape[2])
+
+
+def write(folder: Path, value: float, b_value: float | None, **about: Any) -> str:
+    """One series' images of one b-value; those of a folder are of one series unless `series` says otherwise."""
+    about = {"vendor": "standard", "number": 4, "study": "1.2", "series": "1.2.9", **about}
+    series: str = write_series(folder / str(value), image(value), b_value=b_value, **about)
+    return series
+
+
+def both(folder: Path) -> tuple[float, float]:
+    """Lowest values of b0 and b1000."""
+    case, _ = read_one(folder)
+    return float(case.b0.array.min()), float(case.b1000.array.min())
+
+
+def say(**elements: Any) -> Change:
+    def change(dataset: Dataset) -> None:
+        for keyword, value in elements.items():
+            setattr(dataset, keyword, value)
+
+    return change
+
+
+def private(group: int, creator: str, offset: int, kind: str, value: Any) -> Change:
+    def change(dataset: Dataset) -> None:
+        dataset.private_block(group, creator, create=True).add_new(offset, kind, value)
+
+    return change
+
+
+def irregular(dataset: Dataset) -> None:
+    x, y, z = dataset.ImagePositionPatient
+    k = round((float(z) - ORIGIN[2]) / THICKNESS)
+    dataset.ImagePositionPatient = [x, y, float(z) + (0.1 if k % 2 else 0)]
+
+
+def write_patient(folder: Path, images: dict[str, np.ndarray], vendor: str = "siemens", rescale: float = 1.0) -> None:
+    """b0 and a trace in one series, a localiser, an ADC map and a higher b-value."""
+    study = generate_uid()
+    series = write_series(folder, images["b0"], b_value=0, vendor=vendor, number=4, study=study, rescale=rescale)
+    trace = ("DERIVED", "PRIMARY", "DIFFUSION", "TRACEW")
+    common = {"vendor": vendor, "study": study, "rescale": rescale}
+    write_series(folder, images["b1000"], b_value=1000, number=4, kind=trace, series=series, **common)
+    write_series(folder, images["b1000"] * 0.3, b_value=2000, number=4, kind=trace, series=series, **common)
+    write_series(folder, images["b0"], b_value=None, number=1, kind=("ORIGINAL", "PRIMARY", "LOCALIZER"), **common)
+    adc = ("DERIVED", "PRIMARY", "DIFFUSION", "ADC")
+    write_series(folder, images["b0"], b_value=1000, number=5, kind=adc, description="diff_ADC", **common)

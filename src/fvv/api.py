@@ -7,9 +7,9 @@ from pathlib import Path
 from fvv.config import PredictConfig
 from fvv.data import Case, Prediction, Volume
 from fvv.errors import GeometryError
+from fvv.imaging.geometry import same_grid
 from fvv.inference.ensemble import open_ensemble
 from fvv.io.bundle import ModelBundle
-from fvv.io.case import same_grid
 from fvv.io.shipped import shipped_or_refuse
 from fvv.recipes.examine import predict_case
 

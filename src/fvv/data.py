@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from fvv.arrays import Affine, BoolArray, FloatArray, UInt8Array
 from fvv.errors import GeometryError, StoreError
@@ -70,8 +71,8 @@ class Volume:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Voxel edge lengths along i, j, k."""
-        edges = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
-        return float(edges[0]), float(edges[1]), float(edges[2])
+        i, j, k = voxel_sizes(self.affine).tolist()
+        return i, j, k
 
     @property
     def voxel_volume_ml(self) -> float:
@@ -153,7 +154,7 @@ class InPlaneGrid:
 
     @property
     def _oriented_spacing_mm(self) -> tuple[float, float, float]:
-        native = np.sqrt((self.native_affine[:3, :3] ** 2).sum(axis=0))
+        native = voxel_sizes(self.native_affine)
         oriented = [0.0, 0.0, 0.0]
         for stored_axis, (axis, _) in enumerate(self.orientation):
             oriented[axis] = float(native[stored_axis])

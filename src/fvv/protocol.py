@@ -1,6 +1,6 @@
-"""What an acquisition must be: which b-values stand for b0 and b1000, and how their volumes become one image.
+"""What an acquisition must be: its b-values, how volumes are averaged to b0 and b1000, the gain that both share.
 
-Every reader (two files, a 4D file, BIDS, DICOM) asks here, so that one acquisition gives one answer by every door.
+Every reader (two files, a 4D file, BIDS, DICOM) and quality control ask here, so that one acquisition has one answer.
 """
 
 from __future__ import annotations
@@ -17,91 +17,119 @@ TARGET_B = 1000.0
 B0_TOLERANCE = 50.0
 """s/mm^2: up to this a volume is a b0 (scanners write 0, 5 or 50)."""
 B1000_TOLERANCE = 150.0
-"""s/mm^2: within this of 1000 nothing is said."""
+"""s/mm^2: within this of 1000 there is no warning."""
 WIDEST_B_TOLERANCE = 350.0
 """s/mm^2: within this of 1000 a volume may stand for b1000, with a warning. Contrast of lesion over tissue goes with
 e^(b ADC); beyond, it is another kind of image."""
 SHELL_GAP = 50.0
-"""s/mm^2: b-values farther apart than this are shells of their own (one shell's directions differ by 5 to 20)."""
+"""s/mm^2: b-values farther apart than this are separate shells (one shell's directions differ by 5 to 20)."""
+B0_SHELL_GAP = 10.0
+"""s/mm^2: the same among b0, so that b = 50 of a perfusion scheme is not averaged into b = 0."""
+USUAL_LOG_DROP = (0.5, 1.3)
+"""Median ln(b0/b1000) = b ADC of the brain where both images have one gain. Tissue has an ADC of 0.7 to 0.95e-3 mm^2/s,
+which is 0.6 to 1.1 at the b-values that pass without a warning; fluid in the mask adds to it (the one real patient at
+hand: 1.2)."""
+_LEAST_SIGNAL = 1e-6
+"""Signals have a logarithm from here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """The volumes that are one image.
+    """Volumes of one b-value, which are averaged to one image.
 
     Attributes:
         indices: of the volumes, ascending.
         b_value: their mean, s/mm^2.
-        others: mean b-values of the other shells that could have stood for b1000, ascending.
     """
 
     indices: tuple[int, ...]
     b_value: float
-    others: tuple[float, ...] = ()
-
-    @property
-    def note(self) -> str:
-        """What is to be said of the choice; "" where there was none."""
-        if not self.others:
-            return ""
-        others = ", ".join(f"{b:g}" for b in self.others)
-        return f"also holds b = {others} s/mm^2; b = {self.b_value:g}, nearest to {TARGET_B:g}, is taken alone"
 
 
-def may_be_b0(b_value: float) -> bool:
+def is_b0(b_value: float) -> bool:
     """Whether a volume is a b0."""
     return b_value <= B0_TOLERANCE
 
 
 def may_be_b1000(b_value: float) -> bool:
-    """Whether a volume may stand for b1000; quality control warns where it is far off."""
+    """Whether a volume may stand for b1000."""
     return abs(b_value - TARGET_B) <= WIDEST_B_TOLERANCE
 
 
+def is_usual_b1000(b_value: float) -> bool:
+    """Whether a volume is a b1000 without a warning."""
+    return abs(b_value - TARGET_B) <= B1000_TOLERANCE
+
+
+def distance(b_value: float) -> tuple[float, float]:
+    """How badly a shell stands for b1000, for comparison: the nearest is taken, of two equally near the lower."""
+    return abs(b_value - TARGET_B), b_value
+
+
+def shells(b_values: Sequence[float]) -> list[Shell]:
+    """All shells that may be b0 or b1000, by ascending b-value. They are never pooled: their contrasts differ."""
+    found = []
+    for belongs, gap in ((is_b0, B0_SHELL_GAP), (may_be_b1000, SHELL_GAP)):
+        members = [index for index, b in enumerate(b_values) if belongs(b)]
+        for group in split([b_values[index] for index in members], gap):
+            indices = tuple(sorted(members[at] for at in group))
+            found.append(Shell(indices, float(np.mean([b_values[index] for index in indices]))))
+    return found
+
+
 def b0_volumes(b_values: Sequence[float]) -> Shell | None:
-    """The volumes that are b0; None where there is none."""
-    return _shell(b_values, [index for index, b in enumerate(b_values) if may_be_b0(b)])
+    """The volumes that are averaged to b0: the lowest shell; None where there is none."""
+    return next((shell for shell in shells(b_values) if is_b0(shell.b_value)), None)
 
 
 def b1000_volumes(b_values: Sequence[float]) -> Shell | None:
-    """The volumes of the shell nearest to 1000, of two equally near the lower; None where none may stand for b1000.
+    """The volumes that are averaged to b1000: the shell nearest to 1000; None where none may stand for it."""
+    possible = [shell for shell in shells(b_values) if may_be_b1000(shell.b_value)]
+    return min(possible, key=lambda shell: distance(shell.b_value), default=None)
 
-    Shells are never pooled: their contrasts differ.
+
+def choice_note(b_value: float, available: Iterable[float]) -> str:
+    """A sentence on the other shells, of those available, that could have been b1000; "" where there are none."""
+    apart = sorted({b for b in available if may_be_b1000(b) and abs(b - b_value) > SHELL_GAP})
+    others = ", ".join(f"{b:g}" for b in apart)
+    return f"also holds b = {others} s/mm^2; only b = {b_value:g}, nearest to {TARGET_B:g}, is used" if others else ""
+
+
+class Average:
+    """Mean of the volumes of one shell, with one of them in memory at a time; a single volume stays as it is.
+
+    Of b0 it is the arithmetic mean. Of b1000 it is the geometric mean over directions, which is the trace image: its
+    logarithm is linear in the mean diffusivity.
     """
-    possible = sorted((b, index) for index, b in enumerate(b_values) if may_be_b1000(b))
-    shells: list[list[int]] = []
-    before = -np.inf
-    for b, index in possible:
-        if b - before > SHELL_GAP:
-            shells.append([])
-        shells[-1].append(index)
-        before = b
-    found = [shell for indices in shells if (shell := _shell(b_values, sorted(indices)))]
-    if not found:
-        return None
-    nearest = min(found, key=lambda shell: (abs(shell.b_value - TARGET_B), shell.b_value))
-    return Shell(nearest.indices, nearest.b_value, tuple(shell.b_value for shell in found if shell is not nearest))
+
+    def __init__(self, b_value: float) -> None:
+        self._geometric = not is_b0(b_value)
+        self._total: FloatArray = np.zeros(())
+        self._count = 0
+
+    def add(self, image: FloatArray) -> None:
+        """Take one more volume."""
+        if self._count == 0:
+            self._total = image
+        elif self._geometric:
+            first = np.log(np.maximum(self._total, _LEAST_SIGNAL)) if self._count == 1 else self._total
+            self._total = first + np.log(np.maximum(image, _LEAST_SIGNAL))
+        else:
+            self._total = self._total + image
+        self._count += 1
+
+    def mean(self) -> FloatArray:
+        """The mean of all volumes so far."""
+        if self._count == 1:
+            return self._total
+        mean = self._total / self._count
+        return np.exp(mean) if self._geometric else mean
 
 
-def average_b0(images: Iterable[FloatArray], count: int) -> FloatArray:
-    """Arithmetic mean of so many images, one at a time in memory; one alone is itself."""
-    if count == 1:
-        return next(iter(images))
-    return np.asarray(sum(images, np.float64(0)) / count)
-
-
-def average_b1000(images: Iterable[FloatArray], count: int) -> FloatArray:
-    """Geometric mean over directions, which is the trace image: its logarithm is linear in the mean diffusivity.
-
-    One alone is itself.
-    """
-    if count == 1:
-        return next(iter(images))
-    logarithms = (np.log(np.maximum(image, 1e-6)) for image in images)
-    return np.asarray(np.exp(sum(logarithms, np.float64(0)) / count))
-
-
-def _shell(b_values: Sequence[float], indices: Sequence[int]) -> Shell | None:
-    if not indices:
-        return None
-    return Shell(tuple(indices), float(np.mean([b_values[index] for index in indices])))
+def split(values: Sequence[float], gap: float) -> list[list[int]]:
+    """Indices by ascending value, in groups whose neighbours lie no farther apart than the gap."""
+    if not len(values):
+        return []
+    order = np.argsort(values, kind="stable")
+    ends = np.flatnonzero(np.diff(np.take(values, order)) > gap) + 1
+    return [group.tolist() for group in np.split(order, ends)]

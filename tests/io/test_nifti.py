@@ -9,7 +9,7 @@ import pytest
 
 from builders import AFFINE, save
 from fvv.errors import InputError
-from fvv.io.nifti import find_image, read_shell, read_volume, write_rgb, write_volume
+from fvv.io.nifti import find_image, read_volume, read_weighted, write_rgb, write_volume
 
 
 @pytest.fixture
@@ -153,12 +153,10 @@ def test_b_values_of_other_volumes_are_no_b_value(tmp_path: Path, text: str, fou
     nib.save(nib.Nifti1Image(np.ones((4, 4, 3)), np.eye(4)), tmp_path / "b1000.nii.gz")
     (tmp_path / "b1000.bval").write_text(text)
     if found is not None:
-        shell = read_shell(tmp_path / "b1000.nii.gz")
-        assert shell is not None
-        assert shell.b_value == found
+        assert read_weighted(tmp_path / "b1000.nii.gz", target_b=1000.0)[1] == found
         return
     with pytest.raises(InputError, match=r"1 volume but . b-values"):
-        read_shell(tmp_path / "b1000.nii.gz")
+        read_weighted(tmp_path / "b1000.nii.gz", target_b=1000.0)
 
 
 def with_extension(path: Path, esize: int, *, held: int = 16, offset: float | None = None) -> Path:
@@ -205,4 +203,4 @@ def test_a_link_to_nothing_is_not_a_missing_file(tmp_path: Path) -> None:
     (tmp_path / "b1000.bval").symlink_to("annex/b1000.bval")
     save(tmp_path / "b1000.nii.gz", np.ones((4, 4, 3)))
     with pytest.raises(InputError, match=r"broken link to annex/b1000\.bval"):
-        read_shell(tmp_path / "b1000.nii.gz")
+        read_weighted(tmp_path / "b1000.nii.gz", target_b=1000.0)

@@ -24,7 +24,7 @@ DRAWN = ellipsoid(SHAPE, (22.0, 33.0, 5.0), (5.0, 6.0, 1.6))
 
 
 def read(path: Path, *, resample: bool = False) -> tuple[np.ndarray, str]:
-    roi, notes = read_roi(path, Path("b1000.nii.gz"), B1000, resample=resample)
+    roi, notes = read_roi(path, B1000, resample=resample)
     return roi.array, "; ".join(notes)
 
 
@@ -37,11 +37,11 @@ def written(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
     ("array", "said"),
     [
         (DRAWN.astype(np.uint8), ""),
-        (DRAWN.astype(np.uint8) * 255, "taken where over 0.5"),
-        ((DRAWN.astype(np.uint8) * 255).view(np.int8), "values 0 and -1): taken where not 0"),
-        (DRAWN.astype(np.float32) / 255, "taken where not 0"),
-        (DRAWN * np.float32(0.9), "taken where over 0.5"),
-        (DRAWN.astype(np.float32) * 0.4, "values 0 and 0.4): taken where not 0"),
+        (DRAWN.astype(np.uint8) * 255, "used where over 0.5"),
+        ((DRAWN.astype(np.uint8) * 255).view(np.int8), "values 0 and -1): used where not 0"),
+        (DRAWN.astype(np.float32) / 255, "used where not 0"),
+        (DRAWN * np.float32(0.9), "used where over 0.5"),
+        (DRAWN.astype(np.float32) * 0.4, "values 0 and 0.4): used where not 0"),
     ],
 )
 def test_values_are_read_as_meant(tmp_path: Path, array: np.ndarray, said: str) -> None:

@@ -10,15 +10,12 @@ import numpy as np
 from fvv.arrays import BoolArray, FloatArray
 from fvv.data import Finding, PreparedCase, Severity
 from fvv.errors import InputError
-from fvv.protocol import TARGET_B
+from fvv.protocol import TARGET_B, USUAL_LOG_DROP
 
 DEFAULT_B = TARGET_B
 """s/mm^2, where no file states b1000's."""
 HIGHEST = 4e-3
 """mm^2/s: water at 37 degrees has 3.0e-3; what is computed beyond is noise."""
-USUAL_LOG_DROP = (0.5, 1.3)
-"""Median ln(b0/b1000) = b ADC of the brain. Tissue has an ADC of 0.7 to 0.95e-3 mm^2/s, which is 0.6 to 1.1 at the
-b-values that pass without a warning; fluid in the mask adds to it (the one real patient at hand: 1.2)."""
 _FAINTEST = 0.01
 """Of the brain's mean: fainter signals are lost in the rounding of the stored z-scores."""
 _UNITS = {"mm^2/s": 1.0, "10^-3 mm^2/s": 1e-3, "10^-6 mm^2/s": 1e-6}

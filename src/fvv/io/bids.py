@@ -105,12 +105,12 @@ def _of_session(folder: Path) -> list[CaseFiles]:
         except InputError:  # Who reads this examination says so, and the others go on.
             both.append(image)
             continue
-        if bvals is None:
+        if not bvals:
             log.warning("%s: no .bval file applies to it", image.name)
             seen.append(f"{image.name} has no {bval_beside(image).name}, nor one higher up")
             continue
-        b0, b1000 = b0_volumes(bvals.tolist()), b1000_volumes(bvals.tolist())
-        seen.append(f"{image.name} holds b = {', '.join(f'{b:g}' for b in sorted(set(bvals.tolist())))}")
+        b0, b1000 = b0_volumes(bvals), b1000_volumes(bvals)
+        seen.append(f"{image.name} holds b = {', '.join(f'{b:g}' for b in sorted(set(bvals)))}")
         if b0 and b1000:
             both.append(image)
         elif b0:

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from fvv.arrays import FloatArray
 from fvv.errors import InputError
 from fvv.system.regular import read_regular_text
 
@@ -27,7 +24,7 @@ def find_bval(image: Path) -> Path | None:
         InputError: two of one folder apply.
     """
     beside = bval_beside(image)
-    if _there(beside):
+    if beside.exists() or beside.is_symlink():
         return beside
     entities = set(beside.stem.split("_"))
     subject = next((entity for entity in entities if entity.startswith("sub-")), None)
@@ -45,21 +42,17 @@ def find_bval(image: Path) -> Path | None:
     return None
 
 
-def read_bvals(image: Path) -> FloatArray | None:
-    """b-values in s/mm^2 of an image's volumes, or None where no file tells.
+def read_bvals(image: Path) -> list[float]:
+    """b-values in s/mm^2 of an image's volumes; empty where no file states them.
 
     Raises:
-        InputError: the file is a broken link or no regular file, or holds something else than numbers.
+        InputError: the file is a broken link or no regular file, or holds something other than numbers.
     """
     path = find_bval(image)
     if path is None:
-        return None
+        return []
     text = read_regular_text(path, encoding="latin-1", most_bytes=2**20)
     try:
-        return np.array([float(word) for word in text.split()])
+        return [float(word) for word in text.split()]
     except ValueError as error:
         raise InputError(f"expected numbers: {error}", file=path) from error
-
-
-def _there(path: Path) -> bool:
-    return path.exists() or path.is_symlink()

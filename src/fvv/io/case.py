@@ -1,8 +1,10 @@
-"""One patient folder in: b0, b1000 and what was drawn on them, checked to lie on one grid."""
+"""One examination in, from its NIfTI files: b0, b1000 and the masks, checked to lie on one grid."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +14,11 @@ from fvv.config import PreprocessConfig
 from fvv.data import Case, Volume
 from fvv.errors import FvvError, InputError
 from fvv.imaging.adc import b0_from_adc
-from fvv.imaging.geometry import plan_grid, reoriented_like, resample_onto, same_grid
+from fvv.imaging.geometry import plan_grid
 from fvv.io.manifest import refuse_missing_folder
-from fvv.io.nifti import find_image, read_shell, read_volume
-from fvv.io.roi import off_grid, read_roi
+from fvv.io.nifti import find_image, read_volume, read_weighted
+from fvv.io.roi import onto_grid, read_roi
 from fvv.protocol import TARGET_B
-
-__all__ = ["CaseFiles", "case_files", "image_sha256", "read_case", "read_files", "same_grid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class CaseFiles:
 
     Attributes:
         patient: its name in the results.
-        b1000, b0, adc: images; an ADC map stands in for b0 where there is none.
+        b1000, b0, adc: images; b0 is computed from an ADC map where there is no b0.
         mask: brain mask.
-        stroke_roi, flairviz_roi: what readers drew.
+        stroke_roi, flairviz_roi: reference masks.
         refusal: why this examination cannot be read, known when it was found; reading it raises this, so that it is
             listed among the failures and not left out in silence.
     """
@@ -52,7 +52,7 @@ def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool, finite:
             a brain mask may be named mask or mask_roi.
         config: which volume of 4D files, whether files on another grid may be resampled.
         labelled: read the two ROI files, which must then be there; a new patient's are not looked at, and may have adc
-            in place of b0.
+            instead of b0.
         finite: refuse images with voxels that are not finite; None: those of labelled patients, for training takes no
             such image, while a new patient's are for quality control to judge.
 
@@ -60,15 +60,36 @@ def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool, finite:
         InputError: a file is missing or unreadable.
         GeometryError: a file lies on another grid than b1000.
     """
-    try:
-        return _read_files(
-            _find_files(folder, labelled=labelled), config, finite=labelled if finite is None else finite
-        )
-    except FvvError as error:
-        raise error.for_patient(folder.name) from error
-    except OSError as error:  # A folder or file that may not be looked into is this patient's trouble alone.
-        message = f"cannot be read: {error.strerror or error}"
-        raise InputError(message, patient=folder.name, file=error.filename or folder) from error
+    with _naming(folder.name, folder):
+        files = _find_files(folder, labelled=labelled)
+        return read_files(files, config, finite=labelled if finite is None else finite)
+
+
+def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = False) -> Case:
+    """Read one examination from files named one by one; what `read_case` does with those it finds.
+
+    Raises:
+        InputError: a file is missing or unreadable, or the ADC map is none.
+        GeometryError: a file lies on another grid than b1000.
+    """
+    with _naming(files.patient, files.b1000):
+        if files.refusal:
+            raise InputError(files.refusal, file=files.b1000)
+        b1000, b_value, note = read_weighted(files.b1000, index=config.b1000_index, target_b=TARGET_B, finite=finite)
+        with _in_file(files.b1000):
+            plan_grid(b1000)  # Refuses proportions that would take gigabytes.
+        b0, said = _read_b0(files, b1000, b_value or TARGET_B, config, finite=finite)
+        notes = [*filter(None, [note]), *said]
+
+        def mask_of(path: Path | None) -> Volume | None:
+            if path is None:
+                return None
+            mask, said = read_roi(path, b1000, resample=config.resample_rois)
+            notes.extend(said)
+            return mask
+
+        masks = mask_of(files.stroke_roi), mask_of(files.flairviz_roi), mask_of(files.mask)
+        return Case(files.patient, b0, b1000, *masks, files.b1000, b_value, tuple(notes))
 
 
 def case_files(folder: Path) -> list[Path]:
@@ -79,113 +100,63 @@ def case_files(folder: Path) -> list[Path]:
 
 
 def image_sha256(case: Case) -> str:
-    """Hash of the values of b0 and b1000: knows an examination again under any name and compression."""
+    """Hash of the values of b0 and b1000: an examination keeps it under any name and compression."""
     digest = hashlib.sha256()
     for volume in (case.b0, case.b1000):
         digest.update(np.ascontiguousarray(volume.array, dtype=np.float64).tobytes())
     return digest.hexdigest()
 
 
-def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = False) -> Case:
-    """Read one examination from files named one by one; what `read_case` does with those it finds.
-
-    Raises:
-        InputError: a file is missing or unreadable, or the ADC map is none.
-        GeometryError: a file lies on another grid than b1000.
-    """
-    try:
-        return _read_files(files, config, finite=finite)
-    except FvvError as error:
-        raise error.for_patient(files.patient) from error
-
-
 def _find_files(folder: Path, *, labelled: bool) -> CaseFiles:
+    def required(stem: str) -> Path:
+        found = find_image(folder, stem)
+        if found is None:
+            hint = "every labelled patient needs this file" if "roi" in stem else None
+            raise InputError("missing", file=folder / f"{stem}.nii.gz", hint=hint)
+        return found
+
     refuse_missing_folder(folder)
-    b1000 = _required(folder, "b1000")
-    b0 = find_image(folder, "b0")
-    adc = None if labelled or b0 is not None else find_image(folder, "adc")
-    needed = "every labelled patient needs this file"
-    rois = [_required(folder, name, hint=needed) for name in ("stroke_roi", "flairviz_roi")] if labelled else [None] * 2
-    return CaseFiles(
-        patient=folder.name,
-        b1000=b1000,
-        b0=b0 if b0 is not None or adc is not None else _required(folder, "b0"),
-        adc=adc,
-        mask=find_image(folder, "mask", "mask_roi"),
-        stroke_roi=rois[0],
-        flairviz_roi=rois[1],
-    )
-
-
-def _read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool) -> Case:
-    if files.refusal:
-        raise InputError(files.refusal, file=files.b1000)
-    b1000 = read_volume(files.b1000, index=config.b1000_index, target_b=TARGET_B, finite=finite)
-    try:
-        plan_grid(b1000)  # Refuses proportions that would take gigabytes.
-    except FvvError as error:
-        error.file = str(files.b1000)
-        raise
-    shell = read_shell(files.b1000, index=config.b1000_index)
-    b_value = None if shell is None else shell.b_value
-    notes = [f"{files.b1000.name}: {shell.note}"] if shell is not None and shell.note else []
-    b0 = _read_b0(files, b1000, b_value, config, notes, finite=finite)
-    rois: list[Volume | None] = []
-    for path in (files.stroke_roi, files.flairviz_roi, files.mask):
-        roi = None
-        if path is not None:
-            roi, said = read_roi(path, files.b1000, b1000, resample=config.resample_rois)
-            notes += said
-        rois.append(roi)
-    return Case(
-        patient=files.patient,
-        b0=b0,
-        b1000=b1000,
-        stroke_roi=rois[0],
-        flair_visible_roi=rois[1],
-        mask=rois[2],
-        b1000_file=files.b1000,
-        b_value=b_value,
-        notes=tuple(notes),
-    )
+    b1000, b0 = required("b1000"), find_image(folder, "b0")
+    adc = find_image(folder, "adc") if b0 is None and not labelled else None
+    rois = (required("stroke_roi"), required("flairviz_roi")) if labelled else (None, None)
+    b0 = required("b0") if b0 is None and adc is None else b0
+    return CaseFiles(folder.name, b1000, b0, adc, find_image(folder, "mask", "mask_roi"), *rois)
 
 
 def _read_b0(
-    files: CaseFiles,
-    b1000: Volume,
-    b_value: float | None,
-    config: PreprocessConfig,
-    notes: list[str],
-    *,
-    finite: bool,
-) -> Volume:
-    """b0 as a file holds it, or as the ADC map implies it; on b1000's grid."""
+    files: CaseFiles, b1000: Volume, b_value: float, config: PreprocessConfig, *, finite: bool
+) -> tuple[Volume, tuple[str, ...]]:
+    """b0 from its file or computed from the ADC map, on b1000's grid; and notes."""
     path = files.b0 or files.adc
     if path is None:
         raise InputError("neither b0 nor an ADC map is given", file=files.b1000)
     volume = read_volume(path, index=config.b0_index, target_b=0.0, finite=finite)
-    if not same_grid(volume, b1000):
-        turned = reoriented_like(volume, b1000)
-        if turned is None and not config.resample_b0:
-            raise off_grid(path, volume, files.b1000, b1000, "--resample-b0")
-        how = "resampled onto b1000's grid" if turned is None else "brought into b1000's order of axes"
-        volume = resample_onto(volume, b1000, order=1) if turned is None else turned
-        notes.append(f"{'b0' if files.b0 else path.name} {how}")
+    name = "b0" if files.b0 else path.name
+    volume, notes = onto_grid(volume, b1000, name, resample=config.resample_b0, option="--resample-b0", file=path)
     if files.b0 is not None:
-        return volume
+        return volume, notes
+    with _in_file(path):
+        array, unit = b0_from_adc(b1000.array, volume.array, b_value)
+    note = f"b0 computed from b1000 and {path.name}, taken to be in {unit}, at b = {b_value:g} s/mm^2"
+    return Volume(array, b1000.affine), (*notes, note)
+
+
+@contextmanager
+def _naming(patient: str, place: Path) -> Iterator[None]:
+    """Errors name the patient; a folder or file that may not be looked into is this patient's error alone."""
     try:
-        array, unit = b0_from_adc(b1000.array, volume.array, b_value or TARGET_B)
+        yield
+    except FvvError as error:
+        raise error.for_patient(patient) from error
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+        raise InputError(message, patient=patient, file=error.filename or place) from error
+
+
+@contextmanager
+def _in_file(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FvvError as error:
         error.file = str(path)
         raise
-    notes.append(
-        f"b0 computed from b1000 and {path.name}, taken to be in {unit}, at b = {b_value or TARGET_B:g} s/mm^2"
-    )
-    return Volume(array, b1000.affine)
-
-
-def _required(folder: Path, stem: str, *, hint: str | None = None) -> Path:
-    path = find_image(folder, stem)
-    if path is None:
-        raise InputError("missing", file=folder / f"{stem}.nii.gz", hint=hint)
-    return path

@@ -1,14 +1,20 @@
-"""What there is to predict: files named one by one, folders, a BIDS data set, DICOM folders and zip files."""
+"""What there is to predict: files named one by one, folders, a BIDS data set, DICOM folders and zip files.
+
+To add a file format, add a `Reader` to `READERS`: a function that gives the examinations that a place holds in this
+format, one that reads such an examination, and one that lists its files, by whose hash an earlier result is known to be
+current. Take b-values, averages and the note on them from `fvv.protocol` and bring b0 onto the grid of b1000 by
+`fvv.io.roi.onto_grid`; then the new format gives the answer of the others (add it to `tests/io/test_one_protocol.py`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fvv.config import PredictConfig
 from fvv.data import Case
@@ -16,7 +22,7 @@ from fvv.errors import InputError, OutputExistsError
 from fvv.io.bids import find_bids, is_bids
 from fvv.io.bvals import find_bval
 from fvv.io.case import CaseFiles, case_files, read_case, read_files
-from fvv.io.dicom import holds_dicom, is_dicom
+from fvv.io.dicom import is_dicom
 from fvv.io.manifest import list_patients
 from fvv.io.nifti import MAX_BYTES, find_image
 from fvv.io.ownership import claimed
@@ -25,10 +31,28 @@ from fvv.system.fingerprint import file_sha256
 from fvv.system.regular import refuse_irregular, refuse_unsafe_name
 
 if TYPE_CHECKING:
-    from fvv.io.dicom.index import DicomExamination, PlaceIndex
-    from fvv.io.dicom.read import DicomSource
+    from fvv.io.dicom.group import DicomExamination, PlaceIndex
+    from fvv.io.dicom.stack import DicomSource
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """One file format.
+
+    Attributes:
+        recognise: the examinations that a folder or file holds in this format; empty where it holds none.
+        read: one of them; of DICOM also the objects that it came from.
+        files: all files that its result may depend on.
+        in_cohort: whether a patient's folder in a folder of patients may be of this format. A BIDS data set is a cohort
+            itself; DICOM folders are looked at together, since they may be the series of one patient.
+    """
+
+    recognise: Callable[[Path], list[Examination]]
+    read: Callable[[Examination, PredictConfig], tuple[Case, DicomSource | None]]
+    files: Callable[[Examination], list[Path]]
+    in_cohort: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +60,26 @@ class Examination:
     """Where one examination lies, before any of it is read.
 
     Attributes:
-        name: of the patient in the results.
+        name: in the results.
         home: folder for the results, where no other is named.
-        source: a folder as `read_case` takes it, files, or a place with DICOM objects.
-        dicom: for the last, the images of one person and study there.
+        place: its folder, zip file, or b1000.
+        format: a key of `READERS`.
+        source: what the reader needs to know beyond the place: names of files, the images of one person and study.
     """
 
     name: str
     home: Path
-    source: Path | CaseFiles
-    dicom: DicomExamination | None = None
+    place: Path
+    format: str = "folder"
+    source: Any = None
 
     def __post_init__(self) -> None:
         refuse_unsafe_name(self.name, self.place)
 
     @property
-    def place(self) -> Path:
-        """Its folder, zip file, or b1000."""
-        return self.source.b1000 if isinstance(self.source, CaseFiles) else self.source
+    def dicom(self) -> DicomExamination | None:
+        """The images of one person and study, whose results are also written as DICOM."""
+        return self.source if self.format == "dicom" else None
 
     def read(self, config: PredictConfig) -> tuple[Case, DicomSource | None]:
         """Read the images; for DICOM also the objects they came from.
@@ -62,13 +88,11 @@ class Examination:
             InputError: a file is missing or unreadable.
             GeometryError: the images lie on different grids.
         """
-        if isinstance(self.source, CaseFiles):
-            return read_files(self.source, config.preprocess), None
-        if self.dicom is not None:
-            from fvv.io.dicom.read import read_dicom  # noqa: PLC0415  (an extra: only those who have DICOM need it)
+        return READERS[self.format].read(self, config)
 
-            return read_dicom(self.dicom, name=self.name, config=config.preprocess, series=config.series)
-        return read_case(self.source, config.preprocess, labelled=False), None
+    def files(self) -> list[Path]:
+        """All files that the result may depend on."""
+        return READERS[self.format].files(self)
 
     def sha256(self) -> str:
         """Hash of the names and bytes of all files that the result may depend on.
@@ -104,18 +128,6 @@ class Examination:
                 hint = "name another folder with -o, or rename the image"
                 raise OutputExistsError("an image to be read, and a result would replace it", file=target, hint=hint)
 
-    def files(self) -> list[Path]:
-        """All files that the result may depend on."""
-        if isinstance(self.source, CaseFiles):
-            named = (self.source.b1000, self.source.b0, self.source.adc, self.source.mask)
-            images = [path for path in named if path is not None]
-            tables = [table for path in images if (table := find_bval(path)) is not None]
-            return [path for path in dict.fromkeys((*images, *tables)) if path.is_file()]
-        if self.dicom is not None:
-            return self.dicom.files()
-        adc = None if find_image(self.source, "b0") else find_image(self.source, "adc")
-        return [*case_files(self.source), *([adc] if adc and adc.is_file() else [])]
-
 
 def find_examinations(path: Path) -> list[Examination]:
     """All examinations in a place.
@@ -127,19 +139,17 @@ def find_examinations(path: Path) -> list[Examination]:
     Raises:
         InputError: nothing to predict there.
     """
-    if path.suffix.lower() == ".zip" and not path.is_dir():
+    if _is_zip(path):
         refuse_irregular(path)
-        return _zipped(path)
-    if not path.is_dir():
+    elif not path.is_dir():
         what = f"a broken link to {path.readlink()}" if path.is_symlink() else "no such folder"
         raise InputError(what, file=path, hint="name a folder with b0 and b1000, or one of such folders")
-    if _has_images(path):
-        return [Examination(path.name, path, path)]
-    if is_bids(path):
-        return [named_files(files) for files in find_bids(path)]
-    if any(is_dicom(item) for item in path.iterdir()):
-        return _in_place(path, _index(path))
-    return _in_subfolders(path)
+    return next(filter(None, (reader.recognise(path) for reader in READERS.values())), None) or _in_subfolders(path)
+
+
+def named_files(files: CaseFiles) -> Examination:
+    """An examination whose files do not lie in a folder of their own: results go to a new one beside b1000."""
+    return Examination(files.patient, files.b1000.parent / f"{files.patient}_fvv", files.b1000, "files", files)
 
 
 def without_results(cohort: list[Examination], output: Path) -> list[Examination]:
@@ -159,9 +169,9 @@ def without_results(cohort: list[Examination], output: Path) -> list[Examination
 
 
 def _is_where_results_are(one: Examination, output: Path) -> bool:
-    if not isinstance(one.source, Path) or one.dicom is not None or not one.source.is_dir() or _has_images(one.source):
+    if one.format != "folder" or not one.place.is_dir() or _has_images(one.place):
         return False
-    folder, target = Path(os.path.realpath(one.source)), Path(os.path.realpath(output))
+    folder, target = Path(os.path.realpath(one.place)), Path(os.path.realpath(output))
     shown = [item for item in folder.iterdir() if not item.name.startswith(".")]
     if folder == target:
         ours = claimed(folder)
@@ -171,51 +181,70 @@ def _is_where_results_are(one: Examination, output: Path) -> bool:
 
 def _in_subfolders(path: Path) -> list[Examination]:
     """Patients' folders and zip files; or one patient whose subfolders are series."""
-    zipped = [one for item in sorted(path.iterdir()) if _is_zip(item) for one in _zipped(item)]
+    zipped = [one for item in sorted(path.iterdir()) if _is_zip(item) for one in _in_index(item, _index(item))]
     results = {one.home for one in zipped}  # Of an earlier run, beside the zip files: no patients.
     if zipped and not any(item.is_dir() and item not in results for item in path.iterdir()):
         return zipped
     folders = [path / name for name in list_patients(path) if path / name not in results]
-    indices = {item: _index(item) for item in folders if not _has_images(item) and holds_dicom(item)}
+    with_dicom = (item for item in folders if not _has_images(item) and any(map(is_dicom, item.rglob("*"))))
+    indices = {item: _index(item) for item in with_dicom}
     folders = [item for item in folders if item not in indices or not indices[item].only_results]
-    indices = {item: indices[item] for item in folders if item in indices}
-    if len(indices) == len(folders) and _are_parts(indices):
-        from fvv.io.dicom.index import merged  # noqa: PLC0415  (as above)
+    indices = {item: index for item, index in indices.items() if not index.only_results}
+    if indices and len(indices) == len(folders):
+        from fvv.io.dicom.group import merged  # noqa: PLC0415  (an extra: only those who have DICOM need it)
 
-        return [*_in_place(path, merged(list(indices.values()))), *zipped]
-    found = [
-        one
-        for item in folders
-        for one in (_in_place(item, indices[item]) if item in indices else [Examination(item.name, item, item)])
-    ]
+        if (one := merged(list(indices.values()))) is not None:
+            return [*_in_index(path, one), *zipped]
+    found: list[Examination] = []
+    for item in folders:
+        if item in indices:
+            found += _in_index(item, indices[item])
+        else:
+            recognised = (reader.recognise(item) for reader in READERS.values() if reader.in_cohort)
+            found += next(filter(None, recognised), [Examination(item.name, item, item)])
     return [*found, *zipped]
 
 
-def named_files(files: CaseFiles) -> Examination:
-    """An examination whose files do not lie in a folder of their own: results go to a new one beside b1000."""
-    return Examination(files.patient, files.b1000.parent / f"{files.patient}_fvv", files)
+def _has_images(folder: Path) -> bool:
+    try:
+        return bool(find_image(folder, "b1000") or find_image(folder, "b0"))
+    except (InputError, OSError):
+        # Two forms of one image, or none that may be looked at: who reads this patient says so, and the others go on.
+        return True
+
+
+def _folder_files(one: Examination) -> list[Path]:
+    adc = None if find_image(one.place, "b0") else find_image(one.place, "adc")
+    return [*case_files(one.place), *([adc] if adc and adc.is_file() else [])]
+
+
+def _named_files(one: Examination) -> list[Path]:
+    named: CaseFiles = one.source
+    images = [path for path in (named.b1000, named.b0, named.adc, named.mask) if path is not None]
+    tables = [table for path in images if (table := find_bval(path)) is not None]
+    return [path for path in dict.fromkeys((*images, *tables)) if path.is_file()]
 
 
 def _is_zip(path: Path) -> bool:
     return path.suffix.lower() == ".zip" and not path.is_dir()
 
 
-def _zipped(path: Path) -> list[Examination]:
-    return _in_place(path, _index(path))
-
-
 def _index(place: Path) -> PlaceIndex:
-    from fvv.io.dicom.index import index_place  # noqa: PLC0415  (an extra: only those who have DICOM need it)
+    from fvv.io.dicom.group import index_place  # noqa: PLC0415  (as above)
 
     return index_place(place)
 
 
-def _in_place(place: Path, index: PlaceIndex) -> list[Examination]:
+def _in_dicom(place: Path) -> list[Examination]:
+    return _in_index(place, _index(place)) if _is_zip(place) or any(map(is_dicom, place.iterdir())) else []
+
+
+def _in_index(place: Path, index: PlaceIndex) -> list[Examination]:
     """One examination for each person and study: with the place's name, or numbered by date where there are several.
 
     Names say no more than the user's own folder does; the study's UID stands in the results.
     """
-    from fvv.io.dicom.index import examinations_of  # noqa: PLC0415  (as above)
+    from fvv.io.dicom.group import examinations_of  # noqa: PLC0415  (as above)
 
     stem = place.stem if _is_zip(place) else place.name
     found = examinations_of(place, index)
@@ -227,19 +256,29 @@ def _in_place(place: Path, index: PlaceIndex) -> list[Examination]:
     homes = [place.parent / f"{name}_fvv" if _is_zip(place) else place / name for name in names]
     if len(found) == 1 and not _is_zip(place):
         homes = [place]
-    return [Examination(name, home, place, one) for name, home, one in zip(names, homes, found, strict=True)]
+    return [Examination(name, home, place, "dicom", one) for name, home, one in zip(names, homes, found, strict=True)]
 
 
-def _has_images(folder: Path) -> bool:
-    try:
-        return bool(find_image(folder, "b1000") or find_image(folder, "b0"))
-    except (InputError, OSError):
-        # Two forms of one image, or none that may be looked at: who reads this patient says so, and the others go on.
-        return True
+def _read_dicom(one: Examination, config: PredictConfig) -> tuple[Case, DicomSource | None]:
+    from fvv.io.dicom.stack import read_dicom  # noqa: PLC0415  (as above)
+
+    return read_dicom(one.source, name=one.name, config=config.preprocess, series=config.series)
 
 
-def _are_parts(indices: dict[Path, PlaceIndex]) -> bool:
-    """Whether subfolders are series of one patient, and not patients of their own."""
-    from fvv.io.dicom.index import are_parts_of_one  # noqa: PLC0415  (as above)
-
-    return are_parts_of_one(list(indices.values()))
+READERS = {
+    "folder": Reader(
+        recognise=lambda place: (
+            [Examination(place.name, place, place)] if place.is_dir() and _has_images(place) else []
+        ),
+        read=lambda one, config: (read_case(one.place, config.preprocess, labelled=False), None),
+        files=_folder_files,
+    ),
+    "files": Reader(
+        recognise=lambda place: [named_files(files) for files in find_bids(place)] if is_bids(place) else [],
+        read=lambda one, config: (read_files(one.source, config.preprocess), None),
+        files=_named_files,
+        in_cohort=False,
+    ),
+    "dicom": Reader(_in_dicom, _read_dicom, files=lambda one: list(one.source.files()), in_cohort=False),
+}
+"""Asked in this order; the first that recognises a place reads it."""

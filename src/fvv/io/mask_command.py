@@ -1,4 +1,4 @@
-"""A brain mask from an outside tool the user names by a command."""
+"""A brain mask from an outside tool that the user names by a command."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ def with_commanded_mask(case: Case, profile: PreprocessingProfile, *, resample: 
     Args:
         case: one that has a mask keeps it.
         profile: `mask_command` is run on b0 and b1000 without a shell; {b0}, {b1000} and {mask} stand for file names.
-        resample: resample a mask that lies on another grid than b1000, and do not refuse it. The same voxels stored in
-            another order of axes are reordered.
+        resample: resample a mask that lies on another grid than b1000, instead of refusing it.
 
     Raises:
         ConfigError: the command names no {mask}, or an unknown placeholder.
-        MaskError: the tool is missing or fails.
+        MaskError: the tool is missing, takes too long or fails.
         InputError: it writes no readable mask.
         GeometryError: its mask lies elsewhere than b1000.
     """
@@ -43,36 +42,26 @@ def with_commanded_mask(case: Case, profile: PreprocessingProfile, *, resample: 
     if "{mask}" not in template:
         raise ConfigError(f"the mask command must contain {{mask}}: {template!r}")
     with tempfile.TemporaryDirectory(prefix="fvv-mask-") as name:
-        files = {stem: str(Path(name) / f"{stem}.nii.gz") for stem in ("b0", "b1000", "mask")}
+        files = {stem: Path(name) / f"{stem}.nii.gz" for stem in ("b0", "b1000", "mask")}
         try:
             words = [word.format(**files) for word in shlex.split(template)]
         except (KeyError, IndexError, ValueError) as error:
             raise ConfigError(f"cannot fill in the mask command {template!r}: {error}") from error
         for stem, volume in (("b0", case.b0), ("b1000", case.b1000)):
-            write_volume(Path(files[stem]), volume.array.astype(np.float32), volume.affine)
+            write_volume(files[stem], volume.array.astype(np.float32), volume.affine)
         log.info("running %s", words[0])
-        _run(words, case.patient)
-        mask_file, b1000_file = Path(files["mask"]), Path(files["b1000"])
         try:
-            mask, notes = read_roi(mask_file, b1000_file, case.b1000, resample=resample)
+            # The user typed this command for this purpose; its words never pass through a shell.
+            done = subprocess.run(words, capture_output=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise MaskError(plain(f"the mask command could not run: {error}"), patient=case.patient) from error
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).decode("utf-8", errors="replace")
+            last = plain((said.strip().splitlines() or ["no message"])[-1])
+            raise MaskError(f"the mask command ended with {done.returncode}: {last}", patient=case.patient)
+        try:
+            mask, notes = read_roi(files["mask"], case.b1000, resample=resample)
         except FvvError as error:
             error.message, error.file = f"the mask command's output: {error.message}", None  # The file is temporary.
             raise error.for_patient(case.patient) from error
     return replace(case, mask=mask, notes=(*case.notes, *notes))
-
-
-def _run(words: list[str], patient: str) -> None:
-    """Run the tool; what it prints may be of any encoding.
-
-    Raises:
-        MaskError: it is missing, takes too long, or ends with another code than 0.
-    """
-    try:
-        # The user typed this command for this purpose; its words never pass through a shell.
-        done = subprocess.run(words, capture_output=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise MaskError(plain(f"the mask command could not run: {error}"), patient=patient) from error
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).decode("utf-8", errors="replace")
-        last = plain((said.strip().splitlines() or ["no message"])[-1])
-        raise MaskError(f"the mask command ended with {done.returncode}: {last}", patient=patient)

@@ -1,7 +1,7 @@
 """NIfTI files in and out.
 
-Reading is suspicious: whatever a file may hold, the caller gets float64 numbers on a sound grid or an error that names
-the file. Writing is atomic, and the same array gives the same bytes.
+A file is checked before it is believed: whatever it holds, the caller gets float64 numbers on a sound grid or an error
+that names the file. Writing is atomic, and the same array gives the same bytes.
 """
 
 from __future__ import annotations
@@ -9,19 +9,18 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
-from fvv import protocol
 from fvv.arrays import Affine, FloatArray
 from fvv.data import Volume
 from fvv.errors import FvvError, InputError
 from fvv.io.atomic import atomic_write
 from fvv.io.bvals import read_bvals
+from fvv.protocol import TARGET_B, Average, Shell, b0_volumes, b1000_volumes, choice_note, shells
 from fvv.system.regular import refuse_irregular
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -32,9 +31,8 @@ MAX_BYTES = 2**32
 """Of a 4D file: 500 volumes of 256 x 256 x 60."""
 MAX_EXTENSIONS = 2**24
 """Bytes of all header extensions together; those that converters write take a few megabytes at most."""
-_NIFTI2_SIZE = 540
 _SMALLEST_EXTENSION = 16
-SAME_VOXEL_SIZE = 0.01
+_SAME_VOXEL_SIZE = 0.01
 """Relative: what rounding and slightly sheared s-forms make of one size."""
 
 
@@ -43,39 +41,48 @@ def find_image(folder: Path, *stems: str) -> Path | None:
 
     Raises:
         InputError: both forms, or two of the stems, are there: which one is meant cannot be known. Or it is a link to
-            nothing: the file is meant to be there, and what stands in for it (a computed mask) would be something else.
+            nothing: the file is meant to be there, and what would replace it (a computed mask) would be something else.
     """
     found = [folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
     found = [path for path in found if path.exists() or path.is_symlink()]
     if len(found) > 1:
-        raise InputError(
-            f"{' and '.join(path.name for path in found)} are both there", file=folder, hint="keep only one of them"
-        )
+        names = " and ".join(path.name for path in found)
+        raise InputError(f"{names} are both there", file=folder, hint="keep only one of them")
     if found and not found[0].exists():
         refuse_irregular(found[0])
     return found[0] if found else None
 
 
 def read_volume(path: Path, *, index: int | None = None, target_b: float | None = None, finite: bool = True) -> Volume:
-    """Read a 3D image as float64.
+    """Read a 3D image as float64: `read_weighted` without what it says of the b-value."""
+    return read_weighted(path, index=index, target_b=target_b, finite=finite)[0]
+
+
+def read_weighted(
+    path: Path, *, index: int | None = None, target_b: float | None = None, finite: bool = True
+) -> tuple[Volume, float | None, str]:
+    """Read a 3D image as float64, of a 4D file the volumes that are meant; one of these at a time is in memory.
 
     Args:
         path: `.nii.gz` or `.nii`.
         index: which volume of a 4D file, 0-based.
-        target_b: b-value wanted from a 4D file that has a `.bval` file, s/mm^2: 0 takes the mean of its b0 volumes,
-            1000 the geometric mean of the shell nearest to it (see `fvv.protocol`).
+        target_b: what is wanted from a 4D file that has a `.bval` file: 0 for its b0, 1000 for its b1000 (see
+            `fvv.protocol`).
         finite: refuse an image with NaN or infinite voxels.
 
+    Returns:
+        The image, its b-value in s/mm^2 (None where no file states it), and a note on how it was chosen.
+
     Raises:
-        InputError: missing, unreadable, truncated, of a type that is no image, with non-finite values, or 4D with more
-            than one volume and no way to choose.
+        InputError: missing, unreadable, truncated, of a type that is no image, with non-finite values, 4D with more
+            than one volume and no way to choose, or with a `.bval` file of another number of volumes.
     """
-    array, affine = _read_array(path, index, target_b)
+    array, affine, shell, note = _read(path, index, target_b)
     bad = int(array.size - np.isfinite(array).sum())
     if bad and finite:
         raise InputError(f"{bad} voxels are not finite (NaN or infinite)", file=path, hint="repair the image first")
     try:
-        return Volume(array, affine)
+        return Volume(array, affine), None if shell is None else shell.b_value, note
     except FvvError as error:
         error.file = str(path)
         raise
@@ -106,56 +113,58 @@ def write_rgb(path: Path, rgb: np.ndarray, affine: Affine, *, like: Path | None 
     write_volume(path, packed, affine, like=like)
 
 
-def _read_array(path: Path, index: int | None, target_b: float | None) -> tuple[FloatArray, Affine]:
+def _copy_forms(image: nib.Nifti1Image, like: Path) -> None:
+    header = nib.load(like).header
+    if not isinstance(header, nib.Nifti1Header):
+        return
+    quaternion = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
+    for field in ("qform_code", "sform_code", *quaternion, "srow_x", "srow_y", "srow_z"):
+        image.header[field] = header[field]
+    image.header["pixdim"][:4] = header["pixdim"][:4]
+
+
+def _read(path: Path, index: int | None, target_b: float | None) -> tuple[FloatArray, Affine, Shell | None, str]:
     refuse_irregular(path)
     try:
-        _refuse_extensions(path)
+        raw = _raw_header(path)
         image: Any = nib.load(path)
-        if not isinstance(image, nib.Nifti1Image):  # A pair's data would lie in another file.
+        if raw is None or not isinstance(image, nib.Nifti1Image):
             raise InputError("not a readable NIfTI image: of another kind", file=path)
-        _refuse_doubtful_voxels(path, image)
-        _refuse_lies(path, image)
-        # The order of every array made from it: with the file's own, all that follows takes up to twice as long.
-        array = np.asarray(_pick_volume(path, image, index, target_b), dtype=np.float64, order="C")
-        affine = np.array(image.affine, dtype=np.float64)
+        _refuse_doubtful_voxels(path, raw, nib.affines.voxel_sizes(image.affine))
+        _refuse_false_size(path, image)
+        array, shell, note = _volumes(path, image, index, target_b)
+        # In C order, which all that is made from it inherits: in the file's own order all steps take twice as long.
+        return np.asarray(array, dtype=np.float64, order="C"), np.array(image.affine, np.float64), shell, note
     except InputError:
         raise
     except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
-        raise InputError(f"not a readable NIfTI image: {_one_line(error)}", file=path) from error
+        raise InputError(f"not a readable NIfTI image: {error}", file=path) from error
     except (OSError, EOFError, zlib.error, ValueError, OverflowError, MemoryError) as error:
-        raise InputError(f"cannot be read, it may be damaged or cut short: {_one_line(error)}", file=path) from error
-    return array, affine
+        what = str(error) or type(error).__name__
+        raise InputError(f"cannot be read, it may be damaged or cut short: {what}", file=path) from error
 
 
-def _refuse_extensions(path: Path) -> None:
-    """Refuse header extensions that claim more than the header has room for: nibabel takes that memory unseen.
+def _raw_header(path: Path) -> Any:
+    """The header as stored, which nibabel would correct; None where it is no single-file NIfTI's.
 
     Raises:
-        InputError: as said, or the data lie in another file, up to whose end nibabel would read extensions.
+        InputError: its extensions claim more than it has room for, which nibabel would take memory for; or the voxels
+            lie in another file, up to whose end nibabel would read extensions.
     """
-    try:
-        _walk_extensions(path)
-    except (OSError, EOFError, zlib.error):
-        return  # Who reads the image says what is wrong with it.
-
-
-def _walk_extensions(path: Path) -> None:
     with nib.openers.ImageOpener(str(path)) as stream:
         start = stream.read(4)
-        nifti2 = int.from_bytes(start, "little") == _NIFTI2_SIZE or int.from_bytes(start, "big") == _NIFTI2_SIZE
+        nifti2 = nib.Nifti2Header.sizeof_hdr in {int.from_bytes(start, order) for order in ("little", "big")}
         kind = nib.Nifti2Header if nifti2 else nib.Nifti1Header
         size = kind.template_dtype.itemsize
         raw = start + stream.read(size - len(start))
-        if len(raw) < size:
-            return
-        header = kind(raw, check=False)
+        header = kind(raw, check=False) if len(raw) == size else None
+        if header is None or bytes(header["magic"])[:2] not in {b"ni", b"n+"}:
+            return None
         if bytes(header["magic"])[:2] == b"ni":
             raise InputError("not a readable NIfTI image: a header whose voxels lie in another file", file=path)
-        if bytes(header["magic"])[:2] != b"n+":
-            return
         offset = float(header["vox_offset"])
         if stream.read(4)[:1] in {b"", b"\x00"} or not math.isfinite(offset):
-            return
+            return header
         room = int(offset) - size - 4
         if room > MAX_EXTENSIONS:
             raise InputError(f"the header claims {room} bytes of extensions: over the most read here", file=path)
@@ -166,32 +175,27 @@ def _walk_extensions(path: Path) -> None:
                 raise InputError(message, file=path, hint="convert the image again, without extensions")
             stream.read(claimed - 8)
             room -= claimed
+        return header
 
 
-def _refuse_doubtful_voxels(path: Path, image: Any) -> None:
-    """Refuse a voxel size that is not positive where the affine comes of it: nibabel would take 1 mm in its place.
+def _refuse_doubtful_voxels(path: Path, raw: Any, used: FloatArray) -> None:
+    """Refuse a voxel size that is not positive where the affine comes from it: nibabel would replace it by 1 mm.
 
-    And one that is given twice and not the same: every volume in mL hangs on it.
+    And one that is given twice and differs: every volume in mL depends on it.
     """
-    with nib.openers.ImageOpener(str(path)) as stream:
-        header = type(image.header).from_fileobj(stream, check=False)
-    sizes = header["pixdim"][1:4].astype(float)
-    if header["sform_code"] <= 0 and not (sizes > 0).all():
+    sizes = raw["pixdim"][1:4].astype(float)
+    if raw["sform_code"] <= 0 and not (sizes > 0).all():
         raise InputError(f"voxel size {sizes.tolist()} mm: it must be positive", file=path)
-    used = nib.affines.voxel_sizes(image.affine)
-    if (sizes > 0).all() and not np.allclose(sizes, used, rtol=SAME_VOXEL_SIZE):
-        raise InputError(
-            f"voxel size {sizes.round(3).tolist()} mm (pixdim), but {used.round(3).tolist()} mm by the s-form",
-            file=path,
-            hint="correct the header: one of them is wrong",
-        )
+    if (sizes > 0).all() and not np.allclose(sizes, used, rtol=_SAME_VOXEL_SIZE):
+        message = f"voxel size {sizes.round(3).tolist()} mm (pixdim), but {used.round(3).tolist()} mm by the s-form"
+        raise InputError(message, file=path, hint="correct the header: one of them is wrong")
 
 
-def _refuse_lies(path: Path, image: Any) -> None:
-    """Refuse a header that says other than the file holds, before any memory is taken.
+def _refuse_false_size(path: Path, image: Any) -> None:
+    """Refuse a header that differs from what the file holds, before any memory is taken.
 
-    A compressed file is read to its end for this: only there is its checksum, where nibabel never comes, and without it
-    a flipped bit is a wrong number.
+    A compressed file is read to its end for this: only there is its checksum, which nibabel never reaches, and without
+    it a flipped bit is a wrong number.
     """
     kind, shape = image.get_data_dtype(), [int(n) for n in image.shape]
     if kind.fields or kind.kind not in "iuf":
@@ -199,107 +203,53 @@ def _refuse_lies(path: Path, image: Any) -> None:
     if min(shape, default=0) < 1:
         raise InputError(f"the image is empty: shape {image.shape}", file=path)
     declared = math.prod(shape) * kind.itemsize
+    claim = f"the header claims {declared} bytes (shape {image.shape})"
     if max(shape[:3]) > MAX_EDGE or math.prod(shape[:3]) > MAX_VOXELS or declared > MAX_BYTES:
-        raise InputError(
-            f"the header claims {declared} bytes (shape {image.shape}): over the largest image read here", file=path
-        )
+        raise InputError(f"{claim}: over the largest image read here", file=path)
     end = int(image.dataobj.offset) + declared
-    one_slice = math.prod(shape[:2]) * kind.itemsize
-    held = _bytes_held(path, enough=end + one_slice)
+    too_much = end + math.prod(shape[:2]) * kind.itemsize  # A slice more.
+    held = path.stat().st_size
+    if path.suffix == ".gz":
+        held = 0
+        with gzip.open(path) as stream:
+            while held < too_much and (block := stream.read(2**20)):
+                held += len(block)
     if held < end:
-        raise InputError(f"the header claims {declared} bytes (shape {image.shape}), the file holds less", file=path)
-    if held >= end + one_slice:
-        raise InputError(f"holds more than the header claims (shape {image.shape}): one of them is wrong", file=path)
+        raise InputError(f"{claim}, the file holds less", file=path)
+    if held >= too_much:
+        raise InputError(f"{claim}, the file holds more: one of them is wrong", file=path)
 
 
-def _bytes_held(path: Path, enough: int) -> int:
-    """Bytes in a file, after decompression; counting stops once there are enough."""
-    if path.suffix != ".gz":
-        return path.stat().st_size
-    held = 0
-    with gzip.open(path) as stream:
-        while held < enough and (block := stream.read(2**20)):
-            held += len(block)
-    return held
-
-
-def _pick_volume(path: Path, image: Any, index: int | None, target_b: float | None) -> np.ndarray:
-    """The one 3D image meant; of a 4D file no more than one volume at a time is in memory."""
+def _volumes(path: Path, image: Any, index: int | None, target_b: float | None) -> tuple[FloatArray, Shell | None, str]:
+    """The one image that is meant, its shell and the note on its choice."""
     shape = image.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) not in {3, 4}:
         raise InputError(f"expected a 3D image, got shape {image.shape}", file=path)
-    trailing = (0,) * (image.ndim - len(shape))
-    if len(shape) == 3:
-        return np.asarray(image.dataobj, dtype=np.float64)[(..., *trailing)]
-    n = shape[3]
+    n = shape[3] if len(shape) == 4 else 1
+    b_values = [] if target_b is None else read_bvals(path)
+    if len(b_values) not in {0, n}:
+        message = f"{n} volume{'s' if n > 1 else ''} but {len(b_values)} b-values in the .bval file beside it"
+        raise InputError(message, file=path, hint="give each volume its b-value, or remove the .bval file")
+    rest = (0,) * (image.ndim - len(shape))
+    if n == 1:
+        alone = np.asarray(image.dataobj, dtype=np.float64)[(..., *rest)]
+        return alone, Shell((0,), b_values[0]) if b_values else None, ""
     if index is not None:
         if not 0 <= index < n:
             raise InputError(f"volume {index} asked for, the file holds 0 to {n - 1}", file=path)
-        return np.asarray(image.dataobj[(..., index, *trailing)])
-    shell = _chosen(path, n, target_b)
-    volumes = (np.asarray(image.dataobj[(..., k, *trailing)], dtype=np.float64) for k in shell.indices)
-    average: Callable[[Iterable[FloatArray], int], FloatArray]
-    average = protocol.average_b0 if target_b == 0 else protocol.average_b1000
-    return average(volumes, len(shell.indices))
-
-
-def _chosen(path: Path, n: int, target_b: float | None) -> protocol.Shell:
-    """The volumes of a 4D file whose b-value, in the .bval file, is the one wanted."""
-    bvals = read_bvals(path)
-    if target_b is None or bvals is None:
-        raise InputError(
-            f"4D with {n} volumes, one was expected",
-            file=path,
-            hint="name the volume with --b0-index / --b1000-index, or put the .bval file beside the image",
-        )
-    if len(bvals) != n:
-        raise _unequal(path, n, bvals)
-    values = bvals.tolist()
-    shell = protocol.b0_volumes(values) if target_b == 0 else protocol.b1000_volumes(values)
+        named = np.asarray(image.dataobj[(..., index, *rest)])
+        return named, Shell((index,), b_values[index]) if b_values else None, ""
+    if not b_values:
+        hint = "name the volume with --b0-index / --b1000-index, or put the .bval file beside the image"
+        raise InputError(f"4D with {n} volumes, one was expected", file=path, hint=hint)
+    shell = b0_volumes(b_values) if target_b == 0 else b1000_volumes(b_values)
     if shell is None:
-        raise InputError(f"no volume near b = {target_b:g} s/mm^2; b-values are {sorted(set(values))}", file=path)
-    return shell
-
-
-def _unequal(path: Path, n: int, bvals: FloatArray) -> InputError:
-    message = f"{n} volume{'s' if n > 1 else ''} but {len(bvals)} b-values in the .bval file beside it"
-    return InputError(message, file=path, hint="give each volume its b-value, or remove the .bval file")
-
-
-def read_shell(image_path: Path, *, index: int | None = None) -> protocol.Shell | None:
-    """What `read_volume` takes of a b1000 file, and its b-value; None where no `.bval` file tells.
-
-    Args:
-        image_path: of b1000.
-        index: which volume of a 4D file, 0-based; None: chosen by b-value.
-
-    Raises:
-        InputError: another number of b-values than of volumes, or none that may stand for b1000.
-    """
-    bvals = read_bvals(image_path)
-    if bvals is None or not len(bvals):
-        return None
-    image: Any = nib.load(image_path)
-    n = math.prod(image.shape[3:])
-    if len(bvals) != n:
-        raise _unequal(image_path, n, bvals)
-    if n == 1:
-        return protocol.Shell((0,), float(bvals[0]))
-    return _chosen(image_path, n, protocol.TARGET_B) if index is None else protocol.Shell((index,), float(bvals[index]))
-
-
-def _copy_forms(image: nib.Nifti1Image, like: Path) -> None:
-    header = nib.load(like).header
-    if not isinstance(header, nib.Nifti1Header):
-        return
-    for field in ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"):
-        image.header[field] = header[field]
-    for field in ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"):
-        image.header[field] = header[field]
-    image.header["pixdim"][:4] = header["pixdim"][:4]
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        message = f"no volume near b = {target_b:g} s/mm^2; b-values are {sorted(set(b_values))}"
+        raise InputError(message, file=path)
+    average = Average(shell.b_value)
+    for k in shell.indices:
+        average.add(np.asarray(image.dataobj[(..., k, *rest)], dtype=np.float64))
+    note = choice_note(shell.b_value, (one.b_value for one in shells(b_values))) if target_b == TARGET_B else ""
+    return average.mean(), shell, note and f"{path.name}: {note}"

@@ -47,7 +47,7 @@ from fvv.system.parallel import core_count, map_items
 from fvv.system.shard import Shard
 
 if TYPE_CHECKING:
-    from fvv.io.dicom.read import DicomSource
+    from fvv.io.dicom.stack import DicomSource
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from fvv.data import Finding, Severity
 from fvv.imaging.brain import SMALL_MAXIMUM, bounding_box
 from fvv.imaging.intensity import same_range
 from fvv.imaging.quality.view import NativeView, brightest
-from fvv.protocol import B1000_TOLERANCE, TARGET_B, may_be_b1000
+from fvv.protocol import TARGET_B, is_usual_b1000, may_be_b1000
 
 FLUID_DARK = 0.15
 """Share of b0's fluid that must be darker than tissue on b1000. Clean: 0.5 and more; an ADC map: under 0.07."""
@@ -118,7 +118,7 @@ def log_drops(b0: FloatArray, b1000: FloatArray) -> tuple[float, float]:
 
 
 def _b_value_findings(b_value: float | None) -> list[Finding]:
-    if b_value is None or abs(b_value - TARGET_B) <= B1000_TOLERANCE:
+    if b_value is None or is_usual_b1000(b_value):
         return []
     severity = Severity.WARNING if may_be_b1000(b_value) else Severity.NOT_ASSESSABLE
     return [Finding("b-value", f"b1000 was acquired at b = {b_value:g} s/mm^2, expected about 1000", severity)]

@@ -1,22 +1,24 @@
-"""Which images of a study are its b0 and its b1000: one contrast, one orientation, one kind and one shell each."""
+"""Which images of a study are its b0 and its b1000: one contrast, one orientation, one kind and one shell each.
+
+Which b-values may stand for the two, and which is better, says `fvv.protocol`; here stands what DICOM alone tells.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from textwrap import shorten
 
 import numpy as np
 
 from fvv.errors import InputError
-from fvv.io.dicom.diffusion import COMPUTED, OTHER_CONTRASTS, description_words
 from fvv.io.dicom.frames import Frame
+from fvv.io.dicom.weighting import COMPUTED, OTHER_CONTRASTS, description_words
 from fvv.names import plain
-from fvv.protocol import B0_TOLERANCE, B1000_TOLERANCE, SHELL_GAP, TARGET_B, may_be_b0, may_be_b1000
+from fvv.protocol import SHELL_GAP, choice_note, distance, is_b0, is_usual_b1000, may_be_b1000, shells, split
 
-B0_SHELL_GAP = 10.0
-"""s/mm^2: for b0, so that b = 50 of a perfusion scheme is not averaged into b = 0."""
 PLACE_TOLERANCE_MM = 0.1
 """Along the normal: images nearer than this are of one slice. Slices lie a millimetre apart and more."""
 _LONGEST_NAME = 64
@@ -48,22 +50,16 @@ class Stack:
     @cached_property
     def slices(self) -> tuple[tuple[Frame, ...], ...]:
         """Images of each slice, from the lowest along the normal to the highest."""
-        ordered = sorted(self.frames, key=_along(self.first))
-        return tuple(tuple(group) for group in _split(ordered, _along(self.first), PLACE_TOLERANCE_MM))
-
-    @property
-    def isotropic(self) -> bool:
-        """Whether it is a trace image."""
-        return self.first.weighting.isotropic
+        groups = split([self.first.along(frame) for frame in self.frames], PLACE_TOLERANCE_MM)
+        return tuple(tuple(self.frames[index] for index in group) for group in groups)
 
     def describe(self) -> str:
         """For people."""
-        per_slice = len(self.frames) / len(self.slices)
         name = plain(self.first.description)
         name = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
         return (
             f"series {self.first.series_number} '{name}' (b = {self.b_value:g} s/mm^2, "
-            f"{len(self.slices)} slices, {per_slice:g} images a slice)"
+            f"{len(self.slices)} slices, {len(self.frames) / len(self.slices):g} images a slice)"
         )
 
 
@@ -74,7 +70,7 @@ class Choice:
     Attributes:
         b0, b1000: the two.
         notes: what one should know of the choice.
-        warnings: what one should look at the images for.
+        warnings: why one should look at the images.
     """
 
     b0: Stack
@@ -86,9 +82,10 @@ class Choice:
 def choose(frames: Sequence[Frame], series: Sequence[int] = ()) -> Choice:
     """The b0 and b1000 of one study that belong together best.
 
-    The rule, first things first: the same grid; b within 150 of 1000, then nearest to it; no secondary images and no
-    words of computed maps; the trace image before single directions; acquired before derived images; b0 and b1000 of
-    one series; the same description; most slices; the lowest series number.
+    The rule, first things first: the same grid; a b-value without warning, then the nearest to 1000 (in steps of the
+    gap between shells); no secondary images and no words of computed maps; the trace image before single directions;
+    acquired before derived images; b0 and b1000 of one series; the same description; most slices; the nearest b-value;
+    the lowest series number.
 
     Args:
         frames: of one person and study.
@@ -99,33 +96,22 @@ def choose(frames: Sequence[Frame], series: Sequence[int] = ()) -> Choice:
     """
     usable = _usable(frames, series)
     stacks = list(_stacks(_with_silent_b0(usable, forced=bool(series))))
-    low = [stack for stack in stacks if may_be_b0(stack.b_value)]
+    low = [stack for stack in stacks if is_b0(stack.b_value)]
     high = [stack for stack in stacks if may_be_b1000(stack.b_value)]
     pairs = [(b0, b1000) for b1000 in high for b0 in low if series or _one_acquisition(b0.first, b1000.first)]
     if not pairs:
         raise _nothing(frames, usable, missing="b1000" if low and not high else "b0")
-    placed = [pair for pair in pairs if _one_frame_of_reference(*pair)]
-    if not placed:
+    # What one of two does not state decides nothing.
+    pairs = [(a, b) for a, b in pairs if _agree([a.first.frame_of_reference], [b.first.frame_of_reference])]
+    if not pairs:
         hint = "the patient was placed again between them: register the images first"
         raise InputError("b0 and b1000 lie in different frames of reference", hint=hint)
-    if not series:
-        placed = [pair for pair in placed if _one_scanner(pair[0].first, pair[1].first)]
-    if not placed:
+    pairs = [(a, b) for a, b in pairs if series or _agree(a.first.scanner, b.first.scanner)]
+    if not pairs:
         hint = "--series with the numbers of both takes them all the same"
         raise InputError("b0 and b1000 come from two scanners, by their maker or serial number", hint=hint)
-    best = max(placed, key=_suitability)
-    return Choice(*best, tuple(_notes(best, placed)), tuple(_warnings(best)))
-
-
-def same_place(low: Stack, high: Stack) -> bool:
-    """Whether two stacks seem to lie on one grid."""
-    a, b = low.first, high.first
-    return (
-        len(low.slices) == len(high.slices)
-        and a.shape == b.shape
-        and np.allclose(a.orientation, b.orientation, atol=ORIENTATION_TOLERANCE)
-        and np.allclose(a.spacing, b.spacing, rtol=1e-2)
-    )
+    best = max(pairs, key=_suitability)
+    return Choice(*best, tuple(_notes(best, pairs, high)), tuple(_warnings(best)))
 
 
 def _usable(frames: Sequence[Frame], series: Sequence[int]) -> list[Frame]:
@@ -147,80 +133,52 @@ def _with_silent_b0(frames: list[Frame], *, forced: bool) -> Iterator[Frame]:
         by_series[frame.series].append(frame)
     for found in by_series.values():
         stated = [frame.weighting.b_value for frame in found if frame.weighting.b_value is not None]
-        kinds = {frame.weighting.kind for frame in found if (frame.weighting.b_value or 0) > B0_TOLERANCE}
-        silent = bool(kinds) and min(stated) > B0_TOLERANCE
+        kinds = {frame.weighting.kind for frame in found if not is_b0(frame.weighting.b_value or 0)}
+        silent = bool(kinds) and not is_b0(min(stated))
         for frame in found:
             weighting = frame.weighting
+            of_a_kind = weighting.kind in kinds or "ORIGINAL" in weighting.kind
             if weighting.b_value is not None:
                 yield frame
-            elif (silent and not weighting.directed and _may_be_b0(weighting.kind, kinds)) or (forced and not stated):
+            elif (silent and not weighting.directed and of_a_kind) or (forced and not stated):
                 yield replace(frame, weighting=replace(weighting, b_value=0.0, declared=True))
-
-
-def _may_be_b0(kind: tuple[str, ...], kinds: set[tuple[str, ...]]) -> bool:
-    return kind in kinds or "ORIGINAL" in kind
 
 
 def _stacks(frames: Iterable[Frame]) -> Iterator[Stack]:
     groups: dict[tuple[object, ...], list[Frame]] = defaultdict(list)
     for frame in frames:
-        echo = frame.timing[0]
-        key = (frame.series, frame.frame_of_reference, frame.shape, frame.weighting.kind, frame.weighting.isotropic)
+        echo, weighting = frame.timing[0], frame.weighting
+        isotropic = weighting.isotropic and not is_b0(weighting.b_value or 0.0)
+        key = (frame.series, frame.frame_of_reference, frame.shape, weighting.kind, isotropic)
         groups[(*key, None if echo is None else round(echo))].append(frame)
     for group in groups.values():
-        for plane in _alike(group):
-            low = [frame for frame in plane if _b(frame) <= B0_TOLERANCE]
-            high = [frame for frame in plane if _b(frame) > B0_TOLERANCE]
-            for part, gap in ((low, B0_SHELL_GAP), (high, SHELL_GAP)):
-                for shell in _split(sorted(part, key=_b), _b, gap):
-                    yield from _by_direction(shell)
+        planes: list[list[Frame]] = []
+        for frame in group:
+            alike = (plane for plane in planes if _parallel(frame, plane[0], spacing_tolerance=1e-3))
+            plane = next(alike, None)
+            if plane is None:
+                planes.append(plane := [])
+            plane.append(frame)
+        for plane in planes:
+            for shell in shells([frame.weighting.b_value or 0.0 for frame in plane]):
+                yield from _by_direction([plane[index] for index in shell.indices], low=is_b0(shell.b_value))
 
 
-def _by_direction(shell: list[Frame]) -> Iterator[Stack]:
+def _by_direction(shell: list[Frame], *, low: bool) -> Iterator[Stack]:
     """Images along directions, and apart from them one without a direction among them: their average."""
     directed = [frame for frame in shell if frame.weighting.directed]
     rest = [frame for frame in shell if not frame.weighting.directed]
-    if directed and rest and _b(shell[0]) > B0_TOLERANCE:
+    if directed and rest and not low:
         yield Stack(tuple(directed))
         yield Stack(tuple(replace(frame, weighting=replace(frame.weighting, isotropic=True)) for frame in rest))
     else:
         yield Stack(tuple(shell))
 
 
-def _alike(frames: list[Frame]) -> list[list[Frame]]:
-    """Parted by orientation and spacing."""
-    found: list[list[Frame]] = []
-    for frame in frames:
-        for group in found:
-            first = group[0]
-            if np.allclose(frame.orientation, first.orientation, atol=ORIENTATION_TOLERANCE) and np.allclose(
-                frame.spacing, first.spacing, rtol=1e-3
-            ):
-                group.append(frame)
-                break
-        else:
-            found.append([frame])
-    return found
-
-
-def _split(ordered: list[Frame], value: Callable[[Frame], float], gap: float) -> list[list[Frame]]:
-    """Parted where two neighbours lie farther apart."""
-    found: list[list[Frame]] = []
-    for frame in ordered:
-        if found and value(frame) - value(found[-1][-1]) <= gap:
-            found[-1].append(frame)
-        else:
-            found.append([frame])
-    return found
-
-
-def _along(first: Frame) -> Callable[[Frame], float]:
-    normal = first.normal
-    return lambda frame: float(normal @ np.array(frame.position))
-
-
-def _b(frame: Frame) -> float:
-    return frame.weighting.b_value or 0.0
+def _parallel(a: Frame, b: Frame, *, spacing_tolerance: float) -> bool:
+    """Whether two slices have one orientation and one pixel spacing."""
+    turned = not np.allclose(a.orientation, b.orientation, atol=ORIENTATION_TOLERANCE)
+    return not turned and np.allclose(a.spacing, b.spacing, rtol=spacing_tolerance)
 
 
 def _one_acquisition(low: Frame, high: Frame) -> bool:
@@ -238,15 +196,8 @@ def _one_acquisition(low: Frame, high: Frame) -> bool:
     return not (words - description_words(f"{high.description} {high.protocol}")) & OTHER_CONTRASTS
 
 
-def _one_frame_of_reference(low: Stack, high: Stack) -> bool:
-    """Where one of them gives none, the grids decide."""
-    a, b = low.first.frame_of_reference, high.first.frame_of_reference
-    return not a or not b or a == b
-
-
-def _one_scanner(low: Frame, high: Frame) -> bool:
-    """What one of them does not state tells nothing."""
-    return all(not a or not b or a == b for a, b in zip(low.scanner, high.scanner, strict=True))
+def _agree(low: Iterable[str], high: Iterable[str]) -> bool:
+    return all(not a or not b or a == b for a, b in zip(low, high, strict=True))
 
 
 def _suitability(pair: tuple[Stack, Stack]) -> tuple[float, ...]:
@@ -254,12 +205,12 @@ def _suitability(pair: tuple[Stack, Stack]) -> tuple[float, ...]:
     a, b = low.first, high.first
     return (
         *_quality(pair),
-        high.isotropic,
+        b.weighting.isotropic,
         "DERIVED" not in b.weighting.kind,
         a.series == b.series,
         a.description == b.description,
         len(high.slices),
-        -abs(high.b_value - TARGET_B),
+        *(-number for number in distance(high.b_value)),
         -low.b_value,
         -b.series_number,
         -a.series_number,
@@ -269,31 +220,37 @@ def _suitability(pair: tuple[Stack, Stack]) -> tuple[float, ...]:
 def _quality(pair: tuple[Stack, Stack]) -> tuple[float, ...]:
     """What two complete sets of images must share for the choice between them to be worth a word."""
     low, high = pair
-    away = abs(high.b_value - TARGET_B)
+    a, b = low.first, high.first
+    same_grid = len(low.slices) == len(high.slices) and a.shape == b.shape
+    same_grid = same_grid and _parallel(a, b, spacing_tolerance=1e-2)
     worse = sum(
-        "SECONDARY" in frame.weighting.kind or bool(description_words(frame.description) & COMPUTED)
-        for frame in (low.first, high.first)
+        "SECONDARY" in frame.weighting.kind or bool(description_words(frame.description) & COMPUTED) for frame in (a, b)
     )
-    return same_place(low, high), away <= B1000_TOLERANCE, -(away // SHELL_GAP), -worse
+    return same_grid, is_usual_b1000(high.b_value), -(distance(high.b_value)[0] // SHELL_GAP), -worse
 
 
-def _notes(best: tuple[Stack, Stack], pairs: list[tuple[Stack, Stack]]) -> Iterator[str]:
-    yield f"b0 from {best[0].describe()}; b1000 from {best[1].describe()}"
-    others = {high.first.series: high for low, high in pairs if _quality((low, high)) == _quality(best)}
-    others.pop(best[1].first.series, None)
+def _notes(best: tuple[Stack, Stack], pairs: list[tuple[Stack, Stack]], high: list[Stack]) -> Iterator[str]:
+    low, chosen = best
+    yield f"b0 from {low.describe()}; b1000 from {chosen.describe()}"
+    number = chosen.first.series_number
+    available = [stack.b_value for stack in high if stack.first.series == chosen.first.series]
+    if note := choice_note(chosen.b_value, available):
+        yield f"series {number}: {note}"
+    others = {b.first.series: b for a, b in pairs if _quality((a, b)) == _quality(best)}
+    others.pop(chosen.first.series, None)
     if others:
         described = "; ".join(stack.describe() for stack in others.values())
         yield (
-            f"b1000 could also be {described}: taken was the trace image if there is one, b0 and b1000 of one series, "
+            f"b1000 could also be {described}: the trace image was taken if there is one, b0 and b1000 of one series, "
             "the lowest number; --series takes another"
         )
 
 
 def _warnings(best: tuple[Stack, Stack]) -> Iterator[str]:
     for name, stack in zip(("b0", "b1000"), best, strict=True):
-        counts = Counter(len(images) for images in stack.slices)
-        if len(counts) > 1:
-            few, many = min(counts), max(counts)
+        counts = [len(images) for images in stack.slices]
+        few, many = min(counts), max(counts)
+        if few < many:
             yield f"{name}: the number of images a slice differs ({few} to {many}): images were lost, or sent twice"
 
 
@@ -303,9 +260,7 @@ def _nothing(frames: Sequence[Frame], usable: list[Frame], missing: str) -> Inpu
         return InputError("holds no slices of MR images", hint=hint)
     known = sorted({f"{frame.series_number}: b = {frame.weighting.b_value}" for frame in usable})
     unused = Counter(frame.weighting.not_used for frame in frames if frame.weighting.not_used)
-    if len(known) > 12:
-        known = [*known[:12], f"and {len(known) - 12} more"]
-    among = ", ".join(known) or "no diffusion images"
-    if not usable and unused:
-        among = f"only {', '.join(f'{number} {reason}' for reason, number in sorted(unused.items()))}"
+    if not usable:
+        known = [f"{number} {reason}" for reason, number in sorted(unused.items())]
+    among = shorten(", ".join(known), 300, placeholder=" ...") or "no diffusion images"
     return InputError(f"no {missing} among its series ({among})", hint="name the series with --series")

@@ -1,16 +1,20 @@
 """Results as DICOM: a segmentation, a structured report with the volumes, and the picture, all of the source's study.
 
 Segmentation: PS3.3 A.51; report: TID 1500 (PS3.16); picture: Secondary Capture (PS3.3 A.8). The segmentation is read
-back, place by place, before it counts.
+back, place by place, before it counts. What is written refers to the source's objects, but takes its geometry from the
+volume that was measured, and elements that the source lacks empty: anonymised objects lack elements that the standard
+asks for, makers write measures frame by frame, oblique stacks differ in the 8th digit of their orientation.
 """
 
 from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,10 @@ import highdicom as hd
 import numpy as np
 import pydicom
 from matplotlib.image import imread
+from nibabel.affines import voxel_sizes
+from pydicom import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from fvv import __version__
 from fvv.arrays import BoolArray
@@ -28,9 +34,9 @@ from fvv.errors import FvvError, OutputExistsError
 from fvv.imaging.fusion import visible_to_half
 from fvv.io.atomic import atomic_write
 from fvv.io.dicom import MAKER
-from fvv.io.dicom.files import DAMAGE
-from fvv.io.dicom.read import DicomSource
-from fvv.io.dicom.source import Headers
+from fvv.io.dicom.find import DAMAGE
+from fvv.io.dicom.stack import DicomSource
+from fvv.io.dicom.weighting import first_item
 from fvv.io.ownership import claim, claimed
 from fvv.io.result_files import DICOM_FILES, DICOM_PICTURE, DICOM_REPORT, DICOM_SEGMENTATION
 from fvv.names import plain
@@ -48,6 +54,25 @@ _KINDS = {
     Channel.STROKE: (codes.SCT.MorphologicallyAbnormalStructure, _INFARCT, (0, 158, 232)),
     Channel.FLAIR_VISIBLE: (codes.SCT.MorphologicallyAbnormalStructure, _FLAIR_VISIBLE, (255, 127, 14)),
 }
+
+
+_TYPE_2 = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
+    *("AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator"),
+)
+"""Elements that must be there and may be empty (PS3.3 C.7.1.1, C.7.2.1, C.7.4.1)."""
+_FORMS = {
+    "PatientSex": re.compile(r"[MFO]"),
+    **dict.fromkeys(("PatientBirthDate", "StudyDate"), re.compile(r"\d{8}")),
+    "StudyTime": re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?"),
+}
+"""What highdicom refuses in another form than the standard's: it becomes empty."""
+_LAST_GROUP = 0x0020
+"""Groups after it hold pixels, geometry and display."""
+_GEOMETRY = (
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+    *("Rows", "Columns", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames"),
+)
 
 
 def write_dicom_results(
@@ -76,7 +101,7 @@ def write_dicom_results(
     claim(folder.parent, [f"{folder.name}/{name}" for name in DICOM_FILES])
     try:
         with _quiet():
-            headers = Headers(source)
+            headers = _Headers(source)
             _write(folder, headers, prediction, synthesis_png)
     except FvvError as error:
         remove_dicom_results(folder)
@@ -123,7 +148,7 @@ def _is_ours(file: Path, *, if_damaged: bool) -> bool:
         return if_damaged
 
 
-def _write(folder: Path, headers: Headers, prediction: Prediction, synthesis_png: bytes) -> None:
+def _write(folder: Path, headers: _Headers, prediction: Prediction, synthesis_png: bytes) -> None:
     _save(folder / DICOM_PICTURE, _picture(headers, synthesis_png))
     if prediction.brain is None or prediction.stroke is None or prediction.flair_visible_votes is None:
         return
@@ -140,7 +165,108 @@ def _write(folder: Path, headers: Headers, prediction: Prediction, synthesis_png
     _save(folder / DICOM_REPORT, _report(headers, segmentation, found, prediction))
 
 
-def _segmentation(headers: Headers, masks: dict[Channel, BoolArray]) -> Any:
+class _Headers:
+    """Headers of the slices of b1000, for highdicom to copy from and to refer to.
+
+    Attributes:
+        images: for each slice a classic object, which highdicom takes many of; `refer_rightly` undoes the class.
+        by_slice: SOPClassUID, SOPInstanceUID and number of the frame (None for a classic object) of each slice.
+        positions, orientation, measures: geometry of the volume.
+        step: distance between slices, mm.
+        slice_at: number of the slice at a rounded position.
+        lost: elements that are damaged, and left out.
+    """
+
+    def __init__(self, source: DicomSource) -> None:
+        affine, n = source.affine, source.shape[2]
+        # Direction cosines, rounded so that they fit DICOM's 16 characters.
+        between_columns, between_rows, _ = voxel_sizes(affine).tolist()
+        row, column = affine[:3, 0] / between_columns, affine[:3, 1] / between_rows
+        cosines = [round(float(number), 10) for number in (*row, *column)]
+        self.step = step = float(abs(np.dot(np.cross(cosines[:3], cosines[3:]), affine[:3, 2])))
+        places = [(affine[:3, 3] + k * affine[:3, 2]).tolist() for k in range(n)]
+        self.positions = [hd.PlanePositionSequence(hd.CoordinateSystemNames.PATIENT, place) for place in places]
+        self.slice_at = {_rounded(position[0]): k for k, position in enumerate(self.positions)}
+        self.orientation = hd.PlaneOrientationSequence(hd.CoordinateSystemNames.PATIENT, cosines)
+        thickness = _thickness(source.b1000[0]) or step
+        self.measures = hd.PixelMeasuresSequence([between_rows, between_columns], thickness, step if n > 1 else None)
+        self.lost: set[str] = set()
+        frame_of_reference = str(source.b1000[0].get("FrameOfReferenceUID") or "").strip() or hd.UID()
+        self.images, self.by_slice = [], []
+        complete: dict[int, Dataset] = {}
+        for dataset, frame, position in zip(source.b1000, source.frames, self.positions, strict=True):
+            if id(dataset) not in complete:
+                complete[id(dataset)] = self._complete(dataset, source, frame_of_reference)
+            image = Dataset()
+            image.update(complete[id(dataset)])
+            for items in (position, self.orientation, self.measures):
+                image.update(items[0])
+            self.images.append(image)
+            enhanced = dataset.get("PerFrameFunctionalGroupsSequence") is not None
+            uids = str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)
+            self.by_slice.append((*uids, frame + 1 if enhanced else None))
+
+    def refer_rightly(self, dataset: Dataset) -> None:
+        """Give each reference to the source that object's own class, and that of a slice its frame."""
+        classes = {uid: sop_class for sop_class, uid, _ in self.by_slice}
+        for item in (dataset, *(item for element in dataset.iterall() if element.VR == "SQ" for item in element.value)):
+            uid = str(item.get("ReferencedSOPInstanceUID") or "")
+            if uid in classes:
+                item.ReferencedSOPClassUID = classes[uid]
+        for groups in dataset.get("PerFrameFunctionalGroupsSequence") or ():
+            frame = self.by_slice[self.slice_at[_rounded(groups.PlanePositionSequence[0])]][2]
+            for derivation in groups.get("DerivationImageSequence") or ():
+                for item in derivation.SourceImageSequence if frame is not None else ():
+                    item.ReferencedFrameNumber = frame
+
+    def _complete(self, dataset: Any, source: DicomSource, frame_of_reference: str) -> Dataset:
+        """A copy in UTF-8 of all that can be read and is no geometry, with the elements that the standard asks for."""
+        copy = Dataset()
+        for tag in sorted(set(dataset.keys())):
+            if tag.is_private or tag.group > _LAST_GROUP:
+                continue
+            try:
+                element = dataset[tag]
+                if element.keyword in _GEOMETRY or (element.VR == "SQ" and tag.group != 0x0008):
+                    continue
+                if element.VR != "SQ":
+                    str(element.value)
+                copy[tag] = deepcopy(element)  # Elements are changed below, and in highdicom.
+            except DAMAGE:
+                self.lost.add(str(tag))
+        for keyword in _TYPE_2:
+            if copy.get(keyword) is None:
+                setattr(copy, keyword, "")
+        for keyword, form in _FORMS.items():
+            if not form.fullmatch(str(copy.get(keyword))):
+                setattr(copy, keyword, "")
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
+            if not copy.get(keyword):
+                setattr(copy, keyword, UID(hd.UID()))
+        copy.SpecificCharacterSet = "ISO_IR 192"
+        copy.SOPClassUID, copy.Modality, copy.FrameOfReferenceUID = MRImageStorage, "MR", frame_of_reference
+        copy.Rows, copy.Columns = source.shape[1], source.shape[0]
+        return copy
+
+
+def _rounded(place: Dataset) -> tuple[float, ...]:
+    return tuple(round(float(number), 2) for number in place.ImagePositionPatient)
+
+
+def _thickness(dataset: Any) -> float | None:
+    """SliceThickness, mm; None where it is not stated or no length."""
+    groups = [first_item(dataset, f"{name}FunctionalGroupsSequence") for name in ("PerFrame", "Shared")]
+    for place in (*(first_item(group, "PixelMeasuresSequence") for group in groups), dataset):
+        try:
+            stated = float((place.get("SliceThickness") if place is not None else 0) or 0)
+        except DAMAGE:
+            return None
+        if stated > 0:
+            return stated
+    return None
+
+
+def _segmentation(headers: _Headers, masks: dict[Channel, BoolArray]) -> Any:
     descriptions = [
         hd.seg.SegmentDescription(
             segment_number=number,
@@ -160,19 +286,14 @@ def _segmentation(headers: Headers, masks: dict[Channel, BoolArray]) -> Any:
         pixel_array=pixels,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
-        series_instance_uid=hd.UID(),
-        series_number=FIRST_SERIES_NUMBER,
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        series_description="FVV segmentation, for research use only",
         omit_empty_frames=True,
-        manufacturer=MAKER,
         manufacturer_model_name="fvv",
         software_versions=__version__,
         device_serial_number=__version__,
         plane_positions=headers.positions,
         plane_orientation=headers.orientation,
         pixel_measures=headers.measures,
+        **_series(0, "segmentation"),
     )
     for series in segmentation.get("ReferencedSeriesSequence") or []:  # A mosaic stands for many slices.
         once = {str(item.ReferencedSOPInstanceUID): item for item in series.ReferencedInstanceSequence}
@@ -182,11 +303,11 @@ def _segmentation(headers: Headers, masks: dict[Channel, BoolArray]) -> Any:
 
 
 def _report(
-    headers: Headers, segmentation: Any, masks: dict[Channel, BoolArray], prediction: Prediction
+    headers: _Headers, segmentation: Any, masks: dict[Channel, BoolArray], prediction: Prediction
 ) -> hd.sr.Comprehensive3DSR:
     """TID 1500: a group of measurements for each channel, also where no voxel of it has half of the votes.
 
-    Such a channel has no segment to refer to: its volume is 0 mL, or a mean over models of whom fewer than half agree.
+    Such a channel has no segment to refer to: its volume is 0 mL, or a mean of models of which under half agree.
     """
     numbers = {channel: number for number, channel in enumerate(masks, start=1)}
     groups: list[Any] = []
@@ -219,20 +340,15 @@ def _report(
         # The source first: what highdicom names as the acquisition's equipment is that of the first one.
         evidence=[*{str(image.SOPInstanceUID): image for image in headers.images}.values(), segmentation],
         content=content,
-        series_instance_uid=hd.UID(),
-        series_number=FIRST_SERIES_NUMBER + 1,
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        series_description="FVV volumes, for research use only",
         is_complete=True,
         is_final=False,
-        manufacturer=MAKER,
+        **_series(1, "volumes"),
     )
     headers.refer_rightly(report)
     return report
 
 
-def _reference(headers: Headers, segmentation: Any, number: int, mask: BoolArray) -> hd.sr.ReferencedSegment:
+def _reference(headers: _Headers, segmentation: Any, number: int, mask: BoolArray) -> hd.sr.ReferencedSegment:
     """A segment, and the slices of the source that it lies on.
 
     highdicom's own `from_segmentation` looks for each frame's segment where a segmentation of one segment has none.
@@ -252,7 +368,7 @@ def _reference(headers: Headers, segmentation: Any, number: int, mask: BoolArray
     )
 
 
-def _picture(headers: Headers, png: bytes) -> Any:
+def _picture(headers: _Headers, png: bytes) -> Any:
     rgb = np.ascontiguousarray(np.rint(imread(io.BytesIO(png), format="png")[..., :3] * 255).astype(np.uint8))
     picture = hd.sc.SCImage.from_ref_dataset(
         ref_dataset=headers.images[0],
@@ -262,17 +378,24 @@ def _picture(headers: Headers, png: bytes) -> Any:
         # Slices side by side, each in radiological convention.
         coordinate_system=hd.CoordinateSystemNames.PATIENT,
         patient_orientation=("L", "P"),
-        series_instance_uid=hd.UID(),
-        series_number=FIRST_SERIES_NUMBER + 2,
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        manufacturer=MAKER,
-        series_description="FVV synthesis, for research use only",
         transfer_syntax_uid=ExplicitVRLittleEndian,
+        **_series(2, "synthesis"),
     )
     picture.BurnedInAnnotation = "YES"  # The picture names the examination.
     picture.Laterality = ""  # Asked for, and may be empty: a head has no side.
     return picture
+
+
+def _series(order: int, what: str) -> dict[str, Any]:
+    """What each of our three objects, a series of its own, says of itself."""
+    return {
+        "series_instance_uid": hd.UID(),
+        "series_number": FIRST_SERIES_NUMBER + order,
+        "sop_instance_uid": hd.UID(),
+        "instance_number": 1,
+        "series_description": f"FVV {what}, for research use only",
+        "manufacturer": MAKER,
+    }
 
 
 def _save(path: Path, dataset: Any) -> None:
@@ -280,7 +403,7 @@ def _save(path: Path, dataset: Any) -> None:
         dataset.save_as(temporary)
 
 
-def _check(path: Path, masks: dict[Channel, BoolArray], headers: Headers) -> None:
+def _check(path: Path, masks: dict[Channel, BoolArray], headers: _Headers) -> None:
     """Read the segmentation back as another reader does, by positions and stated spacing: every voxel has its place.
 
     Raises:
@@ -289,24 +412,15 @@ def _check(path: Path, masks: dict[Channel, BoolArray], headers: Headers) -> Non
     read = pydicom.dcmread(path)
     pixels = np.atleast_3d(read.pixel_array) if read.pixel_array.ndim == 3 else read.pixel_array[None]
     shared = read.SharedFunctionalGroupsSequence[0]
-    slices = {
-        tuple(np.round(np.array(one[0].ImagePositionPatient, float), 2)): k for k, one in enumerate(headers.positions)
-    }
     found = {channel: np.zeros_like(mask, dtype=bool) for channel, mask in masks.items()}
     for groups, frame in zip(read.PerFrameFunctionalGroupsSequence, pixels, strict=True):
         segment = (groups.get("SegmentIdentificationSequence") or shared.SegmentIdentificationSequence)[0]
-        place = tuple(np.round(np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float), 2))
         channel = list(masks)[int(segment.ReferencedSegmentNumber) - 1]
-        found[channel][:, :, slices[place]] |= frame.T > 0
+        found[channel][:, :, headers.slice_at[_rounded(groups.PlanePositionSequence[0])]] |= frame.T > 0
     for channel, mask in masks.items():
         if not np.array_equal(found[channel], mask):
             raise FvvError(f"the DICOM segmentation does not hold the {channel.label} it should", file=path)
     stated = shared.PixelMeasuresSequence[0].get("SpacingBetweenSlices")
-    if len(headers.positions) > 1:
-        first, second = (np.array(one[0].ImagePositionPatient, float) for one in headers.positions[:2])
-        cosines = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
-        step = abs(float(np.cross(cosines[:3], cosines[3:]) @ (second - first)))
-        if stated is None or abs(float(stated) - step) > 1e-3 * step:
-            raise FvvError(
-                f"the DICOM segmentation states slices {stated} mm apart, they lie {step:g} mm apart", file=path
-            )
+    if len(headers.positions) > 1 and (stated is None or abs(float(stated) - headers.step) > 1e-3 * headers.step):
+        message = f"the DICOM segmentation states slices {stated} mm apart, they lie {headers.step:g} mm apart"
+        raise FvvError(message, file=path)

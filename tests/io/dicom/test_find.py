@@ -1,17 +1,20 @@
-"""DICOM that lies about itself, as the fuzz loop found it: refused in a sentence, whatever pydicom raises."""
+"""DICOM files that are damaged, or that would fill the memory: read, or refused in a sentence."""
 
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import psutil
+import pydicom
 import pytest
 
-from dicom_builders import read_one, write_series
+from dicom_builders import both, read_one, write, write_series
 from fvv.errors import InputError
 
 IMAGE_TYPE, ROWS, STUDY = b"\x08\x00\x08\x00CS", b"\x28\x00\x10\x00US", b"\x20\x00\x0d\x00UI"
@@ -73,3 +76,49 @@ def test_a_damaged_stream_in_a_zip_file_is_refused(series: Path, tmp_path: Path)
     path.write_bytes(data)
     with pytest.raises(InputError, match="not a readable zip file"):
         read_one(path)
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+@pytest.mark.parametrize("meta", [True, False])
+def test_files_without_preamble(tmp_path: Path, *, implicit: bool, meta: bool) -> None:
+    write(tmp_path / "in", 100, 0)
+    write(tmp_path / "in", 200, 1000)
+    for file in (tmp_path / "in").rglob("*.dcm"):
+        dataset = pydicom.dcmread(file)
+        stream = io.BytesIO()
+        syntax = pydicom.uid.ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
+        if meta:
+            dataset.file_meta.TransferSyntaxUID = syntax
+        else:
+            del dataset.file_meta
+        dataset.preamble = None
+        pydicom.dcmwrite(stream, dataset, implicit_vr=implicit, little_endian=True)
+        assert stream.getvalue()[128:132] != b"DICM"
+        file.write_bytes(stream.getvalue())
+    assert both(tmp_path / "in") == (100, 200)
+
+
+def test_a_deflated_object_and_a_deflated_bomb(tmp_path: Path) -> None:
+    write(tmp_path / "in", 100, 0)
+    write(tmp_path / "in", 200, 1000)
+    for file in (tmp_path / "in").rglob("*.dcm"):
+        dataset = pydicom.dcmread(file)
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+        pydicom.dcmwrite(file, dataset)
+    assert both(tmp_path / "in") == (100, 200)
+    one = sorted((tmp_path / "in").rglob("*.dcm"))[0]
+    data = one.read_bytes()
+    start = 144 + int.from_bytes(data[140:144], "little")
+    inside = zlib.decompress(data[start:], -zlib.MAX_WBITS)
+    deflate = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    parts = [deflate.compress(inside)] + [deflate.compress(bytes(2**24)) for _ in range(80)] + [deflate.flush()]
+    one.write_bytes(data[:start] + b"".join(parts))
+    assert one.stat().st_size < 3 * 2**20
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**28, hard))
+    try:
+        with pytest.raises(InputError, match="unpacks to more than"):
+            read_one(tmp_path / "in")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -9,16 +9,15 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from lzma import LZMAError
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filebase import DicomBytesIO
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -27,7 +26,7 @@ from pydicom.uid import (
 )
 
 from fvv.errors import InputError
-from fvv.io.dicom import MARK_END, has_mark, is_dicom, lacks_preamble
+from fvv.io.dicom import START, is_dicom, lacks_preamble, starts_dicom
 from fvv.names import plain
 from fvv.system.regular import refuse_irregular
 
@@ -37,25 +36,25 @@ MAX_INFLATED = 2**28
 """Bytes of an object in the deflated transfer syntax, which pydicom unpacks as a whole, twice over in memory."""
 MAX_MEMBERS = 500_000
 """Files in a zip file."""
-_HEADER = 2**20
-"""Bytes that nearly every header fits in; where it does not, the whole member is read."""
 _DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError, NotImplementedError, RuntimeError)
 DAMAGE = (
-    *(
-        InvalidDicomError,
-        BytesLengthException,
-        zipfile.BadZipFile,
-        zlib.error,
-        LZMAError,
-        struct.error,
-        EOFError,
-        OSError,
-    ),
-    *(ArithmeticError, AttributeError, LookupError, NotImplementedError, RecursionError, TypeError, ValueError),
+    *(*_DAMAGED_ZIP, InvalidDicomError, BytesLengthException, struct.error),
+    *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
 )
 """What pydicom raises on damaged files: at once, or when an element is first looked at, which may be anywhere."""
 _MAY_BE_DICOM = {"", ".dcm", ".ima", ".img", ".dic", ".zip"}
 """Suffixes of links into nowhere that stand for a lost image; others are not looked at."""
+
+
+@contextmanager
+def refusing_damage(path: Path, where: str = "") -> Iterator[None]:
+    """Make one `InputError` of all that pydicom raises; its warnings of odd values are no concern of the user's."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except DAMAGE as error:
+        raise InputError(f"not readable as DICOM: {plain(str(error))}{where}", file=path) from error
 
 
 class _Within(io.BufferedReader):
@@ -84,18 +83,20 @@ class DicomFile:
         """Folder that it lies in, on disk or in the zip file."""
         return f"{self.path}/{self.member.rpartition('/')[0]}" if self.member else str(self.path.parent)
 
+    @property
+    def name(self) -> str:
+        """For people."""
+        return plain(self.member or str(self.path))
 
-class DicomReader:
+
+class DicomReader(AbstractContextManager["DicomReader"]):
     """Reads DICOM files; keeps the last zip file open, as opening one takes time for each of its members."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
         self._archive: zipfile.ZipFile | None = None
 
-    def __enter__(self) -> DicomReader:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._archive is not None:
             self._archive.close()
         self._path = self._archive = None
@@ -107,27 +108,15 @@ class DicomReader:
             InputError: not a regular file, not a zip file, or with too many members.
         """
         if self._archive is None or self._path != path:
-            self.__exit__(None, None, None)
+            self.__exit__()
             refuse_irregular(path)
             try:
                 self._archive, self._path = zipfile.ZipFile(path), path
             except _DAMAGED_ZIP as error:
-                raise InputError(f"not a readable zip file: {plain(str(error))}", file=path) from error
+                raise _bad_zip(path, error) from error
             if len(self._archive.filelist) > MAX_MEMBERS:
                 raise InputError(f"holds over {MAX_MEMBERS} files", file=path, hint="split it by patient")
         return self._archive
-
-    def start(self, file: DicomFile) -> bytes:
-        """The first bytes of a member of a zip file.
-
-        Raises:
-            InputError: damaged or encrypted.
-        """
-        try:
-            with self.archive(file.path).open(file.member) as stream:
-                return stream.read(MARK_END)
-        except _DAMAGED_ZIP as error:
-            raise InputError(f"not a readable zip file: {plain(str(error))}", file=file.path) from error
 
     def read(self, file: DicomFile, *, pixels: bool) -> Any:
         """The dataset; without pixels for the header alone.
@@ -135,34 +124,28 @@ class DicomReader:
         Raises:
             InputError: damaged, or larger than anything read here.
         """
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # pydicom warns of odd values; what matters is checked here.
-                dataset = self._member(file, pixels=pixels) if file.member else _on_disk(file.path, pixels=pixels)
-        except DAMAGE as error:
-            where = f" ({plain(file.member)})" if file.member else ""
-            raise InputError(f"not readable as DICOM: {plain(str(error))}{where}", file=file.path) from error
-        return _with_syntax(dataset)
+        with refusing_damage(file.path, f" ({plain(file.member)})" if file.member else ""):
+            dataset = self._parsed(file, pixels=pixels)
+        meta = getattr(dataset, "file_meta", None)
+        if meta is not None and "TransferSyntaxUID" not in meta:  # Pixels cannot be read without it.
+            implicit, little = dataset.original_encoding
+            known = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+            meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else known
+        return dataset
 
-    def _member(self, file: DicomFile, *, pixels: bool) -> Any:
-        archive = self.archive(file.path)
-        size = archive.getinfo(file.member).file_size
-        with archive.open(file.member) as stream:
-            start = stream.read(_HEADER)
-            if not pixels and len(start) == _HEADER and not _is_deflated(start):
-                header = DicomBytesIO(start)
-                try:
-                    dataset = pydicom.dcmread(header, stop_before_pixels=True, force=lacks_preamble(start))
-                    if header.tell() < len(start):
-                        return dataset
-                except DAMAGE:
-                    pass  # The header is longer than that.
-            if size > MAX_FILE:  # A few bytes of a zip file can stand for terabytes.
-                raise InputError(f"{plain(file.member)} unpacks to more than {MAX_FILE} bytes", file=file.path)
-            content = start + stream.read(MAX_FILE)
-        if _is_deflated(content):
-            _refuse_inflated(io.BytesIO(content), file.path)
-        return pydicom.dcmread(io.BytesIO(content), stop_before_pixels=not pixels, force=lacks_preamble(content))
+    def _parsed(self, file: DicomFile, *, pixels: bool) -> Any:
+        archive = self.archive(file.path) if file.member else None
+        # A few bytes of a zip file can stand for terabytes; it unpacks no more than it states.
+        size = archive.getinfo(file.member).file_size if archive else file.path.stat().st_size
+        if size > MAX_FILE:
+            what = f"{plain(file.member)} unpacks to" if archive else "holds"
+            raise InputError(f"{what} more than {MAX_FILE} bytes", file=file.path)
+        with io.BytesIO(archive.read(file.member)) if archive else _Within(io.FileIO(file.path)) as stream:
+            start = stream.read(1024)
+            stream.seek(0)
+            if DeflatedExplicitVRLittleEndian.encode() in start:
+                _refuse_inflated(stream, file.path)
+            return pydicom.dcmread(stream, stop_before_pixels=not pixels, force=lacks_preamble(start))
 
 
 def find_files(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
@@ -175,8 +158,7 @@ def find_files(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
     if path.is_dir():
         for inside in _walk(path):
             yield from find_files(inside, reader)
-        return
-    if path.suffix.lower() == ".zip":
+    elif path.suffix.lower() == ".zip":
         yield from _members(path, reader)
     elif _is_directory_file(path.name):
         return
@@ -191,17 +173,19 @@ def find_files(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
 def _members(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
     """DICOM files in a zip file, sorted by name."""
     archive = reader.archive(path)
-    names = sorted(archive.namelist())
-    for before, name in pairwise(["", *names]):
+    for before, name in pairwise(["", *sorted(archive.namelist())]):
         if name == before:  # Only the last of them could be read.
             hint = "make it again from the folders that the images lie in"
             raise InputError(f"holds two files named {plain(name)}", file=path, hint=hint)
         if name.endswith("/") or _is_directory_file(name):
             continue
-        file = DicomFile(path, name)
-        start = reader.start(file)
-        if has_mark(start) or lacks_preamble(start):
-            yield file
+        try:
+            with archive.open(name) as stream:
+                start = stream.read(START)
+        except _DAMAGED_ZIP as error:
+            raise _bad_zip(path, error) from error
+        if starts_dicom(start):
+            yield DicomFile(path, name)
         elif name.lower().endswith(".zip") and _may_hold_images(archive, name):
             message = f"holds images in another zip file, {plain(name)}"
             raise InputError(message, file=path, hint="unpack it first: zip files in zip files are not read")
@@ -217,18 +201,21 @@ def _may_hold_images(archive: zipfile.ZipFile, name: str) -> bool:
         with zipfile.ZipFile(io.BytesIO(archive.read(name))) as inner:
             for member in inner.namelist()[:MAX_MEMBERS]:
                 with inner.open(member) as stream:
-                    start = stream.read(MARK_END)
-                if member.lower().endswith(".zip") or has_mark(start) or lacks_preamble(start):
-                    return True
+                    if member.lower().endswith(".zip") or starts_dicom(stream.read(START)):
+                        return True
     except _DAMAGED_ZIP:
         return True
     return False
 
 
+def _bad_zip(path: Path, error: Exception) -> InputError:
+    return InputError(f"not a readable zip file: {plain(str(error))}", file=path)
+
+
 def _is_stump(name: str, size: int) -> bool:
     """Whether a file that is named as an image is too short for one: a transfer that failed."""
     name = name.rpartition("/")[2]
-    return size < MARK_END and name.lower().endswith((".dcm", ".ima")) and not name.startswith(".")
+    return size < START and name.lower().endswith((".dcm", ".ima")) and not name.startswith(".")
 
 
 def _is_directory_file(name: str) -> bool:
@@ -249,32 +236,16 @@ def _walk(folder: Path) -> Iterator[Path]:
             continue
         seen.add((about.st_dev, about.st_ino))
         folders.sort()
-        for name in sorted(names):
-            file = Path(root) / name
+        for file in (Path(root) / name for name in sorted(names)):
             if file.is_symlink() and not file.exists() and file.suffix.lower() in _MAY_BE_DICOM:
                 refuse_irregular(file)
             if file.is_file():
                 yield file
 
 
-def _on_disk(path: Path, *, pixels: bool) -> Any:
-    size = path.stat().st_size
-    if size > MAX_FILE:
-        raise InputError(f"holds {size} bytes, expected at most {MAX_FILE}", file=path)
-    with _Within(io.FileIO(path)) as file:
-        start = file.peek(1024)
-        if _is_deflated(start):
-            _refuse_inflated(file, path)
-        return pydicom.dcmread(file, stop_before_pixels=not pixels, force=lacks_preamble(start))
-
-
-def _is_deflated(start: bytes) -> bool:
-    return DeflatedExplicitVRLittleEndian.encode() in start[:1024]
-
-
 def _refuse_inflated(stream: Any, path: Path) -> None:
     """Refuse a deflated data set that unpacks to more than `MAX_INFLATED`, before it takes the memory (PS3.5, A.5)."""
-    stream.seek(MARK_END)
+    stream.seek(START)
     first = stream.read(12)  # (0002,0000) UL: bytes of the file's meta information that follow.
     if first[:4] != b"\x02\x00\x00\x00":
         raise InputError("a deflated object that does not say where it begins", file=path)
@@ -285,13 +256,3 @@ def _refuse_inflated(stream: Any, path: Path) -> None:
         if total > MAX_INFLATED:
             raise InputError(f"unpacks to more than {MAX_INFLATED} bytes", file=path)
     stream.seek(0)
-
-
-def _with_syntax(dataset: Any) -> Any:
-    """State the transfer syntax of a data set without meta information, which its pixels cannot be read without."""
-    meta = getattr(dataset, "file_meta", None)
-    if meta is not None and "TransferSyntaxUID" not in meta:
-        implicit, little = dataset.original_encoding
-        known = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else known
-    return dataset
