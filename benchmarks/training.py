@@ -111,7 +111,7 @@ def random_store(path: Path) -> CaseStore:
     stroke = np.zeros(shape, dtype=bool)
     stroke[100:120, 100:120, 10:15] = True
     grid = InPlaneGrid(shape, np.diag([1.0, 1.0, 5.0, 1.0]), ((0, 1), (1, 1), (2, 1)), 1.0)
-    store = CaseStore.create(path, PROFILES["robust-v1"], {})
+    store = CaseStore.create(path, PROFILES["robust-v1"])
     for number in range(PATIENTS):
         b0, b1000 = (np.where(brain, random.normal(size=shape), -2).astype(np.float16) for _ in range(2))
         case = PreparedCase(f"p{number}", b0, b1000, brain, grid, stroke, stroke)

@@ -17,7 +17,7 @@ import numpy as np
 from fvv.config import PROFILES, PredictConfig, PreprocessConfig
 from fvv.imaging.preprocess import preprocess_case
 from fvv.io.case import read_case
-from fvv.io.manifest import read_table
+from fvv.io.tables import read_table
 from fvv.stages.predict import predict
 
 

@@ -35,8 +35,9 @@ from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.slabs import network_input
 from fvv.io.atomic import write_text
 from fvv.io.case import read_case
-from fvv.io.manifest import FOLDS_FILE, write_table
+from fvv.io.folds import FOLDS_FILE
 from fvv.io.store import CaseStore
+from fvv.io.tables import write_table
 from fvv.stages.prepare import prepare
 from fvv.stages.simulate import simulate
 from fvv.stages.train import train_fold

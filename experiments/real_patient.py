@@ -21,7 +21,7 @@ import nibabel as nib
 from nibabel.processing import resample_from_to
 
 from fvv.cohort.participants import PARTICIPANTS_FILE
-from fvv.io.manifest import write_table
+from fvv.io.tables import write_table
 
 IMAGES = ("b0", "b1000", "stroke_roi", "flairviz_roi")
 

@@ -9,7 +9,7 @@ import numpy as np
 from builders import ellipsoid
 from fvv.config import PROFILES, NetworkConfig, TrainConfig
 from fvv.data import FoldPlan, FoldRow, InPlaneGrid, Participant, PreparedCase, Role
-from fvv.io.manifest import write_folds
+from fvv.io.folds import write_folds
 from fvv.io.store import CaseStore
 
 PROFILE = PROFILES["robust-v1"]
@@ -46,7 +46,7 @@ def phantom(rng: np.random.Generator, patient: str, *, slices: int = 6, lesion: 
 def write_store(path: Path, *, patients: int = 6, folds: int = 2, seed: int = 0) -> CaseStore:
     """Patients secret_0 ... with a split; one has no lesion, every second lesion is visible."""
     rng = np.random.default_rng(seed)
-    store = CaseStore.create(path, PROFILE, {})
+    store = CaseStore.create(path, PROFILE)
     rows = []
     for number in range(patients):
         name = f"secret_{number}"

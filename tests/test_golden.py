@@ -13,8 +13,8 @@ import pytest
 from fvv.config import PROFILES, EvaluateConfig, PredictConfig, PreprocessConfig
 from fvv.imaging.preprocess import preprocess_case
 from fvv.io.case import read_case
-from fvv.io.manifest import read_table
 from fvv.io.shipped import shipped_bundle
+from fvv.io.tables import read_table
 from fvv.stages.evaluate_external import evaluate_external
 from fvv.stages.predict import predict
 

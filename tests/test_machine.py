@@ -21,7 +21,7 @@ from fvv.cli import main
 from fvv.config import PredictConfig
 from fvv.errors import FvvError, InputError, OutputExistsError, as_fvv_error
 from fvv.io.lock import only_writer
-from fvv.io.manifest import read_table
+from fvv.io.tables import read_table
 from fvv.stages.predict import predict
 from fvv.system.parallel import map_items
 from parallel_work import square

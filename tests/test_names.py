@@ -1,6 +1,8 @@
 """Names from outside on one line."""
 
-from fvv.names import first_few, is_plain, plain, same_name_key
+import pytest
+
+from fvv.names import first_alike, first_few, is_plain, nearest_hint, plain, same_name_key
 
 
 def test_a_plain_text_is_one_printable_line() -> None:
@@ -14,3 +16,14 @@ def test_a_plain_text_is_one_printable_line() -> None:
 def test_of_many_names_the_first_are_given() -> None:
     assert first_few(["a", "b"]) == "a, b"
     assert first_few(["a\n", "b", "c"], 2) == "a\\n, b and 1 more"
+
+
+@pytest.mark.parametrize("pair", [("Anna", "anna"), ("Ren\u00e9", "Rene\u0301")])
+def test_names_that_many_disks_take_for_one_are_found(pair: tuple[str, str]) -> None:
+    assert first_alike(["x", *pair]) == pair
+    assert first_alike(["x", pair[0], pair[0]]) is None
+
+
+def test_only_names_that_resemble_are_offered() -> None:
+    assert nearest_hint(["site", "zzz"], ["Site", "age"]) == "is it Site for site?"
+    assert nearest_hint(["zzz"], ["Site"]) is None

@@ -439,10 +439,11 @@ def _gather_options(verb: argparse.ArgumentParser) -> None:
 
 
 def _gather(options: argparse.Namespace, _: Config) -> StageResult:
+    from fvv.io.preparation import has_reports  # noqa: PLC0415
     from fvv.stages.gather import gather  # noqa: PLC0415
 
     folder = options.folder or options.output
-    if (folder / "store.json").exists():  # Written by `prepare`.
+    if has_reports(folder) or (folder / "store.json").exists():  # Written by `prepare`.
         from fvv.stages.prepare import gather_store  # noqa: PLC0415  (needs the extra `train`)
 
         return gather_store(folder)

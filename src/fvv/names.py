@@ -6,8 +6,9 @@ text they take from a file, and refuse an examination or a person whose name `is
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def is_plain(text: str) -> bool:
@@ -34,3 +35,21 @@ def first_few(names: Sequence[object], most: int = 5) -> str:
     """The first names on one line, and how many more there are: `a, b and 3 more`."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return plain(", ".join(map(str, names[:most])) + more)
+
+
+def first_alike(names: Iterable[str]) -> tuple[str, str] | None:
+    """The first two different names that are one name on a disk that ignores case or the form of accents, or None."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(same_name_key(name), name)
+        if other != name:
+            return other, name
+    return None
+
+
+def nearest_hint(wanted: Iterable[str], there: Iterable[str]) -> str | None:
+    """Which of the names that are there resemble those that are wanted, as a question, or None; at most three pairs."""
+    candidates = list(there)
+    nearest = ((name, difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)) for name in wanted)
+    pairs = [f"{plain(found[0])} for {plain(name)}" for name, found in nearest if found][:3]
+    return f"is it {', '.join(pairs)}?" if pairs else None

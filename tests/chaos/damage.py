@@ -14,7 +14,7 @@ from pathlib import Path
 
 from chaos.stages import Stage, contents, is_volatile
 from fvv.cohort.split import SPLIT_FILE
-from fvv.io.manifest import FOLDS_FILE
+from fvv.io.folds import FOLDS_FILE
 from fvv.io.ownership import MARKER
 
 HANGS_S = 120

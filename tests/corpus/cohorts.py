@@ -140,7 +140,7 @@ def _other_settings(place: Place) -> list[str]:
 
 
 def _two_profiles(place: Place) -> list[str]:
-    CaseStore.create(place.store, PROFILES["robust-v1"].model_copy(update={"clip": 9.0}), {})
+    CaseStore.create(place.store, PROFILES["robust-v1"].model_copy(update={"clip": 9.0}))
     settings = str(place.base / "tiny.yaml")
     return ["train", "--fold", "0", "-i", str(place.store), "-o", str(place.out), "-c", settings]
 

@@ -122,7 +122,6 @@ NOTED: dict[str, tuple[Change, str]] = {
     "roi-empty": (_on(_ROI, voxels(lambda a: a * 0, "u1")), "taken as no lesion"),
     "flairviz-outside-stroke": (_on("flairviz_roi", voxels(_outside, "u1")), "outside the stroke ROI"),
     "stroke-outside-brain": (_on(_ROI, voxels(_outside, "u1")), "outside the brain mask"),
-    "same-person-twice": (_as_another, "same images as"),
 }
 NOT_ASSESSABLE: dict[str, Change] = {
     "voxel-size-lost": _everything(affine(lambda a: np.eye(4))),
@@ -157,6 +156,7 @@ def variants() -> Iterator[Variant]:
         yield Variant(f"verify-{name}", "verify", _verify(change), "warning", says)
     for name, (change, option) in ODD.items():
         yield Variant(f"verify-{name}", "verify", _verify(change, option), "warning", "resampled onto")
+    yield Variant("verify-same-person-twice", "verify", _verify(_as_another), "failure", "same images as")
     lost = _verify(_on(_ROI, affine(_elsewhere)), "--resample-rois")
     yield Variant("verify-roi-resampled-to-nothing", "verify", lost, "failure", "nothing is left")
     for name, change in NOT_ASSESSABLE.items():

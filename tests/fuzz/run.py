@@ -35,7 +35,7 @@ from fvv.io.bundle import BUNDLE_FILE, ModelBundle
 from fvv.io.choices import read_chosen_checkpoints
 from fvv.io.dicom.group import examinations_of, index_place
 from fvv.io.dicom.stack import read_dicom
-from fvv.io.manifest import read_folds
+from fvv.io.folds import read_folds
 from fvv.io.nifti import read_volume
 from fvv.io.store import CaseStore
 from fvv.simulator.files import read_simulation

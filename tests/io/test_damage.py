@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import struct
 from pathlib import Path
 
@@ -11,15 +10,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from builders import AFFINE, prepared_case, save
-from fvv.config import PROFILES, load_config
-from fvv.data import Participant, Volume
-from fvv.errors import ConfigError, FvvError, GeometryError, InputError, StoreError
-from fvv.io.atomic import atomic_write, clear_remains
-from fvv.io.lock import only_writer
-from fvv.io.manifest import list_patients, read_table
+from builders import AFFINE, save
+from fvv.config import load_config
+from fvv.data import Volume
+from fvv.errors import ConfigError, GeometryError, InputError
 from fvv.io.nifti import read_volume
-from fvv.io.store import CaseStore
 
 
 @pytest.fixture
@@ -84,62 +79,6 @@ def test_sheared_voxels_have_no_volume_we_could_state() -> None:
         Volume(np.zeros((2, 2, 2)), sheared)
 
 
-@pytest.fixture
-def store(tmp_path: Path, rng: np.random.Generator) -> CaseStore:
-    store = CaseStore.create(tmp_path / "store", PROFILES["robust-v1"], {})
-    case = prepared_case(rng, slices=3, patient="p")
-    store.write(case, Participant("p", "person"), image_sha256="i", source_sha256="s")
-    np.testing.assert_array_equal(store.read("p").b0, case.b0)
-    return store
-
-
-@pytest.mark.parametrize("name", ["images", "labels"])
-def test_damaged_or_lost_voxels_of_a_stored_patient_are_never_read(store: CaseStore, name: str) -> None:
-    shard = store.path / "cases" / "p.zarr" / name / "c" / "0" / "0" / "0" / "0"
-    flip(shard, shard.stat().st_size // 2)
-    with pytest.raises(StoreError, match="damaged"):
-        store.read("p")
-    shard.write_bytes(b"")
-    with pytest.raises(StoreError, match="lost its voxels"):
-        store.read("p")
-    shard.unlink()  # Zarr takes a missing or empty file for zeros.
-    with pytest.raises(StoreError, match="lost its voxels"):
-        store.read_slab("p", 0, 2)
-
-
-def test_a_changed_description_of_a_stored_patient_is_refused(store: CaseStore) -> None:
-    case = store.path / "cases" / "p.zarr"
-    file = case / "zarr.json"
-    content = json.loads(file.read_text())
-    content["attributes"]["grid"]["scale"] = 2.0
-    file.write_text(json.dumps(content))
-    with pytest.raises(StoreError, match="has changed"):
-        store.record("p")
-    case.rename(case.with_name("q.zarr"))
-    with pytest.raises(StoreError, match=r"changed|another name"):
-        store.record("q")
-
-
-@pytest.mark.parametrize("text", ["[]", "{}", '{"schema_version": 1}', "[" * 100_000])
-def test_a_store_that_does_not_say_what_it_is(tmp_path: Path, text: str) -> None:
-    (tmp_path / "store.json").write_text(text)
-    with pytest.raises(StoreError):
-        CaseStore.open(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31m", "a\udcff"])
-def test_folder_names_that_would_spoil_tables_and_terminals(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).mkdir()
-    with pytest.raises(InputError, match="rename"):
-        list_patients(tmp_path)
-
-
-def test_a_column_given_twice_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("a,b, a\n1,2,3\n")
-    with pytest.raises(InputError, match="twice"):
-        read_table(tmp_path / "t.csv")
-
-
 def test_settings_that_nest_or_repeat_without_end(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text("prepare: " + "[" * 20_000)
@@ -150,29 +89,3 @@ def test_settings_that_nest_or_repeat_without_end(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     assert len(str(caught.value)) < 1000
-
-
-def test_what_a_killed_run_left_is_cleared_and_what_it_moved_aside_comes_back(tmp_path: Path) -> None:
-    (tmp_path / ".partial-0011aabb-p.json").write_text("half")
-    (tmp_path / ".partial-0011aabb-old-p").mkdir()
-    (tmp_path / ".replaced-0011aabb-lost" / "inner").mkdir(parents=True)
-    (tmp_path / ".replaced-0011aabb-kept").mkdir()
-    (tmp_path / "kept").mkdir()
-    (tmp_path / ".partial-mine").write_text("not ours")
-    clear_remains(tmp_path)
-    assert {item.name for item in tmp_path.iterdir()} == {"lost", "kept", ".partial-mine"}
-    assert (tmp_path / "lost" / "inner").is_dir()
-
-
-def test_a_second_writer_is_refused_and_the_first_clears_up(tmp_path: Path) -> None:
-    (tmp_path / "cases").mkdir()
-    (tmp_path / "cases" / ".partial-0011aabb-p.zarr").mkdir()
-    with only_writer(tmp_path):
-        assert not list((tmp_path / "cases").iterdir())
-        with pytest.raises(FvvError, match="another fvv process"), only_writer(tmp_path):
-            pass
-    with only_writer(tmp_path / "bundle", replaced=True), atomic_write(tmp_path / "bundle") as folder:
-        folder.mkdir()
-        with pytest.raises(FvvError, match="another"), only_writer(tmp_path / "bundle", replaced=True):
-            pass
-    assert (tmp_path / "bundle").is_dir()

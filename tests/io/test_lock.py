@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fvv.errors import FvvError
+from fvv.io.atomic import atomic_write
 from fvv.io.lock import LOCK, SOFT_LOCK, only_writer
 
 HOLD = "import sys; from pathlib import Path; from fvv.io.lock import only_writer\n"
@@ -108,3 +109,24 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(FvvError, match="cannot write") as caught:
         only_writer(tmp_path / "file" / "below").__enter__()
     assert str(tmp_path / "file") in str(caught.value)
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    with only_writer(tmp_path), pytest.raises(FvvError, match="another fvv process"), only_writer(tmp_path):
+        pass
+    with only_writer(tmp_path):  # free again
+        pass
+
+
+def test_a_second_writer_is_refused_and_the_first_clears_up(tmp_path: Path) -> None:
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "cases" / ".partial-0011aabb-p.zarr").mkdir()
+    with only_writer(tmp_path):
+        assert not list((tmp_path / "cases").iterdir())
+        with pytest.raises(FvvError, match="another fvv process"), only_writer(tmp_path):
+            pass
+    with only_writer(tmp_path / "bundle", replaced=True), atomic_write(tmp_path / "bundle") as folder:
+        folder.mkdir()
+        with pytest.raises(FvvError, match="another"), only_writer(tmp_path / "bundle", replaced=True):
+            pass
+    assert (tmp_path / "bundle").is_dir()

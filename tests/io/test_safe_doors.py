@@ -16,7 +16,7 @@ from fvv.io.atomic import atomic_write, clear_remains, write_text
 from fvv.io.bundle import BundleManifest
 from fvv.io.choices import read_chosen_checkpoints
 from fvv.io.inputs import Examination, find_examinations
-from fvv.io.manifest import read_table
+from fvv.io.tables import read_table
 from fvv.options import assignment
 from fvv.system.regular import read_yaml
 

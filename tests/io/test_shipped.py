@@ -19,8 +19,8 @@ from fvv.inference.ensemble import open_ensemble
 from fvv.io import shipped
 from fvv.io.bundle import BundleManifest, ModelBundle, ModelEntry, QuantisedModel, file_sha256, write_manifest
 from fvv.io.bundle_size import leave_out_forms
-from fvv.io.manifest import read_table
 from fvv.io.shipped import models_to_use, shipped_bundle
+from fvv.io.tables import read_table
 
 NOTICE = "trained on nobody"
 

@@ -12,8 +12,8 @@ from fvv.cli import main
 from fvv.config import DecisionConfig, PredictConfig
 from fvv.data import DecisionState
 from fvv.errors import ConfigError, InputError, OutputExistsError
-from fvv.io.manifest import read_table
 from fvv.io.sealed import write_sealed
+from fvv.io.tables import read_table
 from fvv.stages.decide import decide
 from fvv.stages.predict import predict
 

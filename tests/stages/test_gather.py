@@ -17,8 +17,8 @@ from fvv.cohort.participants import read_participants
 from fvv.config import PredictConfig, SimulateConfig
 from fvv.errors import FvvError, InputError, OutputExistsError
 from fvv.io.lock import only_writer
-from fvv.io.manifest import read_table
 from fvv.io.shards import hold_for_a_moment
+from fvv.io.tables import read_table
 from fvv.stages.decide import decide
 from fvv.stages.gather import gather
 from fvv.stages.predict import predict

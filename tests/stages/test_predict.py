@@ -23,8 +23,8 @@ from fvv.io.bundle import Calibration, ModelBundle, write_manifest
 from fvv.io.case import CaseFiles, read_case
 from fvv.io.inputs import Examination
 from fvv.io.lock import only_writer
-from fvv.io.manifest import read_table
 from fvv.io.result_files import IN_FOLDER, files_in_folder, write_images
+from fvv.io.tables import read_table
 from fvv.recipes.examine import predict_case
 from fvv.stages.decide import decide
 from fvv.stages.predict import predict

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fvv.cohort.labels import VISIBLE_EDGES
 from fvv.data import FoldPlan, FoldRow, Participant, Role
 from fvv.errors import StoreError
+
+_LESION_ML = (1.0, 10.0, 50.0)
+"""Edges between lesions of one size and the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +32,12 @@ class SplitInput:
 
 
 def plan_folds(cases: Sequence[SplitInput], *, kfolds: int, valid_proportion: float, seed: int) -> FoldPlan:
-    """Deal persons to test folds, and draw for each fold the persons that select its checkpoint.
+    """Assign persons to test folds, and choose for each fold the persons that select its checkpoint.
 
-    Persons are sorted by what is known (lesion or none, label, FLAIR-visible fraction, volume, site; chance breaks
-    ties) and dealt like cards, one to each fold in turn: every fold gets its share of every kind, and fold sizes differ
-    by at most one person. Validation persons are dealt from the rest in the same way, anew for each fold.
+    Persons are sorted by what is known (lesion or none, label, FLAIR-visible fraction, volume, site; ties in random
+    order). Each run of `kfolds` persons goes to the folds in random order, one to each, so that every fold gets its
+    share of every kind and fold sizes differ by at most one person. Validation persons of each fold are spread over the
+    rest in the same way.
 
     Args:
         cases: one per patient folder, in any order.
@@ -49,18 +54,14 @@ def plan_folds(cases: Sequence[SplitInput], *, kfolds: int, valid_proportion: fl
     ranked = _ranked(persons, rng)
     test_fold: dict[str, int] = {}
     for first in range(0, len(ranked), kfolds):
-        hand = ranked[first : first + kfolds]
-        test_fold.update(zip(hand, rng.permutation(kfolds)[: len(hand)].tolist(), strict=True))
-    # A last, short hand goes to folds by chance; which are one person larger is thus not always the first ones.
+        run = ranked[first : first + kfolds]
+        test_fold.update(zip(run, rng.permutation(kfolds)[: len(run)].tolist(), strict=True))
     roles: dict[str, list[Role]] = {person: [] for person in persons}
     for fold in range(kfolds):
-        rest = [person for person in ranked if test_fold[person] != fold]
-        validating = _every_nth(rest, valid_proportion, rng)
-        for person in persons:
-            if test_fold[person] == fold:
-                roles[person].append(Role.TEST)
-            else:
-                roles[person].append(Role.VALID if person in validating else Role.TRAIN)
+        tested = {person for person in ranked if test_fold[person] == fold}
+        rest = [person for person in ranked if person not in tested]
+        count = min(max(1, round(valid_proportion * len(rest))), len(rest) - 1)
+        _assign(roles, tested, _spread(rest, count, rng))
     names = sorted((case.participant.participant, case.participant.person) for case in cases)
     return FoldPlan(tuple(FoldRow(name, person, tuple(roles[person])) for name, person in names))
 
@@ -89,42 +90,23 @@ def extend_plan(
     ranked = _ranked({person: case for person, case in everybody.items() if person not in roles}, rng)
     kinds = {person: _kind(case)[:3] for person, case in everybody.items()}
     n_folds = len(kept[0].roles)
-    tested: list[list[str]] = [
-        [person for person, sides in roles.items() if sides[fold] is Role.TEST] for fold in range(n_folds)
-    ]
+    tested = [[person for person, sides in roles.items() if sides[fold] is Role.TEST] for fold in range(n_folds)]
     for person in ranked:
         alike = [sum(kinds.get(other) == kinds[person] for other in fold) for fold in tested]
         chance = rng.permutation(n_folds).tolist()
-        fold = min(range(n_folds), key=lambda k: (len(tested[k]), alike[k], chance[k]))
-        tested[fold].append(person)
+        tested[min(range(n_folds), key=lambda k: (len(tested[k]), alike[k], chance[k]))].append(person)
+    new: dict[str, list[Role]] = {person: [] for person in ranked}
     for fold in range(n_folds):
-        sides = [one[fold] for one in roles.values() if len(one) == n_folds]
+        sides = [known[fold] for known in roles.values()]
         joining = [person for person in ranked if person not in tested[fold]]
-        validating = _filling(joining, sides, valid_proportion, rng)
-        for person in ranked:
-            other = Role.VALID if person in validating else Role.TRAIN
-            roles.setdefault(person, []).append(Role.TEST if person in tested[fold] else other)
+        count = _validating_of(len(joining), sides, valid_proportion, rng)
+        _assign(new, set(tested[fold]), _spread(joining, count, rng))
+    roles |= new
     there = {row.participant for row in kept}
-    new = sorted(
-        (case.participant.participant, case.participant.person)
-        for case in cases
-        if case.participant.participant not in there
-    )
-    rows = [*kept, *(FoldRow(name, person, tuple(roles[person])) for name, person in new)]
+    people = sorted((case.participant.participant, case.participant.person) for case in cases)
+    rows = [*kept, *(FoldRow(name, person, tuple(roles[person])) for name, person in people if name not in there)]
     names = [row.participant for row in kept]
     return FoldPlan(tuple(sorted(rows, key=lambda row: row.participant) if names == sorted(names) else rows))
-
-
-def _filling(joining: Sequence[str], sides: Sequence[Role], share: float, rng: np.random.Generator) -> set[str]:
-    """Those who validate of the persons that join a fold, so that about `share` of all outside its test part do."""
-    validating, training = sides.count(Role.VALID), sides.count(Role.TRAIN)
-    missing = share * (validating + training + len(joining)) - validating
-    # Chance rounds: of persons who are added one by one the same share validates.
-    count = max(math.floor(missing + rng.random()), 0 if validating else 1)
-    count = min(count, len(joining) - (0 if training else 1))
-    if count < 1:
-        return set()
-    return {joining[int(rng.choice(part))] for part in np.array_split(np.arange(len(joining)), count)}
 
 
 def refuse_too_few(persons: Collection[str], kfolds: int) -> None:
@@ -151,7 +133,6 @@ def _persons(cases: Sequence[SplitInput]) -> dict[str, SplitInput]:
 
 def _ranked(persons: dict[str, SplitInput], rng: np.random.Generator) -> list[str]:
     chance = dict(zip(persons, rng.random(len(persons)).tolist(), strict=True))
-
     return sorted(persons, key=lambda person: (*_kind(persons[person]), chance[person]))
 
 
@@ -162,13 +143,30 @@ def _kind(case: SplitInput) -> tuple[bool, int, int, int, str]:
     return (
         lesion,
         -1 if label is None else int(label),
-        int(np.digitize(fraction, (0.2, 0.8))),
-        int(np.digitize(case.stroke_ml, (1.0, 10.0, 50.0))),
+        int(np.digitize(fraction, VISIBLE_EDGES)),
+        int(np.digitize(case.stroke_ml, _LESION_ML)),
         case.participant.site,
     )
 
 
-def _every_nth(ranked: list[str], share: float, rng: np.random.Generator) -> set[str]:
-    """About `share` of the persons, evenly spread over the ranking, at least one and not all."""
-    count = min(max(1, round(share * len(ranked))), len(ranked) - 1)
+def _validating_of(joining: int, sides: Sequence[Role], share: float, rng: np.random.Generator) -> int:
+    """How many of the persons that join a fold validate, so that about `share` of all outside its test part do."""
+    validating, training = sides.count(Role.VALID), sides.count(Role.TRAIN)
+    missing = share * (validating + training + joining) - validating
+    # Rounded at random: of persons who are added one by one the same share validates.
+    count = max(math.floor(missing + rng.random()), 0 if validating else 1)
+    return min(count, joining - (0 if training else 1))
+
+
+def _spread(ranked: Sequence[str], count: int, rng: np.random.Generator) -> set[str]:
+    """So many of the persons, evenly spread over the ranking."""
+    if count < 1:
+        return set()
     return {ranked[int(rng.choice(part))] for part in np.array_split(np.arange(len(ranked)), count)}
+
+
+def _assign(roles: dict[str, list[Role]], tested: Collection[str], validating: Collection[str]) -> None:
+    """Append each person's role in one more fold."""
+    for person, parts in roles.items():
+        other = Role.VALID if person in validating else Role.TRAIN
+        parts.append(Role.TEST if person in tested else other)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 MISMATCH_BELOW = 0.2
 """Without readers' labels: mismatch where less than this share of the lesion is FLAIR-visible."""
 
+VISIBLE_EDGES = (MISMATCH_BELOW, 0.8)
+"""FLAIR-visible shares that part not visible, mixed and visible: of slices, of strata, of the folds."""
+
 
 @dataclass(frozen=True, slots=True)
 class MismatchLabels:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 from fvv.config import Unlisted
-from fvv.data import Participant
+from fvv.data import Failure, Participant
 from fvv.errors import InputError
-from fvv.io.manifest import first_alike, list_patients, nearest_hint, read_lines, write_table
-from fvv.names import is_plain, plain, same_name_key
+from fvv.io.folders import list_patients
+from fvv.io.tables import failure_of, read_lines
+from fvv.names import first_alike, first_few, is_plain, nearest_hint, plain, same_name_key
 
 PARTICIPANTS_FILE = "participants.tsv"
 _UNKNOWN = {"", "n/a"}
@@ -25,6 +25,7 @@ _NOT_A_PERSON = {"na", "nan", "none", "null", "#n/a", "-", "?", "unknown"}
 _LABELS = {"1": True, "1.0": True, "0": False, "0.0": False}
 """Programs that know numbers only write 1.0 for 1 where other cells are empty."""
 _NUMBER = re.compile(r"0*([0-9]+)(\.0*)?")
+"""A spreadsheet makes 1 of 001, and 1.0 where a cell of the column is empty."""
 _SHORTENED = re.compile(r"[0-9](\.[0-9]+)?E\+[0-9]{2,}")
 """A long number as a spreadsheet shows it: its other digits are lost, and with them who is who."""
 _COLUMNS = ("participant_id", "patient_id", "site", "dwi_flair_mismatch")
@@ -61,31 +62,38 @@ def read_participants(folder: Path, *, unlisted: Unlisted = "refuse") -> dict[st
     known = _read_rows(path)
     _refuse_mismatch(path, set(folders), set(known), unlisted)
     people = {name: known.get(name, Participant(name, name)) for name in sorted({*folders, *known})}
-    for what, names in (
-        ("participant_id", people),
-        ("patient_id", sorted({one.person for one in people.values()})),
-    ):
-        if pair := first_alike(names):
-            message = f"two values of {what} are the same but for case or accents: {pair[0]!a} and {pair[1]!a}"
-            raise InputError(message, file=path, hint="write one person's name in one way, two persons' in two")
-    _refuse_one_number(path, sorted({one.person for one in known.values() if one.person != one.participant}))
+    _refuse_alike(path, people.values())
     return people
 
 
-def _refuse_one_number(path: Path, people: Iterable[str]) -> None:
-    """A spreadsheet makes 1 of 001, and 1.0 where a cell of the column is empty."""
-    seen: dict[str, str] = {}
-    for person in people:
-        if number := _NUMBER.fullmatch(person):
-            other = seen.setdefault(number[1], person)
-            if other != person:
-                message = f"two values of patient_id are one number: {other!a} and {person!a}"
-                raise InputError(message, file=path, hint="write one person's number in one way")
+def same_images(hashes: Mapping[str, str]) -> dict[str, str]:
+    """Of examinations with the same images all but the first, each with the name of the first.
+
+    Args:
+        hashes: of each examination's images.
+    """
+    first: dict[str, str] = {}
+    others = {name: first.setdefault(hashes[name], name) for name in sorted(hashes)}
+    return {name: other for name, other in others.items() if other != name}
 
 
-def write_participants(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a participants table: one mapping per folder, all with the same keys, `participant_id` first."""
-    write_table(path, rows)
+def same_images_of_two_persons(people: Mapping[str, Participant], hashes: Mapping[str, str]) -> dict[str, Failure]:
+    """Those of `same_images` whose persons differ: one person under two names would lie on both sides of a fold."""
+    failures = {}
+    for name, other in same_images(hashes).items():
+        if people[name].person != people[other].person:
+            reason = f"has the same images as {other}, said to be another person"
+            hint = f"give both the same patient_id in {PARTICIPANTS_FILE}"
+            failures[name] = failure_of(name, InputError(reason, hint=hint))
+    return failures
+
+
+def _refuse_other_names(folder: Path) -> None:
+    """A table under nearly the right name would be missed, and with it who is who."""
+    for item in sorted(folder.iterdir()):
+        if _OTHER_NAMES.fullmatch(item.name) and not item.is_dir():
+            hint = f"name it {PARTICIPANTS_FILE}, with tabs between cells, or move it elsewhere"
+            raise InputError(f"there is no {PARTICIPANTS_FILE}, and this resembles it", file=item, hint=hint)
 
 
 def _read_rows(path: Path) -> dict[str, Participant]:
@@ -94,23 +102,34 @@ def _read_rows(path: Path) -> dict[str, Participant]:
         _refuse_misnamed_columns(path, list(lines[0][1]))
     known: dict[str, Participant] = {}
     for number, row in lines:
-        name = row["participant_id"]
-        for column in _COLUMNS:
-            if not is_plain(row.get(column, "")):
-                message = f"line {number}: {column} must be printable text on one line, got {row[column][:80]!a}"
-                raise InputError(message, file=path, hint="remove control characters; is a quote not closed?")
-        if not name or name.startswith(".") or "/" in name or "\\" in name:
-            message = f"line {number}: participant_id must be the name of a folder beside this table, got {name[:80]!a}"
-            raise InputError(message, file=path)
-        if name in known:
-            raise InputError(f"line {number}: {name} is listed twice", file=path)
-        known[name] = Participant(
-            participant=name,
-            person=_person(row.get("patient_id", ""), path, number) or name,
-            site=_known(row.get("site", "")),
-            dwi_flair_mismatch=_label(row.get("dwi_flair_mismatch", ""), path, number),
-        )
+        try:
+            one = _participant({column: row.get(column, "") for column in _COLUMNS})
+            if one.participant in known:
+                raise InputError(f"{one.participant} is listed twice")
+        except InputError as error:
+            raise InputError(f"line {number}: {error.message}", file=path, hint=error.hint) from error
+        known[one.participant] = one
     return known
+
+
+def _participant(row: Mapping[str, str]) -> Participant:
+    for column, cell in row.items():
+        if not is_plain(cell):
+            message = f"{column} must be printable text on one line, got {cell[:80]!a}"
+            raise InputError(message, hint="remove control characters; is a quote not closed?")
+    name = row["participant_id"]
+    person, site, label = ("" if row[column].lower() in _UNKNOWN else row[column] for column in _COLUMNS[1:])
+    if not name or name.startswith(".") or "/" in name or "\\" in name:
+        raise InputError(f"participant_id must be the name of a folder beside this table, got {name[:80]!a}")
+    if person.lower() in _NOT_A_PERSON:
+        hint = "write n/a where it is not known; a person of that name needs another one"
+        raise InputError(f"patient_id {person!a} is no person", hint=hint)
+    if _SHORTENED.fullmatch(person):
+        message = f"patient_id {person} is a number that lost its digits in a spreadsheet"
+        raise InputError(message, hint="keep the column as text, and write the whole number")
+    if label and label not in _LABELS:
+        raise InputError(f"dwi_flair_mismatch must be 1 (mismatch), 0 (none) or n/a, got {label[:40]!a}")
+    return Participant(name, person or name, site, _LABELS.get(label))
 
 
 def _refuse_misnamed_columns(path: Path, columns: list[str]) -> None:
@@ -131,65 +150,37 @@ def _resembles(column: str, wanted: str) -> bool:
 def _refuse_mismatch(path: Path, folders: set[str], rows: set[str], unlisted: Unlisted) -> None:
     """Rows and folders that are left over on both sides may be the same patients under two names."""
     without_folder, without_row = sorted(rows - folders), sorted(folders - rows)
-    meant = _meant(without_folder, without_row)
+    by_core = {_core(name): name for name in without_row}
+    meant = [f"{by_core[_core(name)]} for {name}" for name in without_folder if _core(name) in by_core]
     if not without_row or (unlisted == "own-person" and not meant):
         return
-    sides = [f"{len(without_row)} folders have no row ({_some(without_row)})"]
+    sides = [f"{len(without_row)} folders have no row ({first_few(without_row)})"]
     if without_folder:
-        sides.append(f"{len(without_folder)} rows have no folder ({_some(without_folder)})")
-    hint = "list every folder"
+        sides.append(f"{len(without_folder)} rows have no folder ({first_few(without_folder)})")
+    hint = nearest_hint(without_folder, without_row)
     if meant:
-        hint = f"write the folder's own name: {', '.join(f'{new} for {old}' for old, new in list(meant.items())[:3])}"
-    elif resembling := nearest_hint(without_folder, without_row):
-        hint = resembling
-    elif unlisted == "refuse":
-        hint += ", or say with --unlisted own-person that each of them is a person not listed elsewhere"
+        hint = f"write the folder's own name: {', '.join(meant[:3])}"
+    elif hint is None:
+        hint = "list every folder, or say with --unlisted own-person that each is a person not listed elsewhere"
     raise InputError(" and ".join(sides), file=path, hint=hint)
 
 
-def _meant(rows: Iterable[str], folders: Iterable[str]) -> dict[str, str]:
-    """Rows and folders that are one name but for `sub-`, leading zeros, a trailing `.0`, case and separators."""
-    by_core = {_core(name): name for name in folders}
-    return {name: by_core[_core(name)] for name in rows if _core(name) in by_core}
-
-
 def _core(name: str) -> str:
+    """A name without `sub-`, leading zeros, a trailing `.0`, case and separators."""
     text = re.sub(r"^sub-", "", same_name_key(name)).removesuffix(".0")
     return re.sub(r"(?<![0-9])0+(?=[0-9])", "", re.sub(r"[\W_]", "", text))
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(plain(name)[:80] for name in names[:most])}{more}"
-
-
-def _refuse_other_names(folder: Path) -> None:
-    """A table under nearly the right name would be missed, and with it who is who."""
-    for item in sorted(folder.iterdir()):
-        if _OTHER_NAMES.fullmatch(item.name) and not item.is_dir():
-            hint = f"name it {PARTICIPANTS_FILE}, with tabs between cells, or move it elsewhere"
-            raise InputError(f"there is no {PARTICIPANTS_FILE}, and this resembles it", file=item, hint=hint)
-
-
-def _known(cell: str) -> str:
-    return "" if cell.lower() in _UNKNOWN else cell
-
-
-def _person(cell: str, path: Path, number: int) -> str:
-    if cell.lower() in _NOT_A_PERSON:
-        hint = "write n/a where it is not known; a person of that name needs another one"
-        raise InputError(f"line {number}: patient_id {cell!a} is no person", file=path, hint=hint)
-    if _SHORTENED.fullmatch(cell):
-        message = f"line {number}: patient_id {cell} is a number that lost its digits in a spreadsheet"
-        raise InputError(message, file=path, hint="keep the column as text, and write the whole number")
-    return _known(cell)
-
-
-def _label(cell: str, path: Path, number: int) -> bool | None:
-    text = _known(cell)
-    if not text:
-        return None
-    if text not in _LABELS:
-        message = f"line {number}: dwi_flair_mismatch must be 1 (mismatch), 0 (none) or n/a, got {text[:40]!a}"
-        raise InputError(message, file=path)
-    return _LABELS[text]
+def _refuse_alike(path: Path, people: Collection[Participant]) -> None:
+    """One name written in two ways is one person in two, or one folder."""
+    names = [one.participant for one in people]
+    persons = sorted({one.person for one in people})
+    for what, written in (("participant_id", names), ("patient_id", persons)):
+        if pair := first_alike(written):
+            message = f"two values of {what} are the same but for case or accents: {pair[0]!a} and {pair[1]!a}"
+            raise InputError(message, file=path, hint="write one person's name in one way, two persons' in two")
+    seen: dict[str, str] = {}
+    for person in sorted({one.person for one in people if one.person != one.participant}):
+        if (number := _NUMBER.fullmatch(person)) and seen.setdefault(number[1], person) != person:
+            message = f"two values of patient_id are one number: {seen[number[1]]!a} and {person!a}"
+            raise InputError(message, file=path, hint="write one person's number in one way")

@@ -15,7 +15,7 @@ from fvv.data import Case, Volume
 from fvv.errors import FvvError, InputError
 from fvv.imaging.adc import b0_from_adc
 from fvv.imaging.geometry import plan_grid
-from fvv.io.manifest import refuse_missing_folder
+from fvv.io.folders import refuse_missing_folder
 from fvv.io.nifti import find_image, read_volume, read_weighted
 from fvv.io.roi import onto_grid, read_roi
 from fvv.protocol import TARGET_B

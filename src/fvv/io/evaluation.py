@@ -24,10 +24,10 @@ from fvv.arrays import Affine, UInt8Array
 from fvv.data import Failure, Volume
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import write_bytes, write_text
-from fvv.io.manifest import FAILURES_FILE, write_failures, write_table
 from fvv.io.nifti import write_rgb, write_volume
 from fvv.io.ownership import claim
 from fvv.io.sealed import read_sealed, write_sealed
+from fvv.io.tables import FAILURES_FILE, write_failures, write_table
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from fvv.io.bids import find_bids, is_bids
 from fvv.io.bvals import find_bval
 from fvv.io.case import CaseFiles, case_files, read_case, read_files
 from fvv.io.dicom import is_dicom
-from fvv.io.manifest import list_patients
+from fvv.io.folders import list_patients
 from fvv.io.nifti import MAX_BYTES, find_image
 from fvv.io.ownership import claimed
 from fvv.names import is_plain, plain

@@ -80,17 +80,6 @@ def refuse_foreign(folder: Path) -> None:
         raise OutputExistsError(message, file=folder, hint="choose another output folder")
 
 
-def adopt(folder: Path, names: Iterable[str]) -> None:
-    """Take names in a folder whatever is there: for what an earlier version wrote, which left no marker.
-
-    Args:
-        folder: whose content the caller has recognised as this program's.
-        names: of files and subfolders directly in it.
-    """
-    known = _writers(folder)
-    _mark(folder, {name: known.get(name, "") for name in names})
-
-
 def _mark(folder: Path, writers: Mapping[str, str]) -> None:
     marker = Marker(writers=dict(sorted(writers.items())))
     write_text(folder / MARKER, marker.model_dump_json(indent=1) + "\n")

@@ -22,9 +22,9 @@ from fvv import __version__
 from fvv.arrays import FloatArray, UInt8Array
 from fvv.data import Case, Prediction
 from fvv.io.atomic import write_bytes, write_text
-from fvv.io.manifest import FAILURES_FILE
 from fvv.io.nifti import write_rgb, write_volume
 from fvv.io.shards import RUN_FILE
+from fvv.io.tables import FAILURES_FILE
 from fvv.schemas.results import DISCLAIMER
 
 RESULTS_FILE, REPORT_FILE = "results.csv", "report.html"

@@ -20,7 +20,6 @@ from fvv.errors import FvvError, InputError, OutputExistsError
 from fvv.io.atomic import clear_remains, write_text
 from fvv.io.inputs import Examination
 from fvv.io.lock import only_writer
-from fvv.io.manifest import FAILURES_FILE, failure_of, read_table, write_table
 from fvv.io.ownership import claim, claimed
 from fvv.io.result_files import (
     COHORT_FILES,
@@ -37,6 +36,7 @@ from fvv.io.result_files import (
 )
 from fvv.io.sealed import read_record, write_sealed
 from fvv.io.shards import RUN_FILE, hold_for_a_moment
+from fvv.io.tables import FAILURES_FILE, failure_of, read_table, write_table
 from fvv.names import first_few, same_name_key
 from fvv.schemas.results import DISCLAIMER, Answer, PatientResult
 from fvv.schemas.run import MadeFrom, RunRecord

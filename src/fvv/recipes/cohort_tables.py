@@ -8,10 +8,10 @@ from pathlib import Path
 from fvv.analysis.report import MOST_PICTURES, prediction_page
 from fvv.data import Prediction
 from fvv.io.atomic import write_text
-from fvv.io.manifest import FAILURES_FILE, write_failures
 from fvv.io.result_files import REPORT_FILE, RESULTS_FILE
 from fvv.io.results_folder import StoredResult, write_results_table
 from fvv.io.shards import write_run
+from fvv.io.tables import FAILURES_FILE, write_failures
 from fvv.schemas.run import RunRecord
 
 

@@ -12,8 +12,8 @@ from fvv.errors import FvvError, ModelError
 from fvv.imaging.preprocess import preprocess_case
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import image_sha256, read_case
-from fvv.io.manifest import failure_of
 from fvv.io.mask_command import with_commanded_mask
+from fvv.io.tables import failure_of
 from fvv.system.parallel import attempt, track
 
 

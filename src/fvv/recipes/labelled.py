@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from fvv.config import PrepareConfig, PreprocessingProfile
-from fvv.data import Case, PreparedCase, Severity
+from fvv.config import PROFILES, PrepareConfig, PreprocessingProfile
+from fvv.data import Case, Finding, PreparedCase, Severity
 from fvv.errors import InputError, MaskError
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_labelled_case, brain_volume_findings
@@ -17,46 +18,47 @@ from fvv.io.nifti import find_image
 _REQUIRED = ("b0", "b1000", "stroke_roi", "flairviz_roi")
 
 
-def prepare_labelled(folder: Path, profile: PreprocessingProfile, config: PrepareConfig) -> tuple[Case, PreparedCase]:
+def profile_of(config: PrepareConfig) -> PreprocessingProfile:
+    """The preprocessing that the settings ask for."""
+    return config.preprocess.applied_to(PROFILES[config.profile])
+
+
+def prepare_labelled(folder: Path, config: PrepareConfig) -> tuple[Case, PreparedCase]:
     """Prepare one patient.
 
     Args:
         folder: the patient's.
-        profile: how.
-        config: which files and volumes are read, which brain volumes are possible.
+        config: which files and volumes are read, how they are prepared, what quality control refuses.
 
     Returns:
         The examination as read, and prepared, with all that quality control says of it among its findings.
 
     Raises:
-        InputError: a file is missing or unreadable.
+        InputError: a file is missing or unreadable; or quality control refuses the examination, with every reason.
         GeometryError: files do not lie on one grid.
         MaskError: no trustworthy brain mask.
     """
+    profile, bounds = profile_of(config), config.preprocess.brain_volume_bounds_ml
     case = read_case(folder, config.preprocess, labelled=True)
     case = with_commanded_mask(case, profile, resample=config.preprocess.resample_rois)
     prepared = preprocess_case(case, profile)
-    bounds = config.preprocess.brain_volume_bounds_ml
     for finding in brain_volume_findings(prepared, bounds):
         raise MaskError(finding.message, hint="give a mask file, or another --mask-method", patient=case.patient)
     findings = assess_labelled_case(case, prepared, brain_volume_bounds_ml=bounds)
+    reasons = [finding.message for finding in findings if finding.severity is Severity.NOT_ASSESSABLE]
+    if reasons and config.quality == "refuse":
+        hint = "correct the images, or store it all the same with --quality warn"
+        raise InputError(f"not assessable: {'; '.join(reasons)}", patient=case.patient, hint=hint)
     return case, replace(prepared, findings=findings)
 
 
-def refuse_unassessable(prepared: PreparedCase) -> None:
-    """Refuse an examination that could not be assessed if it were a new patient's.
-
-    Raises:
-        InputError: quality control says so; the message holds every reason.
-    """
-    reasons = [finding.message for finding in prepared.findings if finding.severity is Severity.NOT_ASSESSABLE]
-    if reasons:
-        hint = "correct the images, or store it all the same with --quality warn"
-        raise InputError(f"not assessable: {'; '.join(reasons)}", patient=prepared.patient, hint=hint)
+def finding_lines(patient: str, findings: Iterable[Finding]) -> list[str]:
+    """A line for each finding of a patient, for people."""
+    return [f"{patient}: {finding.severity.value}: {finding.message}" for finding in findings]
 
 
 def files_reachable(folder: Path) -> bool:
-    """Whether a patient's files are there and can be opened: one that fails all the same is unusable, not away."""
+    """Whether a patient's files are there and can be opened: one that fails nevertheless is unusable, not away."""
     try:
         if any(item.is_symlink() and not item.exists() for item in folder.iterdir()):
             return False

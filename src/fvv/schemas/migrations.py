@@ -17,7 +17,11 @@ CURRENT: Final[Mapping[str, int]] = {
     "ownership": 1,
     "results": 1,
     "run": 1,
+    "shard report": 1,
     "simulation": 1,
+    "split": 1,
+    "store": 1,
+    "stored case": 1,
 }
 """The version that this program writes, by kind of file."""
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from fvv.cohort.participants import PARTICIPANTS_FILE, write_participants
+from fvv.cohort.participants import PARTICIPANTS_FILE
 from fvv.config import SimulateConfig
 from fvv.data import Failure
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import atomic_write
-from fvv.io.manifest import failure_of
 from fvv.io.nifti import write_volume
 from fvv.io.ownership import claimed
 from fvv.io.sealed import read_sealed, write_sealed
+from fvv.io.tables import failure_of, write_table
 from fvv.schemas.migrations import CURRENT
 from fvv.schemas.simulation import Simulation, case_settings
 from fvv.simulator.case import SIMULATOR_VERSION, SimulatedCase
@@ -132,7 +132,7 @@ def write_cohort_table(root: Path) -> tuple[list[Simulation], list[Failure]]:
             cases.append(read_simulation(folder))
         except InputError as error:
             damaged.append(failure_of(folder.name, error))
-    write_participants(root / PARTICIPANTS_FILE, [_participant_row(one) for one in cases])
+    write_table(root / PARTICIPANTS_FILE, [_participant_row(one) for one in cases])
     return cases, damaged
 
 

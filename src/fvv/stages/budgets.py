@@ -23,7 +23,7 @@ from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import FAST_FOLDS, OnnxEnsemble
 from fvv.io.bundle import Budget, ModelBundle, write_manifest
 from fvv.io.case import read_case
-from fvv.io.manifest import failure_of
+from fvv.io.tables import failure_of
 from fvv.recipes.held_out import shown_to_models, unseen_participants, with_drawn_brain
 from fvv.recipes.segment import fuse_masks
 from fvv.system.parallel import attempt, track

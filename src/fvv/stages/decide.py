@@ -11,10 +11,10 @@ from fvv.data import DecisionState, Failure, Prediction
 from fvv.errors import ConfigError, FvvError, OutputExistsError
 from fvv.imaging.decision import decide_again, format_ml
 from fvv.io.lock import only_writer
-from fvv.io.manifest import failure_of
 from fvv.io.ownership import claim
 from fvv.io.result_files import decision_table
 from fvv.io.results_folder import find_results, read_result, results_of_run, write_results_table
+from fvv.io.tables import failure_of
 from fvv.names import first_few
 from fvv.system.parallel import track
 

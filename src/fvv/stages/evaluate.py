@@ -20,8 +20,8 @@ from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.bundle import ModelBundle, ModelEntry
 from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
 from fvv.io.lock import only_writer
-from fvv.io.manifest import FAILURES_FILE, failure_of, read_table
 from fvv.io.store import CaseRecord, CaseStore
+from fvv.io.tables import FAILURES_FILE, failure_of, read_table
 from fvv.recipes.measure import measure_case
 from fvv.recipes.publish import (
     ALREADY_COMPLETE,

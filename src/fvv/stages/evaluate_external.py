@@ -24,7 +24,7 @@ from fvv.io.bundle import ModelBundle
 from fvv.io.case import case_files, read_case
 from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
 from fvv.io.lock import only_writer
-from fvv.io.manifest import failure_of
+from fvv.io.tables import failure_of
 from fvv.recipes.held_out import shown_to_models, unseen_participants, with_drawn_brain
 from fvv.recipes.measure import as_drawn, measure_case
 from fvv.recipes.publish import (

@@ -9,10 +9,10 @@ from fvv.cohort.participants import PARTICIPANTS_FILE
 from fvv.data import Failure
 from fvv.errors import FvvError, InputError
 from fvv.io.lock import only_writer
-from fvv.io.manifest import failure_of
 from fvv.io.ownership import claim
 from fvv.io.results_folder import StoredResult, claim_tables, read_result, remove_decisions
 from fvv.io.shards import read_shards
+from fvv.io.tables import failure_of
 from fvv.recipes.cohort_tables import write_cohort
 from fvv.schemas.run import RunRecord
 from fvv.simulator.files import write_cohort_table

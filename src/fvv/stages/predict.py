@@ -27,7 +27,6 @@ from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import CaseFiles
 from fvv.io.inputs import Examination, find_examinations, named_files, without_results
-from fvv.io.manifest import failure_of
 from fvv.io.result_files import DICOM_FILES, write_images
 from fvv.io.results_folder import (
     ResultsFolder,
@@ -39,6 +38,7 @@ from fvv.io.results_folder import (
     write_result,
 )
 from fvv.io.shards import hold, write_run
+from fvv.io.tables import failure_of
 from fvv.recipes.cohort_tables import write_cohort
 from fvv.recipes.examine import Clock, predict_case
 from fvv.schemas.run import MadeFrom, RunRecord

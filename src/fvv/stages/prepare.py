@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from fvv.cohort.folds import SplitInput, refuse_too_few
-from fvv.cohort.participants import read_participants
-from fvv.cohort.split import SPLIT_FILE, SplitSettings, StoredSplit, given_split, write_split
-from fvv.config import PROFILES, PrepareConfig, PreprocessingProfile
+from fvv.cohort.participants import read_participants, same_images_of_two_persons
+from fvv.cohort.split import SPLIT_FILE, StoredSplit, given_split, write_split
+from fvv.config import PrepareConfig
 from fvv.data import Failure, FoldPlan, Participant, Severity
 from fvv.errors import FvvError, InputError, OutputExistsError, StoreError
-from fvv.io.atomic import write_text
 from fvv.io.case import case_files, image_sha256
+from fvv.io.folds import FOLDS_FILE, read_folds
 from fvv.io.lock import only_writer
-from fvv.io.manifest import FAILURES_FILE, FOLDS_FILE, failure_of, read_folds, refuse_missing_folder, write_failures
 from fvv.io.nifti import MAX_BYTES
-from fvv.io.ownership import adopt, claim, claimed, refuse_foreign
-from fvv.io.preparation import Outcome, ShardReport, clear_misfits, forget_reports, read_reports
+from fvv.io.ownership import claim, refuse_foreign
+from fvv.io.preparation import clear_misfits, forget_reports, read_reports, write_report
 from fvv.io.shards import SHARDS_FOLDER, hold_for_a_moment, hold_with_shards, shard_place
-from fvv.io.store import SCHEMA_VERSION, CaseRecord, CaseStore, read_store_json
-from fvv.recipes.labelled import files_reachable, prepare_labelled, refuse_unassessable
+from fvv.io.store import CASES_FOLDER, STORE_FILE, CaseRecord, CaseStore
+from fvv.io.tables import FAILURES_FILE, failure_of, write_failures
+from fvv.names import first_few
+from fvv.recipes.labelled import files_reachable, finding_lines, prepare_labelled, profile_of
+from fvv.schemas.migrations import CURRENT
+from fvv.schemas.store import Outcome, ShardReport, SplitSettings
 from fvv.simulator.files import SIMULATION_FILE
-from fvv.system.fingerprint import file_sha256
+from fvv.system.fingerprint import file_sha256, fingerprint
 from fvv.system.parallel import map_items
 from fvv.system.shard import Shard
 
 log = logging.getLogger(__name__)
-_OURS = ("store.json", "cases", FAILURES_FILE, FOLDS_FILE, SPLIT_FILE, SHARDS_FOLDER)
+_OURS = (STORE_FILE, CASES_FOLDER, FAILURES_FILE, FOLDS_FILE, SPLIT_FILE, SHARDS_FOLDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +53,17 @@ class PrepareResult:
     prepared: int
     unchanged: int
     failures: tuple[Failure, ...]
-    plan: FoldPlan | None
-    warnings: tuple[str, ...]
+    plan: FoldPlan | None = None
+    warnings: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """A few lines for the console."""
-        lines = [
-            f"{self.prepared} patients prepared, {self.unchanged} unchanged, {len(self.failures)} failed",
-            f"store: {self.store}",
-        ]
-        if self.plan is None:
-            lines.append("no split yet: `fvv gather` makes it when all shards are done")
-        else:
+        split = "no split yet: `fvv gather` makes it when all shards are done"
+        if self.plan is not None:
             where = self.store / FOLDS_FILE
-            lines.append(f"split: {len(self.plan.rows)} patients over {self.plan.n_folds} folds -> {where}")
-        return "\n".join([*lines, *self.warnings])
+            split = f"split: {len(self.plan.rows)} patients over {self.plan.n_folds} folds -> {where}"
+        done = f"{self.prepared} patients prepared, {self.unchanged} unchanged, {len(self.failures)} failed"
+        return "\n".join([done, f"store: {self.store}", split, *self.warnings])
 
 
 def prepare(
@@ -88,7 +85,7 @@ def prepare(
         input_path: one folder per patient, and optionally participants.tsv.
         output_path: the store.
         config: split, profile, masks.
-        folds: a split file to obey instead of making one.
+        folds: a split file to use instead of making one.
         overwrite: prepare every patient again.
         prune: take out of the store what the data set does not hold, and what was found unusable.
         shard: prepare this part of the patients only; `gather_store` joins the parts.
@@ -98,182 +95,115 @@ def prepare(
         StoreError: the split cannot be made, or the given one does not fit; the store holds another cohort.
         OutputExistsError: files that this program did not write lie in the store's place.
     """
-    participants = read_participants(input_path, unlisted=config.unlisted)
-    _refuse_place(input_path, output_path)
-    # What can be known to fail is known before hours of work.
+    people = read_participants(input_path, unlisted=config.unlisted)
+    if output_path.resolve().is_relative_to(input_path.resolve()):
+        message = "the store would lie in the data set, as a patient"
+        raise OutputExistsError(message, file=output_path, hint="name a folder beside it with -o")
+    refuse_foreign(output_path)
     given = None if folds is None else read_folds(folds)
-    if shard is not None:
-        if given is not None:
-            raise StoreError("a split is given when the shards are gathered", hint="give --folds to `fvv gather`")
-        return _prepare_shard(input_path, output_path, config, participants, shard, overwrite=overwrite, prune=prune)
-    with hold_with_shards(output_path):
-        before = _begin(output_path, config, participants, prune=prune, given=given)
-        outcomes = _prepare_all(input_path, output_path, config, participants.values(), overwrite=overwrite)
-        try:
+    if shard is None:
+        with hold_with_shards(output_path):
+            _refuse_hopeless(output_path, config, people, prune=prune, given=given is not None)
+            outcomes = _prepare_each(input_path, output_path, config, people.values(), overwrite=overwrite)
             return _finish(output_path, config, outcomes, given=given, prune=prune)
-        except _NothingPreparedError:
-            if before is not None:  # Under another profile the patients that are there could not be read.
-                write_text(output_path / "store.json", before)
-            raise
+    if given is not None:
+        raise StoreError("a shard makes no split", hint="gather the shards, then give --folds to `fvv prepare` again")
+    with ExitStack() as held:
+        report = ShardReport(shard=str(shard), config=config, prune=prune)
+        with hold_for_a_moment(output_path, shard):
+            _refuse_hopeless(output_path, config, people, prune=prune, given=False)
+            held.enter_context(only_writer(shard_place(output_path, shard)))
+            clear_misfits(output_path, report)
+        mine = [people[name] for name in shard.select(people)]
+        outcomes = _prepare_each(input_path, output_path, config, mine, overwrite=overwrite)
+        write_report(output_path, report.model_copy(update={"outcomes": tuple(outcomes)}))
+    return _result(output_path, outcomes, _failures(outcomes))
 
 
-def gather_store(store: Path, *, folds: Path | None = None) -> PrepareResult:
+def gather_store(store: Path) -> PrepareResult:
     """Join the shards of a cohort: failures.csv, and the split.
 
     Args:
         store: into which all shards were prepared.
-        folds: a split file to obey instead of making one.
 
     Raises:
-        StoreError: a shard is missing, or the split cannot be made, or the given one does not fit.
+        StoreError: a shard is missing, or the split cannot be made.
     """
-    given = None if folds is None else read_folds(folds)
-    if not store.is_dir():
-        raise StoreError("no such folder", file=store)
     with hold_with_shards(store):
         reports = read_reports(store)
         outcomes = [outcome for report in reports for outcome in report.outcomes]
-        return _finish(store, reports[0].config, outcomes, given=given, prune=reports[0].prune)
+        return _finish(store, reports[0].config, outcomes, given=None, prune=reports[0].prune)
 
 
-def _prepare_shard(
-    input_path: Path,
-    store: Path,
-    config: PrepareConfig,
-    participants: dict[str, Participant],
-    shard: Shard,
-    *,
-    overwrite: bool,
-    prune: bool,
-) -> PrepareResult:
-    with ExitStack() as held:
-        with hold_for_a_moment(store, shard):
-            _claim(store)
-            held.enter_context(only_writer(shard_place(store, shard)))
-            report = ShardReport(shard=str(shard), config=config, prune=prune, outcomes=())
-            clear_misfits(store, report)
-            _begin(store, config, participants, prune=prune, given=None)
-        mine = [participants[name] for name in shard.select(participants)]
-        outcomes = _prepare_all(input_path, store, config, mine, overwrite=overwrite)
-        report.model_copy(update={"outcomes": tuple(outcomes)}).write(store)
-    return PrepareResult(
-        store=store,
-        prepared=sum(outcome.newly for outcome in outcomes),
-        unchanged=sum(outcome.reason is None and not outcome.newly for outcome in outcomes),
-        failures=_failures(outcomes),
-        plan=None,
-        warnings=(),
-    )
-
-
-def _begin(
-    path: Path, config: PrepareConfig, participants: Mapping[str, Participant], *, prune: bool, given: FoldPlan | None
-) -> str | None:
-    """Refuse what cannot end well, then describe the store; returns the description that was there."""
-    file = path / "store.json"
-    _claim(path)
-    profile = config.preprocess.applied_to(PROFILES[config.profile])
-    stored = CaseStore(path, profile).participants
-    if stored and not prune and not set(stored) & set(participants):
-        message = f"holds {len(stored)} examinations, none of which is in the data set: {_some(stored)}"
-        raise StoreError(message, file=path, hint="is it another cohort's? name another -o, or take them out (--prune)")
-    settings = _split_settings(config)
-    split = StoredSplit.read(path, stored, _earlier_settings(path))
-    if given is None:
-        split.refuse_unfit(settings, {name: one.person for name, one in participants.items()})
-        if not split.rows:
-            refuse_too_few({participant.person for participant in participants.values()}, config.kfolds)
-    before = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
-    CaseStore.create(path, profile, asdict(settings))
-    return before
-
-
-def _refuse_place(input_path: Path, store: Path) -> None:
-    """Refuse, before anything is written, a store among the patients or among other people's files."""
-    if store.resolve().is_relative_to(input_path.resolve()):
-        hint = "name a folder beside it with -o"
-        raise OutputExistsError("the store would lie in the data set, as a patient", file=store, hint=hint)
-    if not _is_store(store):
-        refuse_foreign(store)
-
-
-def _is_store(path: Path) -> bool:
-    """Whether store.json says that an earlier version wrote it, which left no marker."""
-    try:
-        content = read_store_json(path) or {}
-    except StoreError:
-        return False
-    return "schema_version" in content and str(content.get("software")).startswith("fvv ")
-
-
-def _claim(path: Path) -> None:
-    if not claimed(path) and _is_store(path):
-        adopt(path, _OURS)
+def _refuse_hopeless(
+    path: Path, config: PrepareConfig, people: Mapping[str, Participant], *, prune: bool, given: bool
+) -> None:
+    """Take the names in the store, and refuse, before hours of work, what cannot end well."""
     claim(path, _OURS, stage="prepare")
+    stored = CaseStore(path, profile_of(config)).participants
+    if stored and not prune and not set(stored) & set(people):
+        names = first_few(stored, 10)
+        message = f"holds {len(stored)} examinations, none of which is in the data set: {names}"
+        raise StoreError(message, file=path, hint="is it another cohort's? name another -o, or take them out (--prune)")
+    split = StoredSplit.read(path, stored)
+    if given:
+        return
+    split.refuse_unfit(_split_settings(config), {name: one.person for name, one in people.items()})
+    if not split.rows:
+        refuse_too_few({one.person for one in people.values()}, config.kfolds)
 
 
 def _split_settings(config: PrepareConfig) -> SplitSettings:
     return SplitSettings(config.kfolds, config.valid_proportion, config.seed)
 
 
-def _earlier_settings(path: Path) -> SplitSettings | None:
-    """Those that store.json names: of use where there is no split.json yet."""
-    try:
-        return SplitSettings(**(read_store_json(path) or {})["split"])
-    except (StoreError, KeyError, TypeError):
-        return None
-
-
-def _prepare_all(
-    input_path: Path, path: Path, config: PrepareConfig, participants: Collection[Participant], *, overwrite: bool
+def _prepare_each(
+    input_path: Path, path: Path, config: PrepareConfig, people: Collection[Participant], *, overwrite: bool
 ) -> list[Outcome]:
-    store = CaseStore(path, config.preprocess.applied_to(PROFILES[config.profile]))
+    store = CaseStore(path, profile_of(config))
     work = partial(_prepare_one, input_path, store, config, overwrite=overwrite)
     outcomes = []
-    for participant, result in map_items(work, list(participants), workers=config.workers, description="prepare"):
+    for one, result in map_items(work, list(people), workers=config.workers, description="prepare"):
         if isinstance(result, FvvError):
-            reason = failure_of(participant.participant, result).reason
-            reachable = files_reachable(input_path / participant.participant)
-            outcomes.append(Outcome(participant=participant, reason=reason, reachable=reachable))
+            reason = failure_of(one.participant, result).reason
+            reachable = files_reachable(input_path / one.participant)
+            outcomes.append(Outcome(participant=one, reason=reason, reachable=reachable))
         else:
-            outcomes.append(Outcome(participant=participant, newly=result))
+            outcomes.append(Outcome(participant=one, newly=result))
     return outcomes
 
 
 def _prepare_one(
-    input_path: Path, store: CaseStore, config: PrepareConfig, participant: Participant, *, overwrite: bool
+    input_path: Path, store: CaseStore, config: PrepareConfig, one: Participant, *, overwrite: bool
 ) -> bool:
     """Prepare one patient; False where the store already holds exactly this."""
-    folder = input_path / participant.participant
-    refuse_missing_folder(folder)
-    source = _source_sha256(folder, config, store.profile, participant)
-    if not overwrite and _already_there(store, participant.participant, source):
+    folder = input_path / one.participant
+    source = _source_sha256(folder, config, one)
+    if not overwrite and _is_stored(store, one.participant, source):
         return False
-    case, prepared = prepare_labelled(folder, store.profile, config)
-    if config.quality == "refuse":
-        refuse_unassessable(prepared)
-    participant = replace(participant, simulated=(folder / SIMULATION_FILE).exists())
-    store.write(prepared, participant, image_sha256=image_sha256(case), source_sha256=source)
+    case, prepared = prepare_labelled(folder, config)
+    one = replace(one, simulated=(folder / SIMULATION_FILE).exists())
+    store.write(prepared, one, image_sha256=image_sha256(case), source_sha256=source)
     return True
 
 
-def _source_sha256(folder: Path, config: PrepareConfig, profile: PreprocessingProfile, participant: Participant) -> str:
+def _source_sha256(folder: Path, config: PrepareConfig, one: Participant) -> str:
     """Hash of all that the prepared patient depends on."""
-    settings = [SCHEMA_VERSION, config.preprocess.model_dump(mode="json"), config.quality, profile.sha256]
-    who = [participant.person, participant.site, participant.dwi_flair_mismatch]
-    digest = hashlib.sha256(json.dumps([*settings, *who], sort_keys=True).encode())
-    try:
-        for path in case_files(folder):
-            if path.stat().st_size > MAX_BYTES:
-                raise InputError("over the largest image read here", file=path)
-            digest.update(path.name.encode())
-            digest.update(bytes.fromhex(file_sha256(path)))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=error.filename or folder) from error
-    return digest.hexdigest()
+    files = case_files(folder)
+    for path in files:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError("over the largest image read here", file=path)
+    return fingerprint(
+        schema_version=CURRENT[CaseRecord.kind],
+        preprocess=config.preprocess,
+        quality=config.quality,
+        profile=profile_of(config).sha256,
+        who=(one.person, one.site, one.dwi_flair_mismatch),
+        files={path.name: file_sha256(path) for path in files},
+    )
 
 
-def _already_there(store: CaseStore, patient: str, source: str) -> bool:
+def _is_stored(store: CaseStore, patient: str, source: str) -> bool:
     """Whether exactly this is stored, whole: reading compares the checksum of every chunk."""
     try:
         if store.record(patient).source_sha256 != source:
@@ -284,69 +214,52 @@ def _already_there(store: CaseStore, patient: str, source: str) -> bool:
     return True
 
 
-class _NothingPreparedError(StoreError):
-    """No patient of the data set could be prepared: the store is left as it was."""
-
-
 def _finish(
     path: Path, config: PrepareConfig, outcomes: Sequence[Outcome], *, given: FoldPlan | None, prune: bool
 ) -> PrepareResult:
     """Join what was done with each patient: failures, the split, and what leaves the store where that was asked for."""
-    if all(outcome.reason is not None for outcome in outcomes):
-        first = min(outcomes, key=lambda outcome: outcome.participant.participant)
-        message = f"none of the {len(outcomes)} patients could be prepared; the first: {first.reason}"
-        raise _NothingPreparedError(message, file=path)
-    store = CaseStore.open(path)
-    people = {outcome.participant.participant: outcome.participant for outcome in outcomes}
-    absent = [name for name in store.participants if name not in people]
+    failures = _failures(outcomes)
+    if len(failures) == len(outcomes):
+        message = f"none of the {len(outcomes)} patients could be prepared; the first: {failures[min(failures)].reason}"
+        raise StoreError(message, file=path)
+    store = CaseStore.create(path, profile_of(config))
+    stored, people = set(store.participants), {one.participant.participant: one.participant for one in outcomes}
     unusable = {one.participant.participant for one in outcomes if one.reason is not None and one.reachable}
-    before = StoredSplit.read(path, store.participants, _earlier_settings(path))
-    gone: set[str] = {*absent, *(unusable & set(store.participants))} if prune else set()
-    split = before.without(gone)
-    records = _usable_records(path, people, unusable | gone)
-    duplicates = _same_images_of_two_persons(records)
+    gone = (stored - set(people)) | (stored & unusable) if prune else set()
+    records = _usable_records(store, people, stored - unusable - gone)
+    hashes = {name: record.image_sha256 for name, record in records.items()}
+    duplicates = same_images_of_two_persons({name: record.participant for name, record in records.items()}, hashes)
     records = {name: record for name, record in records.items() if name not in duplicates}
-    away = _absent(name for name in absent if name not in gone)
-    failures = {failure.patient: failure for failure in (*_failures(outcomes), *away)} | duplicates
-    ordered = tuple(failures[name] for name in sorted(failures))
-    write_failures(path / FAILURES_FILE, ordered)
-    plan, split = _plan(split, records, config, given)
+    failures |= {name: _absent(name) for name in stored - set(people) - gone} | duplicates
+    write_failures(path / FAILURES_FILE, [failures[name] for name in sorted(failures)])
+    before = StoredSplit.read(path, stored)
+    split = _split(before.without(gone), records, config, given)
     write_split(path, split, before)
     for name in sorted(gone):
         log.info("taken out of the store: %s", name)
         store.remove(name)
     forget_reports(path)
-    done = [one for one in outcomes if one.reason is None and one.participant.participant not in duplicates]
-    return PrepareResult(
-        store=path,
-        prepared=sum(outcome.newly for outcome in done),
-        unchanged=sum(not outcome.newly for outcome in done),
-        failures=ordered,
-        plan=plan,
-        warnings=_warnings(records.values()) + _by_hand(split, records),
-    )
+    by_hand = sorted(split.removed & set(records))
+    warnings = [f"in no fold, as the split was edited or given: {first_few(by_hand, 10)}"] if by_hand else []
+    for name, record in records.items():
+        warnings += finding_lines(name, (one for one in record.findings if one.severity is not Severity.NOTE))
+    return _result(path, outcomes, failures, FoldPlan(split.rows), warnings)
 
 
-def _failures(outcomes: Iterable[Outcome]) -> tuple[Failure, ...]:
-    return tuple(
-        Failure(outcome.participant.participant, outcome.reason)
-        for outcome in sorted(outcomes, key=lambda outcome: outcome.participant.participant)
-        if outcome.reason is not None
-    )
+def _failures(outcomes: Iterable[Outcome]) -> dict[str, Failure]:
+    names = ((one.participant.participant, one.reason) for one in outcomes)
+    return {name: Failure(name, reason) for name, reason in names if reason is not None}
 
 
-def _absent(names: Iterable[str]) -> list[Failure]:
+def _absent(name: str) -> Failure:
     hint = "fetch it again, or take it out of the store with --prune"
-    return [failure_of(name, InputError("in the store, but no longer in the data set", hint=hint)) for name in names]
+    return failure_of(name, InputError("in the store, but no longer in the data set", hint=hint))
 
 
-def _usable_records(path: Path, people: Mapping[str, Participant], unusable: set[str]) -> dict[str, CaseRecord]:
-    """What can be learned from: prepared under this profile, for the person whom the cohort names."""
-    store = CaseStore.open(path)
+def _usable_records(store: CaseStore, people: Mapping[str, Participant], names: Iterable[str]) -> dict[str, CaseRecord]:
+    """What can be learned from: prepared under this profile, for the person that the cohort names."""
     records = {}
-    for name in store.participants:
-        if name in unusable:
-            continue
+    for name in sorted(names):
         try:
             record = store.record(name)
         except StoreError as error:
@@ -357,46 +270,24 @@ def _usable_records(path: Path, people: Mapping[str, Participant], unusable: set
     return records
 
 
-def _same_images_of_two_persons(records: Mapping[str, CaseRecord]) -> dict[str, Failure]:
-    """One person under two names would sit on both sides of a fold: the later folder is left out."""
-    first: dict[str, CaseRecord] = {}
-    failures = {}
-    for name, record in records.items():
-        other = first.setdefault(record.image_sha256, record).participant
-        if other.person != record.participant.person:
-            reason = f"has the same images as {other.participant}, said to be another person"
-            failures[name] = failure_of(
-                name, FvvError(reason, hint="give both the same patient_id in participants.tsv")
-            )
-    return failures
-
-
-def _plan(
+def _split(
     split: StoredSplit, records: Mapping[str, CaseRecord], config: PrepareConfig, given: FoldPlan | None
-) -> tuple[FoldPlan, StoredSplit]:
+) -> StoredSplit:
     settings = _split_settings(config)
     if given is not None:
-        obeyed = given_split(given, {name: record.participant for name, record in records.items()}, settings)
-        return FoldPlan(obeyed.rows), obeyed
-    inputs = [SplitInput(record.participant, record.stroke_ml, record.flair_visible_ml) for record in records.values()]
-    return split.plan(inputs, settings)
+        return given_split(given, {name: record.participant for name, record in records.items()}, settings)
+    cases = [SplitInput(record.participant, record.stroke_ml, record.flair_visible_ml) for record in records.values()]
+    return split.updated(cases, settings)
 
 
-def _by_hand(split: StoredSplit, records: Collection[str]) -> tuple[str, ...]:
-    out = sorted(split.removed & set(records))
-    return (f"in no fold, as the split was edited or given: {_some(out)}",) if out else ()
-
-
-def _some(names: Sequence[str], most: int = 10) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
-
-
-def _warnings(records: Iterable[CaseRecord]) -> tuple[str, ...]:
-    lines: list[str] = []
-    for record in records:
-        name = record.participant.participant
-        lines += [
-            f"{name}: {f.severity.value}: {f.message}" for f in record.findings if f.severity is not Severity.NOTE
-        ]
-    return tuple(lines)
+def _result(
+    path: Path,
+    outcomes: Iterable[Outcome],
+    failures: Mapping[str, Failure],
+    plan: FoldPlan | None = None,
+    warnings: Iterable[str] = (),
+) -> PrepareResult:
+    done = [one for one in outcomes if one.participant.participant not in failures]
+    newly = sum(one.newly for one in done)
+    listed = tuple(failures[name] for name in sorted(failures))
+    return PrepareResult(path, newly, len(done) - newly, listed, plan, tuple(warnings))

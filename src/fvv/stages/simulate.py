@@ -18,9 +18,9 @@ from fvv.config import SimulateConfig
 from fvv.data import Failure
 from fvv.errors import FvvError, InputError
 from fvv.io.atomic import clear_remains
-from fvv.io.manifest import failure_of
 from fvv.io.ownership import claim
 from fvv.io.shards import hold, hold_for_a_moment, write_run
+from fvv.io.tables import failure_of
 from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.schemas.simulation import Simulation, case_settings
 from fvv.simulator.anatomy import average_head, load_atlas

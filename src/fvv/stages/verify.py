@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fvv.cohort.participants import PARTICIPANTS_FILE, read_participants
-from fvv.config import PROFILES, PrepareConfig
-from fvv.data import Case, Failure, Participant, Severity
+from fvv.cohort.participants import PARTICIPANTS_FILE, read_participants, same_images, same_images_of_two_persons
+from fvv.config import PrepareConfig
+from fvv.data import Failure, Participant
 from fvv.errors import FvvError
 from fvv.io.case import image_sha256
-from fvv.io.manifest import failure_of, refuse_missing_folder
-from fvv.recipes.labelled import prepare_labelled, refuse_unassessable
+from fvv.io.tables import failure_of
+from fvv.recipes.labelled import finding_lines, prepare_labelled
 from fvv.system.parallel import map_items
 from fvv.system.shard import Shard
 
@@ -36,20 +36,15 @@ class VerifyResult:
     def summary(self) -> str:
         """A few lines for the console."""
         usable = self.patients - len(self.failures)
-        return "\n".join(
-            [
-                f"{self.patients} patients of {self.persons} persons; {usable} usable, {len(self.failures)} not",
-                *self.notes,
-            ]
-        )
+        first = f"{self.patients} patients of {self.persons} persons; {usable} usable, {len(self.failures)} not"
+        return "\n".join([first, *self.notes])
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
+class _Seen:
     image_sha256: str
-    person: str
-    notes: tuple[str, ...]
     has_lesion: bool
+    notes: list[str]
 
 
 def verify(input_path: Path, config: PrepareConfig, *, shard: Shard | None = None) -> VerifyResult:
@@ -63,73 +58,33 @@ def verify(input_path: Path, config: PrepareConfig, *, shard: Shard | None = Non
     Raises:
         InputError: no data set there, or an unusable participants.tsv.
     """
-    participants = read_participants(input_path, unlisted=config.unlisted)
+    people = read_participants(input_path, unlisted=config.unlisted)
     if shard is not None:
-        participants = {name: participants[name] for name in shard.select(participants)}
-    failures: list[Failure] = []
-    looked: dict[str, _Looked] = {}
+        people = {name: people[name] for name in shard.select(people)}
+    failures: dict[str, Failure] = {}
+    seen: dict[str, _Seen] = {}
     work = partial(_look, input_path, config)
-    for participant, outcome in map_items(
-        work, list(participants.values()), workers=config.workers, description="verify"
-    ):
+    for one, outcome in map_items(work, list(people.values()), workers=config.workers, description="verify"):
         if isinstance(outcome, FvvError):
-            failures.append(failure_of(participant.participant, outcome))
+            failures[one.participant] = failure_of(one.participant, outcome)
         else:
-            looked[participant.participant] = outcome
-    notes = [f"{name}: {note}" for name in sorted(looked) for note in looked[name].notes]
+            seen[one.participant] = outcome
+    hashes = {name: one.image_sha256 for name, one in seen.items()}
+    failures |= same_images_of_two_persons(people, hashes)
+    lesions = sum(one.has_lesion for one in seen.values())
+    notes = [note for name in sorted(seen) for note in seen[name].notes]
+    notes += [f"{name}: same images as {other}" for name, other in same_images(hashes).items() if name not in failures]
     if not (input_path / PARTICIPANTS_FILE).exists():
         notes.insert(0, f"no {PARTICIPANTS_FILE}: every folder is taken as a person of its own, no labels")
-    notes += _duplicate_notes(looked)
-    lesions = sum(one.has_lesion for one in looked.values())
-    notes.append(f"{lesions} with a lesion, {len(looked) - lesions} without")
     return VerifyResult(
-        patients=len(participants),
-        persons=len({participant.person for participant in participants.values()}),
-        failures=tuple(sorted(failures, key=lambda failure: failure.patient)),
-        notes=tuple(notes),
+        patients=len(people),
+        persons=len({one.person for one in people.values()}),
+        failures=tuple(failures[name] for name in sorted(failures)),
+        notes=(*notes, f"{lesions} with a lesion, {len(seen) - lesions} without"),
     )
 
 
-def _look(input_path: Path, config: PrepareConfig, participant: Participant) -> _Looked:
-    folder = input_path / participant.participant
-    refuse_missing_folder(folder)
-    profile = config.preprocess.applied_to(PROFILES[config.profile])
-    case, prepared = prepare_labelled(folder, profile, config)
-    if config.quality == "refuse":
-        refuse_unassessable(prepared)
-    has_lesion = case.stroke_roi is not None and bool(case.stroke_roi.array.any())
-    found = tuple(
-        f"{finding.severity.value}: {finding.message}"
-        for finding in prepared.findings
-        if finding.severity is not Severity.NOTE
-    )
-    return _Looked(image_sha256(case), participant.person, (*case.notes, *_roi_notes(case), *found), has_lesion)
-
-
-def _roi_notes(case: Case) -> list[str]:
-    notes = []
-    if case.stroke_roi is not None and case.flair_visible_roi is not None:
-        stroke, visible = case.stroke_roi.array, case.flair_visible_roi.array
-        if not stroke.any():
-            notes.append("the stroke ROI is empty: taken as no lesion")
-        if outside := int((visible & ~stroke).sum()):
-            notes.append(f"{outside} FLAIR-visible voxels lie outside the stroke ROI and will be cut")
-    if (
-        case.mask is not None
-        and case.stroke_roi is not None
-        and (outside := int((case.stroke_roi.array & ~case.mask.array).sum()))
-    ):
-        notes.append(f"{outside} voxels of the stroke ROI lie outside the brain mask and will be cut")
-    return notes
-
-
-def _duplicate_notes(looked: dict[str, _Looked]) -> list[str]:
-    first: dict[str, str] = {}
-    notes = []
-    for name in sorted(looked):
-        other = first.setdefault(looked[name].image_sha256, name)
-        if other != name:
-            same_person = looked[name].person == looked[other].person
-            remark = "" if same_person else ", said to be another person: `prepare` will leave it out"
-            notes.append(f"{name}: same images as {other}{remark}")
-    return notes
+def _look(input_path: Path, config: PrepareConfig, one: Participant) -> _Seen:
+    case, prepared = prepare_labelled(input_path / one.participant, config)
+    has_lesion = prepared.stroke is not None and bool(prepared.stroke.any())
+    return _Seen(image_sha256(case), has_lesion, finding_lines(one.participant, prepared.findings))

@@ -13,8 +13,8 @@ import lightning
 from lightning.pytorch.callbacks import Checkpoint
 from rich.progress import TaskID
 
-from fvv.io.manifest import write_table
 from fvv.io.runs import BEST, LAST
+from fvv.io.tables import write_table
 from fvv.system.parallel import progress_bar
 from fvv.training.loggers import RunLog
 from fvv.training.validation import SCORE, out_of_patience, selection_key

@@ -1,0 +1,56 @@
+"""folds.tsv: the split as a table that people can read and edit, a row per examination, a column per fold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fvv.data import FoldPlan, FoldRow, Role
+from fvv.errors import InputError, StoreError
+from fvv.io.tables import read_lines, write_table
+from fvv.names import first_alike, is_plain, plain
+
+FOLDS_FILE = "folds.tsv"
+
+
+def read_folds(path: Path) -> FoldPlan:
+    """Read a split file; columns other than names and folds are ignored.
+
+    Raises:
+        StoreError: missing, unreadable, a role other than train/valid/test, or a person on two sides.
+    """
+    try:
+        lines = read_lines(path, required=("participant_id", "patient_id", "fold_0"))
+    except InputError as error:
+        raise StoreError(error.message, file=path, hint=error.hint or "run `fvv prepare` first") from error
+    columns = [name for name in lines[0][1] if name.startswith("fold_")] if lines else []
+    if columns != [f"fold_{k}" for k in range(len(columns))]:
+        raise StoreError(f"fold columns must be fold_0, fold_1, ... in order, got {columns}", file=path)
+    rows = []
+    for number, row in lines:
+        names = (row["participant_id"], row["patient_id"])
+        if not all(name and is_plain(name) for name in names):
+            message = f"line {number}: participant_id and patient_id must be names on one line, got {names!a}"
+            raise StoreError(message, file=path)
+        try:
+            rows.append(FoldRow(*names, tuple(Role(row[column]) for column in columns)))
+        except ValueError as error:
+            message = f"line {number}: {plain(str(error))}"
+            raise StoreError(message, file=path, hint="roles are train, valid, test") from error
+    if pair := first_alike(row.person for row in rows) or first_alike(row.participant for row in rows):
+        message = f"two names are the same but for case or accents: {pair[0]!a} and {pair[1]!a}"
+        raise StoreError(message, file=path, hint="write one person's name in one way, two persons' in two")
+    try:
+        return FoldPlan(tuple(rows))
+    except StoreError as error:
+        error.file = str(path)
+        raise
+
+
+def write_folds(path: Path, plan: FoldPlan) -> None:
+    """Write the split."""
+    rows = [
+        {"participant_id": row.participant, "patient_id": row.person}
+        | {f"fold_{k}": role.value for k, role in enumerate(row.roles)}
+        for row in plan.rows
+    ]
+    write_table(path, rows)

@@ -1,0 +1,111 @@
+"""Tables as files: UTF-8 with a header, tabs for .tsv, commas otherwise; and failures.csv, which every stage writes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fvv.data import Failure
+from fvv.errors import FvvError, InputError
+from fvv.io.atomic import write_text
+from fvv.names import nearest_hint, plain
+from fvv.system.regular import read_regular_text
+
+FAILURES_FILE = "failures.csv"
+_DELIMITERS = {"\t": "tabs", ",": "commas", ";": "semicolons"}
+_FORMULA = re.compile(r"'*[=+\-@]")
+"""Text that a spreadsheet takes for a formula, or that is guarded against that (any number of times)."""
+
+
+def read_table(path: Path, *, required: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Read a table. Cells are stripped text; what cannot be shown on one line is escaped.
+
+    Blank lines are skipped. The apostrophe that `write_table` puts before a formula is removed.
+
+    Raises:
+        InputError: missing, no regular file, unreadable, ragged, or without a required column.
+    """
+    rows = read_lines(path, required=required)
+    return [{plain(key): plain(cell) for key, cell in row.items()} for _, row in rows]
+
+
+def read_lines(path: Path, *, required: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
+    """The rows of `read_table`, with every character as it is, each with the number of its (last) line in the file.
+
+    Raises:
+        InputError: as `read_table`.
+    """
+    text = read_regular_text(path).removeprefix("\ufeff")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(path), strict=True)
+    try:
+        lines = [(reader.line_num, [_without_guard(cell.strip()) for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        message = f"line {reader.line_num}: not a table: {error}"
+        raise InputError(message, file=path, hint="a quote too many?") from error
+    lines = [(number, cells) for number, cells in lines if any(cells)]
+    columns = lines[0][1] if lines else []
+    if len(set(columns)) != len(columns):
+        raise InputError(f"has a column twice: {columns!a}", file=path)
+    if missing := [name for name in required if name not in columns]:
+        hint = _other_delimiter(columns, path) or nearest_hint(missing, columns)
+        raise InputError(f"lacks column {', '.join(missing)}; it has {columns!a}", file=path, hint=hint)
+    for number, cells in lines[1:]:
+        if len(cells) != len(columns):
+            message = f"line {number} has another number of cells than the header: {len(cells)} instead of"
+            raise InputError(f"{message} {len(columns)}", file=path)
+    return [(number, dict(zip(columns, cells, strict=True))) for number, cells in lines[1:]]
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = None) -> None:
+    """Write rows atomically. None becomes an empty cell (n/a in .tsv, as in BIDS).
+
+    A text that a spreadsheet would run as a formula (it begins with = + - @ and is no number) gets an apostrophe in
+    front; `read_table` removes it.
+    """
+    names = list(columns or (rows[0] if rows else ()))
+    unknown = "n/a" if path.suffix == ".tsv" else ""
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, names, delimiter=_delimiter(path), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: unknown if row[name] is None else _guarded(row[name]) for name in names})
+    write_text(path, stream.getvalue())
+
+
+def write_failures(path: Path, failures: Iterable[Failure]) -> None:
+    """Write failures.csv: patient, reason. With no failure the table has only its header."""
+    rows = [{"patient": failure.patient, "reason": failure.reason} for failure in failures]
+    write_table(path, rows, columns=("patient", "reason"))
+
+
+def failure_of(patient: str, error: FvvError) -> Failure:
+    """The row of failures.csv for an error, on one line."""
+    return Failure(patient, plain(str(error.for_patient(patient))))
+
+
+def _other_delimiter(columns: Sequence[str], path: Path) -> str | None:
+    expected = _DELIMITERS[_delimiter(path)]
+    used = [name for sign, name in _DELIMITERS.items() if name != expected and len(columns) == 1 and sign in columns[0]]
+    return f"its cells are separated by {used[0]}, {path.suffix} needs {expected}" if used else None
+
+
+def _guarded(value: Any) -> Any:
+    if not isinstance(value, str) or not _FORMULA.match(value):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def _without_guard(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _delimiter(path: Path) -> str:
+    return "\t" if path.suffix == ".tsv" else ","

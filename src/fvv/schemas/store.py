@@ -1,0 +1,163 @@
+"""What `prepare` writes: the store, each examination in it, what is remembered of the split, the report of a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+
+from fvv.config import PrepareConfig, PreprocessingProfile
+from fvv.data import Finding, FoldRow, InPlaneGrid, Participant, SignalScale
+from fvv.schemas.base import FileModel
+from fvv.schemas.migrations import CURRENT
+
+
+class ArrayDescription(BaseModel):
+    """Axes, channels, unit and data type of an array that each examination in the store has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    axes: tuple[str, ...]
+    channels: tuple[str, ...]
+    unit: str
+    dtype: str
+
+
+class StoreDescription(FileModel):
+    """store.json: under which profile the examinations were prepared, and what their arrays hold."""
+
+    kind: ClassVar[str] = "store"
+    schema_version: int = CURRENT["store"]
+    software: str
+    profile: PreprocessingProfile
+    images: ArrayDescription
+    labels: ArrayDescription
+
+
+def _with_array(grid: Any) -> Any:
+    if not isinstance(grid, Mapping):
+        return grid
+    return {**grid, "native_affine": np.array(grid["native_affine"], dtype=np.float64)}
+
+
+def _with_list(grid: InPlaneGrid) -> dict[str, Any]:
+    return {**asdict(grid), "native_affine": grid.native_affine.tolist()}
+
+
+class CaseRecord(FileModel):
+    """The attributes of a stored examination: what is known of it without reading its images.
+
+    Attributes:
+        software: that prepared it.
+        profile_sha256: of the preprocessing profile.
+        participant: who it is and what the readers said.
+        grid: way back to the native grid.
+        findings: what quality control noticed.
+        stroke_voxels, flair_visible_voxels: lesion voxels on each slice.
+        pad_value: stands for slices beyond the volume: the minimum over both normalised channels.
+        b0_scale, b1000_scale: behind the z-scores.
+        image_sha256: hash of the raw b0 and b1000 values, which identifies an examination under any name.
+        source_sha256: hash of all that the preparation depends on; where it differs, the preparation is repeated.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    kind: ClassVar[str] = "stored case"
+    schema_version: int = CURRENT["stored case"]
+    software: str
+    profile_sha256: str
+    participant: Participant
+    grid: Annotated[InPlaneGrid, BeforeValidator(_with_array), PlainSerializer(_with_list)]
+    findings: tuple[Finding, ...]
+    stroke_voxels: tuple[int, ...]
+    flair_visible_voxels: tuple[int, ...]
+    pad_value: float
+    b0_scale: SignalScale | None
+    b1000_scale: SignalScale | None
+    image_sha256: str
+    source_sha256: str
+
+    @property
+    def n_slices(self) -> int:
+        """Number of slices."""
+        return len(self.stroke_voxels)
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one working-grid voxel."""
+        return self.grid.voxel_volume_ml
+
+    @property
+    def stroke_ml(self) -> float:
+        """Volume of the stroke ROI."""
+        return sum(self.stroke_voxels) * self.voxel_volume_ml
+
+    @property
+    def flair_visible_ml(self) -> float:
+        """Volume of the FLAIR-visible ROI: the reference FVV."""
+        return sum(self.flair_visible_voxels) * self.voxel_volume_ml
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSettings:
+    """How a split is made: `fvv.cohort.folds.plan_folds` takes the same."""
+
+    kfolds: int
+    valid_proportion: float
+    seed: int
+
+
+class SplitMemory(FileModel):
+    """split.json: what `prepare` remembers of the split from one run to the next.
+
+    Attributes:
+        rows: of folds.tsv, as last seen; empty where there is no split yet.
+        edited: people have changed or brought it.
+        settings: it was made with; None where that is not known.
+        former: rows of examinations that have left the split and may come back.
+        removed: examinations that people took out.
+    """
+
+    kind: ClassVar[str] = "split"
+    schema_version: int = CURRENT["split"]
+    rows: tuple[FoldRow, ...] = ()
+    edited: bool = False
+    settings: SplitSettings | None = None
+    former: tuple[FoldRow, ...] = ()
+    removed: Annotated[frozenset[str], PlainSerializer(sorted)] = frozenset()
+
+
+class Outcome(BaseModel):
+    """What `prepare` did with one examination.
+
+    Attributes:
+        participant: who it is.
+        newly: prepared by this run, and not there before.
+        reason: why it failed, or None.
+        reachable: its files can be opened; one that fails because they cannot stays as it was stored.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    participant: Participant
+    newly: bool = False
+    reason: str | None = None
+    reachable: bool = True
+
+
+class ShardReport(FileModel):
+    """report.json of a shard, for the run that joins the shards.
+
+    Attributes:
+        shard: as on the command line.
+        config: its settings; those of all shards must be equal, but for the number of processes.
+        prune: remove what the data set no longer holds.
+        outcomes: one per examination of the shard.
+    """
+
+    kind: ClassVar[str] = "shard report"
+    schema_version: int = CURRENT["shard report"]
+    shard: str
+    config: PrepareConfig
+    prune: bool
+    outcomes: tuple[Outcome, ...] = ()
