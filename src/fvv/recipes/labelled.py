@@ -8,11 +8,10 @@ from pathlib import Path
 from fvv.config import PrepareConfig, PreprocessingProfile
 from fvv.data import Case, PreparedCase, Severity
 from fvv.errors import InputError, MaskError
-from fvv.imaging.preprocess import preprocess_case
-from fvv.imaging.quality import assess_labelled_case, brain_volume_findings
+from fvv.imaging.preprocess import working_grid
 from fvv.io.case import read_case
-from fvv.io.mask_command import with_commanded_mask
 from fvv.io.nifti import find_image
+from fvv.recipes.examine import Settings, prepare_and_check
 
 _REQUIRED = ("b0", "b1000", "stroke_roi", "flairviz_roi")
 
@@ -34,12 +33,11 @@ def prepare_labelled(folder: Path, profile: PreprocessingProfile, config: Prepar
         MaskError: no trustworthy brain mask.
     """
     case = read_case(folder, config.preprocess, labelled=True)
-    case = with_commanded_mask(case, profile, resample=config.preprocess.resample_rois)
-    prepared = preprocess_case(case, profile)
-    bounds = config.preprocess.brain_volume_bounds_ml
-    for finding in brain_volume_findings(prepared, bounds):
-        raise MaskError(finding.message, hint="give a mask file, or another --mask-method", patient=case.patient)
-    findings = assess_labelled_case(case, prepared, brain_volume_bounds_ml=bounds)
+    settings = Settings(profile, config.preprocess)
+    case, prepared, findings = prepare_and_check(case, settings, working_grid(case, profile))
+    for finding in findings:
+        if finding.code == "brain-volume":
+            raise MaskError(finding.message, hint="give a mask file, or another --mask-method", patient=case.patient)
     return case, replace(prepared, findings=findings)
 
 
