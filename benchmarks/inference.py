@@ -42,7 +42,7 @@ from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import read_case
 from fvv.io.result_files import files_in_folder, write_images
-from fvv.recipes.examine import Clock, predict_case
+from fvv.recipes.examine import Settings, examine
 from fvv.stages.predict import predict
 
 FOLDS, SLICES = 10, 30
@@ -108,7 +108,7 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
     baseline = OnnxEnsemble([work / "models" / "baseline.onnx"], PROFILE, device="cpu", threads=threads)
     output = work / "all"
     case = read_case(patient, config.preprocess, labelled=False)
-    found = predict_case(case, opened["fp32"], config, bundle.manifest, Clock())
+    found = answer_of(case, opened["fp32"], config, bundle)
     rows: dict[str, Row] = {}
 
     def run(name: str, task: Callable[[], Result]) -> Result:
@@ -126,6 +126,7 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
         fused = run("fusion", partial(fuse_folds, np.moveaxis(masks["fp32"], 2, 4)))
         for mask in (fused.brain, fused.stroke):
             run("back to the native grid, a mask", partial(restore_to_native, mask, prepared.grid))
+        run("examination as read to answer", partial(answer_of, case, opened["fp32"], config, bundle))
         heatmap = run("heatmap", lambda: heatmap_of(case, found))
         picture = run("synthesis picture", lambda: figure_png(synthesis_figure(case.b1000, found)))
         files = files_in_folder(output / "written")
@@ -168,6 +169,11 @@ def median_filters(image: np.ndarray) -> None:
     """What dipy's `median_otsu` does first, four passes of radius 1: nearly all of the reference's preparation."""
     for _ in range(4):
         image = ndimage.median_filter(image, size=3)
+
+
+def answer_of(case: Case, ensemble: OnnxEnsemble, config: PredictConfig, bundle: ModelBundle) -> Prediction:
+    """What `fvv predict` does between reading and drawing."""
+    return examine(case, ensemble, Settings.of(bundle.profile, config, bundle.manifest)).prediction
 
 
 def heatmap_of(case: Case, found: Prediction) -> UInt8Array:

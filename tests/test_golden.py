@@ -15,12 +15,12 @@ from fvv.imaging.preprocess import preprocess_case
 from fvv.io.case import read_case
 from fvv.io.shipped import shipped_bundle
 from fvv.io.tables import read_table
-from fvv.stages.evaluate_external import evaluate_external
+from fvv.stages.evaluate import evaluate_external
 from fvv.stages.predict import predict
 
 pytestmark = pytest.mark.golden
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 CASES = (
     "S01_128x160x8",
     "S01_192x192x30",
@@ -68,7 +68,7 @@ def test_the_model_in_the_package_marks_a_real_stroke(golden: Path, tmp_path: Pa
     cases = [golden / "cases" / name for name in ("S01_192x192x30", "S01_256x256x30")]
     words = [*map(str, cases), "--brain", str(golden / "brain_ads" / "S01_256x256x30.nii.gz")]
     subprocess.run(
-        [sys.executable, BENCHMARKS / "real_patient.py", *words, "-o", tmp_path / "real"],
+        [sys.executable, EXPERIMENTS / "real_patient.py", *words, "-o", tmp_path / "real"],
         check=True,
         capture_output=True,
     )

@@ -11,7 +11,7 @@ from fvv.imaging.geometry import same_grid
 from fvv.inference.ensemble import open_ensemble
 from fvv.io.bundle import ModelBundle
 from fvv.io.shipped import shipped_or_refuse
-from fvv.recipes.examine import predict_case
+from fvv.recipes.examine import Settings, examine
 
 
 def predict(
@@ -51,4 +51,7 @@ def predict(
         mask=None if mask is None else Volume(mask.array.astype(bool), mask.affine),
         b_value=b_value,
     )
-    return predict_case(case, open_ensemble(opened, config), config, opened.manifest)
+    ensemble = open_ensemble(opened, config)
+    about = opened.manifest.description(len(ensemble), ensemble.precision)
+    settings = Settings.of(opened.profile, config, opened.manifest, models=about)
+    return examine(case, ensemble, settings).prediction

@@ -304,26 +304,19 @@ def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")
     add_setting(verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
     add_setting(verb, "--precision", key="evaluate.precision", meaning="weights of the models")
-    add_path(verb, "--budgets", meaning="labelled patients never seen: note what --folds and INT8 cost in the models")
     add_setting(verb, "--calibrate", key="evaluate.calibrate", meaning="write the curve of P(mismatch) into the models")
     add_overwrite(verb)
 
 
 def _evaluate(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.io.shipped import OWN_MODELS, models_to_use  # noqa: PLC0415
-    from fvv.stages.budgets import measure_budgets  # noqa: PLC0415
-    from fvv.stages.evaluate import evaluate  # noqa: PLC0415
-    from fvv.stages.evaluate_external import evaluate_external  # noqa: PLC0415
+    from fvv.stages.evaluate import evaluate, evaluate_external  # noqa: PLC0415
 
     # Out of fold only one's own models can be tested, and what writes into a bundle never writes into the package's.
     own = options.models or OWN_MODELS
-    if options.external is not None and options.budgets is not None:
-        raise ConfigError("--external and --budgets are two runs", hint="give one, then the other")
     if options.external is not None:
         models = own if config.evaluate.calibrate else models_to_use(options.models)
         return evaluate_external(options.external, models, options.output, config.evaluate, overwrite=options.overwrite)
-    if options.budgets is not None:
-        return measure_budgets(options.budgets, own, config.evaluate)
     return evaluate(options.input, own, options.output, config.evaluate, overwrite=options.overwrite)
 
 

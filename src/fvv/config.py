@@ -354,9 +354,6 @@ class TrainConfig(_Settings):
 class PostprocessConfig(_Settings):
     """What is taken out of the fused stroke; all off by default. See `fvv.imaging.postprocess`."""
 
-    adc_gate: float | None = Field(None, gt=0)
-    """Keep voxels whose apparent diffusion, smoothed in plane, is under this share of the brain's median (0.8 to 0.9);
-    none: off."""
     minimum_lesion_mm3: float = Field(0.0, ge=0)
     """Drop separate pieces of the stroke smaller than this; 0: off."""
 

@@ -12,11 +12,11 @@ from fvv.data import Volume
 from fvv.errors import GeometryError
 from fvv.imaging.geometry import (
     corner_displacement_mm,
-    fraction_kept,
     pad_or_crop,
     plan_grid,
     resample_onto,
     restore_to_native,
+    scale_slices,
     slice_axis,
     to_working_grid,
 )
@@ -208,12 +208,6 @@ def test_corner_displacement_is_a_distance_in_mm() -> None:
     assert corner_displacement_mm(volume_of((4, 4, 4)), volume_of((4, 4, 4), shifted)) == pytest.approx(5.0)
 
 
-def test_crop_tells_how_much_brain_is_kept() -> None:
-    mask = np.ones((320, 256, 1), dtype=bool)
-    assert fraction_kept(mask, 256) == pytest.approx(0.8)
-    assert fraction_kept(np.zeros((320, 256, 1), dtype=bool), 256) == 1.0
-
-
 def test_singular_affine_is_refused() -> None:
     with pytest.raises(GeometryError, match="singular"):
         Volume(np.zeros((2, 2, 2)), np.diag([1.0, 1.0, 0.0, 1.0]))
@@ -229,3 +223,9 @@ def test_what_would_take_gigabytes_is_refused_before(shape: tuple[int, int, int]
 def test_odd_but_possible_matrices_are_not(shape: tuple[int, int, int]) -> None:
     grid = plan_grid(Volume(np.broadcast_to(0.0, shape), np.eye(4)))
     assert np.prod(grid.scaled_shape) <= 8 * np.prod(grid.working_shape)
+
+
+def test_scaled_slices_keep_a_constant() -> None:
+    shape = (128, 128, 10)
+    scaled = scale_slices(np.full(shape, 5.0), plan_grid(volume_of(shape)))
+    np.testing.assert_allclose(scaled, 5.0)

@@ -12,7 +12,9 @@ from fvv.errors import ConfigError, MaskError
 from fvv.imaging.geometry import plan_grid, to_working_grid
 from fvv.imaging.intensity import reference_voxels
 from fvv.imaging.preprocess import preprocess_case
-from fvv.imaging.quality import assess_quality, brain_volume_findings
+from fvv.imaging.quality import assess_quality
+from fvv.imaging.quality.masks import brain_volume
+from fvv.imaging.quality.view import native_view
 
 ROBUST, ROBUST_V2 = PROFILES["robust-v1"], PROFILES["robust-v2"]
 BOUNDS = PreprocessConfig().brain_volume_bounds_ml
@@ -131,8 +133,8 @@ def test_small_brains_are_refused_unless_only_a_part_was_scanned(
     images["brain"] = images["brain"].copy()
     images["brain"][:, :, :4] = images["brain"][:, :, 6:] = False  # about 250 mL
     middle = {name: array[:, :, 5 - slices // 2 : 5 + slices // 2] for name, array in images.items()}
-    prepared = preprocess_case(case_of(middle), ROBUST)
-    findings = brain_volume_findings(prepared, BOUNDS)
+    case = case_of(middle)
+    findings = list(brain_volume(native_view(case, preprocess_case(case, ROBUST), brain_volume_bounds_ml=BOUNDS)))
     assert codes(findings) == expected
     assert all(finding.severity is Severity.NOT_ASSESSABLE for finding in findings)
 

@@ -5,7 +5,7 @@ import pytest
 
 from builders import prepared_case
 from fvv.arrays import FloatArray
-from fvv.config import DecisionConfig
+from fvv.config import PROFILES, DecisionConfig
 from fvv.data import DecisionState
 from fvv.recipes.parity import Logits, Proof, compare_forms
 
@@ -22,7 +22,7 @@ def marks(brain: float, stroke: float, visible: float) -> Logits:
 
 def proof(first: Logits, second: Logits, rng: np.random.Generator, patients: int = 1) -> Proof:
     cases = (prepared_case(rng, patient=f"p{n}") for n in range(patients))
-    return compare_forms(first, second, cases, context=3, decision=DecisionConfig())
+    return compare_forms(first, second, cases, profile=PROFILES["robust-v3"], decision=DecisionConfig())
 
 
 def test_a_form_agrees_with_itself(rng: np.random.Generator) -> None:

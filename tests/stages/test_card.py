@@ -33,7 +33,7 @@ from fvv.stages.card import card
 from simulations import write_simulation
 
 SETTINGS = EvaluateConfig(
-    bootstrap_samples=20, own_masks=True, precision="fp32", postprocess=PostprocessConfig(adc_gate=0.9)
+    bootstrap_samples=20, own_masks=True, precision="fp32", postprocess=PostprocessConfig(minimum_lesion_mm3=90)
 )
 CONFIG = CardConfig(training_data="on drawn heads", limits=("children",), commands=("make model",))
 PATIENTS = [one for one in cohort() if one.participant != "healthy"] + [
@@ -83,7 +83,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     entry = ModelEntry(file=file.name, sha256=file_sha256(file), fold=0, epoch=4, score=0.5)
     manifest = BundleManifest(
         software="fvv test", run_name="drawn-v1", notice="trained on drawings only", profile=PROFILES["robust-v1"],
-        channels=(), models=(entry,), postprocess=PostprocessConfig(adc_gate=0.9),
+        channels=(), models=(entry,), postprocess=PostprocessConfig(minimum_lesion_mm3=90),
         calibration=Calibration(intercept=-1.0, slope=-2.0, pseudo_volume_ml=0.1, lowest=0.05, highest=0.9),
     )  # fmt: skip
     write_manifest(folder / "models", manifest)
@@ -189,12 +189,12 @@ def test_only_patients_of_the_simulator_are_called_simulated(bundle: tuple[Path,
     assert "simulated" not in (models / "MODEL_CARD.md").read_text()
 
 
-@pytest.mark.parametrize("gate", [None, PostprocessConfig(), PostprocessConfig(adc_gate=0.8)])
+@pytest.mark.parametrize("settled", [None, PostprocessConfig(), PostprocessConfig(minimum_lesion_mm3=80)])
 def test_other_post_processing_than_the_bundle_states_is_refused(
-    bundle: tuple[Path, Path, Path], tmp_path: Path, gate: PostprocessConfig | None
+    bundle: tuple[Path, Path, Path], tmp_path: Path, settled: PostprocessConfig | None
 ) -> None:
     models, evaluation, _ = bundle
-    settings = SETTINGS.model_copy(update={"postprocess": gate}).model_dump(mode="json")
+    settings = SETTINGS.model_copy(update={"postprocess": settled}).model_dump(mode="json")
     other = told(evaluation, tmp_path / "other", settings=settings)
     with pytest.raises(ModelError, match="evaluated with post-processing"):
         card(models, CONFIG, external=other)

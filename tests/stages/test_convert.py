@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,10 +14,10 @@ import torch
 from fvv.config import ConvertConfig, DoctorConfig, PostprocessConfig
 from fvv.data import Role, hashed_ids
 from fvv.errors import ModelError, OutputExistsError
-from fvv.imaging.quality.usual import unusual_findings
+from fvv.imaging.quality.usual import unlike_training
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
-from fvv.io.bundle import Budget, Calibration, ModelBundle, write_manifest
+from fvv.io.bundle import Calibration, ModelBundle, write_manifest
 from fvv.io.ownership import claimed
 from fvv.io.store import CaseStore
 from fvv.recipes.parity import compare_forms
@@ -72,8 +73,8 @@ def test_the_bundle_knows_what_its_training_patients_look_like(converted, base):
     cohort = ModelBundle.open(converted.bundle).manifest.intensity_range
     store = CaseStore.open(base / "store")
     case = store.read(store.folds.participants(0, Role.TRAIN)[0])
-    assert unusual_findings(case, cohort) == []
-    odd = unusual_findings(replace(case, b1000=case.b1000 + 20), cohort)
+    assert not list(unlike_training(SimpleNamespace(prepared=case, usual_range=cohort)))
+    odd = list(unlike_training(SimpleNamespace(prepared=replace(case, b1000=case.b1000 + 20), usual_range=cohort)))
     assert {finding.code for finding in odd} == {"unlike-training"}
     assert any("brightest tissue on b1000" in finding.message for finding in odd)
 
@@ -208,15 +209,6 @@ def test_a_foreign_checkpoint_is_refused(tmp_path):
 
 
 CALIBRATION = Calibration(intercept=-1.0, slope=-1.0, pseudo_volume_ml=0.1)
-BUDGET = Budget(
-    folds=1,
-    precision="fp32",
-    patients=3,
-    stroke_dice=0.5,
-    flair_visible_dice=0.5,
-    fvv_error_ml=1.0,
-    decisions_changed=0,
-)
 
 
 @pytest.fixture
@@ -225,9 +217,7 @@ def measured(converted, tmp_path):
     folder = tmp_path / "onnx"
     shutil.copytree(converted.bundle, folder)
     manifest = ModelBundle.open(folder).manifest
-    write_manifest(
-        folder, manifest.model_copy(update={"calibration": CALIBRATION, "budgets": (BUDGET,), "cutoff_ml": 0.7})
-    )
+    write_manifest(folder, manifest.model_copy(update={"calibration": CALIBRATION, "cutoff_ml": 0.7}))
     (folder / "MODEL_CARD.md").write_text("what it is good for")
     (folder / "notes.md").write_text("years of work")
     (folder / "plots").mkdir()
@@ -272,7 +262,7 @@ def test_a_bundle_of_other_models_is_replaced_on_request_only(base, measured, tm
     convert(*other, name="tiny", overwrite=True)
     after = ModelBundle.open(measured).manifest
     assert after.models[0].run_id != before.models[0].run_id
-    assert (after.calibration, after.budgets, after.cutoff_ml) == (None, (), None)
+    assert (after.calibration, after.cutoff_ml) == (None, None)
     assert not (measured / "MODEL_CARD.md").exists()
     assert [card.read_text() for card in measured.glob("MODEL_CARD.*.md")] == ["what it is good for"]
     assert_notes_are_there(measured)

@@ -23,8 +23,7 @@ from fvv.io.evaluation import SCHEMA_VERSION
 from fvv.io.sealed import read_sealed, write_sealed
 from fvv.recipes.publish import EvaluateResult
 from fvv.stages.card import card
-from fvv.stages.evaluate import evaluate
-from fvv.stages.evaluate_external import evaluate_external
+from fvv.stages.evaluate import evaluate, evaluate_external
 from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare
 from fvv.stages.report import report
@@ -95,7 +94,7 @@ def test_another_cutoff_needs_no_inference_and_agrees_with_evaluating_under_it(o
 def test_a_report_changes_what_was_set_and_never_how_it_was_measured(output, tmp_path, capsys):
     file = output / "summary.json"
     summary = read_sealed(file, schema_version=SCHEMA_VERSION)
-    done = {"own_masks": True, "precision": "fp32", "postprocess": {"adc_gate": 0.9, "minimum_lesion_mm3": 2.0}}
+    done = {"own_masks": True, "precision": "fp32", "postprocess": {"minimum_lesion_mm3": 2.0}}
     summary["settings"] |= {**done, "decision": {"cutoff_ml": 0.8, "minimum_lesion_ml": 0.1}}
     write_sealed(file, summary)
     settings = tmp_path / "mine.yaml"
@@ -223,7 +222,7 @@ def test_a_bundle_calibrated_and_tested_gets_its_card(cohort, tmp_path):
     card(models, CardConfig(), out_of_fold=tmp_path / "out_of_fold", external=tmp_path / "external")
     said = (models / "MODEL_CARD.md").read_text()
     assert "fitted on the patients of: out of fold" in said
-    assert "smallest lesion: 1 mm³" in said
+    assert "Smallest lesion: 1 mm³" in said
 
 
 def test_external_patients_get_what_predict_gives_them(external, cohort, tmp_path):

@@ -103,7 +103,6 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequenc
             f"{calibration.pseudo_volume_ml:g} mL)))), kept within {calibration.lowest:.3f} to "
             f"{calibration.highest:.3f}, {_fitted_on(calibration, evidence)}; {calibration_in_words(calibration)}"
         )
-    gate = "off" if post.adc_gate is None else f"voxels under {post.adc_gate:g} of the brain's median are kept"
     smallest = f"{post.minimum_lesion_mm3:g} mm³" if post.minimum_lesion_mm3 else "off"
     files = ", ".join(f"`{name}` {size / 1e6:.2f} MB" for name, size in sorted(sizes.items()))
     return [
@@ -115,7 +114,7 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequenc
                 f"* Models: {len(manifest.models)}, one for each fold, fused by majority; {files}",
                 f"* Preprocessing: profile `{manifest.profile.name}`, brain mask "
                 f"`{manifest.profile.mask_method}` where none is given",
-                f"* ADC gate: {gate}; smallest lesion: {smallest}",
+                f"* Smallest lesion: {smallest}",
                 f"* P(mismatch): {probability}",
                 f"* Made with: {manifest.software}",
             ]

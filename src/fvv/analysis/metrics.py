@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from scipy import ndimage
@@ -16,136 +15,9 @@ from scipy.spatial import KDTree
 
 from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.errors import GeometryError
+from fvv.imaging.overlap import OVERLAP_RATIOS, Emptiness, Overlap, dice_coefficient, ratio, refuse_unlike
 
-
-class Emptiness(Enum):
-    """Which of the two masks holds anything at all."""
-
-    NEITHER = "both hold voxels"
-    BOTH = "both empty"
-    PREDICTION = "missed: only the prediction is empty"
-    TRUTH = "false alarm: only the truth is empty"
-    UNKNOWN = "not segmented: quality control refused the images"
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """What two masks share and do not, in voxels or, to add up patients with different voxels, in mL.
-
-    Attributes:
-        true_positive: in both.
-        false_positive: in the prediction only.
-        false_negative: in the truth only.
-        true_negative: in neither.
-    """
-
-    true_positive: float
-    false_positive: float
-    false_negative: float
-    true_negative: float
-
-    @classmethod
-    def of_masks(cls, truth: BoolArray, prediction: BoolArray) -> Overlap:
-        """Count.
-
-        Args:
-            truth: bool, any shape.
-            prediction: bool, the same shape.
-
-        Raises:
-            GeometryError: the shapes differ.
-        """
-        _same_shape(truth, prediction)
-        both = int(np.count_nonzero(truth & prediction))
-        drawn, predicted = int(np.count_nonzero(truth)), int(np.count_nonzero(prediction))
-        return cls(both, predicted - both, drawn - both, truth.size - drawn - predicted + both)
-
-    def __add__(self, other: Overlap) -> Overlap:
-        return Overlap(
-            self.true_positive + other.true_positive,
-            self.false_positive + other.false_positive,
-            self.false_negative + other.false_negative,
-            self.true_negative + other.true_negative,
-        )
-
-    def in_ml(self, voxel_volume_ml: float) -> Overlap:
-        """The same in mL: patients pooled by volume count alike whatever the size of their voxels."""
-        return Overlap(
-            self.true_positive * voxel_volume_ml,
-            self.false_positive * voxel_volume_ml,
-            self.false_negative * voxel_volume_ml,
-            self.true_negative * voxel_volume_ml,
-        )
-
-    @property
-    def truth_size(self) -> float:
-        """Size of the truth."""
-        return self.true_positive + self.false_negative
-
-    @property
-    def prediction_size(self) -> float:
-        """Size of the prediction."""
-        return self.true_positive + self.false_positive
-
-    @property
-    def emptiness(self) -> Emptiness:
-        """Which mask is empty."""
-        if self.truth_size and self.prediction_size:
-            return Emptiness.NEITHER
-        if self.truth_size:
-            return Emptiness.PREDICTION
-        return Emptiness.TRUTH if self.prediction_size else Emptiness.BOTH
-
-    @property
-    def dice_coefficient(self) -> float:
-        """2 TP / (2 TP + FP + FN); NaN when both are empty (Dice 1945, doi 10.2307/1932409)."""
-        return _ratio(2 * self.true_positive, self.truth_size + self.prediction_size)
-
-    @property
-    def intersection_over_union(self) -> float:
-        """TP / (TP + FP + FN); NaN when both are empty."""
-        return _ratio(self.true_positive, self.true_positive + self.false_positive + self.false_negative)
-
-    @property
-    def accuracy(self) -> float:
-        """(TP + TN) / all. Near 1 for any small lesion: it says little, and is given because readers ask for it."""
-        agreed = self.true_positive + self.true_negative
-        return _ratio(agreed, agreed + self.false_positive + self.false_negative)
-
-    @property
-    def balanced_accuracy(self) -> float:
-        """Mean of sensitivity and specificity."""
-        return (self.sensitivity + self.specificity) / 2
-
-    @property
-    def sensitivity(self) -> float:
-        """TP / (TP + FN); NaN when the truth is empty."""
-        return _ratio(self.true_positive, self.truth_size)
-
-    @property
-    def specificity(self) -> float:
-        """TN / (TN + FP); NaN when the truth fills the whole image."""
-        return _ratio(self.true_negative, self.true_negative + self.false_positive)
-
-    @property
-    def precision(self) -> float:
-        """TP / (TP + FP); NaN when the prediction is empty."""
-        return _ratio(self.true_positive, self.prediction_size)
-
-    def ratios(self) -> dict[str, float]:
-        """All of the above by name."""
-        return {name: getattr(self, name) for name in OVERLAP_RATIOS}
-
-
-OVERLAP_RATIOS = (
-    "dice_coefficient",
-    "intersection_over_union",
-    "accuracy",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "precision",
-)
+__all__ = ["OVERLAP_RATIOS", "Emptiness", "Overlap", "dice_coefficient"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +42,7 @@ class LesionCounts:
     @property
     def f1(self) -> float:
         """2 detected / (2 detected + missed + false alarms); NaN when there is no lesion on either side."""
-        return _ratio(2 * self.detected, 2 * self.detected + self.missed + self.false_alarms)
-
-
-def dice_coefficient(truth: BoolArray, prediction: BoolArray) -> float:
-    """Dice coefficient of two masks of one shape; NaN when both are empty."""
-    return Overlap.of_masks(truth, prediction).dice_coefficient
+        return ratio(2 * self.detected, 2 * self.detected + self.missed + self.false_alarms)
 
 
 def volume_error_ml(truth_ml: float, prediction_ml: float) -> float:
@@ -216,7 +83,7 @@ def surface_distances_mm(
     Raises:
         GeometryError: no 3D bool masks of one shape, or voxel edges that are no lengths.
     """
-    _same_shape(truth, prediction)
+    refuse_unlike(truth, prediction)
     if truth.ndim != 3 or len(spacing_mm) != 3 or not all(0 < edge < math.inf for edge in spacing_mm):
         raise GeometryError(f"expected 3D masks and three voxel edges over 0 mm, got {truth.ndim}D and {spacing_mm}")
     if not truth.any() or not prediction.any():
@@ -281,7 +148,7 @@ def lesion_sizes(truth: BoolArray, prediction: BoolArray, voxel_volume_ml: float
         prediction: (i, j, k) bool.
         voxel_volume_ml: of one voxel.
     """
-    _same_shape(truth, prediction)
+    refuse_unlike(truth, prediction)
     if truth.ndim != 3 or not 0 < voxel_volume_ml < math.inf:
         raise GeometryError(f"expected 3D masks of voxels over 0 mL, got {truth.ndim}D and {voxel_volume_ml} mL")
     if not truth.any():
@@ -340,19 +207,7 @@ def _average(distances: tuple[FloatArray, FloatArray]) -> float:
     return float(np.concatenate(distances).mean()) if len(distances[0]) else math.nan
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
-
-
 def _volumes(*volumes_ml: float) -> None:
     for volume in volumes_ml:
         if volume < 0 or math.isinf(volume):
             raise GeometryError(f"a volume of 0 mL or more expected, got {volume}")
-
-
-def _same_shape(truth: BoolArray, prediction: BoolArray) -> None:
-    if truth.shape != prediction.shape:
-        raise GeometryError(f"masks of one shape expected, got {truth.shape} and {prediction.shape}")
-    for mask in (truth, prediction):
-        if mask.dtype != bool:
-            raise GeometryError(f"bool masks expected, got {mask.dtype}")

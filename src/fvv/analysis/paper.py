@@ -222,11 +222,6 @@ def _how(kind: str, config: EvaluateConfig) -> list[str]:
     if config.precision != "auto":  # As in reports of settings that never said which it was.
         sentences.append(_PRECISION[config.precision])
     post = config.postprocess
-    if post is not None and post.adc_gate is not None:
-        sentences.append(
-            f"Stroke voxels were kept where the apparent diffusion, averaged in plane, was under {post.adc_gate:g} of "
-            "the brain's median (everywhere, where b0 and b1000 share no gain)."
-        )
     if post == PostprocessConfig():
         sentences.append("Nothing was taken out of the stroke afterwards.")
     if post is not None and post.minimum_lesion_mm3:

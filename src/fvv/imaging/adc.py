@@ -10,12 +10,14 @@ import numpy as np
 from fvv.arrays import BoolArray, FloatArray
 from fvv.data import Finding, PreparedCase, Severity
 from fvv.errors import InputError
-from fvv.protocol import TARGET_B, USUAL_LOG_DROP
+from fvv.protocol import USUAL_LOG_DROP
 
-DEFAULT_B = TARGET_B
-"""s/mm^2, where no file states b1000's."""
 HIGHEST = 4e-3
 """mm^2/s: water at 37 degrees has 3.0e-3; what is computed beyond is noise."""
+NO_COMMON_GAIN = "no-common-gain"
+"""Code of the finding that rules an ADC out."""
+RESCALED = "rescaled"
+"""Code of the finding of preparation that each image was rescaled by itself."""
 _FAINTEST = 0.01
 """Of the brain's mean: fainter signals are lost in the rounding of the stored z-scores."""
 _UNITS = {"mm^2/s": 1.0, "10^-3 mm^2/s": 1e-3, "10^-6 mm^2/s": 1e-6}
@@ -53,54 +55,35 @@ def lesion_adc(adc: FloatArray, stroke: BoolArray, brain: BoolArray) -> tuple[fl
     return median * 1e6, float(np.percentile(inside, 10)) * 1e6, median / float(np.median(outside))
 
 
-def log_drop(case: PreparedCase, within: BoolArray) -> FloatArray:
-    """ln(b0 / b1000), taken back from the z-scores, so that a stored patient and a new one give the same numbers.
+def gain_findings(case: PreparedCase) -> list[Finding]:
+    """Do b0 and b1000 share one gain? Where they do not, their ratio is no diffusion, and no ADC is given.
 
-    Args:
-        case: the patient.
-        within: (i, j, k) bool on the working grid.
-
-    Returns:
-        (i, j, k) float64; NaN outside, and where an image holds no signal.
+    ln(b0/b1000) is taken from the z-scores, so that a stored examination and a new one give the same numbers. A gain of
+    b1000 of about 0.6 to 1.4 times that of b0 passes unnoticed.
 
     Raises:
         InputError: the case was prepared without the scale of its signals.
     """
     if case.b0_scale is None or case.b1000_scale is None:
-        raise InputError(
-            "prepared by a version that kept no signal scale: b0 and b1000 cannot be compared",
-            patient=case.patient,
-            hint="run `fvv prepare --overwrite`, or leave adc_gate off",
-        )
+        raise InputError("prepared without the scale of its signals", patient=case.patient, hint="prepare it again")
     b0, b1000 = (
-        image[within].astype(np.float64) * scale.deviation + scale.mean
+        image[case.brain].astype(np.float64) * scale.deviation + scale.mean
         for image, scale in ((case.b0, case.b0_scale), (case.b1000, case.b1000_scale))
     )
     measured = (b0 > _FAINTEST * case.b0_scale.mean) & (b1000 > _FAINTEST * case.b1000_scale.mean)
-    inside = np.full(b0.shape, np.nan)
-    inside[measured] = np.log(b0[measured] / b1000[measured])
-    drop = np.full(within.shape, np.nan)
-    drop[within] = inside
-    return drop
-
-
-def gain_findings(case: PreparedCase) -> list[Finding]:
-    """Do b0 and b1000 share one gain? Where they do not, their ratio is no diffusion, and no ADC is given.
-
-    A gain of b1000 of about 0.6 to 1.4 times that of b0 passes unnoticed.
-
-    Raises:
-        InputError: the case was prepared without the scale of its signals.
-    """
-    rescaled = any(finding.code == "rescaled" for finding in case.findings)
-    drop = log_drop(case, case.brain)
-    measured = drop[np.isfinite(drop)]
-    typical = float(np.median(measured)) if measured.size else 0.0
+    typical = float(np.median(np.log(b0[measured] / b1000[measured]))) if measured.any() else 0.0
     low, high = USUAL_LOG_DROP
-    if low <= typical <= high and not rescaled:
+    if any(finding.code == RESCALED for finding in case.findings):
+        why = "each was rescaled by itself"
+    elif not low <= typical <= high:
+        why = f"ln(b0/b1000) is {typical:.2f}, expected {low:g} to {high:g}"
+    else:
         return []
-    why = "each was rescaled by itself" if rescaled else f"ln(b0/b1000) is {typical:.2f}, expected {low:g} to {high:g}"
-    return [Finding("no-common-gain", f"b0 and b1000 share no gain ({why}): no ADC is given", Severity.NOTE)]
+    return [
+        Finding(
+            NO_COMMON_GAIN, f"b0 and b1000 have different intensity scales ({why}); ADC not computed", Severity.NOTE
+        )
+    ]
 
 
 def b0_from_adc(b1000: FloatArray, adc: FloatArray, b_value: float) -> tuple[FloatArray, str]:

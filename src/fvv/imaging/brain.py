@@ -30,14 +30,20 @@ def otsu_mask(b0: FloatArray, b1000: FloatArray) -> BoolArray:
     Returns:
         (i, j, k) bool; empty where the images gave nothing.
     """
-    return _combine(b0, b1000)
+    mask = largest_component(median_otsu(b0) & median_otsu(b1000))
+    around = bounding_box(mask, (1, 1, 1))
+    mask[around] = ndimage.binary_fill_holes(ndimage.binary_dilation(mask[around]))
+    for image in (b0, b1000):
+        if image.min() >= 0:
+            mask &= image >= 1 if image.max() >= SMALL_MAXIMUM else image > 0
+    return np.asarray(mask, dtype=bool)
 
 
 def robust_mask(b0: FloatArray, b1000: FloatArray) -> BoolArray:
     """The same, but blind to how bright the brightest tissue is and to the scale: a lesion many times brighter than
     brain, images scaled to 0-1 or shifted below 0 change nothing.
     """
-    return _combine(_capped(b0), _capped(b1000))
+    return otsu_mask(_capped(b0), _capped(b1000))
 
 
 def largest_component(mask: BoolArray) -> BoolArray:
@@ -71,16 +77,6 @@ def bounding_box(mask: BoolArray, room: tuple[int, int, int] = (0, 0, 0)) -> tup
         held = np.flatnonzero(mask.any(axis=others))
         box.append(slice(max(int(held[0]) - by, 0), int(held[-1]) + by + 1) if len(held) else slice(None))
     return box[0], box[1], box[2]
-
-
-def _combine(b0: FloatArray, b1000: FloatArray) -> BoolArray:
-    mask = largest_component(median_otsu(b0) & median_otsu(b1000))
-    around = bounding_box(mask, (1, 1, 1))
-    mask[around] = ndimage.binary_fill_holes(ndimage.binary_dilation(mask[around]))
-    for image in (b0, b1000):
-        if image.min() >= 0:
-            mask &= image >= 1 if image.max() >= SMALL_MAXIMUM else image > 0
-    return np.asarray(mask, dtype=bool)
 
 
 def median_otsu(image: FloatArray) -> BoolArray:

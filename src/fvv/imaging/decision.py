@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -18,6 +18,11 @@ MOST_STROKE = 0.75
 """Of the predicted brain: more than both anterior circulations together (chosen here)."""
 MOST_DECIMALS = 6
 _ANSWER_CODES = {"no-lesion", "fvv-under-cutoff", "fvv-over-cutoff", "models-disagree"}
+
+
+def not_assessable(findings: Iterable[Finding]) -> bool:
+    """Whether a finding forbids any answer."""
+    return any(finding.severity is Severity.NOT_ASSESSABLE for finding in findings)
 
 
 def decide(
@@ -39,7 +44,7 @@ def decide(
     if fused is not None:
         brain_ml, stroke_ml = (float(mask.sum()) * voxel_volume_ml for mask in (fused.brain, fused.stroke))
         found += _impossible(brain_ml, stroke_ml)
-    if fused is None or any(finding.severity is Severity.NOT_ASSESSABLE for finding in found):
+    if fused is None or not_assessable(found):
         return _decision(DecisionState.NOT_ASSESSABLE, found, config)
     fvv_ml = fused.flair_visible_voxels * voxel_volume_ml
     per_model = tuple(voxels * voxel_volume_ml for voxels in fused.flair_visible_voxels_per_model)
@@ -86,7 +91,7 @@ def decide_again(prediction: Prediction, config: DecisionConfig) -> Decision:
     if brain_ml is None or stroke_ml is None or fvv_ml is None:
         return _decision(DecisionState.NOT_ASSESSABLE, kept, config)
     kept += _impossible(brain_ml, stroke_ml)
-    if any(finding.severity is Severity.NOT_ASSESSABLE for finding in kept):
+    if not_assessable(kept):
         return _decision(DecisionState.NOT_ASSESSABLE, kept, config)
     return decide_volumes(stroke_ml, fvv_ml, prediction.fvv_per_model_ml, kept, config)
 
@@ -119,8 +124,8 @@ def decide_volumes(
     agreeing = sum((fvv < config.cutoff_ml) == (fvv_ml < config.cutoff_ml) for fvv in fvv_per_model_ml)
     if fvv_per_model_ml and agreeing < AGREEMENT * len(fvv_per_model_ml):
         message = (
-            f"within the stroke they mark together, the FVV of only {agreeing} of {len(fvv_per_model_ml)} models lies "
-            "on this side of the cut-off"
+            f"only {agreeing} of {len(fvv_per_model_ml)} models agree with the decision (FVV against the cut-off, "
+            "within the ensemble's stroke)"
         )
         reasons.append(Finding("models-disagree", message, Severity.WARNING))
     return _decision(state, [*reasons, *findings], config)

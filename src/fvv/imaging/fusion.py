@@ -11,19 +11,19 @@ from fvv.data import Channel, FusedSegmentation, InPlaneGrid
 from fvv.imaging.brain import largest_component
 from fvv.imaging.geometry import restore_to_native
 
-StrokeFilter = Callable[[BoolArray, BoolArray], BoolArray]
-"""From a fused stroke and the fused brain to the voxels that may stay in the stroke."""
+StrokeFilter = Callable[[BoolArray], BoolArray]
+"""From a fused stroke to the voxels of it that stay."""
 
 
 def fuse_folds(masks: Iterable[BoolArray], keep: StrokeFilter | None = None) -> FusedSegmentation:
-    """Fuse what n models marked (logit > 0), one model in memory at a time.
+    """Fuse what n models predict (logit > 0), one model in memory at a time.
 
     Brain: each model's largest component, then the voxels that at least half of the models call brain. Stroke: what at
     least half call stroke, within that brain. FLAIR-visible voxels: the mean over models of those inside that stroke.
 
     Args:
         masks: of each model (3, i, j, k) bool, channels in `Channel` order; at least one.
-        keep: what may stay in the fused stroke; the FLAIR-visible voxels are counted in what is left.
+        keep: what stays of the fused stroke; the FLAIR-visible voxels are counted in what is left.
     """
     shape: tuple[int, ...] = ()
     brain_votes = stroke_votes = np.zeros((), dtype=np.uint8)
@@ -37,7 +37,7 @@ def fuse_folds(masks: Iterable[BoolArray], keep: StrokeFilter | None = None) -> 
     brain = np.asarray(brain_votes >= n / 2)
     stroke = np.asarray(stroke_votes >= n / 2) & brain
     if keep is not None:
-        stroke &= keep(stroke, brain)
+        stroke = keep(stroke)
     visible_votes = np.zeros(shape, dtype=np.uint8)
     per_model = []
     for bits in packed:
@@ -76,6 +76,12 @@ def restore_segmentation(
     if not as_reference:
         votes = np.where(stroke, votes, 0).astype(votes.dtype)
     return brain, stroke, votes
+
+
+def channel_masks(brain: BoolArray, stroke: BoolArray, votes: UInt8Array, n_models: int) -> dict[Channel, BoolArray]:
+    """What `restore_segmentation` gives, as one mask for each channel; FLAIR-visible lies within the stroke."""
+    visible = visible_to_half(votes, n_models) & stroke
+    return {Channel.BRAIN: brain, Channel.STROKE: stroke, Channel.FLAIR_VISIBLE: visible}
 
 
 def visible_to_half(votes: UInt8Array, n_models: int) -> BoolArray:

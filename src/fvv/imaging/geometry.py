@@ -13,7 +13,6 @@ import numpy as np
 from scipy import ndimage
 from skimage.transform import rescale, resize
 
-from fvv.arrays import BoolArray
 from fvv.data import InPlaneGrid, Orientation, Volume
 from fvv.errors import GeometryError
 
@@ -142,15 +141,23 @@ def scale_slices(array: np.ndarray, grid: InPlaneGrid, *, order: int | None = No
     return scaled
 
 
-def pad_or_crop(array: np.ndarray, size: int) -> np.ndarray:
-    """Pad with 0 or crop the two in-plane axes to `size`, about the centre, the smaller half first."""
-    for axis in (0, 1):
-        before, after = _margins(array.shape[axis], size)
-        if before < 0 or after < 0:
-            array = array.take(range(-before, array.shape[axis] + after), axis=axis)
-        elif before or after:
+def pad_or_crop(array: np.ndarray, *lengths: int) -> np.ndarray:
+    """Pad with 0 or crop the two in-plane axes about the centre, the smaller half first.
+
+    What this has made of lengths is undone by the lengths before; what was cropped is then 0.
+
+    Args:
+        array: (i, j, k).
+        lengths: of i and j; one alone is of both.
+    """
+    for axis, length in enumerate((lengths * 2)[:2]):
+        change = length - array.shape[axis]
+        half = abs(change) // 2
+        if change < 0:
+            array = array.take(range(half, half + length), axis=axis)
+        elif change > 0:
             pads = [(0, 0)] * array.ndim
-            pads[axis] = (before, after)
+            pads[axis] = (half, change - half)
             array = np.pad(array, pads)
     return array
 
@@ -165,15 +172,7 @@ def restore_to_native(array: np.ndarray, grid: InPlaneGrid) -> np.ndarray:
     Returns:
         (i, j, k) on the native grid, of the dtype that came in. What the forward crop had cut off is 0.
     """
-    nx, ny, _ = grid.scaled_shape
-    for axis, length in ((0, nx), (1, ny)):
-        before, after = _margins(length, grid.size)
-        if before < 0 or after < 0:
-            pads = [(0, 0)] * array.ndim
-            pads[axis] = (-before, -after)
-            array = np.pad(array, pads)
-        elif before or after:
-            array = array.take(range(before, before + length), axis=axis)
+    array = pad_or_crop(array, *grid.scaled_shape[:2])
     if grid.scale != 1.0:
         array = _resize_slices(array, grid.oriented_shape)
     return _undo_orientation(array, grid.orientation)
@@ -182,19 +181,6 @@ def restore_to_native(array: np.ndarray, grid: InPlaneGrid) -> np.ndarray:
 def slice_axis(grid: InPlaneGrid) -> int:
     """The stored axis along which the network's slices are stacked."""
     return next(stored for stored, (axis, _) in enumerate(grid.orientation) if axis == 2)
-
-
-def fraction_kept(mask: BoolArray, size: int) -> float:
-    """Share of a scaled mask (not yet cropped) that cropping to `size` keeps; 1.0 for an empty mask."""
-    whole = int(mask.sum())
-    return int(pad_or_crop(mask, size).sum()) / whole if whole else 1.0
-
-
-def _margins(length: int, size: int) -> tuple[int, int]:
-    """Voxels to add (positive) or cut (negative) before and after, the smaller half first."""
-    change = size - length
-    half = abs(change) // 2
-    return (half, change - half) if change >= 0 else (-half, -(abs(change) - half))
 
 
 def _reference_orientation(volume: Volume) -> Orientation:

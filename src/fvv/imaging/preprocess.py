@@ -8,8 +8,9 @@ from fvv.arrays import BoolArray, FloatArray
 from fvv.config import PreprocessingProfile
 from fvv.data import Case, Finding, InPlaneGrid, PreparedCase, Severity
 from fvv.errors import FvvError, MaskError
+from fvv.imaging.adc import RESCALED
 from fvv.imaging.brain import otsu_mask, robust_mask
-from fvv.imaging.geometry import fraction_kept, pad_or_crop, plan_grid, scale_slices, to_working_grid
+from fvv.imaging.geometry import pad_or_crop, plan_grid, scale_slices, to_working_grid
 from fvv.imaging.intensity import reference_voxels, same_range, signal_scale, zscore
 
 CROP_WARNING = 0.995
@@ -18,7 +19,12 @@ ORDINARY_LESION = 5.0
 """z-score of an acute infarct on b1000 (simulated patients: 3.5 to 6.5)."""
 
 
-def preprocess_case(case: Case, profile: PreprocessingProfile) -> PreparedCase:
+def working_grid(case: Case, profile: PreprocessingProfile) -> InPlaneGrid:
+    """How an examination's native grid becomes the profile's working grid."""
+    return plan_grid(case.b1000, profile.grid_size, keep_left_right=profile.orientation == "as-stored")
+
+
+def preprocess_case(case: Case, profile: PreprocessingProfile, grid: InPlaneGrid | None = None) -> PreparedCase:
     """Prepare one examination.
 
     Steps: reorient and zoom in plane; brain mask; pad or crop to the working grid; z-scores inside the mask; cut the
@@ -27,22 +33,44 @@ def preprocess_case(case: Case, profile: PreprocessingProfile) -> PreparedCase:
     Args:
         case: images on one native grid; a mask, where given, is used whatever the profile's method.
         profile: the preprocessing the network was, or will be, trained with.
+        grid: from `working_grid`; None: it is planned here.
 
     Raises:
         MaskError: no brain found, or no mask given where the profile asks for one.
     """
     try:
-        return _preprocess(case, profile)
+        return _preprocess(case, profile, grid or working_grid(case, profile))
     except FvvError as error:
         raise error.for_patient(case.patient) from error
 
 
-def _preprocess(case: Case, profile: PreprocessingProfile) -> PreparedCase:
-    grid = plan_grid(case.b1000, profile.grid_size, keep_left_right=profile.orientation == "as-stored")
+def cut_rois(
+    case: Case, brain: BoolArray, grid: InPlaneGrid
+) -> tuple[BoolArray | None, BoolArray | None, list[Finding]]:
+    """Stroke ROI cut to the brain and FLAIR-visible ROI cut to the stroke, on the working grid, and what that cut off.
+
+    Args:
+        case: with its ROIs; without, None is given.
+        brain: (i, j, k) bool on the working grid.
+        grid: of the case.
+    """
+    findings: list[Finding] = []
+    stroke = flair_visible = None
+    if case.stroke_roi is not None:
+        stroke = _cut(to_working_grid(case.stroke_roi.array, grid), brain, "stroke ROI", "the brain mask", findings)
+        if case.flair_visible_roi is not None:
+            visible = to_working_grid(case.flair_visible_roi.array, grid)
+            flair_visible = _cut(visible, stroke, "FLAIR-visible ROI", "the stroke ROI", findings)
+        if not stroke.any():
+            findings.append(Finding("no-lesion-drawn", "the stroke ROI is empty: taken as no lesion", Severity.NOTE))
+    return stroke, flair_visible, findings
+
+
+def _preprocess(case: Case, profile: PreprocessingProfile, grid: InPlaneGrid) -> PreparedCase:
     findings = [Finding("reader-note", note, Severity.NOTE) for note in case.notes]
     findings += [Finding("reader-warning", warning, Severity.WARNING) for warning in case.warnings]
     if same_range(case.b0.array, case.b1000.array):
-        findings.append(Finding("rescaled", "b0 and b1000 span one range: each was rescaled by itself", Severity.NOTE))
+        findings.append(Finding(RESCALED, "b0 and b1000 span one range: each was rescaled by itself", Severity.NOTE))
     b0 = scale_slices(case.b0.array, grid)
     b1000 = scale_slices(case.b1000.array, grid)
 
@@ -52,26 +80,15 @@ def _preprocess(case: Case, profile: PreprocessingProfile) -> PreparedCase:
         if case.b1000.array.max() > scale.signal(profile.clip):
             b1000 = _zoom_without_glare(case.b1000.array, scale.signal(ORDINARY_LESION), grid)
             whole_brain, within = _masks(case, b0, b1000, grid, profile)
-    kept = fraction_kept(whole_brain, profile.grid_size)
+    brain, within, b0, b1000 = (pad_or_crop(part, profile.grid_size) for part in (whole_brain, within, b0, b1000))
+    kept = brain.sum() / whole_brain.sum()
     if kept < CROP_WARNING:
-        findings.append(
-            Finding(
-                "brain-cut", f"the 256 x 256 grid cuts brain away: {kept:.1%} of the mask is kept", Severity.WARNING
-            )
-        )
-    brain, within = (pad_or_crop(mask, profile.grid_size) for mask in (whole_brain, within))
-    b0, b1000 = pad_or_crop(b0, profile.grid_size), pad_or_crop(b1000, profile.grid_size)
+        message = f"the 256 x 256 grid cuts brain away: {kept:.1%} of the mask is kept"
+        findings.append(Finding("brain-cut", message, Severity.WARNING))
 
     reference = _reference(b1000, within, profile)
     b0_scale, b1000_scale = signal_scale(b0, reference), signal_scale(b1000, reference)
-    stroke = flair_visible = None
-    if case.stroke_roi is not None:
-        stroke = _cut(to_working_grid(case.stroke_roi.array, grid), brain, "stroke ROI", "the brain mask", findings)
-    if case.flair_visible_roi is not None and stroke is not None:
-        drawn = to_working_grid(case.flair_visible_roi.array, grid)
-        flair_visible = _cut(drawn, stroke, "FLAIR-visible ROI", "the stroke ROI", findings)
-    if stroke is not None and not stroke.any():
-        findings.append(Finding("no-lesion-drawn", "the stroke ROI is empty: taken as no lesion", Severity.NOTE))
+    stroke, flair_visible, cut = cut_rois(case, brain, grid)
     return PreparedCase(
         patient=case.patient,
         b0=zscore(b0, b0_scale, clip=profile.clip, dtype=profile.zscore_dtype),
@@ -80,7 +97,7 @@ def _preprocess(case: Case, profile: PreprocessingProfile) -> PreparedCase:
         stroke=stroke,
         flair_visible=flair_visible,
         grid=grid,
-        findings=tuple(findings),
+        findings=(*findings, *cut),
         b0_scale=b0_scale,
         b1000_scale=b1000_scale,
     )

@@ -186,8 +186,6 @@ def open_ensemble(bundle: ModelBundle, config: PredictConfig) -> OnnxEnsemble:
         chunk_slices=config.chunk_slices,
     )
     log.info("models: %s on %s", bundle.manifest.description(len(ensemble), precision), ensemble.provider)
-    if (len(models), precision) != (len(bundle.models), bundle.precisions[0]):
-        log.info("%s", bundle.cost_of(len(models), precision))
     return ensemble
 
 

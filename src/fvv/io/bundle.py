@@ -81,31 +81,6 @@ class ModelEntry(BundleFile):
     int8: QuantisedModel | None = None
 
 
-class Budget(_Entry):
-    """What a part of the ensemble, or 8 bits, costs; measured on patients that no model has seen.
-
-    Attributes:
-        folds: models fused.
-        precision: of the weights.
-        patients: how many were looked at.
-        stroke_dice, flair_visible_dice: mean over patients, against what was drawn; None where defined for nobody.
-        fvv_error_ml: mean absolute difference from the drawn FVV; None where nobody was assessable.
-        decisions_changed: patients whose decision is another than the whole ensemble's in float32; not assessable is
-            a decision too.
-        not_assessable: patients without an answer, in none of the means. 0 also where it was measured before these
-            were told apart.
-    """
-
-    folds: int
-    precision: Precision
-    patients: int
-    stroke_dice: float | None
-    flair_visible_dice: float | None
-    fvv_error_ml: float | None
-    decisions_changed: int
-    not_assessable: int = 0
-
-
 class Calibration(_Entry):
     """From FVV to the probability of a mismatch: a logistic curve on log(FVV + pseudo-volume).
 
@@ -189,8 +164,6 @@ class BundleManifest(_Entry):
     """A small input and what each model made of it where it was converted (see `fvv doctor`)."""
     fused: dict[Precision, BundleFile] = {}
     """All models in one graph, where conversion was asked for it."""
-    budgets: tuple[Budget, ...] = ()
-    """What `--folds`, `--fast` and INT8 cost, where it was measured."""
 
     def description(self, n_models: int, precision: Precision) -> str:
         """Which of these models ran, in one line.
@@ -299,19 +272,6 @@ class ModelBundle:
         if folds > len(self.models):
             raise ModelError(f"{folds} folds asked for, the bundle has {len(self.models)}", file=self.path)
         return self.models[:folds] if folds else self.models
-
-    def cost_of(self, folds: int, precision: Precision) -> str:
-        """What is known of the cost of a part of the ensemble, as a sentence."""
-        for budget in self.manifest.budgets:
-            if (budget.folds, budget.precision) == (folds, precision):
-                dice = "not defined" if budget.stroke_dice is None else f"{budget.stroke_dice:.3f}"
-                error = "not defined" if budget.fvv_error_ml is None else f"{budget.fvv_error_ml:.2f} mL"
-                unknown = f" ({budget.not_assessable} not assessable)" if budget.not_assessable else ""
-                return (
-                    f"measured on {budget.patients} patients{unknown}: stroke Dice {dice}, FVV error {error}, "
-                    f"{budget.decisions_changed} decisions unlike the whole ensemble's"
-                )
-        return "what this costs in accuracy was not measured for these models"
 
     def model_of_fold(self, fold: int) -> ModelEntry:
         """The model trained on a fold.

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 CARD_FILE = "MODEL_CARD.md"
 """The model card, which `fvv card` writes and people edit."""
-_MEASURED = ("calibration", "budgets", "cutoff_ml")
+_MEASURED = ("calibration", "cutoff_ml")
 """Fields of bundle.json that other verbs than `convert` fill in, by measuring the models."""
 _PASSING = (MARKER, ".fvv.lock", ".partial-", ".replaced-")
 """How names of this program begin that mean nothing to the next bundle."""
@@ -114,7 +114,7 @@ class PresentBundle:
             what = f"holds a bundle of other models: {', '.join(lost)} would change or be removed"
             raise OutputExistsError(what, file=self.folder, hint=_OVERWRITE)
         if self._measured() and not self._same_answers(new):
-            what = "post-processing would change, and what was measured with it (calibration, budgets) would be lost"
+            what = "post-processing would change, and what was measured with it (calibration) would be lost"
             raise OutputExistsError(what, file=self.folder, hint=_OVERWRITE)
 
     def kept(self, new: BundleManifest) -> BundleManifest:

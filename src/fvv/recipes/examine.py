@@ -1,28 +1,48 @@
-"""One patient, in memory: what `fvv predict` does between reading and writing, and `fvv.predict` altogether."""
+"""THE path of an examination, from images as read to an answer.
+
+`fvv predict`, `fvv.predict`, both evaluations, the check of converted models and the benchmark all call `examine`; a
+prepared examination (from a store) enters the same path after its preparation.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fvv.config import PredictConfig
-from fvv.data import Case, Decision, DecisionState, Finding, Prediction, Severity
+from fvv.arrays import BoolArray, FloatArray, UInt8Array
+from fvv.config import (
+    DecisionConfig,
+    EvaluateConfig,
+    PostprocessConfig,
+    PredictConfig,
+    PreprocessConfig,
+    PreprocessingProfile,
+)
+from fvv.data import (
+    Case,
+    DecisionState,
+    Finding,
+    FusedSegmentation,
+    InPlaneGrid,
+    Prediction,
+    PreparedCase,
+    Severity,
+)
 from fvv.errors import MaskError
-from fvv.imaging.adc import DEFAULT_B, adc_map, gain_findings, lesion_adc
-from fvv.imaging.decision import decide
+from fvv.imaging.adc import NO_COMMON_GAIN, adc_map, lesion_adc
+from fvv.imaging.decision import decide, not_assessable
 from fvv.imaging.fusion import restore_segmentation
-from fvv.imaging.geometry import plan_grid
-from fvv.imaging.preprocess import preprocess_case
+from fvv.imaging.preprocess import preprocess_case, working_grid
 from fvv.imaging.quality import assess_quality
 from fvv.imaging.quality.signal import without_gaps
-from fvv.inference.ensemble import OnnxEnsemble
-from fvv.io.bundle import BundleManifest
+from fvv.io.bundle import BundleManifest, Calibration
 from fvv.io.mask_command import with_commanded_mask
-from fvv.recipes.segment import segment_case
+from fvv.protocol import TARGET_B
+from fvv.recipes.segment import Models, segment_case, segment_together_and_alone
 
 
 class Clock:
@@ -39,104 +59,200 @@ class Clock:
         self.seconds[name] = time.perf_counter() - started
 
 
-def predict_case(
-    case: Case,
-    ensemble: OnnxEnsemble,
-    config: PredictConfig,
-    manifest: BundleManifest | None = None,
-    clock: Clock | None = None,
-) -> Prediction:
-    """One patient: prepare, check, segment, bring back to the native grid, decide.
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that an answer depends on beside the images and the models; settled once for a run.
 
-    A patient without a trustworthy brain mask, or with images that quality control refuses, is not assessable: no
+    Attributes:
+        profile: how images become network input, with the user's choice of mask in it.
+        preprocess: brain volumes that are possible, and how masks of an outside tool are read.
+        postprocess: what is taken out of the fused stroke.
+        decision: cut-off and smallest lesion.
+        usual_range: of each feature of `fvv.imaging.quality.usual`, the range of the training cohort; empty: unknown.
+        calibration: from FVV to P(mismatch); None: no probability is given.
+        models: which models run, in words.
+    """
+
+    profile: PreprocessingProfile
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
+    usual_range: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    models: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        profile: PreprocessingProfile,
+        config: PredictConfig | EvaluateConfig,
+        manifest: BundleManifest | None = None,
+        *,
+        models: str = "",
+    ) -> Settings:
+        """What the user asks for, and where that leaves a choice, what the bundle says.
+
+        Args:
+            profile: of the models.
+            config: the user's choices.
+            manifest: of the models' bundle; None: there is none.
+            models: which models run, in words.
+
+        Raises:
+            ConfigError: masks come from an outside tool, and the user has not typed its command.
+        """
+        profile = config.preprocess.applied_to(profile)
+        if manifest is None:
+            return cls(profile, config.preprocess, config.postprocess or PostprocessConfig(), config.decision)
+        return cls(
+            profile,
+            config.preprocess,
+            manifest.postprocessing(config.postprocess),
+            manifest.decision(config.decision),
+            manifest.intensity_range,
+            manifest.calibration,
+            models,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """An examination, what was found in it and the answer.
+
+    Attributes:
+        prediction: the answer, with masks, votes and ADC map on the native grid.
+        grid: the way between the native and the working grid.
+        prepared: on the working grid, as the models saw it; None where no brain mask can be made.
+        segmentation: of all models, on the working grid; None where quality control refuses the images.
+        alone: what each model finds alone, where that was asked for.
+        native: the segmentation on the native grid (brain, stroke, FLAIR-visible votes), also where it allows no
+            answer.
+    """
+
+    prediction: Prediction
+    grid: InPlaneGrid
+    prepared: PreparedCase | None
+    segmentation: FusedSegmentation | None = None
+    alone: tuple[FusedSegmentation, ...] = ()
+    native: tuple[BoolArray, BoolArray, UInt8Array] | None = None
+
+
+def examine(
+    case: Case | PreparedCase, models: Models, settings: Settings, *, alone: bool = False, clock: Clock | None = None
+) -> Examined:
+    """Prepare, check, segment, bring back to the native grid, decide.
+
+    An examination without a trustworthy brain mask, or with images that quality control refuses, is not assessable: no
     volume is given, never 0 mL.
 
     Args:
-        case: images as read.
-        ensemble: the models.
-        config: masks, cut-off.
-        manifest: of the models' bundle: its cut-off, calibration and training cohort.
+        case: images as read; or prepared with the models' profile, when preparation and checks are its findings, and no
+            ADC is given, for the images are not at hand.
+        models: applied together.
+        settings: of the run.
+        alone: also find what each model says alone.
         clock: keeps the time of each step.
     """
     clock = clock or Clock()
-    profile = config.preprocess.applied_to(ensemble.profile)
-    voxel_volume_ml = plan_grid(case.b1000, profile.grid_size).voxel_volume_ml
-    models = "" if manifest is None else manifest.description(len(ensemble), ensemble.precision)
-    decision_config = config.decision if manifest is None else manifest.decision(config.decision)
+    images: Case | None = None
+    prepared: PreparedCase | None
+    if isinstance(case, PreparedCase):
+        grid, prepared, findings = case.grid, case, case.findings
+    else:
+        grid = working_grid(case, settings.profile)
+        try:
+            images, prepared, findings = prepare_and_check(case, settings, grid, clock)
+        except MaskError as error:
+            prepared = None
+            findings = (Finding("no-brain-mask", error.message, Severity.NOT_ASSESSABLE),)
 
-    def not_assessable(decision: Decision) -> Prediction:
-        return Prediction(
-            case.patient,
-            decision,
-            len(ensemble),
-            voxel_volume_ml,
-            provider=ensemble.provider,
-            models=models,
-            seconds=clock.seconds,
-        )
-
-    try:
-        with clock.step("prepare"):
-            case, not_finite = without_gaps(case)
-            case = with_commanded_mask(case, profile, resample=config.preprocess.resample_rois)
-            prepared = preprocess_case(case, profile)
-        with clock.step("check"):
-            findings = assess_quality(
-                case,
-                prepared,
-                brain_volume_bounds_ml=config.preprocess.brain_volume_bounds_ml,
-                not_finite=not_finite,
-                usual_range=_usual_range(manifest),
-            )
-    except MaskError as error:
-        findings = (Finding("no-brain-mask", error.message, Severity.NOT_ASSESSABLE),)
-        return not_assessable(decide(None, voxel_volume_ml, findings, decision_config))
-
-    fused = None
-    if not any(finding.severity is Severity.NOT_ASSESSABLE for finding in findings):
+    together: FusedSegmentation | None = None
+    each: tuple[FusedSegmentation, ...] = ()
+    if prepared is not None and not not_assessable(findings):
         with clock.step("network"):
-            asked = config.postprocess
-            postprocess = asked if manifest is None else manifest.postprocessing(asked)
-            fused = segment_case(prepared, ensemble, postprocess)
-    decision = decide(fused, voxel_volume_ml, findings, decision_config)
-    if fused is None or decision.state is DecisionState.NOT_ASSESSABLE:
-        return not_assessable(decision)
-    with clock.step("restore"):
-        brain, stroke, votes = restore_segmentation(fused, prepared.grid, as_reference=profile.name == "reference-v1")
-        adc = None
-        if not gain_findings(prepared):
-            adc = adc_map(case.b0.array, case.b1000.array, case.b_value or DEFAULT_B)
+            if alone:
+                together, each = segment_together_and_alone(prepared, models, settings.postprocess)
+            else:
+                together = segment_case(prepared, models, settings.postprocess)
+
+    decision = decide(together, grid.voxel_volume_ml, findings, settings.decision)
     prediction = Prediction(
-        patient=case.patient,
-        decision=decision,
-        n_models=fused.n_models,
-        voxel_volume_ml=voxel_volume_ml,
+        case.patient,
+        decision,
+        len(models),
+        grid.voxel_volume_ml,
+        provider=models.provider,
+        models=settings.models,
+        seconds=clock.seconds,
+    )
+    if together is None:
+        return Examined(prediction, grid, prepared)
+    with clock.step("restore"):
+        native = restore_segmentation(together, grid, as_reference=settings.profile.name == "reference-v1")
+        if decision.state is not DecisionState.NOT_ASSESSABLE:
+            adc = None
+            if images is not None and all(finding.code != NO_COMMON_GAIN for finding in findings):
+                adc = adc_map(images.b0.array, images.b1000.array, images.b_value or TARGET_B)
+            prediction = _with_probability(_measured(prediction, together, native, adc), settings)
+    return Examined(prediction, grid, prepared, together, each, native)
+
+
+def prepare_and_check(
+    case: Case, settings: Settings, grid: InPlaneGrid, clock: Clock | None = None
+) -> tuple[Case, PreparedCase, tuple[Finding, ...]]:
+    """Mask, prepare and judge an examination, new or labelled for training.
+
+    Returns:
+        The images, finite and with their mask; the prepared examination; and all findings.
+
+    Raises:
+        MaskError: no brain mask can be made.
+    """
+    clock = clock or Clock()
+    with clock.step("prepare"):
+        case, not_finite = without_gaps(case)
+        case = with_commanded_mask(case, settings.profile, resample=settings.preprocess.resample_rois)
+        prepared = preprocess_case(case, settings.profile, grid)
+    with clock.step("check"):
+        findings = assess_quality(
+            case,
+            prepared,
+            brain_volume_bounds_ml=settings.preprocess.brain_volume_bounds_ml,
+            not_finite=not_finite,
+            usual_range=settings.usual_range,
+        )
+    return case, prepared, findings
+
+
+def _measured(
+    prediction: Prediction,
+    fused: FusedSegmentation,
+    native: tuple[BoolArray, BoolArray, UInt8Array],
+    adc: FloatArray | None,
+) -> Prediction:
+    """The answer with what was measured: voxels on the working grid, masks and ADC on the native grid."""
+    brain, stroke, votes = native
+    per_model = (voxels * prediction.voxel_volume_ml for voxels in fused.flair_visible_voxels_per_model)
+    return replace(
+        prediction,
         brain_voxels=int(fused.brain.sum()),
         stroke_voxels=int(fused.stroke.sum()),
         flair_visible_voxels=fused.flair_visible_voxels,
         brain=brain,
         stroke=stroke,
         flair_visible_votes=votes,
+        fvv_per_model_ml=tuple(per_model),
         adc=None if adc is None else adc.astype(np.float32),
-        fvv_per_model_ml=tuple(voxels * voxel_volume_ml for voxels in fused.flair_visible_voxels_per_model),
         lesion_adc=None if adc is None else lesion_adc(adc, stroke, brain),
-        provider=ensemble.provider,
-        models=models,
-        seconds=clock.seconds,
     )
-    return _with_probability(prediction, manifest, decision_config.prevalence)
 
 
-def _usual_range(manifest: BundleManifest | None) -> Mapping[str, tuple[float, float]]:
-    return {} if manifest is None else manifest.intensity_range
-
-
-def _with_probability(prediction: Prediction, manifest: BundleManifest | None, prevalence: float | None) -> Prediction:
-    """P(mismatch) of a patient with a lesion; calibration has seen no other."""
-    answered = prediction.decision.state in {DecisionState.MISMATCH_LIKELY, DecisionState.MISMATCH_UNLIKELY}
-    if manifest is None or manifest.calibration is None or prediction.fvv_ml is None or not answered:
+def _with_probability(prediction: Prediction, settings: Settings) -> Prediction:
+    """P(mismatch) of an examination with a lesion; calibration has seen no other."""
+    curve, prevalence = settings.calibration, settings.decision.prevalence
+    no_lesion = prediction.decision.state is DecisionState.NO_LESION_FOUND
+    if curve is None or no_lesion or prediction.fvv_ml is None:
         return prediction
-    curve = manifest.calibration
     return replace(
         prediction,
         mismatch_probability=curve.mismatch_probability(prediction.fvv_ml, prevalence),

@@ -1,77 +1,101 @@
-"""Labelled patients whom no model of a bundle has seen: who they are, what the models are shown, what was drawn."""
+"""Examinations of persons that a model has never seen: who they are, and what the readers outlined."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from fvv.arrays import BoolArray
 from fvv.cohort.participants import read_participants
-from fvv.config import EvaluateConfig, PreprocessingProfile
-from fvv.data import Case, Failure, Participant, PreparedCase, hashed_ids
-from fvv.errors import FvvError, ModelError
-from fvv.imaging.preprocess import preprocess_case
-from fvv.io.bundle import ModelBundle
+from fvv.config import EvaluateConfig
+from fvv.data import Case, Channel, Failure, Participant, PreparedCase, hashed_ids
+from fvv.errors import FvvError, ModelError, StoreError
+from fvv.imaging.geometry import to_working_grid
+from fvv.imaging.preprocess import cut_rois
+from fvv.io.bundle import ModelBundle, ModelEntry
 from fvv.io.case import image_sha256, read_case
-from fvv.io.mask_command import with_commanded_mask
 from fvv.io.tables import failure_of
+from fvv.recipes.examine import Examined
 from fvv.system.parallel import attempt, track
 
 
-def unseen_participants(
-    patients: Path, bundle: ModelBundle, config: EvaluateConfig
+def held_out_participants(
+    folder: Path, bundle: ModelBundle, config: EvaluateConfig
 ) -> tuple[list[Participant], list[Failure]]:
-    """Look at every image before any is predicted, so that a refusal comes at once.
+    """Look at every image before any is examined, so that a refusal comes at once.
 
     Args:
-        patients: labelled patients, a folder each, as for `prepare`.
-        bundle: all of its models must be strangers to them.
+        folder: labelled examinations, a folder each, as for `prepare`.
+        bundle: none of its models may have seen them.
         config: how images are read.
 
     Returns:
-        Those who can be read, in the order of the table, and those who cannot.
+        Those that can be read, in the order of the table, and those that cannot.
 
     Raises:
-        ModelError: a model was trained on one of these persons or images, or does not say on whom it was trained.
+        ModelError: data leakage, see `refuse_leakage`.
     """
-    for model in bundle.models:
-        if not model.trained_on:
-            raise ModelError("the model does not say on whom it was trained", file=bundle.path / model.file)
-    trained_on = {identity for model in bundle.models for identity in model.trained_on}
-    participants = read_participants(patients, unlisted=config.unlisted)
-    unseen, failures = [], []
+    refuse_unknown_training(bundle.models, bundle)
+    participants = read_participants(folder, unlisted=config.unlisted)
+    readable, failures = [], []
     for name, participant in track(participants.items(), "check", len(participants)):
-        case = attempt(read_case, patients / name, config.preprocess, labelled=True, finite=False)
+        case = attempt(read_case, folder / name, config.preprocess, labelled=True, finite=False)
         if isinstance(case, FvvError):
             failures.append(failure_of(name, case))
             continue
-        _refuse_seen(case, participant, trained_on, bundle)
-        unseen.append(participant)
-    return unseen, failures
+        refuse_leakage(bundle.models, bundle, name, [participant.person], image_sha256(case))
+        readable.append(participant)
+    return readable, failures
 
 
-def shown_to_models(case: Case, profile: PreprocessingProfile, config: EvaluateConfig) -> Case:
-    """The patient as the models see it: without the drawn mask, where `own_masks` asks for that."""
-    shown = replace(case, mask=None) if config.own_masks else case
-    return with_commanded_mask(shown, profile, resample=config.preprocess.resample_rois)
+def refuse_unknown_training(models: Sequence[ModelEntry], bundle: ModelBundle) -> None:
+    """Raise ModelError if a model does not say on whom it was trained."""
+    for model in models:
+        if not model.trained_on:
+            raise ModelError("the model does not say on whom it was trained", file=bundle.path / model.file)
 
 
-def with_drawn_brain(
-    case: Case, shown: PreparedCase, profile: PreprocessingProfile, config: EvaluateConfig
-) -> PreparedCase:
-    """The patient with the brain in which the lesion was drawn: a mask file holds it, also where no model sees it."""
-    return preprocess_case(case, profile) if config.own_masks and case.mask is not None else shown
+def refuse_leakage(
+    models: Sequence[ModelEntry], bundle: ModelBundle, examination: str, persons: Iterable[str], image_sha256: str
+) -> None:
+    """Refuse models that were trained on the person, under any of the ids, or on the images, under any name.
+
+    Raises:
+        ModelError: one was.
+    """
+    for model in models:
+        for what, ids in (("these images", [image_sha256]), ("this person", persons)):
+            if set(hashed_ids(ids)) & set(model.trained_on):
+                raise ModelError(
+                    f"{model.file} was trained on {what}: evaluating it here would be biased (data leakage)",
+                    patient=examination,
+                    file=bundle.path,
+                    hint="leave this examination out, or use the split the models were trained with; "
+                    "another person needs another patient_id",
+                )
 
 
-def _refuse_seen(case: Case, participant: Participant, trained_on: set[str], bundle: ModelBundle) -> None:
-    """The images are known again under any name; a person under the same id, whatever the images."""
-    for identity, what, hint in (
-        (image_sha256(case), "these images", "leave this patient out"),
-        (participant.person, "this person", "leave this patient out; another person needs another patient_id"),
-    ):
-        if set(hashed_ids([identity])) & trained_on:
-            raise ModelError(
-                f"the ensemble was trained on {what}: testing it here would measure memory, not skill",
-                patient=case.patient,
-                file=bundle.path,
-                hint=hint,
-            )
+def reference_masks(subject: Case | PreparedCase, examined: Examined, *, own_masks: bool) -> dict[Channel, BoolArray]:
+    """What the readers outlined, on the working grid; the stroke lies in the brain, FLAIR-visible in the stroke.
+
+    Args:
+        subject: what was read, with its ROIs.
+        examined: the same, examined.
+        own_masks: whether the models saw it without its brain mask, which is then only a reference.
+
+    Raises:
+        StoreError: it carries no ROI.
+    """
+    prepared = examined.prepared
+    if prepared is not None and not (own_masks and isinstance(subject, Case) and subject.mask is not None):
+        brain, stroke, visible = prepared.brain, prepared.stroke, prepared.flair_visible
+    elif isinstance(subject, Case):
+        nothing = np.zeros(examined.grid.working_shape, dtype=bool)
+        brain = nothing if subject.mask is None else to_working_grid(subject.mask.array, examined.grid)
+        # Without any brain the ROIs still count: they are not cut.
+        stroke, visible, _ = cut_rois(subject, brain if brain.any() else ~nothing, examined.grid)
+    if stroke is None or visible is None:
+        raise StoreError("no ROI is stored: only labelled patients can be evaluated", patient=subject.patient)
+    return {Channel.BRAIN: brain, Channel.STROKE: stroke, Channel.FLAIR_VISIBLE: visible}

@@ -9,11 +9,10 @@ from pathlib import Path
 from fvv.config import PROFILES, PrepareConfig, PreprocessingProfile
 from fvv.data import Case, Finding, PreparedCase, Severity
 from fvv.errors import InputError, MaskError
-from fvv.imaging.preprocess import preprocess_case
-from fvv.imaging.quality import assess_labelled_case, brain_volume_findings
+from fvv.imaging.preprocess import working_grid
 from fvv.io.case import read_case
-from fvv.io.mask_command import with_commanded_mask
 from fvv.io.nifti import find_image
+from fvv.recipes.examine import Settings, prepare_and_check
 
 _REQUIRED = ("b0", "b1000", "stroke_roi", "flairviz_roi")
 
@@ -38,16 +37,15 @@ def prepare_labelled(folder: Path, config: PrepareConfig) -> tuple[Case, Prepare
         GeometryError: files do not lie on one grid.
         MaskError: no trustworthy brain mask.
     """
-    profile, bounds = profile_of(config), config.preprocess.brain_volume_bounds_ml
     case = read_case(folder, config.preprocess, labelled=True)
-    case = with_commanded_mask(case, profile, resample=config.preprocess.resample_rois)
-    prepared = preprocess_case(case, profile)
-    for finding in brain_volume_findings(prepared, bounds):
-        raise MaskError(finding.message, hint="give a mask file, or another --mask-method", patient=case.patient)
-    findings = assess_labelled_case(case, prepared, brain_volume_bounds_ml=bounds)
+    settings = Settings(profile_of(config), config.preprocess)
+    case, prepared, findings = prepare_and_check(case, settings, working_grid(case, settings.profile))
+    for finding in findings:
+        if finding.code == "brain-volume":
+            raise MaskError(finding.message, hint="give a mask file, or another --mask-method", patient=case.patient)
     reasons = [finding.message for finding in findings if finding.severity is Severity.NOT_ASSESSABLE]
     if reasons and config.quality == "refuse":
-        hint = "correct the images, or store it all the same with --quality warn"
+        hint = "correct the images, or store them with a warning: --quality warn"
         raise InputError(f"not assessable: {'; '.join(reasons)}", patient=case.patient, hint=hint)
     return case, replace(prepared, findings=findings)
 

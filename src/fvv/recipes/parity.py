@@ -1,18 +1,17 @@
-"""Does a second form of a model say what the first says? Asked on prepared patients, answered in numbers."""
+"""Does a second form of a model say what the first says? Asked on prepared examinations, answered in numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from fvv.arrays import BoolArray, FloatArray
-from fvv.config import DecisionConfig
+from fvv.config import DecisionConfig, PreprocessingProfile
 from fvv.data import DecisionState, PreparedCase
-from fvv.imaging.decision import decide
-from fvv.imaging.fusion import fuse_folds
-from fvv.imaging.slabs import network_input
+from fvv.imaging.overlap import Overlap
+from fvv.recipes.examine import Settings, examine
 
 Logits = Callable[[FloatArray], FloatArray]
 """From (2, slices + 2 * context, 256, 256) to (3, slices, 256, 256)."""
@@ -26,8 +25,8 @@ class Proof:
         patients: how many were compared, whole volumes.
         voxels: logits compared.
         largest_logit_difference: over all of them; NaN where either form gave one.
-        sign_flips: voxels marked by one form alone.
-        stroke_dice: between the strokes of both forms, all patients' voxels together; 1 where neither marks any.
+        sign_flips: voxels that one form alone predicts.
+        stroke_dice: between the strokes of both forms, all patients' voxels together; 1 where neither finds any.
         lowest_stroke_dice: of one patient.
         largest_fvv_difference_ml: of one patient.
         changed: each patient whose decision changed, with both decisions.
@@ -44,69 +43,73 @@ class Proof:
 
     def numbers(self) -> dict[str, float]:
         """What a bundle keeps: numbers, no patient's name."""
-        return {
-            "patients": float(self.patients),
-            "voxels": float(self.voxels),
-            "largest_logit_difference": self.largest_logit_difference,
-            "sign_flips": float(self.sign_flips),
-            "stroke_dice": self.stroke_dice,
-            "lowest_stroke_dice": self.lowest_stroke_dice,
-            "largest_fvv_difference_ml": self.largest_fvv_difference_ml,
-            "decisions_changed": float(len(self.changed)),
-        }
+        names = ("patients", "voxels", "largest_logit_difference", "sign_flips", "stroke_dice", "lowest_stroke_dice")
+        numbers = {name: float(getattr(self, name)) for name in (*names, "largest_fvv_difference_ml")}
+        return {**numbers, "decisions_changed": float(len(self.changed))}
+
+
+@dataclass
+class _Form:
+    """One form of a model, as `examine` takes models; keeps its last logits."""
+
+    run: Logits
+    profile: PreprocessingProfile
+    provider: str = ""
+    logits: FloatArray = field(default_factory=lambda: np.empty(0))
+
+    def __len__(self) -> int:
+        return 1
+
+    def each_mask(self, padded: FloatArray) -> Iterator[BoolArray]:
+        self.logits = self.run(padded)
+        yield self.logits > 0
 
 
 def compare_forms(
-    first: Logits, second: Logits, cases: Iterable[PreparedCase], *, context: int, decision: DecisionConfig
+    first: Logits,
+    second: Logits,
+    cases: Iterable[PreparedCase],
+    *,
+    profile: PreprocessingProfile,
+    decision: DecisionConfig,
 ) -> Proof:
-    """Run both forms on patients.
+    """Run both forms on examinations.
 
     Args:
         first: the form that is trusted.
         second: the form on trial.
-        cases: patients, one at a time in memory.
-        context: slices on each side that the network needs.
+        cases: prepared, one at a time in memory.
+        profile: how they were prepared.
         decision: cut-off of the decisions compared.
     """
-    differences, flips, voxels, overlaps, sizes, fvv_differences = [], 0, 0, [], [], []
-    changed = []
+    settings = Settings(profile, decision=decision)
+    one, other = _Form(first, profile), _Form(second, profile)
+    differences, flips, voxels, overlaps, fvv_differences, changed = [], 0, 0, [], [], []
     for case in cases:
-        padded = network_input(case, context)
-        logits = first(padded), second(padded)
-        differences.append(np.abs(logits[0] - logits[1]).max())
-        flips += int(((logits[0] > 0) != (logits[1] > 0)).sum())
-        voxels += logits[0].size
-        one, other = (_judged(form > 0, case, decision) for form in logits)
-        overlaps.append(int((one.stroke & other.stroke).sum()))
-        sizes.append(int(one.stroke.sum() + other.stroke.sum()))
-        fvv_differences.append(abs(one.fvv_ml - other.fvv_ml))
-        if one.state is not other.state:
-            changed.append((case.patient, one.state, other.state))
+        shown = replace(case, findings=())  # The models are compared also where quality control allows no answer.
+        examined = [examine(shown, form, settings) for form in (one, other)]
+        differences.append(np.abs(one.logits - other.logits).max())
+        flips += int(((one.logits > 0) != (other.logits > 0)).sum())
+        voxels += one.logits.size
+        before, after = (found.segmentation for found in examined if found.segmentation is not None)
+        overlaps.append(Overlap.of_masks(before.stroke, after.stroke))
+        fvv_difference = abs(before.flair_visible_voxels - after.flair_visible_voxels)
+        fvv_differences.append(fvv_difference * case.voxel_volume_ml)
+        states = [found.prediction.decision.state for found in examined]
+        if states[0] is not states[1]:
+            changed.append((case.patient, states[0], states[1]))
     return Proof(
-        patients=len(sizes),
+        patients=len(overlaps),
         voxels=voxels,
         largest_logit_difference=float(np.max(differences)),  # NaN stays NaN
         sign_flips=flips,
-        stroke_dice=_dice(sum(overlaps), sum(sizes)),
-        lowest_stroke_dice=min(_dice(*pair) for pair in zip(overlaps, sizes, strict=True)),
+        stroke_dice=_dice(sum(overlaps, Overlap(0, 0, 0, 0))),
+        lowest_stroke_dice=min(_dice(overlap) for overlap in overlaps),
         largest_fvv_difference_ml=max(fvv_differences),
         changed=tuple(changed),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    stroke: BoolArray
-    fvv_ml: float
-    state: DecisionState
-
-
-def _judged(masks: BoolArray, case: PreparedCase, config: DecisionConfig) -> _Judged:
-    """(3, slices, i, j) bool to what would be reported."""
-    fused = fuse_folds(np.moveaxis(masks, 1, -1)[None])
-    state = decide(fused, case.voxel_volume_ml, case.findings, config).state
-    return _Judged(fused.stroke, fused.flair_visible_voxels * case.voxel_volume_ml, state)
-
-
-def _dice(overlap: int, size: int) -> float:
-    return 2 * overlap / size if size else 1.0
+def _dice(overlap: Overlap) -> float:
+    dice = overlap.dice_coefficient
+    return 1.0 if np.isnan(dice) else dice

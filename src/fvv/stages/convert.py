@@ -104,7 +104,7 @@ def convert(
 ) -> ConvertResult:
     """Convert one checkpoint per fold; the bundle is written whole, or not at all.
 
-    A bundle of the same models in the output folder is brought up to date, and keeps its calibration, budgets and card.
+    A bundle of the same models in the output folder is brought up to date, and keeps its calibration and card.
     Files there that are not the bundle's stay in any case.
 
     Args:
@@ -260,7 +260,7 @@ def _quantise_model(
         lambda padded: fp32.logits(padded)[0],
         lambda padded: int8.logits(padded)[0],
         _test_cases(store, model.fold, config.int8_check_patients),
-        context=context,
+        profile=model.profile,
         decision=DecisionConfig(),
     )
     if not proof.stroke_dice >= config.minimum_int8_dice:
@@ -288,7 +288,7 @@ def _compare_with_torch(
         lambda padded: torch_logits(model, padded),
         lambda padded: opened.logits(padded)[0],
         _test_cases(store, model.fold, config.check_patients),
-        context=context,
+        profile=model.profile,
         decision=DecisionConfig(),
     )
     (case,) = _test_cases(store, model.fold, 1)

@@ -23,8 +23,7 @@ from fvv.io.shipped import shipped_bundle
 from fvv.recipes.publish import EvaluateResult
 from fvv.stages import StageResult
 from fvv.stages.convert import convert
-from fvv.stages.evaluate import evaluate
-from fvv.stages.evaluate_external import evaluate_external
+from fvv.stages.evaluate import evaluate, evaluate_external
 from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare
 from fvv.stages.simulate import simulate

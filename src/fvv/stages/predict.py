@@ -22,7 +22,7 @@ from fvv.config import PredictConfig
 from fvv.data import Case, Failure, Finding, Prediction, Severity
 from fvv.errors import ConfigError, FvvError, InputError
 from fvv.imaging.decision import format_ml
-from fvv.imaging.geometry import plan_grid, slice_axis
+from fvv.imaging.geometry import slice_axis
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import CaseFiles
@@ -40,7 +40,7 @@ from fvv.io.results_folder import (
 from fvv.io.shards import hold, write_run
 from fvv.io.tables import failure_of
 from fvv.recipes.cohort_tables import write_cohort
-from fvv.recipes.examine import Clock, predict_case
+from fvv.recipes.examine import Clock, Settings, examine
 from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.system.fingerprint import file_sha256, fingerprint
 from fvv.system.parallel import core_count, map_items
@@ -143,7 +143,7 @@ def predict(
     if not config.overwrite:
         folder.refuse_other_run(made_from, names)
     _models_of.cache_clear()
-    _, ensemble = _models_of(models, config)
+    _, ensemble, _ = _models_of(models, config)
     place = input_path if isinstance(input_path, Path) else input_path.b1000
     record = _record(place, bundle, ensemble, config, made_from=made_from, cohort=names, shard=shard)
     with hold(folder.root, shard):
@@ -186,7 +186,7 @@ def _still_there(stored: list[StoredResult], failures: list[Failure]) -> list[St
 
 def _predict_one(job: _Job, examination: Examination) -> StoredResult:
     """One patient, from files to files, in whatever process; gives the numbers."""
-    bundle, ensemble = _models_of(job.models, job.config)
+    _, ensemble, settings = _models_of(job.models, job.config)
     config, folder = job.config, job.folder
     with folder.hold_patient(examination):
         files = folder.begin(examination)
@@ -198,9 +198,11 @@ def _predict_one(job: _Job, examination: Examination) -> StoredResult:
         clock = Clock()
         with clock.step("read"):
             case, dicom = examination.read(config)
-        prediction = predict_case(case, ensemble, config, bundle.manifest, clock)
+        examined = examine(case, ensemble, settings, clock=clock)
+        prediction, axis = examined.prediction, slice_axis(examined.grid)
+        del examined  # What the models saw does not stay in memory while pictures are drawn.
         with clock.step("draw"):
-            heatmap = _heatmap(case, prediction)
+            heatmap = _heatmap(case, prediction, axis)
             picture = figure_png(synthesis_figure(case.b1000, prediction))
         write_images(files, case, prediction, heatmap=heatmap, synthesis_png=picture)
         # The answer first: DICOM files that cannot be made take nothing from it.
@@ -212,7 +214,7 @@ def _predict_one(job: _Job, examination: Examination) -> StoredResult:
         return stored
 
 
-def _heatmap(case: Case, prediction: Prediction) -> UInt8Array | None:
+def _heatmap(case: Case, prediction: Prediction, axis: int) -> UInt8Array | None:
     if prediction.brain is None or prediction.stroke is None:
         return None
     return heatmap_rgb(
@@ -221,7 +223,7 @@ def _heatmap(case: Case, prediction: Prediction) -> UInt8Array | None:
         prediction.stroke,
         np.asarray(prediction.flair_visible_votes),
         prediction.n_models,
-        slice_axis=slice_axis(plan_grid(case.b1000)),
+        slice_axis=axis,
     )
 
 
@@ -241,10 +243,12 @@ def _with_dicom(folder: Path, source: DicomSource, prediction: Prediction, synth
 
 
 @lru_cache(maxsize=1)
-def _models_of(models: Path, config: PredictConfig) -> tuple[ModelBundle, OnnxEnsemble]:
-    """The models, opened once in each process."""
+def _models_of(models: Path, config: PredictConfig) -> tuple[ModelBundle, OnnxEnsemble, Settings]:
+    """The models, opened once in each process, and what is done with them."""
     bundle = ModelBundle.open(models)
-    return bundle, open_ensemble(bundle, config)
+    ensemble = open_ensemble(bundle, config)
+    about = bundle.manifest.description(len(ensemble), ensemble.precision)
+    return bundle, ensemble, Settings.of(bundle.profile, config, bundle.manifest, models=about)
 
 
 def _folder(

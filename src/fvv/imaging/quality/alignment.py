@@ -5,7 +5,7 @@ Maes et al. 1997, doi 10.1109/42.563664.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import product
 
 import numpy as np
@@ -30,13 +30,12 @@ _MARGIN = 0.02
 """A displacement counts where it raises the mutual information by this share: flat maxima wander."""
 
 
-def alignment_findings(view: NativeView) -> list[Finding]:
+def displacement(view: NativeView) -> Iterator[Finding]:
     """Motion of the patient between the two volumes."""
     displaced = displacement_mm(view)
-    if displaced < MISALIGNED_MM:
-        return []
-    message = f"b0 and b1000 are displaced against each other by {displaced:.1f} mm: the patient moved between them"
-    return [Finding("misaligned", message, Severity.WARNING)]
+    if displaced >= MISALIGNED_MM:
+        message = f"b0 and b1000 are displaced against each other by {displaced:.1f} mm: the patient moved between them"
+        yield Finding("misaligned", message, Severity.WARNING)
 
 
 def displacement_mm(view: NativeView) -> float:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray
 from fvv.data import Finding, Severity
+from fvv.imaging.adc import RESCALED, gain_findings
 from fvv.imaging.brain import SMALL_MAXIMUM, bounding_box
-from fvv.imaging.intensity import same_range
-from fvv.imaging.quality.view import NativeView, brightest
-from fvv.protocol import TARGET_B, is_usual_b1000, may_be_b1000
+from fvv.imaging.quality.view import NativeView
+from fvv.protocol import is_usual_b1000, may_be_b1000
 
 FLUID_DARK = 0.15
 """Share of b0's fluid that must be darker than tissue on b1000. Clean: 0.5 and more; an ADC map: under 0.07."""
@@ -37,37 +39,52 @@ FEWEST_DEEP = 1000
 """Voxels; where fewer lie that deep, the whole core is looked at."""
 PUREST = 0.9
 """Quantile of ln(b0/b1000) over b0's fluid that stands for fluid without tissue in the voxel."""
+BRIGHTEST_SHARE = 0.03
+"""The brightest part of the brain mask on b0 is cerebrospinal fluid: about a tenth of it is, so 3 % surely are."""
 LEAST_CONTRAST = 0.25
 """ln of the 99th percentile over the median in the brain, on b0 or b1000: 0.75 and more on b0 of 22 examinations of
 people and of the simulator; 0.09 in a phantom of water."""
 
 
-def contrast_findings(view: NativeView, b_value: float | None) -> list[Finding]:
-    """Same image twice, files swapped, an ADC map or FLAIR in place of b1000, another b-value.
+def stated_b_value(view: NativeView) -> Iterator[Finding]:
+    """The b-value of b1000, where a file states it."""
+    if view.b_value is not None and not is_usual_b1000(view.b_value):
+        severity = Severity.WARNING if may_be_b1000(view.b_value) else Severity.NOT_ASSESSABLE
+        yield Finding("b-value", f"b1000 was acquired at b = {view.b_value:g} s/mm^2, expected about 1000", severity)
 
-    Args:
-        view: the examination.
-        b_value: of b1000 as the files state it, s/mm^2; None where nothing states it.
-    """
-    found = _b_value_findings(b_value)
-    if np.array_equal(view.b0, view.b1000):
-        return [*found, Finding("same-image", "b0 and b1000 are the same image", Severity.NOT_ASSESSABLE)]
+
+def kind_of_image(view: NativeView) -> Iterator[Finding]:
+    """Same image twice, a phantom, files swapped, an ADC map or FLAIR where b1000 is expected, another b-value."""
     b0, b1000 = view.b0[view.core], view.b1000[view.core]
-    if max(_contrast(b0), _contrast(b1000)) < LEAST_CONTRAST:
-        message = "b0 and b1000 are uniform in what was taken for the brain, without fluid and tissue: a phantom?"
-        return [*found, Finding("uniform", message, Severity.NOT_ASSESSABLE)]
     dark_on_b1000 = float((b1000[brightest(b0)] < np.median(b1000)).mean())
     dark_on_b0 = float((b0[brightest(b1000)] < np.median(b0)).mean())
-    ring = _ring_brightness(view)
-    wrong = None
-    if dark_on_b0 > dark_on_b1000 + SWAPPED_MARGIN and ring < RING_BRIGHT:
+    if np.array_equal(view.b0, view.b1000):
+        yield Finding("same-image", "b0 and b1000 are the same image", Severity.NOT_ASSESSABLE)
+    elif max(_contrast(b0), _contrast(b1000)) < LEAST_CONTRAST:
+        message = "b0 and b1000 are uniform in what was taken for the brain, without fluid and tissue: a phantom?"
+        yield Finding("uniform", message, Severity.NOT_ASSESSABLE)
+    elif dark_on_b0 > dark_on_b1000 + SWAPPED_MARGIN and _ring_brightness(view) < RING_BRIGHT:
         message = "b0 and b1000 look swapped: fluid is bright on b1000 and dark on b0"
-        wrong = Finding("swapped", message, Severity.NOT_ASSESSABLE)
+        yield Finding("swapped", message, Severity.NOT_ASSESSABLE)
     elif dark_on_b1000 < FLUID_DARK or dark_on_b0 > dark_on_b1000:
-        wrong = Finding("b1000-is-adc", _ADC, Severity.NOT_ASSESSABLE)
-    elif ring > RING_BRIGHT or _looks_like_flair(view, b_value):
-        wrong = Finding("b1000-is-flair", _FLAIR, Severity.NOT_ASSESSABLE)
-    return [*found, wrong] if wrong else found
+        message = "b1000 is no diffusion-weighted image: fluid is bright on it, as on an ADC map or a T2-weighted image"
+        yield Finding("b1000-is-adc", message, Severity.NOT_ASSESSABLE)
+    elif _ring_brightness(view) > RING_BRIGHT or _looks_like_flair(view):
+        message = (
+            "b1000 is no diffusion-weighted image at b = 1000: fluid or fat look as on FLAIR, or the b-value is much "
+            "higher"
+        )
+        yield Finding("b1000-is-flair", message, Severity.NOT_ASSESSABLE)
+
+
+def common_gain(view: NativeView) -> Iterator[Finding]:
+    """Whether b0 and b1000 share a gain; judged on the z-scores, as it is of a stored examination."""
+    yield from gain_findings(view.prepared)
+
+
+def brightest(values: FloatArray) -> BoolArray:
+    """Which of the values belong to the brightest share."""
+    return np.asarray(values >= np.quantile(values, 1 - BRIGHTEST_SHARE))
 
 
 def _contrast(values: FloatArray) -> float:
@@ -76,28 +93,23 @@ def _contrast(values: FloatArray) -> float:
     return float(np.log(high / middle)) if middle > 0 else np.inf
 
 
-_ADC = "b1000 is no diffusion-weighted image: fluid is bright on it, as on an ADC map or a T2-weighted image"
-_FLAIR = (
-    "b1000 is no diffusion-weighted image at b = 1000: fluid or fat look as on FLAIR, or the b-value is much higher"
-)
-
-
-def _looks_like_flair(view: NativeView, b_value: float | None) -> bool:
+def _looks_like_flair(view: NativeView) -> bool:
     deep = _deep(view)
     b0, b1000 = view.b0[deep] - view.b0.min(), view.b1000[deep] - view.b1000.min()
     tissue, fluid = log_drops(b0, b1000)
-    if fluid > FLUID_LOG_DROP * max(b_value or TARGET_B, TARGET_B) / TARGET_B:
+    if fluid > FLUID_LOG_DROP * max(view.b_value or TARGET_B, TARGET_B) / TARGET_B:
         return True
     # Images rescaled one by one (to 0-1, or to one maximum) no longer share a gain: their tissue drop says nothing.
     highest = float(np.ptp(view.b0)), float(np.ptp(view.b1000))
-    one_gain = min(highest) >= SMALL_MAXIMUM and not same_range(view.b0, view.b1000)
+    rescaled = any(finding.code == RESCALED for finding in view.prepared.findings)
+    one_gain = min(highest) >= SMALL_MAXIMUM and not rescaled
     return one_gain and tissue < LOW_TISSUE_DROP and fluid > FLUID_LOG_DROP_MINOR
 
 
 def _deep(view: NativeView) -> BoolArray:
     deep = np.zeros_like(view.brain)
     i, j, _ = bounding_box(view.brain, (1, 1, 0))
-    for k in np.flatnonzero(view.slice_areas()):
+    for k in np.flatnonzero(view.slice_areas):
         depth = ndimage.distance_transform_edt(view.brain[i, j, k], sampling=view.spacing_mm[:2])
         deep[i, j, k] = depth > DEEP_MM
     return deep if deep.sum() >= FEWEST_DEEP else view.core
@@ -117,13 +129,6 @@ def log_drops(b0: FloatArray, b1000: FloatArray) -> tuple[float, float]:
     return tissue, float(np.quantile(drop[brightest(b0[both])], PUREST)) - tissue
 
 
-def _b_value_findings(b_value: float | None) -> list[Finding]:
-    if b_value is None or is_usual_b1000(b_value):
-        return []
-    severity = Severity.WARNING if may_be_b1000(b_value) else Severity.NOT_ASSESSABLE
-    return [Finding("b-value", f"b1000 was acquired at b = {b_value:g} s/mm^2, expected about 1000", severity)]
-
-
 def _ring_brightness(view: NativeView) -> float:
     """How bright b1000 is around the brain, as a share of the brain; 0 where there is nothing around it."""
     ring = _ring(view)
@@ -138,7 +143,7 @@ def _ring(view: NativeView) -> BoolArray:
     """Voxels beside the brain, in plane and in the slices that hold much of it."""
     ring = np.zeros_like(view.brain)
     i, j, _ = bounding_box(view.brain, view.voxels(RING_MM[1]))
-    for k in view.inner_slices():
+    for k in view.inner_slices:
         distance = ndimage.distance_transform_edt(~view.brain[i, j, k], sampling=view.spacing_mm[:2])
         ring[i, j, k] = (distance > RING_MM[0]) & (distance < RING_MM[1])
     return ring

@@ -6,6 +6,7 @@ and on the side) and 16 simulated patients, inside the mask that the robust prof
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import permutations
 
 import numpy as np
@@ -39,24 +40,22 @@ _DIRECTIONS = 100
 _OFFSETS_MM = (-4.0, 0.0, 4.0)
 
 
-def shape_findings(view: NativeView) -> list[Finding]:
+def size_and_axes(view: NativeView) -> Iterator[Finding]:
     """Size that no adult brain has; axes in another order, or running another way, than the affine says."""
     if not view.brain.any():
-        return []
+        return
     closed = closed_axes(view.brain)
     extents = extents_mm(view.brain, view.spacing_mm)
     if wrong := _implausible(extents, closed):
         size = " x ".join(f"{extent:.0f}" for extent in extents)
         message = f"no adult brain measures {size} mm ({', '.join(_AXES)}; {wrong}): {_cause_of_size(view, closed)}"
-        return [Finding("brain-size", message, Severity.NOT_ASSESSABLE)]
-    wrong = _misplaced(view, extents) if all(closed) else _turned_in_plane(view, extents, closed)
-    if not wrong:
-        return []
-    message = (
-        f"the brain does not lie as the affine says: {wrong}; the array's axes are probably in another order than the "
-        "affine's, or run the other way"
-    )
-    return [Finding("head-axes", message, Severity.NOT_ASSESSABLE)]
+        yield Finding("brain-size", message, Severity.NOT_ASSESSABLE)
+    elif wrong := _misplaced(view, extents) if all(closed) else _turned_in_plane(view, extents, closed):
+        message = (
+            f"the brain does not lie as the affine says: {wrong}; the array's axes are probably in another order than "
+            "the affine's, or run the other way"
+        )
+        yield Finding("head-axes", message, Severity.NOT_ASSESSABLE)
 
 
 def closed_axes(brain: BoolArray) -> tuple[bool, bool, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -56,17 +57,51 @@ def without_gaps(case: Case) -> tuple[Case, BoolArray]:
     return replace(case, b0=_filled(case.b0, "b0"), b1000=_filled(case.b1000, "b1000")), gaps
 
 
-def signal_findings(view: NativeView) -> list[Finding]:
-    """Non-finite values, coarse or saturated intensities, spikes, noise."""
-    found = _gap_findings(view)
+def missing_numbers(view: NativeView) -> Iterator[Finding]:
+    """Values that are not finite."""
+    total = int(view.not_finite.sum())
+    if total:
+        inside = int(_gaps_in_brain(view).sum())
+        share = inside / view.brain.sum()
+        message = (
+            f"{total} voxels were not finite (NaN or infinite), {inside} of them in the brain or in patches at it "
+            f"({share:.2%} of its volume); the lowest value or 0 stands in"
+        )
+        yield Finding("not-finite", message, Severity.NOT_ASSESSABLE if share > NOT_FINITE_SHARE else Severity.WARNING)
+
+
+def grey_levels(view: NativeView) -> Iterator[Finding]:
+    """Coarse or saturated intensities, and voxels brighter than any tissue, judged by what they do to the scale."""
     for name, image in (("b0", view.b0), ("b1000", view.b1000)):
-        found += _level_findings(name, image[view.core])
-        found += _spike_findings(name, image[view.brain] - image.min())
+        values = image[view.core]
+        levels, saturated = len(np.unique(values)), float((values == values.max()).mean())
+        if levels < FEWEST_LEVELS:
+            message = f"{name} has only {levels} different values in the brain: converted through a picture format?"
+            yield Finding("intensity-range", message, Severity.NOT_ASSESSABLE)
+        elif saturated > SATURATED_SHARE:
+            message = f"{name} is cut off at its highest value {values.max():g} in {saturated:.1%} of the brain"
+            yield Finding("intensity-range", message, Severity.WARNING)
+
+        values = image[view.brain] - image.min()
+        typical = float(np.median(values))
+        tissue = values[values <= BRIGHTEST_TISSUE * typical]
+        if typical <= 0 or not tissue.std() > 0:
+            continue
+        ratio, widened = float(values.max()) / typical, float(values.std() / tissue.std())
+        if ratio > SPIKE or widened > WIDENED:
+            message = (
+                f"{name} has {len(values) - len(tissue)} voxels over {BRIGHTEST_TISSUE:g} times the brain's median, up "
+                f"to {ratio:.3g} times; they widen the brain's range of values {widened:.2f} times"
+            )
+            yield Finding("spike", message, Severity.NOT_ASSESSABLE if widened > USELESS_WIDENED else Severity.WARNING)
+
+
+def noise(view: NativeView) -> Iterator[Finding]:
+    """b1000 too noisy to find a lesion in."""
     snr = signal_to_noise(view.b1000, view.core)
     if snr < LOWEST_SNR:
         severity = Severity.NOT_ASSESSABLE if snr < USELESS_SNR else Severity.WARNING
-        found.append(Finding("noise", f"b1000 is noisy: the brain's signal is {snr:.1f} times the noise", severity))
-    return found
+        yield Finding("noise", f"b1000 is noisy: the brain's signal is {snr:.1f} times the noise", severity)
 
 
 def signal_to_noise(image: FloatArray, brain: BoolArray) -> float:
@@ -86,20 +121,6 @@ def _filled(volume: Volume, name: str) -> Volume:
     if not finite.any():
         raise MaskError(f"{name} holds no finite number")
     return Volume(np.where(finite, volume.array, min(0.0, volume.array[finite].min())), volume.affine)
-
-
-def _gap_findings(view: NativeView) -> list[Finding]:
-    total = int(view.not_finite.sum())
-    if not total:
-        return []
-    inside = int(_gaps_in_brain(view).sum())
-    share = inside / view.brain.sum()
-    message = (
-        f"{total} voxels were not finite (NaN or infinite), {inside} of them in the brain or in patches at it "
-        f"({share:.2%} of its volume); the lowest value or 0 stands in"
-    )
-    severity = Severity.NOT_ASSESSABLE if share > NOT_FINITE_SHARE else Severity.WARNING
-    return [Finding("not-finite", message, severity)]
 
 
 def _gaps_in_brain(view: NativeView) -> BoolArray:
@@ -126,38 +147,3 @@ def _is_background(islands: IntArray, label: int, k: int, view: NativeView) -> b
     touched = float((rim & ndimage.binary_dilation(island, _AROUND[1])).sum() / rim.sum())
     surrounded = ndimage.binary_fill_holes(island) & ~island
     return bool(surrounded[brain].mean() > 0.5) or (at_edge and touched <= TOUCHED_SHARE)
-
-
-def _level_findings(name: str, values: FloatArray) -> list[Finding]:
-    highest = values.max()
-    levels = len(np.unique(values))
-    if levels < FEWEST_LEVELS:
-        message = f"{name} has only {levels} different values in the brain: converted through a picture format?"
-        return [Finding("intensity-range", message, Severity.NOT_ASSESSABLE)]
-    saturated = float((values == highest).mean())
-    if saturated > SATURATED_SHARE:
-        message = f"{name} is cut off at its highest value {highest:g} in {saturated:.1%} of the brain"
-        return [Finding("intensity-range", message, Severity.WARNING)]
-    return []
-
-
-def _spike_findings(name: str, values: FloatArray) -> list[Finding]:
-    """Voxels brighter than any tissue, judged by what they do to the scale.
-
-    Args:
-        name: of the image.
-        values: (n,) of the brain, over the image's lowest.
-    """
-    typical = float(np.median(values))
-    tissue = values[values <= BRIGHTEST_TISSUE * typical]
-    if typical <= 0 or not tissue.std() > 0:
-        return []
-    ratio, widened = float(values.max()) / typical, float(values.std() / tissue.std())
-    if ratio <= SPIKE and widened <= WIDENED:
-        return []
-    message = (
-        f"{name} has {len(values) - len(tissue)} voxels over {BRIGHTEST_TISSUE:g} times the brain's median, up to "
-        f"{ratio:.3g} times; they widen the brain's range of values {widened:.2f} times"
-    )
-    severity = Severity.NOT_ASSESSABLE if widened > USELESS_WIDENED else Severity.WARNING
-    return [Finding("spike", message, severity)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from fvv.arrays import BoolArray, FloatArray, IntArray
+from fvv.arrays import FloatArray
 from fvv.data import Finding, Severity
-from fvv.imaging.quality.view import NativeView
+from fvv.imaging.quality.view import NativeView, holds_image
 
 FEWEST_SLICES = 7
 """Fewer slices than the network looks at."""
@@ -30,109 +32,91 @@ DROPOUT = 0.7
 """A slice's median b1000 over that of its neighbours (clean: over 0.93)."""
 
 
-def stack_findings(view: NativeView) -> list[Finding]:
-    """Number, spacing and direction of the slices, missing ones, motion, signal drop-out."""
-    found = _number_findings(view) + _spacing_findings(view) + _blank_findings(view) + _end_findings(view)
-    found += _repeated_findings(view)
-    inner = view.inner_slices()
-    if len(inner) >= 5 and np.array_equal(np.diff(inner), np.ones(len(inner) - 1)):
-        found += _motion_findings(view, inner) + _dropout_findings(view, inner)
-    return found
+def number_of_slices(view: NativeView) -> Iterator[Finding]:
+    """Too few slices with an image."""
+    n = len(view.imaged_slices)
+    if n < FEWEST_SLICES:
+        message = f"only {n} slices with an image; the network looks at {FEWEST_SLICES}"
+        yield Finding("few-slices", message, Severity.NOT_ASSESSABLE if n < TOO_FEW_SLICES else Severity.WARNING)
 
 
-def _number_findings(view: NativeView) -> list[Finding]:
-    n = len(_imaged(view))
-    if n >= FEWEST_SLICES:
-        return []
-    severity = Severity.NOT_ASSESSABLE if n < TOO_FEW_SLICES else Severity.WARNING
-    return [Finding("few-slices", f"only {n} slices with an image; the network looks at {FEWEST_SLICES}", severity)]
-
-
-def _spacing_findings(view: NativeView) -> list[Finding]:
+def slice_spacing(view: NativeView) -> Iterator[Finding]:
+    """Slices that are not axial, or far apart."""
     dx, dy, dz = view.spacing_mm
     if max(dx, dy) > THICK_OVER_THIN * dz:
         message = f"not axial: voxels are thickest in plane ({dx:.1f} x {dy:.1f} mm, slices every {dz:.1f} mm)"
-        return [Finding("slice-axis", message, Severity.NOT_ASSESSABLE)]
-    if dz <= LARGE_GAP_MM:
-        return []
-    severity = Severity.NOT_ASSESSABLE if dz > USELESS_GAP_MM else Severity.WARNING
-    return [Finding("slice-gap", f"slices lie {dz:.1f} mm apart: lesions between them are not seen", severity)]
+        yield Finding("slice-axis", message, Severity.NOT_ASSESSABLE)
+    elif dz > LARGE_GAP_MM:
+        severity = Severity.NOT_ASSESSABLE if dz > USELESS_GAP_MM else Severity.WARNING
+        yield Finding("slice-gap", f"slices lie {dz:.1f} mm apart: lesions between them are not seen", severity)
 
 
-def _blank_findings(view: NativeView) -> list[Finding]:
+def blank_slices(view: NativeView) -> Iterator[Finding]:
     """Slices without an image between slices that hold one, and slices anywhere with one of the two images only.
 
     At the ends of the stack both may be empty: a stack is padded, and a mask may reach into the padding. Between, where
     our mask, being of one piece, may end at the very gap, they may not.
     """
-    b0, b1000 = _holds_image(view.b0), _holds_image(view.b1000)
-    areas = view.slice_areas()
-    imaged = _imaged(view)
+    b0, b1000 = holds_image(view.b0), holds_image(view.b1000)
+    areas, imaged = view.slice_areas, view.imaged_slices
     if not areas[imaged].any():
-        return [Finding("missing-slices", "no slice with brain holds an image", Severity.NOT_ASSESSABLE)]
+        yield Finding("missing-slices", "no slice with brain holds an image", Severity.NOT_ASSESSABLE)
+        return
     inside = np.zeros_like(b0)
     inside[imaged[0] : imaged[-1]] = True
-    missing = inside & ~(b0 & b1000)
-    alone = b0 != b1000
-    if not (missing | alone).any():
-        return []
-    tissue = np.maximum(_tissue_areas(view.b0, view), _tissue_areas(view.b1000, view))
-    refused = missing | (alone & (tissue > ALONE_SHARE * areas.max()))
-    numbers = ", ".join(str(k + 1) for k in np.flatnonzero(missing | alone))
-    message = f"slices without an image inside the stack, or with one of b0 and b1000 only: {numbers}"
-    return [Finding("missing-slices", message, Severity.NOT_ASSESSABLE if refused.any() else Severity.WARNING)]
+    missing, alone = inside & ~(b0 & b1000), b0 != b1000
+    if (missing | alone).any():
+        tissue = np.maximum(_tissue_areas(view.b0, view), _tissue_areas(view.b1000, view))
+        refused = missing | (alone & (tissue > ALONE_SHARE * areas.max()))
+        numbers = ", ".join(str(k + 1) for k in np.flatnonzero(missing | alone))
+        message = f"slices without an image inside the stack, or with one of b0 and b1000 only: {numbers}"
+        yield Finding("missing-slices", message, Severity.NOT_ASSESSABLE if refused.any() else Severity.WARNING)
 
 
-def _end_findings(view: NativeView) -> list[Finding]:
+def cut_ends(view: NativeView) -> Iterator[Finding]:
     """Brain cut off at an end of the stack; slices padded beyond it are no end."""
-    imaged, areas = _imaged(view), view.slice_areas()
-    if not len(imaged):
-        return []
-    found = []
-    for end, area in (("bottom", areas[imaged[0]]), ("top", areas[imaged[-1]])):
+    imaged, areas = view.imaged_slices, view.slice_areas
+    for end, area in (("bottom", areas[imaged[0]]), ("top", areas[imaged[-1]])) if imaged else ():
         if area > CUT_SLICE_SHARE * areas.max():
             message = f"the slices end inside the brain: the {end} one holds {area / areas.max():.0%} of the largest"
-            found.append(Finding("brain-cut-by-slices", message, Severity.WARNING))
-    return found
+            yield Finding("brain-cut-by-slices", message, Severity.WARNING)
 
 
-def _repeated_findings(view: NativeView) -> list[Finding]:
-    """Noise alone makes two slices differ: one was copied, in place of one that was lost perhaps."""
-    imaged = _imaged(view)
+def repeated_slices(view: NativeView) -> Iterator[Finding]:
+    """Noise alone makes two slices differ: one was copied, perhaps to replace one that was lost."""
+    imaged = view.imaged_slices
     pairs = [
         f"{k + 1} and {k + 2}"
         for k in imaged[:-1]
         if k + 1 in imaged and all(np.array_equal(image[..., k], image[..., k + 1]) for image in (view.b0, view.b1000))
     ]
-    if not pairs:
-        return []
-    more = f" and {len(pairs) - MOST_NAMED} more" if len(pairs) > MOST_NAMED else ""
-    message = f"neighbouring slices are one image: {', '.join(pairs[:MOST_NAMED])}{more}: copied, or resampled?"
-    return [Finding("repeated-slices", message, Severity.WARNING)]
+    if pairs:
+        more = f" and {len(pairs) - MOST_NAMED} more" if len(pairs) > MOST_NAMED else ""
+        message = f"neighbouring slices are one image: {', '.join(pairs[:MOST_NAMED])}{more}: copied, or resampled?"
+        yield Finding("repeated-slices", message, Severity.WARNING)
 
 
-def _imaged(view: NativeView) -> IntArray:
-    """The slices that hold an image on both, in order."""
-    return np.flatnonzero(_holds_image(view.b0) & _holds_image(view.b1000))
-
-
-def _holds_image(image: FloatArray) -> BoolArray:
-    """(k,) bool: the slice is not of one value only."""
-    return np.asarray(np.ptp(image, axis=(0, 1)) > 0)
+def motion(view: NativeView) -> Iterator[Finding]:
+    """Neighbouring slices at different places, slices without signal; where enough slices lie in one row."""
+    inner = view.inner_slices
+    if len(inner) < 5 or not (np.diff(inner) == 1).all():
+        return
+    typical = max(_typical_jump_mm(image, view, inner) for image in (view.b0, view.b1000))
+    if typical > MOTION_MM:
+        message = f"motion between slices: neighbours are displaced by {typical:.1f} mm (median)"
+        yield Finding("motion", message, Severity.WARNING)
+    floor = float(view.b1000.min())
+    level = np.array([np.median(view.b1000[..., k][view.brain[..., k]]) - floor for k in inner])
+    relative = level[1:-1] / np.maximum((level[:-2] + level[2:]) / 2, 1e-12)
+    if dark := [inner[place + 1] + 1 for place in np.flatnonzero(relative < DROPOUT)]:
+        message = f"b1000 loses signal in slices {', '.join(map(str, dark))}: motion, or a failed excitation"
+        yield Finding("signal-dropout", message, Severity.WARNING)
 
 
 def _tissue_areas(image: FloatArray, view: NativeView) -> FloatArray:
     """(k,) voxels of each slice over half the brain's median; the mask itself needs both images."""
     floor = image.min()
     return np.asarray((image - floor > 0.5 * (np.median(image[view.brain]) - floor)).sum(axis=(0, 1)), dtype=np.float64)
-
-
-def _motion_findings(view: NativeView, inner: list[int]) -> list[Finding]:
-    typical = max(_typical_jump_mm(image, view, inner) for image in (view.b0, view.b1000))
-    if typical <= MOTION_MM:
-        return []
-    message = f"motion between slices: neighbours are displaced by {typical:.1f} mm (median)"
-    return [Finding("motion", message, Severity.WARNING)]
 
 
 def _typical_jump_mm(image: FloatArray, view: NativeView, inner: list[int]) -> float:
@@ -148,14 +132,3 @@ def _typical_jump_mm(image: FloatArray, view: NativeView, inner: list[int]) -> f
     along_j = (head.sum(axis=0) * np.arange(head.shape[1])[:, None]).sum(axis=0) * view.spacing_mm[1] / weight
     jumps = [np.abs(centre[1:-1] - (centre[:-2] + centre[2:]) / 2) for centre in (along_i, along_j)]
     return float(np.median(np.maximum(*jumps)))
-
-
-def _dropout_findings(view: NativeView, inner: list[int]) -> list[Finding]:
-    floor = float(view.b1000.min())
-    level = np.array([np.median(view.b1000[..., k][view.brain[..., k]]) - floor for k in inner])
-    relative = level[1:-1] / np.maximum((level[:-2] + level[2:]) / 2, 1e-12)
-    dark = [inner[place + 1] + 1 for place in np.flatnonzero(relative < DROPOUT)]
-    if not dark:
-        return []
-    message = f"b1000 loses signal in slices {', '.join(map(str, dark))}: motion, or a failed excitation"
-    return [Finding("signal-dropout", message, Severity.WARNING)]

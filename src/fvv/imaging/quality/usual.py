@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from fvv.data import Finding, PreparedCase, Severity
+from fvv.imaging.quality.view import NativeView
 
 MARGIN = 0.25
 """A feature may leave the cohort's range by this share of its width."""
@@ -44,18 +45,11 @@ def usual_range(cohort: Iterable[Mapping[str, float]]) -> dict[str, tuple[float,
     }
 
 
-def unusual_findings(prepared: PreparedCase, cohort: Mapping[str, tuple[float, float]]) -> list[Finding]:
-    """A warning for each feature outside the training cohort's range.
-
-    Args:
-        prepared: the patient.
-        cohort: lowest and highest value of features, as `usual_range` gives; empty: unknown, nothing is said.
-    """
-    found = []
-    for name, value in usual_features(prepared).items() if cohort else ():
-        low, high = cohort.get(name, (-np.inf, np.inf))
+def unlike_training(view: NativeView) -> Iterator[Finding]:
+    """A warning for each feature outside the training cohort's range."""
+    for name, value in usual_features(view.prepared).items() if view.usual_range else ():
+        low, high = view.usual_range.get(name, (-np.inf, np.inf))
         allowed = MARGIN * (high - low) if np.isfinite(high - low) else 0.0
         if not low - allowed <= value <= high + allowed:
             message = f"unlike the training cohort: {_NAMES[name]} is {value:.4g}, there {low:.4g} to {high:.4g}"
-            found.append(Finding("unlike-training", message, Severity.WARNING))
-    return found
+            yield Finding("unlike-training", message, Severity.WARNING)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray
-from fvv.data import Case, InPlaneGrid, PreparedCase
+from fvv.data import Case, PreparedCase
 from fvv.imaging.geometry import restore_to_native, scale_slices
 
-BRIGHTEST_SHARE = 0.03
-"""The brightest part of the brain mask on b0 is cerebrospinal fluid: about a tenth of it is, so 3 % surely are."""
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NativeView:
-    """Images and mask on the native voxels, axes left-right, posterior-anterior, inferior-superior.
+    """All that a check may look at. Arrays: native voxels, axes left-right, posterior-anterior, inferior-superior.
 
     Attributes:
         b0, b1000: (i, j, k) raw intensities.
@@ -26,7 +25,11 @@ class NativeView:
             it.
         not_finite: (i, j, k) bool, voxels that held no number when read.
         spacing_mm: voxel edges.
-        turn: the grid that turns an array on the input's voxels to these axes, and does no more.
+        prepared: the examination on the working grid.
+        brain_volume_bounds_ml: a mask outside these is no brain.
+        b_value: of b1000 as the files state it, s/mm^2; None where nothing states it.
+        stroke_roi, flair_visible_roi: (i, j, k) bool, of a labelled examination.
+        usual_range: of each feature of `usual`, the range of the training cohort; empty: unknown.
     """
 
     b0: FloatArray
@@ -35,34 +38,54 @@ class NativeView:
     core: BoolArray
     not_finite: BoolArray
     spacing_mm: tuple[float, float, float]
-    turn: InPlaneGrid
-
-    @property
-    def brain_ml(self) -> float:
-        """Volume of the mask inside the working grid, mL."""
-        return float(self.brain.sum()) * float(np.prod(self.spacing_mm)) / 1000.0
+    prepared: PreparedCase
+    brain_volume_bounds_ml: tuple[float, float]
+    b_value: float | None = None
+    stroke_roi: BoolArray | None = None
+    flair_visible_roi: BoolArray | None = None
+    usual_range: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def voxels(self, room_mm: float) -> tuple[int, int, int]:
         """Voxels along each axis that reach farther than this in plane, and one slice."""
         dx, dy, _ = self.spacing_mm
         return int(room_mm / dx) + 1, int(room_mm / dy) + 1, 1
 
+    @cached_property
     def slice_areas(self) -> FloatArray:
         """(k,) brain voxels of each slice."""
         return np.asarray(self.brain.sum(axis=(0, 1)), dtype=np.float64)
 
+    @cached_property
     def inner_slices(self) -> list[int]:
         """Slices with at least 30 % of the largest slice's brain: those whose middle and mean can be compared."""
-        areas = self.slice_areas()
-        return [int(k) for k in np.flatnonzero(areas > 0.3 * areas.max())]
+        return [int(k) for k in np.flatnonzero(self.slice_areas > 0.3 * self.slice_areas.max())]
+
+    @cached_property
+    def imaged_slices(self) -> list[int]:
+        """Slices that hold an image, not one value only, on both."""
+        return [int(k) for k in np.flatnonzero(holds_image(self.b0) & holds_image(self.b1000))]
 
 
-def native_view(case: Case, prepared: PreparedCase, not_finite: BoolArray | None = None) -> NativeView:
-    """Turn images and mask to the axes of the working grid, without its zoom, padding and cropping."""
+def holds_image(image: FloatArray) -> BoolArray:
+    """(k,) bool: the slice is not of one value only."""
+    return np.asarray(np.ptp(image, axis=(0, 1)) > 0)
+
+
+def native_view(
+    case: Case,
+    prepared: PreparedCase,
+    *,
+    brain_volume_bounds_ml: tuple[float, float],
+    not_finite: BoolArray | None = None,
+    usual_range: Mapping[str, tuple[float, float]] | None = None,
+) -> NativeView:
+    """Turn images and masks to the axes of the working grid, without its zoom, padding and cropping."""
     turn_only = replace(prepared.grid, scale=1.0)
     brain = np.asarray(scale_slices(restore_to_native(prepared.brain, prepared.grid), turn_only))
     core = ndimage.binary_erosion(brain, np.ones((3, 3, 1)))
     scale, (dx, dy, dz) = prepared.grid.scale, prepared.grid.spacing_mm
+    rois = (case.stroke_roi, case.flair_visible_roi)
+    stroke, visible = (None if roi is None else scale_slices(roi.array, turn_only) for roi in rois)
     return NativeView(
         b0=np.asarray(scale_slices(case.b0.array, turn_only)),
         b1000=np.asarray(scale_slices(case.b1000.array, turn_only)),
@@ -70,15 +93,10 @@ def native_view(case: Case, prepared: PreparedCase, not_finite: BoolArray | None
         core=np.asarray(core) if core.any() else brain,
         not_finite=np.zeros_like(brain) if not_finite is None else np.asarray(scale_slices(not_finite, turn_only)),
         spacing_mm=(dx * scale, dy * scale, dz),
-        turn=turn_only,
+        prepared=prepared,
+        brain_volume_bounds_ml=brain_volume_bounds_ml,
+        b_value=case.b_value,
+        stroke_roi=stroke,
+        flair_visible_roi=visible,
+        usual_range=usual_range or {},
     )
-
-
-def to_view(array: np.ndarray, view: NativeView) -> np.ndarray:
-    """Turn an array (i, j, k) on the input's voxels to the axes of a view of it."""
-    return scale_slices(array, view.turn)
-
-
-def brightest(values: FloatArray, share: float = BRIGHTEST_SHARE) -> BoolArray:
-    """Which of the values belong to the brightest share."""
-    return np.asarray(values >= np.quantile(values, 1 - share))

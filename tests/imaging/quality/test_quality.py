@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+import builders
 from fvv.config import PROFILES, PreprocessConfig
 from fvv.data import Case, Severity, Volume
 from fvv.errors import MaskError
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality
 from fvv.imaging.quality.signal import without_gaps
-from fvv.imaging.quality.usual import unusual_findings, usual_features, usual_range
+from fvv.imaging.quality.usual import unlike_training, usual_features, usual_range
+from fvv.imaging.quality.view import native_view
 from fvv.io.case import read_case
 from fvv.io.nifti import read_volume
 
@@ -399,11 +402,12 @@ def test_noise(simulated: Simulated, rng: np.random.Generator) -> None:
 def test_unlike_the_training_cohort(simulated: Simulated) -> None:
     cohort = [preprocess_case(case_of(simulated, number), ROBUST) for number in (9, 18, 50)]
     known = usual_range(usual_features(prepared) for prepared in cohort)
+    view = native_view(case_of(simulated, 9), cohort[0], brain_volume_bounds_ml=BOUNDS, usual_range=known)
     for prepared in cohort:
-        assert unusual_findings(prepared, known) == []
-        assert unusual_findings(prepared, {}) == []
+        assert not list(unlike_training(replace(view, prepared=prepared)))
+        assert not list(unlike_training(replace(view, prepared=prepared, usual_range={})))
     odd = replace(cohort[0], b0=cohort[0].b0 * 2)
-    (finding, *_) = unusual_findings(odd, known)
+    (finding, *_) = unlike_training(replace(view, prepared=odd))
     assert (finding.code, finding.severity) == ("unlike-training", Severity.WARNING)
     assert "on b0" in finding.message
 
@@ -424,3 +428,21 @@ def test_a_slice_that_was_copied(simulated: Simulated) -> None:
     case = case_of(simulated)
     assert codes(changed(case, copy))["repeated-slices"] is Severity.WARNING
     assert "repeated-slices" not in codes(changed(case, copy, "b0"))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 2e-4, 1e3])
+def test_a_header_in_other_units_takes_no_more_memory(rng: np.random.Generator, scale: float) -> None:
+    """Checks that look some millimetres around must not look a thousand times as far with voxels of micrometres."""
+    case = replace(builders.case_of(builders.head(rng)), stroke_roi=None, flair_visible_roi=None, mask=None)
+    profile = PROFILES["robust-v3"].model_copy(update={"grid_size": 64})
+    peaks = {}
+    for factor in (1.0, scale):
+        affine = builders.AFFINE @ np.diag([factor, factor, factor, 1])
+        scaled = replace(case, b0=Volume(case.b0.array, affine), b1000=Volume(case.b1000.array, affine))
+        prepared = preprocess_case(scaled, profile)
+        tracemalloc.start()
+        found = assess_quality(scaled, prepared, brain_volume_bounds_ml=BOUNDS)
+        peaks[factor] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert "brain-size" in {finding.code for finding in found}
+    assert peaks[scale] < 20 * peaks[1.0]

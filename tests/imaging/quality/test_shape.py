@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders import ellipsoid
+from builders import ellipsoid, prepared_case
 from fvv.arrays import BoolArray
 from fvv.data import Case, Finding, Severity, Volume
-from fvv.imaging.geometry import plan_grid
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality
-from fvv.imaging.quality.shape import _moments, closed_axes, extents_mm, shape_findings
+from fvv.imaging.quality.shape import _moments, closed_axes, extents_mm, size_and_axes
 from fvv.imaging.quality.view import NativeView, native_view
-from imaging.test_quality import BOUNDS, CLEAN, ROBUST, case_of
+from imaging.quality.test_quality import BOUNDS, CLEAN, ROBUST, case_of
 
 Simulated = Callable[[int], Any]
 ORDERS = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
@@ -30,11 +29,15 @@ def view_of(simulated: Simulated, number: int) -> NativeView:
     turned = (lambda a: a[::-1]) if made.affine[0, 0] < 0 else (lambda a: a)
     affine = np.diag([*np.sqrt((made.affine[:3, :3] ** 2).sum(axis=0)), 1.0])
     case = Case("p", Volume(turned(made.b0).astype(float), affine), Volume(turned(made.b1000).astype(float), affine))
-    return native_view(case, preprocess_case(case, ROBUST))
+    return native_view(case, preprocess_case(case, ROBUST), brain_volume_bounds_ml=BOUNDS)
 
 
 def with_brain(view: NativeView, brain: BoolArray) -> NativeView:
     return replace(view, brain=np.ascontiguousarray(brain))
+
+
+def shape_findings(view: NativeView) -> list[Finding]:
+    return list(size_and_axes(view))
 
 
 def codes(found: list[Finding]) -> set[str]:
@@ -104,7 +107,7 @@ def test_a_symmetric_body_lies_right_on_any_grid(finer: int) -> None:
     brain = ellipsoid(shape, tuple((n - 1) / 2 for n in shape), (17.5 * finer, 21 * finer, 4.9))
     view = NativeView(
         *[np.zeros(shape)] * 2, brain=brain, core=brain, not_finite=~brain, spacing_mm=(4 / finer, 4 / finer, 10.0),
-        turn=plan_grid(Volume(np.zeros(shape), np.eye(4))),
+        prepared=prepared_case(np.random.default_rng(0)), brain_volume_bounds_ml=BOUNDS,
     )  # fmt: skip
     assert shape_findings(view) == []
     skewness, lowness = _moments(view)
