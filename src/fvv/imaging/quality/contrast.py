@@ -12,7 +12,7 @@ from fvv.data import Finding, Severity
 from fvv.imaging.adc import RESCALED, gain_findings
 from fvv.imaging.brain import SMALL_MAXIMUM, bounding_box
 from fvv.imaging.quality.view import NativeView
-from fvv.protocol import is_usual_b1000, may_be_b1000
+from fvv.protocol import TARGET_B, is_usual_b1000, may_be_b1000
 
 FLUID_DARK = 0.15
 """Share of b0's fluid that must be darker than tissue on b1000. Clean: 0.5 and more; an ADC map: under 0.07."""
