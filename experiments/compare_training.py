@@ -1,6 +1,6 @@
 """Compare networks, losses and augmentations at equal training time, several seeds each, on a synthetic cohort.
 
-    python experiments/compare_training.py -o comparison --minutes 8 [--seeds 1] [--only lite0 dice] [--real FOLDER]
+    python experiments/compare_training.py -o comparison --minutes 8 [--seeds 1] [--only base] [--real FOLDER]
 
 Makes the cohort and its store in the output folder once, times a few steps of every variant, and notes in plan.json how
 many epochs of it fit into so many minutes of one core, so that every schedule ends in its time, whatever else the
@@ -74,8 +74,6 @@ BASE: dict[str, Any] = {
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "full resolution": {"network": {"resolution": "full"}},
-    "lite0": {"network": {"resolution": "half", "encoder": "lite0"}},
-    "lite0 ImageNet": {"network": {"resolution": "half", "encoder": "lite0", "pretrained": True}},
     "reference weights without Dice": {"loss": {"dice_weight": 0.0}},
     "reference weights and Dice": {"loss": {}},
     "reference augmentation": {"augment": {}},
@@ -85,10 +83,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "moving average": {"augment": {}, "ema_decay": 0.995},
     "statistics of the last steps": {"augment": {}, "norm_slabs": 0},
-    "lite0 ImageNet, reference augmentation": {
-        "network": {"resolution": "half", "encoder": "lite0", "pretrained": True},
-        "augment": {},
-    },
 }
 
 
