@@ -6,7 +6,6 @@ trained on. A folder in the published format has only `model1.onnx` ... `modelN.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -27,6 +26,7 @@ from fvv.config import (
 from fvv.errors import ConfigError, InputError, ModelError
 from fvv.io.atomic import write_text
 from fvv.names import plain
+from fvv.system.fingerprint import file_sha256 as file_sha256
 from fvv.system.regular import read_regular_text, refuse_irregular
 
 SCHEMA_VERSION = 1
@@ -347,19 +347,6 @@ class ModelBundle:
 def write_manifest(folder: Path, manifest: BundleManifest) -> None:
     """Write bundle.json into a folder of models."""
     write_text(folder / BUNDLE_FILE, manifest.model_dump_json(indent=2) + "\n")
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", file=path) from error
 
 
 def _read_manifest(file: Path) -> BundleManifest:
