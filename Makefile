@@ -59,8 +59,6 @@ model: $(READY)
 	$(BIN)/fvv simulate -c $(SETTINGS) --seed $(TEST_SEED) --cases $(TEST_CASES) -o $(RUN)/new_patients
 	test -e $(RUN)/external/summary.json || $(BIN)/fvv evaluate --external $(RUN)/new_patients -c $(SETTINGS) \
 		--set evaluate.own_masks=true -m $(RUN)/bundle -o $(RUN)/external
-	! grep -q '"budgets": \[\]' $(RUN)/bundle/bundle.json || $(BIN)/fvv evaluate --budgets $(RUN)/new_patients -c $(SETTINGS) \
-		--set evaluate.own_masks=true -m $(RUN)/bundle
 	$(BIN)/fvv card -c $(SETTINGS) -m $(RUN)/bundle --out-of-fold $(RUN)/out_of_fold --external $(RUN)/external \
 		--cohort $(RUN)/new_patients $(if $(strip $(REAL)),--real $(REAL)) -o $(CARD)
 	$(BIN)/fvv doctor -m $(RUN)/bundle

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = bundle.completed(EvaluateConfig(own_masks=options.own_masks, threads=options.threads))
     profile = config.preprocess.applied_to(bundle.profile)
     participants, failures = unseen_participants(options.cohort, bundle, config)
-    ensemble = OnnxEnsemble.from_bundle(bundle, precision=bundle.precision(config.precision), threads=config.threads)
+    ensemble = OnnxEnsemble.from_bundle(bundle, threads=config.threads)
     rows: dict[str, list[Found]] = {name: [] for name in OPTIONS}
     labels: list[bool] = []
     for participant in participants:

@@ -13,7 +13,9 @@ from builders import save, write_onnx, write_patient
 from fvv.config import PROFILES
 from fvv.data import hashed_ids
 from fvv.errors import InputError, ModelError
-from fvv.io.bundle import BundleManifest, ModelEntry, file_sha256, write_manifest
+from fvv.io.bundle import write_manifest
+from fvv.schemas.bundle import BundleManifest, ModelEntry
+from fvv.system.fingerprint import file_sha256
 
 BENCHMARK = Path(__file__).resolve().parents[1] / "benchmarks" / "postprocess.py"
 
@@ -28,7 +30,7 @@ def write_bundle(folder: Path, *, trained_on: tuple[str, ...]) -> Path:
     file = write_onnx(folder / "model1.onnx", biases=(0.4, -2.0, -3.2))
     entry = ModelEntry(file=file.name, sha256=file_sha256(file), fold=0, trained_on=trained_on)
     profile = PROFILES["reference-v1"]
-    write_manifest(folder, BundleManifest(software="x", run_name="r", profile=profile, channels=(), models=(entry,)))
+    write_manifest(folder, BundleManifest(software="x", run_name="r", profile=profile, models=(entry,)))
     return folder
 
 

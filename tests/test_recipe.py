@@ -12,8 +12,6 @@ import pytest
 
 from fvv.cli import build_parser
 from fvv.config import load_config
-from fvv.io.bundle import ModelBundle, write_manifest
-from fvv.io.shipped import shipped_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,15 +35,13 @@ def steps(lines: list[str]) -> list[argparse.Namespace]:
 
 def test_every_step_takes_what_an_earlier_one_made(steps: list[argparse.Namespace]) -> None:
     assert [step.verb for step in steps] == [
-        "simulate", "prepare", "train", "convert", "evaluate", "simulate", "evaluate", "evaluate", "card",
-        "doctor",
+        "simulate", "prepare", "train", "convert", "evaluate", "simulate", "evaluate", "card", "doctor",
     ]  # fmt: skip
     made = {Path("real_results")}
     for step in steps:
-        named = ("models", "store", "external", "budgets", "out_of_fold", "cohort", "real")
+        named = ("models", "store", "external", "out_of_fold", "cohort", "real")
         asked = {getattr(step, name, None) for name in named}
-        new_patients = getattr(step, "external", None) or getattr(step, "budgets", None)
-        if new_patients is None and step.verb != "simulate":
+        if getattr(step, "external", None) is None and step.verb != "simulate":
             asked.add(getattr(step, "input", None))
         assert asked - {None} <= made, step.verb
         made.add(getattr(step, "output", None))
@@ -67,25 +63,10 @@ def test_the_models_are_tested_on_persons_of_another_seed(steps: list[argparse.N
     assert getattr(second, "simulate.seed") != load_config(ROOT / first.config).simulate.seed
 
 
-@pytest.mark.parametrize("measured", [False, True])
-def test_budgets_are_measured_where_the_bundle_has_none(lines: list[str], tmp_path: Path, measured: bool) -> None:
-    """Numbers of the conversion, which every bundle has, bear the same names."""
-    (line,) = [line for line in lines if "--budgets" in line]
-    shipped = shipped_bundle()
-    assert shipped is not None
-    manifest = ModelBundle.open(shipped).manifest
-    (tmp_path / "model_run/bundle").mkdir(parents=True)
-    write_manifest(tmp_path / "model_run/bundle", manifest if measured else manifest.model_copy(update={"budgets": ()}))
-    done = subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, check=False, capture_output=True)
-    skipped = done.returncode == 0  # there is no `here/fvv` to run
-    assert skipped is measured
-
-
 def test_only_the_evaluation_out_of_fold_calibrates(steps: list[argparse.Namespace]) -> None:
-    out_of_fold, external, budgets = (step for step in steps if step.verb == "evaluate")
+    out_of_fold, external = (step for step in steps if step.verb == "evaluate")
     assert getattr(out_of_fold, "evaluate.calibrate")
     assert "evaluate.calibrate" not in vars(external)
-    assert "evaluate.calibrate" not in vars(budgets)
     config = load_config(ROOT / external.config)
     assert not config.evaluate.calibrate
     assert "never on people" in config.convert.notice

@@ -250,8 +250,6 @@ def _convert_options(verb: argparse.ArgumentParser) -> None:
     )
     add_path(verb, "--models-file", meaning="YAML file of such choices, fold: checkpoint")
     add_path(verb, "-i", "--input", default="saved_models", meaning="folder of checkpoints, or one checkpoint")
-    add_setting(verb, "--int8", key="convert.int8", meaning="write each model in 8 bits too, with its loss")
-    add_setting(verb, "--fused", key="convert.fused", meaning="write all folds as one graph too")
     add_path(verb, "--store", default="preprocessed_data", meaning="store that gives the slabs to check on")
     add_path(verb, "-o", "--output", default="saved_models_ONNX", meaning="folder for the models")
     add_overwrite(verb)
@@ -303,27 +301,20 @@ def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "-m", "--models", meaning=meaning)
     add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")
     add_setting(verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
-    add_setting(verb, "--precision", key="evaluate.precision", meaning="weights of the models")
-    add_path(verb, "--budgets", meaning="labelled patients never seen: note what --folds and INT8 cost in the models")
     add_setting(verb, "--calibrate", key="evaluate.calibrate", meaning="write the curve of P(mismatch) into the models")
     add_overwrite(verb)
 
 
 def _evaluate(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.io.shipped import OWN_MODELS, models_to_use  # noqa: PLC0415
-    from fvv.stages.budgets import measure_budgets  # noqa: PLC0415
     from fvv.stages.evaluate import evaluate  # noqa: PLC0415
     from fvv.stages.evaluate_external import evaluate_external  # noqa: PLC0415
 
     # Out of fold only one's own models can be tested, and what writes into a bundle never writes into the package's.
     own = options.models or OWN_MODELS
-    if options.external is not None and options.budgets is not None:
-        raise ConfigError("--external and --budgets are two runs", hint="give one, then the other")
     if options.external is not None:
         models = own if config.evaluate.calibrate else models_to_use(options.models)
         return evaluate_external(options.external, models, options.output, config.evaluate, overwrite=options.overwrite)
-    if options.budgets is not None:
-        return measure_budgets(options.budgets, own, config.evaluate)
     return evaluate(options.input, own, options.output, config.evaluate, overwrite=options.overwrite)
 
 
@@ -389,11 +380,7 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
     add_preparation_settings(verb, "predict")
     add_setting(verb, "--device", key="predict.device", meaning="where to compute, by name: auto, gpu, cpu, cuda ...")
     add_setting(verb, "--threads", key="predict.threads", meaning="0: one per core")
-    add_setting(verb, "--precision", key="predict.precision", meaning="weights of the models")
     add_setting(verb, "--folds", key="predict.folds", meaning="fuse only the first so many models; 0: all")
-    add_setting(
-        verb, "--fast", key="predict.fast", meaning="at most 3 models, in 8 bits if there, unless --precision says"
-    )
     verb.add_argument(
         "--series",
         type=int,

@@ -19,13 +19,14 @@ from fvv.config import PROFILES, DecisionConfig, PostprocessConfig, PredictConfi
 from fvv.data import Case, Channel, DecisionState, Volume
 from fvv.errors import FvvError, GeometryError, InputError, OutputExistsError
 from fvv.inference.ensemble import OnnxEnsemble
-from fvv.io.bundle import Calibration, ModelBundle, write_manifest
+from fvv.io.bundle import ModelBundle, write_manifest
 from fvv.io.case import CaseFiles, read_case
 from fvv.io.inputs import Examination
 from fvv.io.lock import only_writer
 from fvv.io.manifest import read_table
 from fvv.io.results import PATIENT_FILES, write_prediction
 from fvv.recipes.examine import predict_case
+from fvv.schemas.bundle import Calibration
 from fvv.stages.decide import decide
 from fvv.stages.predict import predict
 

@@ -18,8 +18,8 @@ from fvv.cohort.folds import SplitInput, extend_plan, plan_folds
 from fvv.data import FoldPlan, FoldRow, Participant, Role
 from fvv.errors import InputError, StoreError
 from fvv.io.atomic import write_bytes, write_text
-from fvv.io.bundle import file_sha256
 from fvv.io.manifest import FOLDS_FILE, read_folds, write_folds
+from fvv.system.fingerprint import file_sha256
 from fvv.system.regular import read_regular_text
 
 SPLIT_FILE = "split.json"

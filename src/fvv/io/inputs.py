@@ -14,7 +14,6 @@ from fvv.config import PredictConfig
 from fvv.data import Case
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.bids import find_bids, is_bids
-from fvv.io.bundle import file_sha256
 from fvv.io.bvals import find_bval
 from fvv.io.case import CaseFiles, case_files, read_case, read_files
 from fvv.io.dicom import holds_dicom, is_dicom
@@ -22,6 +21,7 @@ from fvv.io.manifest import list_patients
 from fvv.io.nifti import MAX_BYTES, find_image
 from fvv.io.ownership import claimed
 from fvv.names import is_plain, plain
+from fvv.system.fingerprint import file_sha256
 from fvv.system.regular import refuse_irregular, refuse_unsafe_name
 
 if TYPE_CHECKING:

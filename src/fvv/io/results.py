@@ -16,13 +16,13 @@ from fvv.arrays import FloatArray, UInt8Array
 from fvv.data import Case, Channel, Decision, DecisionState, Finding, Prediction, Severity
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import clear_remains, write_bytes, write_text
-from fvv.io.bundle import file_sha256
 from fvv.io.manifest import FAILURES_FILE, write_table
 from fvv.io.nifti import write_rgb, write_volume
 from fvv.io.ownership import claimed
 from fvv.io.run_record import RUN_FILE, MadeFrom
 from fvv.io.sealed import read_sealed, write_sealed
 from fvv.names import plain
+from fvv.system.fingerprint import file_sha256
 from fvv.system.regular import refuse_irregular
 
 SCHEMA_VERSION = 2

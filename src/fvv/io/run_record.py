@@ -156,7 +156,7 @@ def describe_run(
     Args:
         bundle: the models there were.
         options: what was asked for.
-        ran: what that came to: how many models, in which precision, from which files, on which provider.
+        ran: what that came to: how many models, from which files, on which provider.
         about: what the page says of the run.
     """
     return {

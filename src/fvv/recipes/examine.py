@@ -20,9 +20,9 @@ from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality
 from fvv.imaging.quality.signal import without_gaps
 from fvv.inference.ensemble import OnnxEnsemble
-from fvv.io.bundle import BundleManifest
 from fvv.io.mask_command import with_commanded_mask
 from fvv.recipes.segment import segment_case
+from fvv.schemas.bundle import BundleManifest
 
 
 class Clock:
@@ -55,14 +55,13 @@ def predict_case(
         case: images as read.
         ensemble: the models.
         config: masks, cut-off.
-        manifest: of the models' bundle: its cut-off, calibration and training cohort.
+        manifest: of the models' bundle: its calibration and training cohort.
         clock: keeps the time of each step.
     """
     clock = clock or Clock()
     profile = config.preprocess.applied_to(ensemble.profile)
     voxel_volume_ml = plan_grid(case.b1000, profile.grid_size).voxel_volume_ml
-    models = "" if manifest is None else manifest.description(len(ensemble), ensemble.precision)
-    decision_config = config.decision if manifest is None else manifest.decision(config.decision)
+    models = "" if manifest is None else manifest.description(len(ensemble))
 
     def not_assessable(decision: Decision) -> Prediction:
         return Prediction(
@@ -90,7 +89,7 @@ def predict_case(
             )
     except MaskError as error:
         findings = (Finding("no-brain-mask", error.message, Severity.NOT_ASSESSABLE),)
-        return not_assessable(decide(None, voxel_volume_ml, findings, decision_config))
+        return not_assessable(decide(None, voxel_volume_ml, findings, config.decision))
 
     fused = None
     if not any(finding.severity is Severity.NOT_ASSESSABLE for finding in findings):
@@ -98,7 +97,7 @@ def predict_case(
             asked = config.postprocess
             postprocess = asked if manifest is None else manifest.postprocessing(asked)
             fused = segment_case(prepared, ensemble, postprocess)
-    decision = decide(fused, voxel_volume_ml, findings, decision_config)
+    decision = decide(fused, voxel_volume_ml, findings, config.decision)
     if fused is None or decision.state is DecisionState.NOT_ASSESSABLE:
         return not_assessable(decision)
     with clock.step("restore"):
@@ -124,7 +123,7 @@ def predict_case(
         models=models,
         seconds=clock.seconds,
     )
-    return _with_probability(prediction, manifest, decision_config.prevalence)
+    return _with_probability(prediction, manifest, config.decision.prevalence)
 
 
 def _usual_range(manifest: BundleManifest | None) -> Mapping[str, tuple[float, float]]:

@@ -13,7 +13,9 @@ from fvv.errors import InputError
 
 VERSION_KEY: Final = "schema_version"
 
-CURRENT: Final[Mapping[str, int]] = {}
+CURRENT: Final[Mapping[str, int]] = {
+    "bundle": 1,
+}
 """The version that this program writes, by kind of file."""
 
 STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]]] = {}

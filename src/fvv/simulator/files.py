@@ -11,12 +11,12 @@ from fvv.cohort.participants import PARTICIPANTS_FILE, write_participants
 from fvv.data import Failure
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import atomic_write
-from fvv.io.bundle import file_sha256
 from fvv.io.manifest import failure_of
 from fvv.io.nifti import write_volume
 from fvv.io.ownership import claimed
 from fvv.io.sealed import SEAL, sealed, write_sealed
 from fvv.simulator.case import SimulatedCase
+from fvv.system.fingerprint import file_sha256
 from fvv.system.regular import read_regular_text, refuse_irregular
 
 SIMULATION_FILE = "simulation.json"

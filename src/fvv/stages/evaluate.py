@@ -17,7 +17,7 @@ from fvv.data import Failure, Role, hashed_ids
 from fvv.errors import ConfigError, FvvError, ModelError, StoreError
 from fvv.imaging.decision import decide
 from fvv.inference.ensemble import OnnxEnsemble
-from fvv.io.bundle import ModelBundle, ModelEntry
+from fvv.io.bundle import ModelBundle
 from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
 from fvv.io.lock import only_writer
 from fvv.io.manifest import FAILURES_FILE, failure_of, read_table
@@ -33,6 +33,7 @@ from fvv.recipes.publish import (
     publish,
 )
 from fvv.recipes.segment import segment_case
+from fvv.schemas.bundle import ModelEntry
 from fvv.system.parallel import attempt, track
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def evaluate(
                 patients.append(outcome)
         if not patients:
             raise StoreError(f"no patient could be evaluated; the first: {failures[0].reason}", file=store)
-        result = publish(folder, _measured(cases, bundle, tasks, patients, failures, config=config), config)
+        result = publish(folder, _measured(cases, bundle, tasks, patients, failures), config)
         if finished and not missing:
             result = replace(result, notes=(*result.notes, ALREADY_COMPLETE))
     return calibrated(result, bundle) if config.calibrate else result
@@ -112,7 +113,6 @@ def _plan(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) -> tupl
         model = bundle.model_of_fold(fold)
         if not model.trained_on:
             raise ModelError("the model does not say on whom it was trained", file=bundle.path)
-        form = bundle.form(model, bundle.precision(config.precision))
         for participant in plan.participants(fold, Role.TEST):
             try:
                 record = store.record(participant)
@@ -121,7 +121,9 @@ def _plan(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) -> tupl
                 continue
             _refuse_seen(model, bundle, record, plan.person_of(participant))
             person = plan.person_of(participant)
-            source = _source_sha256(form.sha256, bundle.profile.sha256, record, person=person, fold=fold, config=config)
+            source = _source_sha256(
+                model.sha256, bundle.profile.sha256, record, person=person, fold=fold, config=config
+            )
             tasks.append(_Task(participant, fold, record, source))
     return tasks, failures
 
@@ -147,7 +149,6 @@ def _source_sha256(
         SCHEMA_VERSION,
         model_sha256,
         profile_sha256,
-        config.precision,
         record.source_sha256,
         asdict(record.participant),
         [[finding.code, finding.message, finding.severity.value] for finding in record.findings],
@@ -176,7 +177,6 @@ def _open(bundle: ModelBundle, fold: int, config: EvaluateConfig) -> OnnxEnsembl
     return OnnxEnsemble.from_bundle(
         bundle,
         [bundle.model_of_fold(fold)],
-        precision=bundle.precision(config.precision),
         device=config.device,
         threads=config.threads,
         chunk_slices=config.chunk_slices,
@@ -201,8 +201,6 @@ def _measured(
     tasks: list[_Task],
     patients: list[PatientResult],
     failures: list[Failure],
-    *,
-    config: EvaluateConfig,
 ) -> Evaluation:
     """The cohort as it was measured."""
     tested = {patient.participant for patient in patients} | {failure.patient for failure in failures}
@@ -228,7 +226,7 @@ def _measured(
             "preprocessing": store.profile.name,
             "software": software_versions(),
         },
-        models_sha256=bundle.models_sha256(bundle.precision(config.precision)),
+        models_sha256=bundle.manifest.models_sha256,
         sources={patient.participant: task_of[patient.participant].source_sha256 for patient in ordered},
         cohort=cohort_kind(task_of[patient.participant].record.participant.simulated for patient in ordered),
     )

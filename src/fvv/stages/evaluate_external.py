@@ -100,7 +100,7 @@ def evaluate_external(
                 patients.append(outcome)
         if not patients:
             raise InputError(f"no patient could be evaluated; the first: {failures[0].reason}", file=external)
-        result = publish(folder, _measured(bundle, profile, tasks, patients, failures, config=config), config)
+        result = publish(folder, _measured(bundle, profile, tasks, patients, failures), config)
         if finished and not measured:
             result = replace(result, notes=(*result.notes, ALREADY_COMPLETE))
     return calibrated(result, bundle) if config.calibrate else result
@@ -126,9 +126,8 @@ def _task(folder: Path, participant: Participant, bundle: ModelBundle, config: E
     settings = config.model_dump(
         mode="json", include={"preprocess", "postprocess", "decision", "heatmaps", "own_masks"}
     )
-    forms = bundle.models_sha256(bundle.precision(config.precision))
     usual = {name: list(limits) for name, limits in bundle.manifest.intensity_range.items()}
-    models = [bundle.profile.sha256, usual, config.precision, *forms.values()]
+    models = [bundle.profile.sha256, usual, *bundle.manifest.models_sha256.values()]
     content = [__version__, SCHEMA_VERSION, models, files, who, settings]
     return _Task(participant, folder, hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest())
 
@@ -136,7 +135,6 @@ def _task(folder: Path, participant: Participant, bundle: ModelBundle, config: E
 def _open(bundle: ModelBundle, config: EvaluateConfig) -> OnnxEnsemble:
     return OnnxEnsemble.from_bundle(
         bundle,
-        precision=bundle.precision(config.precision),
         device=config.device,
         threads=config.threads,
         chunk_slices=config.chunk_slices,
@@ -195,8 +193,6 @@ def _measured(
     tasks: list[_Task],
     patients: list[PatientResult],
     failures: list[Failure],
-    *,
-    config: EvaluateConfig,
 ) -> Evaluation:
     """The cohort as it was measured."""
     ordered = tuple(sorted(patients, key=lambda patient: patient.participant))
@@ -215,7 +211,7 @@ def _measured(
             "preprocessing": profile.name,
             "software": software_versions(),
         },
-        models_sha256=bundle.models_sha256(bundle.precision(config.precision)),
+        models_sha256=bundle.manifest.models_sha256,
         sources={patient.participant: task_of[patient.participant].source_sha256 for patient in ordered},
         cohort=cohort_kind((task_of[patient.participant].folder / SIMULATION_FILE).exists() for patient in ordered),
     )

@@ -23,7 +23,7 @@ from fvv.errors import ConfigError, FvvError, InputError
 from fvv.imaging.decision import format_ml
 from fvv.imaging.geometry import plan_grid, slice_axis
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
-from fvv.io.bundle import ModelBundle, file_sha256
+from fvv.io.bundle import ModelBundle
 from fvv.io.case import CaseFiles
 from fvv.io.derivatives import claim_data_set, derivative_files, write_dataset_description, write_derivatives
 from fvv.io.dicom import DICOM_FILES, DICOM_FOLDER
@@ -47,6 +47,7 @@ from fvv.io.shards import claiming
 from fvv.names import same_name_key
 from fvv.recipes.cohort_tables import write_cohort
 from fvv.recipes.examine import Clock, predict_case
+from fvv.system.fingerprint import file_sha256
 from fvv.system.parallel import core_count, map_items
 from fvv.system.shard import Shard
 
@@ -390,12 +391,11 @@ def _description(place: Path, bundle: ModelBundle, ensemble: OnnxEnsemble, confi
     options = {"input": place.name, **config.model_dump(mode="json")}
     ran = {
         "models": len(ensemble),
-        "precision": ensemble.precision,
         "provider": ensemble.provider,
         "files": {file.name: file_sha256(file) for file in ensemble.files},
     }
     about = {
-        "Models": bundle.manifest.description(len(ensemble), ensemble.precision),
+        "Models": bundle.manifest.description(len(ensemble)),
         "Preprocessing": bundle.profile.name,
         "Device": ensemble.provider,
     }

@@ -18,7 +18,6 @@ from fvv.config import PROFILES, PrepareConfig, PreprocessingProfile
 from fvv.data import Failure, FoldPlan, Participant, Severity
 from fvv.errors import FvvError, InputError, OutputExistsError, StoreError
 from fvv.io.atomic import write_text
-from fvv.io.bundle import file_sha256
 from fvv.io.case import case_files, image_sha256
 from fvv.io.lock import only_writer
 from fvv.io.manifest import FAILURES_FILE, FOLDS_FILE, failure_of, read_folds, refuse_missing_folder, write_failures
@@ -29,6 +28,7 @@ from fvv.io.shard_lock import SHARDS_FOLDER, beginning, shard_place, whole_store
 from fvv.io.store import SCHEMA_VERSION, CaseRecord, CaseStore, read_store_json
 from fvv.recipes.labelled import files_reachable, prepare_labelled, refuse_unassessable
 from fvv.simulator.files import SIMULATION_FILE
+from fvv.system.fingerprint import file_sha256
 from fvv.system.parallel import map_items
 from fvv.system.shard import Shard
 
