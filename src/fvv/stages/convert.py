@@ -98,8 +98,8 @@ def convert(
     Raises:
         ModelError: a fold without checkpoint, checkpoints that do not belong together or to the store, or a difference
             over the tolerance.
-        OutputExistsError: the output folder holds something other than a bundle, a bundle of other models, or a file
-            of somebody else where one of the bundle's belongs.
+        OutputExistsError: the output folder holds something other than a bundle, a bundle of other models, or another
+            file with a name of the bundle's.
     """
     cases = CaseStore.open(store)
     paths = _checkpoint_paths(checkpoints, cases.folds.n_folds, name, dict(chosen or {}))

@@ -134,7 +134,7 @@ def metadata(model: TrainedModel) -> dict[str, str]:
 
 
 def torch_logits(model: TrainedModel, padded: FloatArray) -> FloatArray:
-    """What the checkpoint's network says in PyTorch, to hold an ONNX file against.
+    """The logits of the checkpoint's network in PyTorch, to compare an ONNX file with.
 
     Args:
         model: from a checkpoint.
