@@ -131,7 +131,8 @@ def _published(path: Path) -> BundleManifest:
     if not numbered:
         raise ModelError("holds neither bundle.json nor model1.onnx ...", file=path)
     if sorted(numbered) != list(range(1, len(numbered) + 1)):
-        raise ModelError(f"expected model1.onnx to model{max(numbered)}.onnx, found {sorted(numbered)}", file=path)
+        found = ", ".join(map(str, sorted(numbered)))
+        raise ModelError(f"expected model1.onnx to model{max(numbered)}.onnx, found numbers {found}", file=path)
     for item in numbered.values():
         refuse_irregular(item)  # A folder, too.
     return BundleManifest(
