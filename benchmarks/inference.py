@@ -33,7 +33,7 @@ from scipy import ndimage
 from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
 from fvv.arrays import UInt8Array
 from fvv.config import PROFILES, PredictConfig
-from fvv.data import Case, Channel, Prediction
+from fvv.data import Case, Prediction
 from fvv.imaging.fusion import fuse_folds
 from fvv.imaging.geometry import plan_grid, restore_to_native, slice_axis
 from fvv.imaging.preprocess import preprocess_case
@@ -100,11 +100,7 @@ def write_patient(folder: Path, slices: int, seed: int = 0) -> None:
 def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, repeats: int) -> None:
     """One patient, step by step, against the baseline."""
     config = PredictConfig(device="cpu", threads=threads)
-    opened = {
-        "fp32": OnnxEnsemble.from_bundle(bundle, device="cpu", threads=threads),
-        "INT8": OnnxEnsemble.from_bundle(bundle, precision="int8", device="cpu", threads=threads),
-        "fp32, one fused graph": OnnxEnsemble([bundle.path / "fused.onnx"], PROFILE, device="cpu", threads=threads),
-    }
+    opened = OnnxEnsemble.from_bundle(bundle, device="cpu", threads=threads)
     baseline = OnnxEnsemble([work / "models" / "baseline.onnx"], PROFILE, device="cpu", threads=threads)
     output = work / "all"
     case = read_case(patient, config.preprocess, labelled=False)
@@ -114,16 +110,16 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
     def run(name: str, task: Callable[[], Result]) -> Result:
         return rows.setdefault(name, Row()).run(task)
 
-    def one_round() -> tuple[dict[str, np.ndarray], str]:
+    def one_round() -> str:
         run("read", partial(read_case, patient, config.preprocess, labelled=False))
         run("preparation, reference-v1", partial(preprocess_case, case, PROFILES["reference-v1"]))
         for image in (case.b0.array, case.b1000.array):
             run("(the reference's median filters, one of two images)", partial(median_filters, image))
         prepared = run("preparation, robust-v1", partial(preprocess_case, case, PROFILE))
         padded = network_input(prepared, 3)
-        masks = {name: run(f"network, {name}", partial(opened[name].masks, padded)) for name in opened}
+        masks = run("network", partial(opened.masks, padded))
         run("baseline", partial(baseline.masks, padded[:, : BASELINE_SLICES + 6]))
-        fused = run("fusion", partial(fuse_folds, np.moveaxis(masks["fp32"], 2, 4)))
+        fused = run("fusion", partial(fuse_folds, np.moveaxis(masks, 2, 4)))
         for mask in (fused.brain, fused.stroke):
             run("back to the native grid, a mask", partial(restore_to_native, mask, prepared.grid))
         run("examination as read to answer", partial(answer_of, case, opened["fp32"], config, bundle))
@@ -136,12 +132,12 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
             settings = config.model_copy(update={"overwrite": True, "precision": precision})
             result = run(f"all, files to files, {precision}", partial(predict, patient, bundle.path, output, settings))
         of_which = json.loads(next(output.rglob("results.json")).read_text())["seconds"]
-        return masks, f"{result.summary().splitlines()[0]}; of fp32's wall: {of_which}"
+        return f"{result.summary().splitlines()[0]}; of the wall: {of_which}"
 
     one_round()  # Warms caches and memory up.
     rows.clear()
     for _ in range(repeats):
-        masks, answer = one_round()
+        answer = one_round()
     print(f"\n{FOLDS} folds, {SLICES} slices, {threads} threads, best of {repeats}\n{answer}")
     print(f"{'step':<52}{'wall s':>9}{'CPU s':>9}{'peak MB':>10}")
     for name, row in rows.items():
@@ -152,17 +148,9 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
     print(f"{'network':<34}{'wall s':>9}{'CPU s':>9}{'ms/slice':>10}{'x faster':>10}{'by CPU':>8}")
     scale = FOLDS * SLICES / BASELINE_SLICES
     slow = min(rows["baseline"].wall) * scale, min(rows["baseline"].cpu) * scale
-    for name, wall, cpu in [
-        ("slabs, scaled up", *slow),
-        *((name, min(rows[f"network, {name}"].wall), min(rows[f"network, {name}"].cpu)) for name in opened),
-    ]:
+    for name, wall, cpu in [("slabs, scaled up", *slow), ("ours", min(rows["network"].wall), min(rows["network"].cpu))]:
         per_slice = 1000 * wall / FOLDS / SLICES
         print(f"{name:<34}{wall:>9.2f}{cpu:>9.2f}{per_slice:>10.1f}{slow[0] / wall:>10.1f}{slow[1] / cpu:>8.1f}")
-    for channel in Channel:
-        both = [mask[:, channel.value] for mask in (masks["fp32"], masks["INT8"])]
-        print(
-            f"{channel.label}: Dice of INT8 against fp32 {2 * (both[0] & both[1]).sum() / sum(map(np.sum, both)):.4f}"
-        )
 
 
 def median_filters(image: np.ndarray) -> None:
@@ -239,7 +227,7 @@ def main() -> None:
             write_patient(patient, SLICES)
         # In a process of its own: PyTorch's memory would count as ours.
         maker = Path(__file__).with_name("make_models.py")
-        subprocess.run([sys.executable, maker, work / "models", patient], check=True)
+        subprocess.run([sys.executable, maker, work / "models"], check=True)
         bundle = ModelBundle.open(work / "models")
         steps_table(bundle, patient, work, options.threads, repeats=1 if options.quick else 3)
         memory_table(bundle, work, options.threads)

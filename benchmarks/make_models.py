@@ -1,6 +1,6 @@
 """The networks of `inference.py`: ours with weights set by hand, and one of the reference's cost. Neither is trained.
 
-    python benchmarks/make_models.py FOLDER PATIENT
+    python benchmarks/make_models.py FOLDER
 
 The baseline marks nothing: a 3D EfficientNet-b0 encoder over the slab of 7 slices (Tan & Le 2019, arXiv 1905.11946) and
 a 2D DeepLabV3+ decoder (Chen et al. 2018, doi 10.1007/978-3-030-01234-2_49) on the slab's mean, four stages one block
@@ -18,14 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fvv import __version__
-from fvv.config import PROFILES, NetworkConfig, PreprocessConfig
-from fvv.imaging.preprocess import preprocess_case
-from fvv.imaging.slabs import network_input
-from fvv.io.bundle import BundleManifest, ModelEntry, QuantisedModel, file_sha256, write_manifest
-from fvv.io.case import read_case
+from fvv.config import PROFILES, NetworkConfig
+from fvv.io.bundle import write_manifest
+from fvv.schemas.bundle import BundleManifest, ModelEntry
+from fvv.system.fingerprint import file_sha256
 from fvv.training.checkpoint import TrainedModel
 from fvv.training.export import export_onnx
-from fvv.training.graphs import fuse, quantise
 from fvv.training.network import SegmentationNetwork
 
 FOLDS = 10
@@ -155,21 +153,16 @@ def export(path: Path) -> tuple[float, float]:
     return count(network, example)
 
 
-def write_bundle(folder: Path, patient: Path) -> None:
-    """Ten folds of the default network, in fp32, INT8 and fused."""
+def write_bundle(folder: Path) -> None:
+    """Ten folds of the default network."""
     folder.mkdir()
-    padded = network_input(preprocess_case(read_case(patient, PreprocessConfig(), labelled=False), PROFILE), 3)
-    middle = padded.shape[1] // 2
     entries = []
     for fold in range(FOLDS):
-        file, small = folder / f"model{fold + 1}.onnx", folder / f"model{fold + 1}.int8.onnx"
+        file = folder / f"model{fold + 1}.onnx"
         export_onnx(hand_set_model(fold), file)
-        quantise(file, small, [padded[:, middle - 7 : middle + 7]])
-        int8 = QuantisedModel(file=small.name, sha256=file_sha256(small), calibrated_on=(), checks={})
-        entries.append(ModelEntry(file=file.name, sha256=file_sha256(file), fold=fold, run_id="benchmark", int8=int8))
-    fuse([folder / entry.file for entry in entries], folder / "fused.onnx")
+        entries.append(ModelEntry(file=file.name, sha256=file_sha256(file), fold=fold, run_id="benchmark"))
     manifest = BundleManifest(
-        software=f"fvv {__version__}", run_name="benchmark", profile=PROFILE, channels=(), models=tuple(entries)
+        software=f"fvv {__version__}", run_name="benchmark", profile=PROFILE, models=tuple(entries)
     )
     write_manifest(folder, manifest)
 
@@ -195,15 +188,15 @@ def hand_set_model(fold: int) -> TrainedModel:
         network.head.bias[:] = torch.tensor([-2.5, -5.2, -6.0 - 0.02 * fold])
     return TrainedModel(
         path=Path("benchmark"), fold=fold, n_folds=FOLDS, run_name="benchmark", run_id="benchmark", epoch=0, score=0.0,
-        software="", network=NetworkConfig(), profile=PROFILE, training_person_ids=(), training_image_ids=(),
-        weights=network.state_dict(),
+        is_best=True, software="", network=NetworkConfig(), profile=PROFILE,
+        training_person_ids=(), training_image_ids=(), weights=network.state_dict(),
     )  # fmt: skip
 
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    folder, patient = map(Path, sys.argv[1:])
-    write_bundle(folder, patient)
+    folder = Path(sys.argv[1])
+    write_bundle(folder)
     parameters, gflop = export(folder / "baseline.onnx")
     about = f"a slab network of {parameters:.1f} M parameters and {gflop:.1f} GFLOP a slice"
     (folder / "baseline.txt").write_text(about)

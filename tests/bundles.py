@@ -6,8 +6,10 @@ from pathlib import Path
 
 from builders import BIASES, write_onnx
 from fvv.data import Role, hashed_ids
-from fvv.io.bundle import BundleManifest, ModelEntry, file_sha256, write_manifest
+from fvv.io.bundle import write_manifest
 from fvv.io.store import CaseStore
+from fvv.schemas.bundle import BundleManifest, ModelEntry
+from fvv.system.fingerprint import file_sha256
 
 
 def write_bundle(folder: Path, store: Path, biases: tuple[float, ...] = BIASES, **changes: object) -> Path:
@@ -21,7 +23,7 @@ def write_bundle(folder: Path, store: Path, biases: tuple[float, ...] = BIASES, 
         ids = [record.participant.person for record in records] + [record.image_sha256 for record in records]
         entries.append(ModelEntry(file=file.name, sha256=file_sha256(file), fold=fold, trained_on=hashed_ids(ids)))
     manifest = BundleManifest(
-        software="test", run_name="tiny", profile=cases.profile, channels=("brain", "stroke", "flair_visible"),
+        software="test", run_name="tiny", profile=cases.profile,
         models=tuple(entries),
     )  # fmt: skip
     write_manifest(folder, manifest.model_copy(update=changes))

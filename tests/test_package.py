@@ -19,7 +19,7 @@ from fvv.io.shipped import shipped_bundle
 from fvv.stages.doctor import doctor
 
 ROOT = Path(__file__).resolve().parents[1]
-LARGEST_WHEEL_MB, LARGEST_BUNDLE_MB = 20, 12
+LARGEST_WHEEL_MB, LARGEST_BUNDLE_MB = 20, 8
 BEYOND_CORE = (
     "torch",
     "lightning",
@@ -104,7 +104,7 @@ def test_the_shipped_bundle_passes_the_doctor() -> None:
     assert shipped is not None
     result = doctor(shipped, DoctorConfig(device="cpu"))
     assert result.failures == ()
-    assert len(result.models) == 6  # three folds in two forms
+    assert len(result.models) == 3
 
 
 def test_the_shipped_bundle_is_what_its_recipe_makes() -> None:

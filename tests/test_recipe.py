@@ -35,8 +35,7 @@ def steps(lines: list[str]) -> list[argparse.Namespace]:
 
 def test_every_step_takes_what_an_earlier_one_made(steps: list[argparse.Namespace]) -> None:
     assert [step.verb for step in steps] == [
-        "simulate", "prepare", "train", "convert", "evaluate", "simulate", "evaluate", "card",
-        "doctor",
+        "simulate", "prepare", "train", "convert", "evaluate", "simulate", "evaluate", "card", "doctor",
     ]  # fmt: skip
     made = {Path("real_results")}
     for step in steps:

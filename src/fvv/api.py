@@ -52,6 +52,6 @@ def predict(
         b_value=b_value,
     )
     ensemble = open_ensemble(opened, config)
-    about = opened.manifest.description(len(ensemble), ensemble.precision)
+    about = opened.manifest.description(len(ensemble))
     settings = Settings.of(opened.profile, config, opened.manifest, models=about)
     return examine(case, ensemble, settings).prediction

@@ -250,8 +250,6 @@ def _convert_options(verb: argparse.ArgumentParser) -> None:
     )
     add_path(verb, "--models-file", meaning="YAML file of such choices, fold: checkpoint")
     add_path(verb, "-i", "--input", default="saved_models", meaning="folder of checkpoints, or one checkpoint")
-    add_setting(verb, "--int8", key="convert.int8", meaning="write each model in 8 bits too, with its loss")
-    add_setting(verb, "--fused", key="convert.fused", meaning="write all folds as one graph too")
     add_path(verb, "--store", default="preprocessed_data", meaning="store that gives the slabs to check on")
     add_path(verb, "-o", "--output", default="saved_models_ONNX", meaning="folder for the models")
     add_overwrite(verb)
@@ -303,14 +301,16 @@ def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "-m", "--models", meaning=meaning)
     add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")
     add_setting(verb, "--cutoff", key="decision.cutoff_ml", meaning="FVV (mL) under which a mismatch is likely")
-    add_setting(verb, "--precision", key="evaluate.precision", meaning="weights of the models")
     add_setting(verb, "--calibrate", key="evaluate.calibrate", meaning="write the curve of P(mismatch) into the models")
     add_overwrite(verb)
 
 
 def _evaluate(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.io.shipped import OWN_MODELS, models_to_use  # noqa: PLC0415
-    from fvv.stages.evaluate import evaluate, evaluate_external  # noqa: PLC0415
+    from fvv.stages.evaluate import (
+        evaluate,
+        evaluate_external,
+    )
 
     # Out of fold only one's own models can be tested, and what writes into a bundle never writes into the package's.
     own = options.models or OWN_MODELS
@@ -382,11 +382,7 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
     add_preparation_settings(verb, "predict")
     add_setting(verb, "--device", key="predict.device", meaning="where to compute, by name: auto, gpu, cpu, cuda ...")
     add_setting(verb, "--threads", key="predict.threads", meaning="0: one per core")
-    add_setting(verb, "--precision", key="predict.precision", meaning="weights of the models")
     add_setting(verb, "--folds", key="predict.folds", meaning="fuse only the first so many models; 0: all")
-    add_setting(
-        verb, "--fast", key="predict.fast", meaning="at most 3 models, in 8 bits if there, unless --precision says"
-    )
     verb.add_argument(
         "--series",
         type=int,
@@ -432,11 +428,10 @@ def _gather_options(verb: argparse.ArgumentParser) -> None:
 
 
 def _gather(options: argparse.Namespace, _: Config) -> StageResult:
-    from fvv.io.preparation import has_reports  # noqa: PLC0415
     from fvv.stages.gather import gather  # noqa: PLC0415
 
     folder = options.folder or options.output
-    if has_reports(folder) or (folder / "store.json").exists():  # Written by `prepare`.
+    if (folder / "store.json").exists():  # Written by `prepare`.
         from fvv.stages.prepare import gather_store  # noqa: PLC0415  (needs the extra `train`)
 
         return gather_store(folder)

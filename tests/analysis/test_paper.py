@@ -20,11 +20,9 @@ def text_of(kind: str, **settings: object) -> str:
         (EXTERNAL, {"own_masks": True}, "a drawn one was only compared", "the file's where there was one"),
         (EXTERNAL, {"own_masks": False}, "the file's where there was one", "only compared"),
         (OUT_OF_FOLD, {"own_masks": True}, "the file's where there was one", "only compared"),
-        (OUT_OF_FOLD, {"precision": "int8"}, "reduced to 8-bit integers", "32-bit"),
-        (OUT_OF_FOLD, {"precision": "fp32"}, "in 32-bit floating point", "8-bit"),
         (EXTERNAL, {"postprocess": PIECES}, "pieces of the stroke under 20 mm³ were dropped", "Nothing was taken out"),
         (EXTERNAL, {"postprocess": PostprocessConfig()}, "Nothing was taken out of the stroke", "dropped"),
-        (EXTERNAL, {}, "quality control refused were shown to no model", "32-bit"),
+        (EXTERNAL, {}, "quality control refused were shown to no model", "only compared"),
         (OUT_OF_FOLD, {}, "cross-validation model", "shown to no model"),
     ],
 )

@@ -13,7 +13,9 @@ from builders import write_cohort, write_onnx, write_patient
 from fvv import __version__
 from fvv.cli import main
 from fvv.data import Role, hashed_ids
-from fvv.io.bundle import BundleManifest, ModelEntry, file_sha256, write_manifest
+from fvv.io.bundle import write_manifest
+from fvv.schemas.bundle import BundleManifest, ModelEntry
+from fvv.system.fingerprint import file_sha256
 from store_builders import PROFILE, TINY, write_store
 
 QUICK_EVALUATION = {"bootstrap_samples": 20, "heatmaps": False, "viewer_patients": 1}
@@ -38,8 +40,7 @@ def make_base(folder: Path, *, with_torch: bool) -> None:
         seen = [store.record(row.participant).image_sha256 for row in rows]
         trained_on = hashed_ids([*(row.person for row in rows), *seen])
         entries.append(ModelEntry(file=file.name, sha256=file_sha256(file), fold=fold, trained_on=trained_on))
-    channels = ("brain", "stroke", "flair_visible")
-    about = {"software": f"fvv {__version__}", "run_name": "tiny", "profile": PROFILE, "channels": channels}
+    about = {"software": f"fvv {__version__}", "run_name": "tiny", "profile": PROFILE}
     write_manifest(folder / "bundle", BundleManifest(**about, models=tuple(entries)))
     settings = {"train": TINY_TRAINING.model_dump(mode="json"), "evaluate": QUICK_EVALUATION}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(settings))

@@ -22,9 +22,9 @@ from builders import write_onnx
 from corpus.registry import Place, Variant
 from fvv.config import PROFILES
 from fvv.inference.golden import SLICES, golden_input
-from fvv.io.bundle import file_sha256
 from fvv.io.golden import write_golden
 from fvv.io.store import CaseStore
+from fvv.system.fingerprint import file_sha256
 
 Change = Callable[[Path], object]
 
@@ -202,7 +202,7 @@ RUNS: dict[str, tuple[Change, str, str]] = {
 BUNDLES: dict[str, tuple[Change, str]] = {
     "not-json": (_write(b"{"), "bundle.json"),
     "deeply-nested": (_write(DEEP), "bundle.json"),
-    "of-other-schema": (_json(lambda c: c.update(schema_version=9)), "schema 9"),
+    "of-other-schema": (_json(lambda c: c.update(schema_version=9)), "schema_version 9"),
     "unknown-key": (_json(lambda c: c.update(run_this="rm")), "run_this"),
     "without-models": (_json(lambda c: c.update(models=[])), "no model"),
     "of-unknown-profile": (_json(lambda c: c["profile"].update(name="robust-v9")), "robust-v9"),
@@ -443,6 +443,6 @@ def _zeros(n_models: int) -> np.ndarray:
 def _reference(manifest: Path, make: Callable[[int], np.ndarray]) -> None:
     """Give a bundle a reference output."""
     path, content = manifest.with_name("golden.npz"), json.loads(manifest.read_text())
-    write_golden(path, golden_input(PROFILES["robust-v1"]), {"fp32": make(len(content["models"]))})
+    write_golden(path, golden_input(PROFILES["robust-v1"]), make(len(content["models"])))
     content["golden"] = {"file": path.name, "sha256": file_sha256(path)}
     manifest.write_text(json.dumps(content))

@@ -165,13 +165,12 @@ def write_four_dimensional(image: Path, four: Path) -> None:
 
 def write_bundle(folder: Path) -> None:
     """A bundle.json for one model."""
-    from fvv.io.bundle import BundleManifest, ModelEntry, file_sha256, write_manifest  # noqa: PLC0415
+    from fvv.io.bundle import write_manifest  # noqa: PLC0415
+    from fvv.schemas.bundle import BundleManifest, ModelEntry  # noqa: PLC0415
+    from fvv.system.fingerprint import file_sha256  # noqa: PLC0415
 
     entry = ModelEntry(file="model1.onnx", sha256=file_sha256(folder / "model1.onnx"), fold=0, trained_on=("a",))
-    channels = ("brain", "stroke", "flair_visible")
-    write_manifest(
-        folder, BundleManifest(software="x", run_name="x", profile=PROFILE, channels=channels, models=(entry,))
-    )
+    write_manifest(folder, BundleManifest(software="x", run_name="x", profile=PROFILE, models=(entry,)))
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:

@@ -13,9 +13,10 @@ from fvv.errors import ModelError
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
 from fvv.inference.providers import confirm_provider
-from fvv.io.bundle import BundleManifest, ModelBundle, ModelEntry, QuantisedModel, file_sha256, write_manifest
+from fvv.io.bundle import ModelBundle, write_manifest
 from fvv.recipes.segment import segment_case
-from fvv.training.graphs import fuse
+from fvv.schemas.bundle import BundleManifest, ModelEntry
+from fvv.system.fingerprint import file_sha256
 
 PROFILE = PROFILES["robust-v1"]
 
@@ -111,7 +112,7 @@ def test_a_provider_that_could_not_start_is_an_error_only_where_it_was_named(cap
     assert "CUDAExecutionProvider could not start; running on CPUExecutionProvider" in caplog.text
 
 
-def bundle_of(folder: Path, said: list[dict[str, str]], *, int8: bool = False) -> ModelBundle:
+def bundle_of(folder: Path, said: list[dict[str, str]]) -> ModelBundle:
     """A bundle of folds 0, 1 ... whose files say the given things of themselves."""
     entries = []
     for fold, metadata in enumerate(said):
@@ -119,11 +120,8 @@ def bundle_of(folder: Path, said: list[dict[str, str]], *, int8: bool = False) -
         model = onnx.load(file)
         onnx.helper.set_model_props(model, metadata)
         onnx.save(model, file)
-        sha256 = file_sha256(file)
-        small = QuantisedModel(file=file.name, sha256=sha256, calibrated_on=(), checks={}) if int8 else None
-        entries.append(ModelEntry(file=file.name, sha256=sha256, fold=fold, run_id="r", int8=small))
-    manifest = BundleManifest(software="x", run_name="r", profile=PROFILE, channels=(), models=tuple(entries))
-    write_manifest(folder, manifest)
+        entries.append(ModelEntry(file=file.name, sha256=file_sha256(file), fold=fold, run_id="r"))
+    write_manifest(folder, BundleManifest(software="x", run_name="r", profile=PROFILE, models=tuple(entries)))
     return ModelBundle.open(folder)
 
 
@@ -146,35 +144,12 @@ def test_a_file_that_is_what_the_bundle_says(tmp_path: Path) -> None:
     assert len(OnnxEnsemble.from_bundle(bundle, device="cpu")) == 2
 
 
-def test_a_budget_opens_a_part_of_the_ensemble(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_part_of_the_ensemble(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    bundle = bundle_of(tmp_path, [{}] * 4, int8=True)
+    bundle = bundle_of(tmp_path, [{}] * 4)
     assert len(open_ensemble(bundle, PredictConfig(device="cpu"))) == 4
-    assert "4 of 4 models, fp32) on CPU" in caplog.text
+    assert "4 of 4 models) on CPU" in caplog.text
     assert len(open_ensemble(bundle, PredictConfig(device="cpu", folds=2))) == 2
-    assert "not measured" in caplog.text
-    assert len(open_ensemble(bundle, PredictConfig(device="cpu", fast=True))) == 3
-    assert "3 of 4 models, int8)" in caplog.text
-    for precision in ("fp32", "int8"):  # What was asked for by name holds, also in haste.
-        opened = open_ensemble(bundle, PredictConfig(device="cpu", fast=True, precision=precision))
-        assert (len(opened), opened.precision) == (3, precision)
+    assert "2 of 4 models) on CPU" in caplog.text
     with pytest.raises(ModelError, match="5 folds asked for, the bundle has 4"):
         open_ensemble(bundle, PredictConfig(device="cpu", folds=5))
-
-
-def test_int8_where_there_is_none(tmp_path: Path) -> None:
-    bundle = bundle_of(tmp_path, [{}])
-    with pytest.raises(ModelError, match=r"model1\.onnx has no int8 form.*convert again with --int8"):
-        open_ensemble(bundle, PredictConfig(device="cpu", precision="int8"))
-    assert len(open_ensemble(bundle, PredictConfig(device="cpu", fast=True))) == 1
-
-
-def test_several_models_in_one_graph(tmp_path: Path, rng: np.random.Generator) -> None:
-    files = [write_onnx(tmp_path / f"{n}.onnx", biases=(1.5, -2.0, -float(n)), context_weight=0.1) for n in range(3)]
-    fuse(files, tmp_path / "fused.onnx")
-    padded = network_input(prepared_case(rng, slices=5), 3)
-    one_by_one = OnnxEnsemble(files, PROFILE, device="cpu", chunk_slices=2)
-    fused = OnnxEnsemble([tmp_path / "fused.onnx"], PROFILE, device="cpu", chunk_slices=2)
-    assert len(fused) == len(one_by_one) == 3
-    np.testing.assert_allclose(fused.logits(padded), one_by_one.logits(padded), atol=1e-5)
-    np.testing.assert_array_equal(fused.masks(padded), one_by_one.masks(padded))

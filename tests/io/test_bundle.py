@@ -1,4 +1,4 @@
-"""A bundle's folder as others fill it: pipes, links, odd words, impossible settings; and its probabilities."""
+"""A bundle's folder as others fill it: pipes, links, odd words, impossible settings."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ import pytest
 
 from builders import write_onnx
 from fvv.config import PROFILES, PreprocessingProfile
-from fvv.errors import ConfigError, FvvError, InputError, ModelError
-from fvv.io.bundle import BundleManifest, Calibration, ModelBundle, ModelEntry, file_sha256, write_manifest
-from fvv.io.shipped import shipped_bundle
+from fvv.errors import FvvError, InputError, ModelError
+from fvv.io.bundle import ModelBundle, write_manifest
+from fvv.schemas.bundle import BundleFile, BundleManifest, ModelEntry
+from fvv.system.fingerprint import file_sha256
+
+PROFILE = PROFILES["robust-v1"]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A bundle of one model."""
-    file = write_onnx(tmp_path / "model1.onnx")
-    entries = (ModelEntry(file=file.name, sha256=file_sha256(file), fold=0),)
-    about = {"software": "x", "run_name": "r", "profile": PROFILES["robust-v1"], "channels": ()}
-    write_manifest(tmp_path, BundleManifest(**about, models=entries))
+    """A bundle of two models."""
+    files = [write_onnx(tmp_path / f"model{fold + 1}.onnx") for fold in range(2)]
+    entries = tuple(ModelEntry(file=file.name, sha256=file_sha256(file), fold=n) for n, file in enumerate(files))
+    write_manifest(tmp_path, BundleManifest(software="x", run_name="r", profile=PROFILE, models=entries))
     return tmp_path
 
 
@@ -65,8 +67,8 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 def test_words_of_the_maker_stay_on_one_line(folder: Path) -> None:
     edit(folder, lambda content: content.update(run_name="\x1b[31mred", notice="fine\nanna: mismatch likely"))
-    described = ModelBundle.open(folder).manifest.description(1, "fp32")
-    assert described == r"\x1b[31mred (1 of 1 models, fp32; fine\nanna: mismatch likely)"
+    described = ModelBundle.open(folder).manifest.description(1)
+    assert described == r"\x1b[31mred (1 of 2 models; fine\nanna: mismatch likely)"
 
 
 def test_odd_words_in_an_error_stay_on_one_line(folder: Path) -> None:
@@ -94,44 +96,64 @@ def test_clip_that_is_no_number_is_refused() -> None:
         PreprocessingProfile(name="x", mask_method="otsu", outlier_robust_zscore=False, clip=float("nan"))
 
 
-CURVE = Calibration(intercept=-0.2, slope=-0.6, pseudo_volume_ml=0.1, lowest=0.01, highest=0.99, prevalence=0.34)
+def test_a_bundle_is_read_as_written(folder: Path) -> None:
+    opened = ModelBundle.open(folder)
+    assert opened.profile == PROFILE
+    assert opened.model_of_fold(1).file == "model2.onnx"
+    with pytest.raises(ModelError, match="0 models for fold 7"):
+        opened.model_of_fold(7)
 
 
-@pytest.mark.parametrize("fvv_ml", [0.0, 0.5, 2.0, 80.0, 1e9])
-def test_probability_at_another_prevalence_is_bayes_on_the_odds(fvv_ml: float) -> None:
-    here, there = CURVE.mismatch_probability(fvv_ml), CURVE.mismatch_probability(fvv_ml, prevalence=0.64)
-    ratio = (0.64 / 0.36) / (0.34 / 0.66)
-    assert there / (1 - there) == pytest.approx(ratio * here / (1 - here))
-    assert here < there < 1
-    assert CURVE.mismatch_probability(fvv_ml, prevalence=0.34) == pytest.approx(here)
+def test_one_changed_byte_is_refused(folder: Path) -> None:
+    path = folder / "model1.onnx"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(ModelError, match=r"model1\.onnx: changed since it was converted"):
+        ModelBundle.open(folder)
 
 
-@pytest.mark.parametrize("prevalence", [0.0, 1.0, -0.1, float("nan"), float("inf")])
-def test_a_prevalence_that_is_no_share_is_refused(prevalence: float) -> None:
-    with pytest.raises(ConfigError, match="expected a share between 0 and 1"):
-        CURVE.mismatch_probability(1.0, prevalence=prevalence)
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (('"name": "robust-v1"', '"name": "robust-v9"'), "robust-v9"),
+        (('"schema_version": 1', '"schema_version": 7'), "schema_version 7"),
+        (("model1.onnx", "../model1.onnx"), "outside the bundle"),
+        (("model1.onnx", "model9.onnx"), "missing from the bundle"),
+        (('"run_name"', '"run_nam"'), "run_nam"),
+        (('"fold": 1', '"fold": 0'), r"folds \[0, 0\]"),
+    ],
+)
+def test_a_bundle_that_does_not_fit_is_refused(folder: Path, change: tuple[str, str], match: str) -> None:
+    file = folder / "bundle.json"
+    file.write_text(file.read_text().replace(*change))
+    with pytest.raises(FvvError, match=match):
+        ModelBundle.open(folder)
 
 
-def test_a_curve_that_does_not_say_its_prevalence_gives_no_other() -> None:
-    unknown = CURVE.model_copy(update={"prevalence": None})
-    assert unknown.mismatch_probability(1.0) == CURVE.mismatch_probability(1.0)
-    with pytest.raises(FvvError, match="does not say at which prevalence"):
-        unknown.mismatch_probability(1.0, prevalence=0.5)
+def test_every_file_the_bundle_names_is_checked(folder: Path) -> None:
+    (folder / "golden.npz").write_bytes(b"1")
+    golden = BundleFile(file="golden.npz", sha256=file_sha256(folder / "golden.npz"))
+    write_manifest(folder, ModelBundle.open(folder).manifest.model_copy(update={"golden": golden}))
+    ModelBundle.open(folder)
+    (folder / "golden.npz").write_bytes(b"2")
+    with pytest.raises(ModelError, match=r"golden\.npz: changed since it was converted"):
+        ModelBundle.open(folder)
 
 
-def test_no_certainty_is_changed_by_a_prevalence() -> None:
-    steep = CURVE.model_copy(update={"slope": -1e6, "lowest": 0.0, "highest": 1.0})
-    assert steep.mismatch_probability(50.0, prevalence=0.9) == 0
-    assert steep.mismatch_probability(0.0, prevalence=0.1) == 1
+def test_published_format_needs_no_manifest(tmp_path: Path) -> None:
+    for number in range(1, 12):
+        write_onnx(tmp_path / f"model{number}.onnx", whole_volume=False)
+    opened = ModelBundle.open(tmp_path)
+    assert [model.file for model in opened.models] == [f"model{n}.onnx" for n in range(1, 12)]
+    assert opened.profile.name == "reference-v1"
+    (tmp_path / "model3.onnx").unlink()
+    with pytest.raises(ModelError, match="expected model1"):
+        ModelBundle.open(tmp_path)
 
 
-def test_the_shipped_curve_says_on_whom_it_was_fitted() -> None:
-    shipped = shipped_bundle()
-    assert shipped is not None
-    curve = ModelBundle.open(shipped).manifest.calibration
-    assert curve is not None
-    assert (curve.fitted_on, curve.patients) == ("simulated", 1044)
-    # Platt's targets bound the curve: 1 / (negatives + 2) and (positives + 1) / (positives + 2).
-    negatives, positives = round(1 / curve.lowest) - 2, round(1 / (1 - curve.highest)) - 2
-    assert negatives + positives == curve.patients
-    assert curve.prevalence == pytest.approx(positives / curve.patients, abs=1e-3)
+def test_a_folder_without_models(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="neither bundle"):
+        ModelBundle.open(tmp_path)
+    with pytest.raises(ModelError, match="no such folder"):
+        ModelBundle.open(tmp_path / "none")

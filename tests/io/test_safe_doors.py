@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from fvv.cli import main
-from fvv.config import PROFILES, PredictConfig, load_config
+from fvv.config import PredictConfig, load_config
 from fvv.errors import ConfigError, FvvError, InputError
 from fvv.io.atomic import atomic_write, clear_remains, write_text
-from fvv.io.bundle import BundleManifest
 from fvv.io.choices import read_chosen_checkpoints
 from fvv.io.inputs import Examination, find_examinations
 from fvv.io.tables import read_table
@@ -103,15 +102,6 @@ def test_an_error_is_one_line(name: str) -> None:
 def test_cells_of_tables_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "participants.tsv").write_text('participant_id\tsite\np\t"a\nb\x1b[2K"\n')
     assert read_table(tmp_path / "participants.tsv") == [{"participant_id": "p", "site": "a\\nb\\x1b[2K"}]
-
-
-def test_what_a_bundle_says_of_itself_is_one_line() -> None:
-    name = "x\nerror: y\x1b[2K"
-    manifest = BundleManifest(
-        software="fvv", run_name=name, notice=name, profile=PROFILES["reference-v1"], channels=(), models=()
-    )
-    assert "\n" not in manifest.description(1, "float32")
-    assert manifest.run_name == "x\\nerror: y\\x1b[2K"
 
 
 def test_an_error_of_another_file_is_not_called_a_write(tmp_path: Path) -> None:

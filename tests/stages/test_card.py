@@ -17,24 +17,16 @@ from fvv.analysis.patient import jsonable
 from fvv.config import PROFILES, CardConfig, EvaluateConfig, PostprocessConfig
 from fvv.data import Channel
 from fvv.errors import InputError, ModelError, OutputExistsError
-from fvv.io.bundle import (
-    BundleManifest,
-    Calibration,
-    ModelBundle,
-    ModelEntry,
-    QuantisedModel,
-    file_sha256,
-    write_manifest,
-)
+from fvv.io.bundle import ModelBundle, write_manifest
 from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder, PatientFiles
 from fvv.io.sealed import read_sealed, write_sealed
 from fvv.recipes.publish import Evaluation, publish
+from fvv.schemas.bundle import BundleManifest, Calibration, ModelEntry
 from fvv.stages.card import card
+from fvv.system.fingerprint import file_sha256
 from simulations import write_simulation
 
-SETTINGS = EvaluateConfig(
-    bootstrap_samples=20, own_masks=True, precision="fp32", postprocess=PostprocessConfig(minimum_lesion_mm3=90)
-)
+SETTINGS = EvaluateConfig(bootstrap_samples=20, own_masks=True, postprocess=PostprocessConfig(adc_gate=0.9))
 CONFIG = CardConfig(training_data="on drawn heads", limits=("children",), commands=("make model",))
 PATIENTS = [one for one in cohort() if one.participant != "healthy"] + [
     patient("crumb", lesion=40, found=0),
@@ -83,7 +75,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     entry = ModelEntry(file=file.name, sha256=file_sha256(file), fold=0, epoch=4, score=0.5)
     manifest = BundleManifest(
         software="fvv test", run_name="drawn-v1", notice="trained on drawings only", profile=PROFILES["robust-v1"],
-        channels=(), models=(entry,), postprocess=PostprocessConfig(minimum_lesion_mm3=90),
+        models=(entry,), postprocess=PostprocessConfig(adc_gate=0.9),
         calibration=Calibration(intercept=-1.0, slope=-2.0, pseudo_volume_ml=0.1, lowest=0.05, highest=0.9),
     )  # fmt: skip
     write_manifest(folder / "models", manifest)
@@ -216,29 +208,6 @@ def test_the_card_says_on_whom_the_bundles_curve_was_fitted(bundle: tuple[Path, 
     assert "fitted on the patients of: out of fold" in (fitted / "MODEL_CARD.md").read_text()
     card(fitted, CONFIG, external=told(evaluation, tmp_path / "new", settings=asked))
     assert "fitted on the patients of: new patients" in (fitted / "MODEL_CARD.md").read_text()
-
-
-def test_the_form_that_was_tested_is_the_bundles(bundle: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    models, evaluation, _ = bundle
-    entry = ModelBundle.open(models).models[0]
-    small = write_onnx(tmp_path / "model1.int8.onnx", biases=(1.5, -2.0, -1.0))
-    int8 = QuantisedModel(file=small.name, sha256=file_sha256(small), calibrated_on=(), checks={"stroke_dice": 1.0})
-    both = changed(models, tmp_path / "both", models=(entry.model_copy(update={"int8": int8}),))
-    shutil.copy(small, both)
-    tested = ModelBundle.open(both).models_sha256("int8")
-    assert tested == {small.name: int8.sha256}
-    in_8_bits = SETTINGS.model_copy(update={"precision": "int8"}).model_dump(mode="json")
-    evaluation = told(evaluation, tmp_path / "evaluation", models_sha256=tested, settings=in_8_bits)
-    card(both, CONFIG, external=evaluation)
-    assert row_of((both / "MODEL_CARD.md").read_text(), "| Weights")[1] == "int8"
-    small = write_onnx(tmp_path / small.name, biases=(1.5, -2.0, -0.9))
-    anew = int8.model_copy(update={"sha256": file_sha256(small)})
-    other = changed(both, tmp_path / "other", models=(entry.model_copy(update={"int8": anew}),))
-    shutil.copy(small, other)
-    with pytest.raises(ModelError, match="other models"):
-        card(other, CONFIG, external=evaluation)
-    with pytest.raises(ModelError, match="other models"):  # A bundle without that form at all.
-        card(models, CONFIG, external=evaluation)
 
 
 def test_a_card_replaces_only_cards(bundle: tuple[Path, Path, Path], tmp_path: Path) -> None:

@@ -12,16 +12,17 @@ import pytest
 import torch
 
 from fvv.config import ConvertConfig, DoctorConfig, PostprocessConfig
-from fvv.data import Role, hashed_ids
+from fvv.data import DecisionState, Role, hashed_ids
 from fvv.errors import ModelError, OutputExistsError
 from fvv.imaging.quality.usual import unlike_training
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
-from fvv.io.bundle import Calibration, ModelBundle, write_manifest
+from fvv.io.bundle import ModelBundle, write_manifest
 from fvv.io.ownership import claimed
 from fvv.io.store import CaseStore
 from fvv.recipes.parity import compare_forms
-from fvv.stages.convert import DIFFERENCE, SLAB_DIFFERENCE, convert
+from fvv.schemas.bundle import Calibration
+from fvv.stages.convert import convert
 from fvv.stages.doctor import doctor
 from fvv.stages.train import train_all_folds, train_fold
 from fvv.training.checkpoint import read_checkpoint
@@ -47,17 +48,19 @@ def converted(base):
 
 
 def test_onnxruntime_agrees_with_torch_on_real_volumes(converted):
+    assert ModelBundle.open(converted.bundle).models == converted.models
     for model in converted.models:
-        assert 0 <= model.checks[DIFFERENCE] < 1e-4
-        assert model.checks[SLAB_DIFFERENCE] < 1e-4
-        assert model.checks["voxels"] == 3 * 6 * 256 * 256
+        assert 0 <= model.parity.largest_logit_difference < 1e-4
+        assert model.parity.largest_slab_difference < 1e-4
+        assert model.parity.voxels == 3 * 6 * 256 * 256
+        assert model.parity.decisions_changed == 0
     assert "model2.onnx" in converted.summary()
 
 
 def test_the_bundle_opens_and_knows_its_folds_and_persons(converted, base):
     bundle = ModelBundle.open(converted.bundle)
     assert bundle.profile == PROFILE
-    assert bundle.manifest.description(2, "fp32") == "tiny (2 of 2 models, fp32; trained on noise)"
+    assert bundle.manifest.description(2) == "tiny (2 of 2 models; trained on noise)"
     assert bundle.manifest.postprocess == TIDY
     assert [model.fold for model in bundle.models] == [0, 1]
     store = CaseStore.open(base / "store")
@@ -116,34 +119,18 @@ def test_one_checkpoint_makes_a_bundle_of_one_model(base, tmp_path):
         convert(checkpoint, base / "store", tmp_path / "onnx", CONFIG, name="another", chosen={0: checkpoint})
 
 
-def test_every_form_of_a_model_is_compared_and_recorded(base, tmp_path):
-    config = CONFIG.model_copy(update={"int8": True, "fused": True, "calibration_patients": 2, "minimum_int8_dice": 0})
-    result = convert(base / "saved_models", base / "store", tmp_path / "onnx", config, name="tiny")
-    bundle = ModelBundle.open(tmp_path / "onnx")
-    store = CaseStore.open(base / "store")
-    for model in bundle.models:
-        assert 0 < model.int8.checks[DIFFERENCE] < 1
-        assert model.int8.checks["sign_flips"] < 0.01 * model.int8.checks["voxels"]
-        assert model.int8.file in result.summary()
-        trained = store.folds.participants(model.fold, Role.TRAIN)
-        images = set(hashed_ids(store.record(patient).image_sha256 for patient in trained))
-        assert set(model.int8.calibrated_on) <= images
-    assert set(bundle.manifest.fused) == {"fp32", "int8"}
-    padded = network_input(store.read(store.participants[1]), 3)
-    fused = OnnxEnsemble.from_bundle(bundle, device="cpu")
-    alone = OnnxEnsemble.from_bundle(bundle, bundle.models[1:], device="cpu")
-    np.testing.assert_allclose(fused.logits(padded)[1], alone.logits(padded)[0], atol=1e-4)
-    assert doctor(tmp_path / "onnx", DoctorConfig(device="cpu")).failures == ()
+def test_a_converted_bundle_passes_the_doctor(converted):
+    assert doctor(converted.bundle, DoctorConfig(device="cpu")).failures == ()
 
 
-def test_int8_that_marks_other_strokes_leaves_no_bundle(base, tmp_path, monkeypatch):
+def test_a_decision_that_changes_leaves_no_bundle(base, tmp_path, monkeypatch):
     def apart(*forms, **options):
-        return replace(compare_forms(*forms, **options), stroke_dice=0.5)
+        change = ("sim_1", DecisionState.MISMATCH_LIKELY, DecisionState.MISMATCH_UNLIKELY)
+        return compare_forms(*forms, **options)[0], (change,)
 
     monkeypatch.setattr("fvv.stages.convert.compare_forms", apart)
-    config = CONFIG.model_copy(update={"int8": True})
-    with pytest.raises(ModelError, match=r"INT8 and float32 agree with Dice 0\.5"):
-        convert(base / "saved_models", base / "store", tmp_path / "onnx", config, name="tiny")
+    with pytest.raises(ModelError, match="fold 0: onnxruntime changes the decision of sim_1 from"):
+        convert(base / "saved_models", base / "store", tmp_path / "onnx", CONFIG, name="tiny")
     assert not (tmp_path / "onnx").exists()
 
 
@@ -217,7 +204,7 @@ def measured(converted, tmp_path):
     folder = tmp_path / "onnx"
     shutil.copytree(converted.bundle, folder)
     manifest = ModelBundle.open(folder).manifest
-    write_manifest(folder, manifest.model_copy(update={"calibration": CALIBRATION, "cutoff_ml": 0.7}))
+    write_manifest(folder, manifest.model_copy(update={"calibration": CALIBRATION}))
     (folder / "MODEL_CARD.md").write_text("what it is good for")
     (folder / "notes.md").write_text("years of work")
     (folder / "plots").mkdir()
@@ -241,17 +228,6 @@ def test_converting_again_keeps_what_was_measured_and_what_is_not_the_bundles(ba
     assert_notes_are_there(measured)
 
 
-def test_forms_are_added_to_the_same_models_and_not_taken_away(base, measured):
-    config = CONFIG.model_copy(update={"fused": True})
-    convert(base / "saved_models", base / "store", measured, config, name="tiny")
-    bundle = ModelBundle.open(measured)
-    assert bundle.manifest.calibration == CALIBRATION
-    assert set(bundle.manifest.fused) == {"fp32"}
-    with pytest.raises(OutputExistsError, match=r"ensemble\.onnx would change or be removed.*--overwrite"):
-        convert(base / "saved_models", base / "store", measured, CONFIG, name="tiny")
-    assert ModelBundle.open(measured).manifest == bundle.manifest
-
-
 def test_a_bundle_of_other_models_is_replaced_on_request_only(base, measured, tmp_path):
     before = ModelBundle.open(measured).manifest
     train_all_folds(base / "store", tmp_path / "models", QUICK.model_copy(update={"seed": 5}))
@@ -262,7 +238,7 @@ def test_a_bundle_of_other_models_is_replaced_on_request_only(base, measured, tm
     convert(*other, name="tiny", overwrite=True)
     after = ModelBundle.open(measured).manifest
     assert after.models[0].run_id != before.models[0].run_id
-    assert (after.calibration, after.cutoff_ml) == (None, None)
+    assert after.calibration is None
     assert not (measured / "MODEL_CARD.md").exists()
     assert [card.read_text() for card in measured.glob("MODEL_CARD.*.md")] == ["what it is good for"]
     assert_notes_are_there(measured)
@@ -276,11 +252,12 @@ def test_other_postprocessing_does_not_lose_a_calibration_by_the_way(base, measu
 
 
 def test_a_file_of_somebody_else_with_a_models_name_is_not_replaced(base, measured):
-    (measured / "ensemble.onnx").write_text("mine")
-    config = CONFIG.model_copy(update={"fused": True})
-    with pytest.raises(OutputExistsError, match=r"ensemble\.onnx: already there, and not written by fvv"):
-        convert(base / "saved_models", base / "store", measured, config, name="tiny", overwrite=True)
-    assert (measured / "ensemble.onnx").read_text() == "mine"
+    checkpoint = base / "saved_models" / "tiny" / "fold_1" / "best.ckpt"
+    convert(checkpoint, base / "store", measured, CONFIG, name="tiny", overwrite=True)
+    (measured / "model1.onnx").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"model1\.onnx: already there, and not written by fvv"):
+        convert(base / "saved_models", base / "store", measured, CONFIG, name="tiny", overwrite=True)
+    assert (measured / "model1.onnx").read_text() == "mine"
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, bytes(range(256))])

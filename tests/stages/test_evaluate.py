@@ -18,13 +18,15 @@ from bundles import write_bundle
 from fvv.config import EvaluateConfig, PostprocessConfig, PredictConfig, PrepareConfig
 from fvv.data import Role, hashed_ids
 from fvv.errors import ModelError, OutputExistsError
-from fvv.io.bundle import BundleManifest, QuantisedModel, file_sha256, write_manifest
+from fvv.io.bundle import write_manifest
 from fvv.io.store import CaseStore
 from fvv.recipes.publish import EvaluateResult
 from fvv.recipes.segment import segment_case
+from fvv.schemas.bundle import BundleManifest
 from fvv.stages.evaluate import evaluate
 from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare
+from fvv.system.fingerprint import file_sha256
 
 CONFIG = EvaluateConfig(bootstrap_samples=50, threads=1)
 QUICK = CONFIG.model_copy(update={"heatmaps": False})
@@ -294,15 +296,13 @@ def test_a_killed_run_goes_on_where_it_ended(cohort, tmp_path, monkeypatch):
         assert (tmp_path / name).read_bytes() == (cohort.output / name).read_bytes()
 
 
-def test_results_of_other_8_bit_models_are_not_gone_on_with(cohort, tmp_path):
+def test_results_of_other_models_are_not_gone_on_with(cohort, tmp_path):
     models = shutil.copytree(cohort.models, tmp_path / "models")
-    config = QUICK.model_copy(update={"precision": "int8"})
     found = []
-    for bias in (-2.0, -100.0):  # The same float32 models, quantised once more: these mark no stroke.
-        small = write_onnx(models / "small.onnx", biases=(1.5, bias, -1.2))
-        form = QuantisedModel(file=small.name, sha256=file_sha256(small), calibrated_on=(), checks={})
-        rewrite_models(models, int8=form)
-        result = evaluate(cohort.store, models, tmp_path / "output", config)
+    for bias in (-2.0, -100.0):  # These predict no stroke.
+        other = write_onnx(models / "other.onnx", biases=(1.5, bias, -1.2))
+        rewrite_models(models, file=other.name, sha256=file_sha256(other))
+        result = evaluate(cohort.store, models, tmp_path / "output", QUICK)
         found.append(sum(patient.predicted_ml["stroke"] for patient in result.patients))
         (tmp_path / "output" / "summary.json").unlink()  # As a killed run leaves it.
     assert found[0] > found[1] == 0.0

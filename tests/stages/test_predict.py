@@ -19,13 +19,14 @@ from fvv.config import PROFILES, DecisionConfig, PredictConfig, PreprocessConfig
 from fvv.data import Case, Channel, DecisionState, Prediction, Volume
 from fvv.errors import FvvError, GeometryError, InputError, OutputExistsError
 from fvv.inference.ensemble import OnnxEnsemble
-from fvv.io.bundle import Calibration, ModelBundle, write_manifest
+from fvv.io.bundle import ModelBundle, write_manifest
 from fvv.io.case import CaseFiles, read_case
 from fvv.io.inputs import Examination
 from fvv.io.lock import only_writer
 from fvv.io.result_files import IN_FOLDER, files_in_folder, write_images
 from fvv.io.tables import read_table
 from fvv.recipes.examine import Settings, examine
+from fvv.schemas.bundle import Calibration
 from fvv.stages.decide import decide
 from fvv.stages.predict import predict
 
@@ -566,25 +567,19 @@ def test_from_python_on_arrays(tmp_path: Path, models: Path, rng: np.random.Gene
         fvv.predict(b0, Volume(images["b1000"], AFFINE @ np.diag([1.1, 1, 1, 1])), models, config=CONFIG)
 
 
-def test_a_bundles_own_cutoff_and_calibration(tmp_path: Path, rng: np.random.Generator) -> None:
-    """The models' cut-off holds unless the user names one; P(mismatch) comes with calibrated models only."""
+def test_the_probability_comes_with_calibrated_models_only(tmp_path: Path, rng: np.random.Generator) -> None:
     write_patient(tmp_path / "in", rng)
     folder = tmp_path / "models"
     write_onnx(folder / "model1.onnx", biases=(1.5, -2.0, -3.0))
     manifest = ModelBundle.open(folder).manifest
     assert predict(tmp_path / "in", folder, tmp_path / "o1", CONFIG).predictions[0].mismatch_probability is None
     calibration = Calibration(intercept=1.0, slope=-2.0, pseudo_volume_ml=0.1)
-    write_manifest(folder, manifest.model_copy(update={"cutoff_ml": 500.0, "calibration": calibration}))
+    write_manifest(folder, manifest.model_copy(update={"calibration": calibration}))
     (own,) = predict(tmp_path / "in", folder, tmp_path / "o2", CONFIG).predictions
-    assert own.decision.cutoff_ml == 500
-    assert own.decision.state is DecisionState.MISMATCH_LIKELY
     assert own.fvv_ml is not None
     odds = np.exp(1 - 2 * np.log(own.fvv_ml + 0.1))
     assert own.mismatch_probability == pytest.approx(odds / (1 + odds))
     assert (own.calibration_source, own.mismatch_prevalence) == ("unknown", None)
-    asked = PredictConfig(device="cpu", decision=DecisionConfig(cutoff_ml=0.5))
-    (users,) = predict(tmp_path / "in", folder, tmp_path / "o3", asked).predictions
-    assert users.decision.state is DecisionState.MISMATCH_UNLIKELY
 
 
 def test_the_probability_is_given_for_the_prevalence_asked_for(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -94,19 +94,19 @@ def test_another_cutoff_needs_no_inference_and_agrees_with_evaluating_under_it(o
 def test_a_report_changes_what_was_set_and_never_how_it_was_measured(output, tmp_path, capsys):
     file = output / "summary.json"
     summary = read_sealed(file, schema_version=SCHEMA_VERSION)
-    done = {"own_masks": True, "precision": "fp32", "postprocess": {"minimum_lesion_mm3": 2.0}}
+    done = {"own_masks": True, "postprocess": {"minimum_lesion_mm3": 2.0}}
     summary["settings"] |= {**done, "decision": {"cutoff_ml": 0.8, "minimum_lesion_ml": 0.1}}
     write_sealed(file, summary)
     settings = tmp_path / "mine.yaml"
     settings.write_text("evaluate: {bootstrap_samples: 20}\ndecision: {minimum_lesion_ml: 0.2}")
-    words = ["report", "-i", str(output), "-c", str(settings), "--set", "evaluate.precision=int8"]
-    assert main([*words, "--set", "evaluate.own_masks=false"]) == 0
+    words = ["report", "-i", str(output), "-c", str(settings), "--set", "evaluate.own_masks=false"]
+    assert main(words) == 0
     expected = summary["settings"] | {
         "bootstrap_samples": 20,
         "decision": {"cutoff_ml": 0.8, "minimum_lesion_ml": 0.2, "prevalence": None},
     }
     assert json.loads(file.read_text())["settings"] == expected
-    assert "which a report cannot change: own_masks, precision\n" in capsys.readouterr().err
+    assert "which a report cannot change: own_masks\n" in capsys.readouterr().err
 
 
 def test_masks_of_our_own_are_refused_out_of_fold(cohort, tmp_path):

@@ -20,7 +20,7 @@ from fvv.analysis.checks import (
     same_length,
 )
 from fvv.arrays import BoolArray, FloatArray
-from fvv.io.bundle import Calibration
+from fvv.schemas.bundle import Calibration
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from fvv.analysis.statistics import Estimate, bootstrap_intervals
 from fvv.arrays import IntArray
 from fvv.config import CardConfig
 from fvv.data import Channel
-from fvv.io.bundle import BundleManifest, Calibration
+from fvv.schemas.bundle import BundleManifest, Calibration
 
 CARD_TITLE = "# Model card: "
 LEAST_VOLUME_ML, LEAST_CONTRAST = 1.0, 3.0
@@ -136,13 +136,12 @@ def _trained(manifest: BundleManifest) -> Table:
             "" if model.fold is None else str(model.fold),
             "" if model.epoch is None else str(model.epoch + 1),
             "" if model.score is None else f"{model.score:.3f}",
-            f"{model.checks['largest_logit_difference']:.1e}" if model.checks else NOT_KNOWN,
-            f"{model.int8.checks['stroke_dice']:.4f}" if model.int8 and model.int8.checks else NOT_KNOWN,
+            f"{model.parity.largest_logit_difference:.1e}" if model.parity else NOT_KNOWN,
             model.sha256[:12],
         )
         for model in manifest.models
     ]
-    head = ("File", "Fold", "Epoch", "Score", "PyTorch to ONNX, logit", "float32 to 8 bits, Dice", "SHA-256")
+    head = ("File", "Fold", "Epoch", "Score", "PyTorch to ONNX, logit", "SHA-256")
     title = "The models: best epoch by the score on the fold's validation patients, and what conversion changed"
     return Table(title, head, tuple(rows))
 
@@ -166,7 +165,6 @@ def _overview(evidence: Sequence[Evidence]) -> Table:
     rows.append(("DWI-FLAIR mismatch, AUC", *(_estimate(one.summary["marker"]["auc"]) for one in evidence)))
     for key, name in _MARKER.items():
         rows.append((name, *(_at_cutoff(one.summary, key) for one in evidence)))
-    rows.append(("Weights", *(str(one.summary["settings"]["precision"]) for one in evidence)))
     rows.append(("Brain mask shown to the models", *(_masks(one) for one in evidence)))
     title = (
         "Answers, overlap with what was drawn, and the FVV alone, in which a missed stroke counts as a mismatch found; "

@@ -219,8 +219,6 @@ def methods_paragraphs(kind: str, label: str, config: EvaluateConfig) -> tuple[s
 def _how(kind: str, config: EvaluateConfig) -> list[str]:
     """What was done to the images and to the masks, a sentence each."""
     sentences = [_OWN_MASKS if kind == EXTERNAL and config.own_masks else _GIVEN_MASKS]
-    if config.precision != "auto":  # As in reports of settings that never said which it was.
-        sentences.append(_PRECISION[config.precision])
     post = config.postprocess
     if post == PostprocessConfig():
         sentences.append("Nothing was taken out of the stroke afterwards.")
@@ -234,7 +232,6 @@ def _how(kind: str, config: EvaluateConfig) -> list[str]:
 _GIVEN_MASKS = "Brain mask: the file's where there was one, else computed from the images."
 _OWN_MASKS = """Brain mask shown to the models: computed from the images of every patient; a drawn one was only compared
     with the predicted brain."""
-_PRECISION = {"fp32": "The models ran in 32-bit floating point.", "int8": "The models were reduced to 8-bit integers."}
 _REFUSED = """Images that quality control refused were shown to no model: these examinations are counted, and are in no
     overlap and no lesion count."""
 _WHO = {

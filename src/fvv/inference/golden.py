@@ -1,71 +1,45 @@
-"""A small input that travels with a bundle, and what each model made of it where it was converted.
+"""Models must give here what they gave where they were converted: a small input and their output travel with a bundle.
 
-The input is drawn, not measured: no person's image leaves in a bundle. Whether a model is any good is not asked here;
-whether it says the same on another machine is.
+The input is computed, not measured: no person's image leaves in a bundle. This does not test whether a model is any
+good; it tests whether its output on another machine is the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+import onnxruntime as ort
 
 from fvv.arrays import FloatArray
-from fvv.config import Precision, PreprocessingProfile
+from fvv.config import PreprocessingProfile
 from fvv.errors import ModelError
+from fvv.io.bundle import ModelBundle
+from fvv.io.checked import is_checked, machine, remember_checked
+from fvv.io.golden import read_golden
+from fvv.schemas.bundle import ModelEntry
 
 SLICES = 5
 EVERY = 4
 """Outputs are kept at every fourth voxel in plane: enough to notice any change, small enough to travel."""
-FP32_TOLERANCE = 1e-3
-"""Largest logit difference accepted in float32: other processors round otherwise, by about 1e-5."""
-INT8_MEAN_TOLERANCE = 0.01
-"""Mean logit difference accepted in INT8: a float32 rounding can tip single 8-bit steps. Products that saturate in 16
-bits (AVX2 without VNNI, and without the option that `fvv.inference.sessions` sets) give 0.027 to 0.053 in the model of
-the package; with it, 0."""
-INT8_FLIP_TOLERANCE = 2e-3
-"""Share of voxels that may change sides in INT8."""
+TOLERANCE = 1e-3
+"""Largest logit difference accepted: other processors round differently, by about 1e-5."""
 
 
-class GivesLogits(Protocol):
-    """Models, as `OnnxEnsemble` holds them."""
+class Opened(Protocol):
+    """Models, as `OnnxEnsemble` opens them."""
+
+    @property
+    def provider(self) -> str:
+        """Where they run."""
 
     def logits(self, padded: FloatArray, /) -> FloatArray:
         """(2, slices + 2 * context, 256, 256) to (n, 3, slices, 256, 256) float32."""
 
 
-@dataclass(frozen=True, slots=True)
-class GoldenDifference:
-    """One model's outputs here against those kept in the bundle.
-
-    Attributes:
-        largest, mean: absolute logit differences.
-        flipped: share of voxels that changed sides.
-    """
-
-    largest: float
-    mean: float
-    flipped: float
-
-    def accepted(self, precision: Precision) -> bool:
-        """Within the bounds? NaN never is."""
-        if precision == "fp32":
-            return self.largest <= FP32_TOLERANCE
-        return self.mean <= INT8_MEAN_TOLERANCE and self.flipped <= INT8_FLIP_TOLERANCE
-
-    def told(self, precision: Precision) -> str:
-        """The numbers that decide, and their bounds, in words."""
-        if precision == "fp32":
-            return f"logits differ by up to {self.largest:.2g}, accepted is {FP32_TOLERANCE:g}"
-        return (
-            f"logits differ by {self.mean:.2g} on average and {self.flipped:.2g} of the voxels change sides, accepted "
-            f"is {INT8_MEAN_TOLERANCE:g} and {INT8_FLIP_TOLERANCE:g}"
-        )
-
-
 def golden_input(profile: PreprocessingProfile) -> FloatArray:
-    """A drawn head with a lesion, as z-scores: (2, slices + 2 * context, 256, 256) float16, channels (b1000, b0)."""
+    """An artificial head with a lesion, as z-scores: (2, slices + 2 * context, 256, 256) float16, (b1000, b0)."""
     size, slices = profile.grid_size, SLICES + 2 * profile.context_slices
     z, x, y = np.ogrid[-1 : 1 : slices * 1j, -1 : 1 : size * 1j, -1 : 1 : size * 1j]
     brain = (x / 0.6) ** 2 + (y / 0.75) ** 2 + (z / 2) ** 2 <= 1
@@ -78,21 +52,56 @@ def golden_input(profile: PreprocessingProfile) -> FloatArray:
     return np.asarray(np.stack([b1000, b0]) + np.where(brain, noise, 0), dtype=np.float16)
 
 
-def golden_output(ensemble: GivesLogits, images: FloatArray) -> FloatArray:
-    """What every model makes of the input: (n, 3, slices, 64, 64) float32 logits."""
+def golden_output(ensemble: Opened, images: FloatArray) -> FloatArray:
+    """What every model gives for the input: (n, 3, slices, 64, 64) float32 logits."""
     return ensemble.logits(images.astype(np.float32))[..., ::EVERY, ::EVERY]
 
 
-def difference(found: FloatArray, kept: FloatArray) -> GoldenDifference:
-    """Compare outputs, (n, 3, slices, 64, 64) each; of several models the worst number each.
+def largest_difference(found: FloatArray, kept: FloatArray) -> float:
+    """Largest absolute difference of two outputs; NaN where either holds one.
 
     Raises:
-        ModelError: what was kept has another shape.
+        ModelError: they have different shapes.
     """
     if found.shape != kept.shape:
         raise ModelError(f"the reference output is of {kept.shape}, the models give {found.shape}")
-    change = np.abs(found - kept)
-    flipped = (found > 0) != (kept > 0)
-    each = tuple(range(1, change.ndim))
-    # NumPy's maximum keeps NaN, which no bound accepts.
-    return GoldenDifference(float(change.max()), float(change.mean(each).max()), float(flipped.mean(each).max()))
+    return float(np.abs(found - kept).max())
+
+
+def problem_of(difference: float) -> str:
+    """Why a model with this difference from its reference output cannot be used; "" where it can."""
+    if difference <= TOLERANCE:  # NaN is not.
+        return ""
+    return (
+        f"does not give its reference output on this machine: logits differ by up to {difference:.2g}, "
+        f"accepted is {TOLERANCE:g}"
+    )
+
+
+def confirm_output(opened: Opened, bundle: ModelBundle, models: Sequence[ModelEntry]) -> None:
+    """Refuse models whose output differs from the bundle's reference output.
+
+    It is done once for the same models, processor, provider and onnxruntime, and remembered in the user's cache folder.
+    Where a bundle has no reference output (published format), only what each run gives is checked.
+
+    Args:
+        opened: the models, opened.
+        bundle: holds them.
+        models: their entries, in the order of the output.
+
+    Raises:
+        ModelError: an output differs by more than `TOLERANCE`, or the reference output is damaged.
+    """
+    golden = bundle.manifest.golden
+    if golden is None:
+        return
+    about = [*machine(opened.provider), ort.__version__, opened.provider, golden.sha256]
+    about += [model.sha256 for model in models]
+    if is_checked(about):
+        return
+    images, kept = read_golden(bundle.path / golden.file, len(bundle.models))
+    for model, found in zip(models, golden_output(opened, images), strict=True):
+        if problem := problem_of(largest_difference(found, kept[bundle.models.index(model)])):
+            hint = f"`fvv doctor -m {bundle.path}` compares every model; another onnxruntime, or --device cpu, may help"
+            raise ModelError(problem, file=bundle.path / model.file, hint=hint)
+    remember_checked(about)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -26,26 +25,27 @@ _SLAB_SLICES = 7
 _FLOAT32 = "tensor(float)"
 _SILENT = 4
 """Errors are raised besides; the log would say them in the graph's own words, which may hold control characters."""
-_EXACT_PRODUCTS = ("session.x64quantprecision", "1")
-"""Products of 8-bit numbers, uint8 by int8, saturate in 16 bits on x86 processors with AVX2 and no VNNI. With this
-option of onnxruntime they are the same, and exact, on every processor; models in float32 do not change."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxModel:
-    """A session: one model, or several fused into one graph (an output for each).
+    """One model, opened.
 
     Attributes:
         file: what was opened.
         session: onnxruntime's.
         whole_volume: takes any number of slices; else exactly seven.
         slabs: slabs that it takes at once, where it takes slabs.
+        metadata: what the file says of itself; empty in the published format.
+        provider: the provider that really runs.
     """
 
     file: Path
     session: ort.InferenceSession
     whole_volume: bool
     slabs: int
+    metadata: dict[str, str]
+    provider: str
 
     @classmethod
     def open(cls, file: Path, providers: Sequence[Provider], threads: int, grid_size: int = 256) -> OnnxModel:
@@ -67,7 +67,6 @@ class OnnxModel:
         options.log_severity_level = _SILENT
         # Volumes differ in slices: a memory plan for every number of them would only pile up.
         options.enable_mem_pattern = False
-        options.add_session_config_entry(*_EXACT_PRODUCTS)
         if providers[0][0] == CPU:
             _share_memory()
             options.add_session_config_entry("session.use_env_allocators", "1")
@@ -78,34 +77,26 @@ class OnnxModel:
             raise ModelError(f"not a model onnxruntime can run: {_on_one_line(error)}", file=file) from error
         _check_contract(session, file, grid_size)
         batch, _, slices = session.get_inputs()[0].shape[:3]
-        return cls(file, session, not isinstance(slices, int), batch if isinstance(batch, int) else SLAB_BATCH)
+        return cls(
+            file,
+            session,
+            whole_volume=not isinstance(slices, int),
+            slabs=batch if isinstance(batch, int) else SLAB_BATCH,
+            metadata=dict(session.get_modelmeta().custom_metadata_map),
+            provider=str(session.get_providers()[0]),
+        )
 
-    @property
-    def n_models(self) -> int:
-        """Models in the graph."""
-        return len(self.session.get_outputs())
-
-    @property
-    def provider(self) -> str:
-        """The provider that really runs."""
-        return str(self.session.get_providers()[0])
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """What the file says of itself; empty in the published format."""
-        return dict(self.session.get_modelmeta().custom_metadata_map)
-
-    def run(self, batch: FloatArray) -> list[FloatArray]:
-        """Logits of every model in the graph. Ctrl-C ends it.
+    def run(self, batch: FloatArray) -> FloatArray:
+        """Logits. Ctrl-C ends it.
 
         Args:
             batch: (batch, 2, slices, 256, 256) float32.
 
         Returns:
-            For each model (batch * (slices - 6), 3, 256, 256) float32.
+            (batch * (slices - 6), 3, 256, 256) float32.
 
         Raises:
-            ModelError: onnxruntime could not run it, or an output is not what it should be.
+            ModelError: onnxruntime could not run it, or the output is not what it should be.
         """
         given = {self.session.get_inputs()[0].name: np.ascontiguousarray(batch)}
         options = ort.RunOptions()
@@ -115,24 +106,19 @@ class OnnxModel:
             options.terminate = True
 
         try:
-            outputs: list[Any] = interruptible(partial(self.session.run, None, given, options), stop)
+            (output,) = interruptible(partial(self.session.run, None, given, options), stop)
         except Exception as error:  # onnxruntime raises a dozen private types, and MemoryError
             message = f"onnxruntime could not run the model on an input of {batch.shape}: {_on_one_line(error)}"
             raise ModelError(message, file=self.file, hint=_hint(error)) from error
-        slices = batch.shape[0] * (batch.shape[2] - _SLAB_SLICES + 1)
-        return [self._checked(output, slices, batch.shape[3:]) for output in outputs]
-
-    def _checked(self, output: Any, slices: int, plane: tuple[int, ...]) -> FloatArray:
-        """An output of the graph as logits of three channels; a graph may give anything."""
-        found = np.asarray(output)
-        channels = found.shape[1] if found.ndim == 4 else 0
-        if found.shape != (slices, channels, *plane) or channels not in {3, 4} or found.dtype != np.float32:
+        found = np.asarray(output)  # A graph may give anything.
+        slices, plane = batch.shape[0] * (batch.shape[2] - _SLAB_SLICES + 1), batch.shape[3:]
+        if found.shape not in {(slices, 3, *plane), (slices, 4, *plane)} or found.dtype != np.float32:
             raise ModelError(
                 f"expected an output of ({slices}, 3 or 4, {plane[0]}, {plane[1]}) in float32, "
                 f"got {found.shape} in {found.dtype}",
                 file=self.file,
             )
-        return found[:, FOUR_CHANNELS] if channels == 4 else found
+        return found[:, FOUR_CHANNELS] if found.shape[1] == 4 else found
 
 
 @cache
@@ -148,29 +134,25 @@ def _share_memory() -> None:
 
 
 def _check_contract(session: ort.InferenceSession, file: Path, grid_size: int) -> None:
-    """A free axis has a name, or none, in place of a number."""
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    shape = inputs[0].shape if inputs else []
-    fits = len(inputs) == 1 and len(shape) == 5 and inputs[0].type == _FLOAT32
-    if fits:
-        batch, channels, slices, *plane = shape
-        fits = channels == 2 and _fits(slices, _SLAB_SLICES) and all(_fits(edge, grid_size) for edge in plane)
-        # A volume is a batch of one; so may a slab be. Batches of another fixed size are not filled up.
-        fits = fits and _fits(batch, 1)
-    for output in outputs:
-        fits = fits and output.type == _FLOAT32 and len(output.shape) == 4 and output.shape[1] in {3, 4}
-    if not fits or not outputs:
-        found = f"{shape} of {inputs[0].type}" if inputs else "no input"
-        given = f"{outputs[0].shape} of {outputs[0].type}" if outputs else "no output"
+    """A free axis has a name, or none, instead of a number."""
+    inputs = [(tuple(one.shape), one.type) for one in session.get_inputs()]
+    outputs = [(tuple(one.shape), one.type) for one in session.get_outputs()]
+    fits = len(inputs) == len(outputs) == 1 and inputs[0][1] == outputs[0][1] == _FLOAT32
+    # A volume is a batch of one; so may a slab be. Batches of another fixed size are not filled up.
+    wanted = (1, 2, _SLAB_SLICES, grid_size, grid_size)
+    fits = fits and len(inputs[0][0]) == len(wanted) and inputs[0][0][1] == 2
+    fits = fits and all(
+        not isinstance(axis, int) or axis == size for axis, size in zip(inputs[0][0], wanted, strict=True)
+    )
+    if not (fits and len(outputs[0][0]) == 4 and outputs[0][0][1] in {3, 4}):
+        found, given = (
+            " and ".join(f"{list(shape)} of {kind}" for shape, kind in ends) or "nothing" for ends in (inputs, outputs)
+        )
         raise ModelError(
-            f"expected one input (batch free or 1, 2, 7 or free, {grid_size}, {grid_size}) and outputs (batch, 3 or 4, "
-            f"{grid_size}, {grid_size}), both in float32, got {plain(found)} and {plain(given)}",
+            f"expected one input (batch free or 1, 2, 7 or free, {grid_size}, {grid_size}) and one output (batch, 3 or "
+            f"4, {grid_size}, {grid_size}), both in float32, got {plain(found)} and {plain(given)}",
             file=file,
         )
-
-
-def _fits(axis: object, size: int) -> bool:
-    return not isinstance(axis, int) or axis == size
 
 
 def _on_one_line(error: Exception) -> str:

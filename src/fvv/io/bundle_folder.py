@@ -2,13 +2,11 @@
 
 A bundle is written as a whole beside its folder and takes the folder's place in the end: a killed conversion leaves the
 old one or the new one. Before that, everything that is not the old bundle's own moves along: notes, files of others.
-Measurements and the model card stay while they are true: as long as the models are the same files.
+Calibration and model card stay while they are true: as long as the models are the same files.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -16,23 +14,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from fvv.errors import InputError, OutputExistsError
-from fvv.io.bundle import BUNDLE_FILE, BundleManifest
+from fvv.errors import FvvError, OutputExistsError
+from fvv.io.bundle import BUNDLE_FILE, read_manifest
 from fvv.io.golden import GOLDEN_FILE
 from fvv.io.ownership import MARKER, claim, claimed
-from fvv.system.regular import read_regular_text
+from fvv.schemas.bundle import BundleManifest
+from fvv.system.fingerprint import fingerprint
 
 log = logging.getLogger(__name__)
 
 CARD_FILE = "MODEL_CARD.md"
 """The model card, which `fvv card` writes and people edit."""
-_MEASURED = ("calibration", "cutoff_ml")
-"""Fields of bundle.json that other verbs than `convert` fill in, by measuring the models."""
 _PASSING = (MARKER, ".fvv.lock", ".partial-", ".replaced-")
 """How names of this program begin that mean nothing to the next bundle."""
 _OVERWRITE = "--overwrite replaces it with all that was measured with it; or choose another folder with -o"
+
+
+def bundle_names(folds: Iterable[int]) -> frozenset[str]:
+    """Names that a bundle of these folds' models has in its folder."""
+    return frozenset({BUNDLE_FILE, GOLDEN_FILE, *(f"model{fold + 1}.onnx" for fold in folds)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,122 +70,81 @@ class PresentBundle:
             raise OutputExistsError("the current folder, or a disk's root, cannot be replaced", file=folder, hint=hint)
         ours = claimed(folder)
         try:
-            manifest = BundleManifest.model_validate_json(read_regular_text(folder / BUNDLE_FILE))
-        except (InputError, ValidationError) as error:
+            manifest = read_manifest(folder / BUNDLE_FILE)
+        except FvvError as error:
             if BUNDLE_FILE not in ours:
                 message = "holds a damaged bundle.json: it is not known what else here belongs to it"
                 raise OutputExistsError(message, file=folder, hint="name another folder with -o") from error
             return cls(folder, None, ours)
         return cls(folder, manifest, ours | _names_in(manifest))
 
-    def refuse_taken_names(self, names: Iterable[str]) -> None:
-        """Refuse to replace what somebody else put there.
+    def refuse_to_replace(
+        self, names: Iterable[str], runs: Mapping[int, tuple[str, int]], *, overwrite: bool = False
+    ) -> None:
+        """Refuse, before the work, what would lose something.
+
+        Args:
+            names: of the files to be written.
+            runs: for each fold to convert, the run and the epoch of its checkpoint.
+            overwrite: other models may be replaced.
 
         Raises:
-            OutputExistsError: a file of such a name is there, and this program did not write it.
+            OutputExistsError: a file of such a name that this program did not write; a damaged bundle; or models of
+                other checkpoints.
         """
         for name in sorted(set(names) - self.own):
             if os.path.lexists(self.folder / name):
                 hint = "move it away, or choose another folder with -o"
                 raise OutputExistsError("already there, and not written by fvv", file=self.folder / name, hint=hint)
-
-    def refuse_other_runs(self, runs: Mapping[int, tuple[str, int]]) -> None:
-        """Refuse before hours of work what `refuse_other_models` would refuse after it.
-
-        Args:
-            runs: for each fold to convert, the run and the epoch of its checkpoint.
-
-        Raises:
-            OutputExistsError: other checkpoints than those that the bundle was made of.
-        """
+        if overwrite:
+            return
         if self.manifest is None:
             raise OutputExistsError("holds a damaged bundle", file=self.folder, hint=_OVERWRITE)
         if runs != {model.fold: (model.run_id, model.epoch) for model in self.manifest.models}:
             raise OutputExistsError("holds a bundle of other models", file=self.folder, hint=_OVERWRITE)
 
-    def refuse_other_models(self, new: BundleManifest) -> None:
-        """Refuse to lose a model, or what was measured with the models.
-
-        Raises:
-            OutputExistsError: a file of a model would change or go, or there are measurements and post-processing
-                would change under them.
-        """
-        if lost := self._lost(new):
-            what = f"holds a bundle of other models: {', '.join(lost)} would change or be removed"
-            raise OutputExistsError(what, file=self.folder, hint=_OVERWRITE)
-        if self._measured() and not self._same_answers(new):
-            what = "post-processing would change, and what was measured with it (calibration) would be lost"
-            raise OutputExistsError(what, file=self.folder, hint=_OVERWRITE)
-
-    def kept(self, new: BundleManifest) -> BundleManifest:
-        """The new bundle.json with what was measured, where the models give the same answers as before."""
-        return new.model_copy(update=self._measured()) if self._same_answers(new) else new
-
-    def move_along(self, folder: Path, new: BundleManifest) -> None:
+    def carry_over(self, folder: Path, new: BundleManifest, *, overwrite: bool = False) -> BundleManifest:
         """Copy into a new folder what must not be lost; the card of other models gets another name.
 
         Args:
             folder: of the new bundle, before it takes the old one's place.
             new: what the new bundle holds.
+            overwrite: other models, or a calibration that no longer holds, may be replaced.
+
+        Returns:
+            The new bundle.json, with the calibration where the models give the same answers as before.
+
+        Raises:
+            OutputExistsError: a model file would change or go, or there is a calibration and post-processing changes.
         """
-        folds = [model.fold or 0 for model in new.models]
-        replaced = _names_in(self.manifest) | bundle_names(folds, int8=True, fused=True)
+        old, before = self.manifest, {} if self.manifest is None else self.manifest.models_sha256
+        lost = sorted(name for name, sha256 in before.items() if new.models_sha256.get(name) != sha256)
+        same = old is not None and not lost and (old.postprocess, old.profile) == (new.postprocess, new.profile)
+        calibration = None if old is None else old.calibration
+        if lost and not overwrite:
+            what = f"holds a bundle of other models: {', '.join(lost)} would change or be removed"
+            raise OutputExistsError(what, file=self.folder, hint=_OVERWRITE)
+        if calibration is not None and not same and not overwrite:
+            what = "post-processing would change, and the calibration that was measured with it would be lost"
+            raise OutputExistsError(what, file=self.folder, hint=_OVERWRITE)
+        replaced = self.own & (_names_in(old) | bundle_names(model.fold or 0 for model in new.models))
         for item in sorted(self.folder.iterdir()):
-            if (item.name in replaced and item.name in self.own) or item.name.startswith(_PASSING):
+            if item.name in replaced or item.name.startswith(_PASSING):
                 continue
             name = item.name
-            if name == CARD_FILE and not self._same_answers(new):
-                name = f"MODEL_CARD.{self._models_digest()}.md"
+            if name == CARD_FILE and not same:
+                name = f"MODEL_CARD.{fingerprint(models=before)[:8]}.md"
                 log.warning("%s describes the models before: it is now %s", CARD_FILE, name)
             if item.name in self.own:
                 claim(folder, [name])
             _copy(item, folder / name)
-
-    def _models_digest(self) -> str:
-        """Eight digits that name the models of the old bundle."""
-        return hashlib.sha256(json.dumps(files_of(self.manifest) if self.manifest else {}).encode()).hexdigest()[:8]
-
-    def _lost(self, new: BundleManifest) -> list[str]:
-        old, now = files_of(self.manifest) if self.manifest else {}, files_of(new)
-        return sorted(name for name, sha256 in old.items() if now.get(name) != sha256)
-
-    def _measured(self) -> dict[str, object]:
-        found = {} if self.manifest is None else {name: getattr(self.manifest, name) for name in _MEASURED}
-        return {name: value for name, value in found.items() if value}
-
-    def _same_answers(self, new: BundleManifest) -> bool:
-        old = self.manifest
-        return (
-            old is not None and not self._lost(new) and (old.postprocess, old.profile) == (new.postprocess, new.profile)
-        )
+        return new.model_copy(update={"calibration": calibration}) if same else new
 
 
 def _names_in(manifest: BundleManifest | None) -> frozenset[str]:
-    """What bundle.json names, and itself."""
     if manifest is None:
         return frozenset()
-    golden = {manifest.golden.file} if manifest.golden else set()
-    return frozenset({BUNDLE_FILE, *files_of(manifest), *golden})
-
-
-def files_of(manifest: BundleManifest) -> dict[str, str]:
-    """The hash of each model file of a bundle, by name."""
-    entries = [*manifest.models, *manifest.fused.values()]
-    forms = [*entries, *(model.int8 for model in manifest.models if model.int8 is not None)]
-    return {entry.file: entry.sha256 for entry in forms}
-
-
-def bundle_names(folds: Iterable[int], *, int8: bool, fused: bool) -> frozenset[str]:
-    """Names that a bundle has in its folder.
-
-    Args:
-        folds: of its models.
-        int8: with 8-bit forms.
-        fused: with graphs of all models.
-    """
-    stems = [f"model{fold + 1}" for fold in folds] + (["ensemble"] if fused else [])
-    forms = ("", ".int8") if int8 else ("",)
-    return frozenset({BUNDLE_FILE, GOLDEN_FILE, *(f"{stem}{form}.onnx" for stem in stems for form in forms)})
+    return frozenset({BUNDLE_FILE, *manifest.models_sha256, *([manifest.golden.file] if manifest.golden else [])})
 
 
 def _copy(source: Path, target: Path) -> None:

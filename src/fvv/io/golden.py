@@ -1,11 +1,9 @@
-"""The golden input and outputs of a bundle: one compressed NumPy file."""
+"""The reference output of a bundle, with the input it belongs to: one compressed NumPy file."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,32 +14,26 @@ from fvv.system.regular import refuse_irregular
 
 GOLDEN_FILE = "golden.npz"
 MOST_BYTES = 256 * 2**20
-"""Unpacked; twenty models in two forms take 20 MB."""
-_INPUT = "input"
+"""Unpacked; twenty models take 10 MB."""
 
 
-def write_golden(path: Path, images: FloatArray, outputs: Mapping[str, FloatArray]) -> None:
+def write_golden(path: Path, images: FloatArray, output: FloatArray) -> None:
     """Write the file; atomic is the bundle it lies in, which the caller writes whole or not at all.
 
     Args:
         path: the file.
         images: (2, slices, 256, 256) input.
-        outputs: for each precision, (n, 3, slices, i, j) logits.
+        output: (n models, 3, slices, i, j) logits.
     """
-    arrays: dict[str, Any] = {_INPUT: images, **outputs}
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(path, input=images, output=output)
 
 
-def read_golden(path: Path, n_models: int) -> tuple[FloatArray, dict[str, FloatArray]]:
-    """Input and outputs by precision.
-
-    Args:
-        path: the file.
-        n_models: models of the bundle.
+def read_golden(path: Path, n_models: int) -> tuple[FloatArray, FloatArray]:
+    """Input and output, as `write_golden` takes them.
 
     Raises:
         InputError: not a regular file.
-        ModelError: unreadable, too large, or arrays of other axes than `write_golden` writes.
+        ModelError: unreadable, too large, or arrays of other axes.
     """
     refuse_irregular(path)
     try:
@@ -50,14 +42,12 @@ def read_golden(path: Path, n_models: int) -> tuple[FloatArray, dict[str, FloatA
         if size > MOST_BYTES:
             raise ModelError(f"unpacks to {size} bytes, expected at most {MOST_BYTES}", file=path)
         with np.load(path) as content:
-            arrays = {name: content[name] for name in content.files}
-        images = arrays.pop(_INPUT)
+            images, output = content["input"], content["output"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ModelError(f"cannot be read: {plain(' '.join(str(error).split()))}", file=path) from error
     if images.ndim != 4 or images.shape[0] != 2 or images.dtype.kind != "f":
         raise ModelError(f"expected an input of (2, slices, 256, 256), got {images.shape}", file=path)
-    for output in arrays.values():
-        if output.ndim != 5 or output.shape[0] != n_models or output.dtype.kind != "f":
-            message = f"expected an output of ({n_models} models, 3, slices, 64, 64), got {output.shape}"
-            raise ModelError(message, file=path)
-    return images, arrays
+    if output.ndim != 5 or output.shape[0] != n_models or output.dtype.kind != "f":
+        message = f"expected an output of ({n_models} models, 3, slices, 64, 64), got {output.shape}"
+        raise ModelError(message, file=path)
+    return images, output

@@ -14,7 +14,7 @@ from fvv.config import EvaluateConfig
 from fvv.data import Case, Failure, Participant, PreparedCase
 from fvv.errors import FvvError, InputError
 from fvv.inference.ensemble import OnnxEnsemble
-from fvv.io.bundle import ModelBundle, ModelEntry
+from fvv.io.bundle import ModelBundle
 from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
 from fvv.io.lock import only_writer
 from fvv.io.tables import failure_of
@@ -30,6 +30,7 @@ from fvv.recipes.publish import (
     known_result,
     publish,
 )
+from fvv.schemas.bundle import ModelEntry
 from fvv.system.fingerprint import fingerprint
 from fvv.system.parallel import attempt, track
 
@@ -89,14 +90,12 @@ def source_sha256(
         images: what identifies the images.
     """
     settings = {"preprocess", "postprocess", "heatmaps", "own_masks", *(() if len(models) == 1 else ("decision",))}
-    forms = [bundle.form(model, bundle.precision(config.precision)).sha256 for model in models]
     return fingerprint(
         version=__version__,
         schema=SCHEMA_VERSION,
-        models=forms,
+        models=[model.sha256 for model in models],
         profile=bundle.profile.sha256,
         usual=bundle.manifest.intensity_range,
-        precision=config.precision,
         participant=participant,
         images=images,
         settings=config.model_dump(mode="json", include=settings),
@@ -147,7 +146,7 @@ def run_evaluation(
                 patients.append(outcome)
         if not patients:
             raise InputError(f"no patient could be evaluated; the first: {failures[0].reason}", file=plan.cohort)
-        result = publish(folder, _measured(plan, bundle, patients, failures, config), config)
+        result = publish(folder, _measured(plan, bundle, patients, failures), config)
         if finished and not missing:
             result = replace(result, notes=(*result.notes, ALREADY_COMPLETE))
     return calibrated(result, bundle) if config.calibrate else result
@@ -157,7 +156,6 @@ def _open(bundle: ModelBundle, models: tuple[ModelEntry, ...], config: EvaluateC
     return OnnxEnsemble.from_bundle(
         bundle,
         models,
-        precision=bundle.precision(config.precision),
         device=config.device,
         threads=config.threads,
         chunk_slices=config.chunk_slices,
@@ -177,9 +175,7 @@ def _evaluate_one(
     return result
 
 
-def _measured(
-    plan: Plan, bundle: ModelBundle, patients: list[PatientResult], failures: list[Failure], config: EvaluateConfig
-) -> Evaluation:
+def _measured(plan: Plan, bundle: ModelBundle, patients: list[PatientResult], failures: list[Failure]) -> Evaluation:
     """The cohort as it was measured, in the order of the names."""
     patients = sorted(patients, key=lambda patient: patient.participant)
     tasks = {task.participant.participant: task for task in plan.tasks}
@@ -199,7 +195,7 @@ def _measured(
             "preprocessing": bundle.profile.name,
             "software": software_versions(),
         },
-        models_sha256=bundle.models_sha256(bundle.precision(config.precision)),
+        models_sha256=bundle.manifest.models_sha256,
         sources={task.participant.participant: task.source_sha256 for task in evaluated},
         cohort=cohort_kind(task.simulated for task in evaluated),
     )

@@ -39,10 +39,10 @@ from fvv.imaging.fusion import restore_segmentation
 from fvv.imaging.preprocess import preprocess_case, working_grid
 from fvv.imaging.quality import assess_quality
 from fvv.imaging.quality.signal import without_gaps
-from fvv.io.bundle import BundleManifest, Calibration
 from fvv.io.mask_command import with_commanded_mask
 from fvv.protocol import TARGET_B
 from fvv.recipes.segment import Models, segment_case, segment_together_and_alone
+from fvv.schemas.bundle import BundleManifest, Calibration
 
 
 class Clock:
@@ -108,7 +108,7 @@ class Settings:
             profile,
             config.preprocess,
             manifest.postprocessing(config.postprocess),
-            manifest.decision(config.decision),
+            config.decision,
             manifest.intensity_range,
             manifest.calibration,
             models,

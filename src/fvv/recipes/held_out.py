@@ -14,10 +14,11 @@ from fvv.data import Case, Channel, Failure, Participant, PreparedCase, hashed_i
 from fvv.errors import FvvError, ModelError, StoreError
 from fvv.imaging.geometry import to_working_grid
 from fvv.imaging.preprocess import cut_rois
-from fvv.io.bundle import ModelBundle, ModelEntry
+from fvv.io.bundle import ModelBundle
 from fvv.io.case import image_sha256, read_case
 from fvv.io.tables import failure_of
 from fvv.recipes.examine import Examined
+from fvv.schemas.bundle import ModelEntry
 from fvv.system.parallel import attempt, track
 
 

@@ -1,4 +1,4 @@
-"""Does a second form of a model say what the first says? Asked on prepared examinations, answered in numbers."""
+"""Do two forms of a model, in PyTorch and in onnxruntime, give the same answers on prepared examinations?"""
 
 from __future__ import annotations
 
@@ -11,41 +11,16 @@ from fvv.arrays import BoolArray, FloatArray
 from fvv.config import DecisionConfig, PreprocessingProfile
 from fvv.data import DecisionState, PreparedCase
 from fvv.imaging.overlap import Overlap
+from fvv.imaging.slabs import network_input
 from fvv.recipes.examine import Settings, examine
+from fvv.schemas.bundle import Parity
 
 Logits = Callable[[FloatArray], FloatArray]
 """From (2, slices + 2 * context, 256, 256) to (3, slices, 256, 256)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """How far a second form strays from the first.
-
-    Attributes:
-        patients: how many were compared, whole volumes.
-        voxels: logits compared.
-        largest_logit_difference: over all of them; NaN where either form gave one.
-        sign_flips: voxels that one form alone predicts.
-        stroke_dice: between the strokes of both forms, all patients' voxels together; 1 where neither finds any.
-        lowest_stroke_dice: of one patient.
-        largest_fvv_difference_ml: of one patient.
-        changed: each patient whose decision changed, with both decisions.
-    """
-
-    patients: int
-    voxels: int
-    largest_logit_difference: float
-    sign_flips: int
-    stroke_dice: float
-    lowest_stroke_dice: float
-    largest_fvv_difference_ml: float
-    changed: tuple[tuple[str, DecisionState, DecisionState], ...]
-
-    def numbers(self) -> dict[str, float]:
-        """What a bundle keeps: numbers, no patient's name."""
-        names = ("patients", "voxels", "largest_logit_difference", "sign_flips", "stroke_dice", "lowest_stroke_dice")
-        numbers = {name: float(getattr(self, name)) for name in (*names, "largest_fvv_difference_ml")}
-        return {**numbers, "decisions_changed": float(len(self.changed))}
+Changed = tuple[str, DecisionState, DecisionState]
+"""An examination whose decision changed, with both decisions."""
 
 
 @dataclass
@@ -72,7 +47,7 @@ def compare_forms(
     *,
     profile: PreprocessingProfile,
     decision: DecisionConfig,
-) -> Proof:
+) -> tuple[Parity, tuple[Changed, ...]]:
     """Run both forms on examinations.
 
     Args:
@@ -81,14 +56,21 @@ def compare_forms(
         cases: prepared, one at a time in memory.
         profile: how they were prepared.
         decision: cut-off of the decisions compared.
+
+    Returns:
+        What a bundle keeps (numbers, no names; NaN where either form gave one), and the examinations whose decision
+        changed.
     """
     settings = Settings(profile, decision=decision)
     one, other = _Form(first, profile), _Form(second, profile)
-    differences, flips, voxels, overlaps, fvv_differences, changed = [], 0, 0, [], [], []
+    differences, slab_differences, flips, voxels, overlaps, fvv_differences, changed = [], [], 0, 0, [], [], []
     for case in cases:
         shown = replace(case, findings=())  # The models are compared also where quality control allows no answer.
         examined = [examine(shown, form, settings) for form in (one, other)]
         differences.append(np.abs(one.logits - other.logits).max())
+        padded, centre = network_input(case, profile.context_slices), case.n_slices // 2
+        slab = second(padded[:, centre : centre + 2 * profile.context_slices + 1])
+        slab_differences.append(np.abs(other.logits[:, centre] - slab[:, 0]).max())
         flips += int(((one.logits > 0) != (other.logits > 0)).sum())
         voxels += one.logits.size
         before, after = (found.segmentation for found in examined if found.segmentation is not None)
@@ -98,16 +80,18 @@ def compare_forms(
         states = [found.prediction.decision.state for found in examined]
         if states[0] is not states[1]:
             changed.append((case.patient, states[0], states[1]))
-    return Proof(
+    parity = Parity(
         patients=len(overlaps),
         voxels=voxels,
         largest_logit_difference=float(np.max(differences)),  # NaN stays NaN
+        largest_slab_difference=float(np.max(slab_differences)),
         sign_flips=flips,
         stroke_dice=_dice(sum(overlaps, Overlap(0, 0, 0, 0))),
         lowest_stroke_dice=min(_dice(overlap) for overlap in overlaps),
         largest_fvv_difference_ml=max(fvv_differences),
-        changed=tuple(changed),
+        decisions_changed=len(changed),
     )
+    return parity, tuple(changed)
 
 
 def _dice(overlap: Overlap) -> float:

@@ -29,8 +29,9 @@ from fvv.analysis.viewer import patients_to_view
 from fvv.config import EvaluateConfig
 from fvv.data import Channel, Failure
 from fvv.errors import InputError, ModelError
-from fvv.io.bundle import BUNDLE_FILE, Calibration, ModelBundle, write_manifest
+from fvv.io.bundle import BUNDLE_FILE, ModelBundle, write_manifest
 from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
+from fvv.schemas.bundle import Calibration
 
 log = logging.getLogger(__name__)
 ALREADY_COMPLETE = "already complete: no patient was measured again"

@@ -14,6 +14,7 @@ from fvv.errors import InputError
 VERSION_KEY: Final = "schema_version"
 
 CURRENT: Final[Mapping[str, int]] = {
+    "bundle": 1,
     "ownership": 1,
     "results": 1,
     "run": 1,

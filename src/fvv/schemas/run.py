@@ -54,7 +54,7 @@ class RunRecord(FileModel):
         software: name and version of this package.
         environment: versions of packages and of Python, operating system and processor.
         options: the settings, as a settings file holds them.
-        about: what the page says of the run: models and their precision, preprocessing, device.
+        about: what the page says of the run: models, preprocessing, device.
         models: SHA-256 of each file of a model that ran.
         made_from: what all its results depend on.
         results: where each finished examination's record lies, relative to the folder of the run.

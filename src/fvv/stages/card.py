@@ -86,8 +86,7 @@ def card(
             "no evaluation named", hint="--out-of-fold, --external or --real with a folder of `fvv evaluate`"
         )
     _check_calibration(evidence, bundle)
-    named = [bundle.file(model, precision) for model in bundle.models for precision in bundle.precisions]
-    sizes = {file.name: file.stat().st_size for file in named}
+    sizes = {model.file: (models / model.file).stat().st_size for model in bundle.models}
     text = model_card(bundle.manifest, sizes, evidence, config)
     files = (models / CARD_FILE, *([copy] if copy is not None else []))
     for file in files:
@@ -129,8 +128,7 @@ def _evidence(title: str, kind: str, folder: Path, cohort: Path | None, bundle: 
     if "own_masks" not in settings:
         hint = f"bring it up to date with `fvv report -i {folder}`"
         raise InputError("this evaluation was reported by an earlier version", file=folder, hint=hint)
-    precision = bundle.precision(settings["precision"])
-    if precision not in bundle.precisions or summary["models_sha256"] != bundle.models_sha256(precision):
+    if summary["models_sha256"] != bundle.manifest.models_sha256:
         raise ModelError("this evaluation tested other models", file=folder, hint="evaluate this bundle again")
     said = bundle.manifest.postprocess.model_dump(mode="json")
     if settings["postprocess"] != said:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,43 +11,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fvv import __version__
-from fvv.arrays import FloatArray
-from fvv.config import ConvertConfig, DecisionConfig, Precision
-from fvv.data import Channel, Failure, PreparedCase, Role, hashed_ids
+from fvv.config import ConvertConfig, DecisionConfig
+from fvv.data import Failure, Role
 from fvv.errors import ModelError
 from fvv.imaging.quality.usual import usual_features, usual_range
-from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.golden import golden_input, golden_output
 from fvv.io.atomic import atomic_write
-from fvv.io.bundle import (
-    BundleFile,
-    BundleManifest,
-    ModelBundle,
-    ModelEntry,
-    QuantisedModel,
-    write_manifest,
-)
+from fvv.io.bundle import write_manifest
 from fvv.io.bundle_folder import PresentBundle, bundle_names
-from fvv.io.bundle_size import leave_out_forms
 from fvv.io.golden import GOLDEN_FILE, write_golden
 from fvv.io.lock import only_writer
 from fvv.io.ownership import claim
 from fvv.io.runs import BEST, fold_folder
 from fvv.io.store import CaseStore
-from fvv.recipes.parity import Proof, compare_forms
+from fvv.recipes.parity import compare_forms
+from fvv.schemas.bundle import BundleFile, BundleManifest, ModelEntry, Parity
 from fvv.system.fingerprint import file_sha256
 from fvv.system.parallel import track
 
 if TYPE_CHECKING:
     from fvv.training.checkpoint import TrainedModel
 
-log = logging.getLogger(__name__)
-
-DIFFERENCE = "largest_logit_difference"
-SLAB_DIFFERENCE = "largest_slab_difference"
-CALIBRATION_SLICES = 8
-"""Slices of a calibration patient, around the one with most stroke."""
 RANGE_PATIENTS = 500
 """Training patients, at most, whose intensities tell later what is unusual: more cost minutes and widen it little."""
 
@@ -59,37 +43,31 @@ class ConvertResult:
 
     Attributes:
         bundle: the folder.
-        models: an entry for each fold, with what the comparisons gave.
-        changed: lines on patients whose decision another form of a model changed.
+        models: an entry for each fold, with its comparison of onnxruntime and PyTorch.
         failures: none; conversion is whole or not at all.
     """
 
     bundle: Path
     models: tuple[ModelEntry, ...]
-    changed: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
 
     def summary(self) -> str:
-        """A table of the models and how each form compares with the one before it, on real volumes."""
+        """A table of the models and how onnxruntime compares with PyTorch, on whole volumes."""
         lines = [
-            f"{'model':<18}{'fold':>5}{'epoch':>7}{'score':>8}{'against':>9}{'patients':>10}{'max |d logit|':>15}"
+            f"{'model':<14}{'fold':>5}{'epoch':>7}{'score':>8}{'patients':>10}{'max |d logit|':>15}"
             f"{'slab vs volume':>16}{'sign flips':>20}{'stroke Dice':>13}{'max |d FVV| mL':>16}{'decisions':>11}"
         ]
         for model in self.models:
-            about = f"{model.fold:>5}{(model.epoch or 0) + 1:>7}{model.score:>8.3f}"
-            lines.append(f"{model.file:<18}{about}{'PyTorch':>9}{_row(model.checks)}")
-            if model.int8 is not None:
-                lines.append(f"{model.int8.file:<18}{about}{'fp32':>9}{_row(model.int8.checks)}")
-        return "\n".join([*lines, *self.changed, f"bundle: {self.bundle}"])
-
-
-def _row(checks: Mapping[str, float]) -> str:
-    slab = f"{checks[SLAB_DIFFERENCE]:.1e}" if SLAB_DIFFERENCE in checks else ""
-    flips = f"{checks['sign_flips']:.0f} of {checks['voxels']:.3g}"
-    return (
-        f"{checks['patients']:>10.0f}{checks[DIFFERENCE]:>15.1e}{slab:>16}{flips:>20}{checks['stroke_dice']:>13.4f}"
-        f"{checks['largest_fvv_difference_ml']:>16.2g}{checks['decisions_changed']:>11.0f}"
-    )
+            found = model.parity
+            if found is not None:
+                flips = f"{found.sign_flips} of {found.voxels:.3g}"
+                lines.append(
+                    f"{model.file:<14}{model.fold:>5}{(model.epoch or 0) + 1:>7}{model.score:>8.3f}"
+                    f"{found.patients:>10}{found.largest_logit_difference:>15.1e}"
+                    f"{found.largest_slab_difference:>16.1e}{flips:>20}{found.stroke_dice:>13.4f}"
+                    f"{found.largest_fvv_difference_ml:>16.2g}{found.decisions_changed:>11}"
+                )
+        return "\n".join([*lines, f"bundle: {self.bundle}"])
 
 
 def convert(
@@ -119,50 +97,38 @@ def convert(
     Raises:
         ModelError: a fold without checkpoint, checkpoints that do not belong together or to the store, or a difference
             over the tolerance.
-        OutputExistsError: the output folder holds something other than a bundle, a bundle of other models, or a file
-            of somebody else where one of the bundle's belongs.
+        OutputExistsError: the output folder holds something other than a bundle, a bundle of other models, or another
+            file with a name of the bundle's.
     """
     cases = CaseStore.open(store)
     paths = _checkpoint_paths(checkpoints, cases.folds.n_folds, name, dict(chosen or {}))
     models = _read_models(paths, cases)
     output = output.resolve() if output.is_symlink() else output  # The folder is replaced, not the link to it.
     with only_writer(output, replaced=True), atomic_write(output) as folder:
-        names = bundle_names([model.fold for model in models], int8=config.int8, fused=config.fused)
+        names = bundle_names(model.fold for model in models)
         present = PresentBundle.find(output)
         if present is not None:
-            present.refuse_taken_names(names)
-            if not overwrite:
-                present.refuse_other_runs({model.fold: (model.run_id, model.epoch) for model in models})
+            runs = {model.fold: (model.run_id, model.epoch) for model in models}
+            present.refuse_to_replace(names, runs, overwrite=overwrite)
         claim(folder, names)
-        converted = [_convert_model(model, cases, folder, config) for model in track(models, "convert", len(models))]
-        entries, int8_only = leave_out_forms(folder, [entry for entry, _ in converted], config.largest_mb)
+        entries = tuple(_convert_model(model, cases, folder, config) for model in track(models, "convert", len(models)))
+        images = golden_input(cases.profile)
+        opened = OnnxEnsemble([folder / entry.file for entry in entries], cases.profile, device="cpu")
+        write_golden(folder / GOLDEN_FILE, images, golden_output(opened, images))
         manifest = BundleManifest(
             software=f"fvv {__version__}",
             run_name=models[0].run_name,
             notice=config.notice,
             profile=cases.profile,
-            channels=tuple(channel.label for channel in Channel),
             intensity_range=_intensity_range(models, cases),
-            models=entries,
-            int8_only=int8_only,
             postprocess=config.postprocess,
+            models=entries,
+            golden=BundleFile(file=GOLDEN_FILE, sha256=file_sha256(folder / GOLDEN_FILE)),
         )
-        bundle = ModelBundle(folder, manifest)
-        golden = _write_golden(bundle)
-        fused = {precision: _fuse(bundle, precision) for precision in bundle.precisions} if config.fused else {}
-        manifest = manifest.model_copy(update={"golden": golden, "fused": fused})
         if present is not None:
-            manifest = _carry_over(present, folder, manifest, overwrite=overwrite)
+            manifest = present.carry_over(folder, manifest, overwrite=overwrite)
         write_manifest(folder, manifest)
-    measured = tuple(entry for entry, _ in converted)
-    return ConvertResult(output, measured, tuple(line for _, lines in converted for line in lines))
-
-
-def _carry_over(present: PresentBundle, folder: Path, manifest: BundleManifest, *, overwrite: bool) -> BundleManifest:
-    if not overwrite:
-        present.refuse_other_models(manifest)
-    present.move_along(folder, manifest)
-    return present.kept(manifest)
+    return ConvertResult(output, entries)
 
 
 def _checkpoint_paths(checkpoints: Path, n_folds: int, name: str, chosen: dict[int, Path]) -> list[Path]:
@@ -212,26 +178,13 @@ def _read_models(paths: Sequence[Path], store: CaseStore) -> tuple[TrainedModel,
     return models
 
 
-def _convert_model(
-    model: TrainedModel, store: CaseStore, folder: Path, config: ConvertConfig
-) -> tuple[ModelEntry, list[str]]:
-    """Export one fold in each form asked for, and prove it; gives the entry and lines on changed decisions."""
+def _convert_model(model: TrainedModel, store: CaseStore, folder: Path, config: ConvertConfig) -> ModelEntry:
+    """Export one fold, and compare it with PyTorch."""
     from fvv.training.export import export_onnx  # noqa: PLC0415
 
     file = folder / f"model{model.fold + 1}.onnx"
     export_onnx(model, file)
-    opened = OnnxEnsemble([file], model.profile, device="cpu")
-    proof, slab_difference = _compare_with_torch(model, opened, store, config)
-    if not proof.largest_logit_difference <= config.logit_tolerance or not slab_difference <= config.logit_tolerance:
-        raise ModelError(
-            f"fold {model.fold}: logits of onnxruntime and PyTorch differ by {proof.largest_logit_difference:.2g}, of "
-            f"slabs and volumes by {slab_difference:.2g}; accepted is {config.logit_tolerance:.2g}",
-            file=model.path,
-        )
-    if proof.changed:
-        raise ModelError(f"fold {model.fold}: {_changes(proof, file)[0]}", file=model.path)
-    int8, lines = _quantise_model(model, file, opened, store, config) if config.int8 else (None, [])
-    entry = ModelEntry(
+    return ModelEntry(
         file=file.name,
         sha256=file_sha256(file),
         fold=model.fold,
@@ -239,63 +192,43 @@ def _convert_model(
         epoch=model.epoch,
         score=model.score,
         trained_on=tuple(sorted({*model.training_person_ids, *model.training_image_ids})),
-        checks={**proof.numbers(), SLAB_DIFFERENCE: slab_difference},
-        int8=int8,
+        parity=_compare_with_torch(model, OnnxEnsemble([file], model.profile, device="cpu"), store, config),
     )
-    return entry, lines
 
 
-def _quantise_model(
-    model: TrainedModel, file: Path, fp32: OnnxEnsemble, store: CaseStore, config: ConvertConfig
-) -> tuple[QuantisedModel, list[str]]:
-    """Make the INT8 form from training patients of the fold; hold it against float32 on patients of its test part."""
-    from fvv.training.graphs import quantise  # noqa: PLC0415
+def _compare_with_torch(model: TrainedModel, opened: OnnxEnsemble, store: CaseStore, config: ConvertConfig) -> Parity:
+    """Volumes against PyTorch on examinations that the fold's model was not trained on.
 
-    target = file.with_name(f"{file.stem}.int8.onnx")
-    patients = _most_lesion_first(store, model.fold, Role.TRAIN)[: config.calibration_patients]
-    context = model.profile.context_slices
-    quantise(file, target, (_around_the_stroke(store.read(patient), context) for patient in patients))
-    int8 = OnnxEnsemble([target], model.profile, device="cpu")
-    proof = compare_forms(
-        lambda padded: fp32.logits(padded)[0],
-        lambda padded: int8.logits(padded)[0],
-        _test_cases(store, model.fold, config.int8_check_patients),
-        profile=model.profile,
-        decision=DecisionConfig(),
-    )
-    if not proof.stroke_dice >= config.minimum_int8_dice:
-        raise ModelError(
-            f"fold {model.fold}: strokes of INT8 and float32 agree with Dice {proof.stroke_dice:.3f}, accepted is "
-            f"{config.minimum_int8_dice:g}",
-            file=model.path,
-            hint="convert without --int8, or calibrate on more patients (--set convert.calibration_patients=...)",
-        )
-    calibrated_on = hashed_ids(store.record(patient).image_sha256 for patient in patients)
-    entry = QuantisedModel(
-        file=target.name, sha256=file_sha256(target), calibrated_on=calibrated_on, checks=proof.numbers()
-    )
-    return entry, _changes(proof, target)
-
-
-def _compare_with_torch(
-    model: TrainedModel, opened: OnnxEnsemble, store: CaseStore, config: ConvertConfig
-) -> tuple[Proof, float]:
-    """Volumes against PyTorch on patients that the fold never saw in training, and one slab against its volume."""
+    Raises:
+        ModelError: they differ by more than is accepted, or a decision changes.
+    """
     from fvv.training.export import torch_logits  # noqa: PLC0415
 
-    context = model.profile.context_slices
-    proof = compare_forms(
+    # A comparison without lesion would say little: those with most of it come first.
+    patients = sorted(
+        store.folds.participants(model.fold, Role.TEST), key=lambda patient: -store.record(patient).stroke_ml
+    )
+    parity, changed = compare_forms(
         lambda padded: torch_logits(model, padded),
         lambda padded: opened.logits(padded)[0],
-        _test_cases(store, model.fold, config.check_patients),
+        map(store.read, patients[: config.check_patients]),
         profile=model.profile,
         decision=DecisionConfig(),
     )
-    (case,) = _test_cases(store, model.fold, 1)
-    padded, centre = network_input(case, context), case.n_slices // 2
-    whole = opened.logits(padded)[0, :, centre]
-    slab = opened.logits(padded[:, centre : centre + 2 * context + 1])[0, :, 0]
-    return proof, float(np.abs(whole - slab).max())
+    differences = parity.largest_logit_difference, parity.largest_slab_difference
+    if not np.max(differences) <= config.logit_tolerance:  # NaN is not.
+        raise ModelError(
+            f"fold {model.fold}: logits of onnxruntime and PyTorch differ by {differences[0]:.2g}, of slabs and "
+            f"volumes by {differences[1]:.2g}; accepted is {config.logit_tolerance:.2g}",
+            file=model.path,
+        )
+    if changed:
+        patient, before, after = changed[0]
+        raise ModelError(
+            f"fold {model.fold}: onnxruntime changes the decision of {patient} from {before.value} to {after.value}",
+            file=model.path,
+        )
+    return parity
 
 
 def _intensity_range(models: Sequence[TrainedModel], store: CaseStore) -> dict[str, tuple[float, float]]:
@@ -303,44 +236,3 @@ def _intensity_range(models: Sequence[TrainedModel], store: CaseStore) -> dict[s
     trained = sorted({name for model in models for name in store.folds.participants(model.fold, Role.TRAIN)})
     looked_at = trained[:: -(-len(trained) // RANGE_PATIENTS)]
     return usual_range(usual_features(store.read(name)) for name in track(looked_at, "training cohort", len(looked_at)))
-
-
-def _fuse(bundle: ModelBundle, precision: Precision) -> BundleFile:
-    from fvv.training.graphs import fuse  # noqa: PLC0415
-
-    target = bundle.path / ("ensemble.onnx" if precision == "fp32" else f"ensemble.{precision}.onnx")
-    fuse([bundle.file(model, precision) for model in bundle.models], target)
-    return BundleFile(file=target.name, sha256=file_sha256(target))
-
-
-def _write_golden(bundle: ModelBundle) -> BundleFile:
-    images = golden_input(bundle.profile)
-    outputs: dict[str, FloatArray] = {
-        precision: golden_output(OnnxEnsemble.from_bundle(bundle, precision=precision, device="cpu"), images)
-        for precision in bundle.precisions
-    }
-    write_golden(bundle.path / GOLDEN_FILE, images, outputs)
-    return BundleFile(file=GOLDEN_FILE, sha256=file_sha256(bundle.path / GOLDEN_FILE))
-
-
-def _changes(proof: Proof, file: Path) -> list[str]:
-    return [
-        f"{file.name} changes the decision of {patient}: {before.value} becomes {after.value}"
-        for patient, before, after in proof.changed
-    ]
-
-
-def _test_cases(store: CaseStore, fold: int, n: int) -> Iterator[PreparedCase]:
-    return (store.read(patient) for patient in _most_lesion_first(store, fold, Role.TEST)[:n])
-
-
-def _most_lesion_first(store: CaseStore, fold: int, role: Role) -> list[str]:
-    """The fold's patients in a role; a comparison without lesion would prove little."""
-    return sorted(store.folds.participants(fold, role), key=lambda patient: -store.record(patient).stroke_ml)
-
-
-def _around_the_stroke(case: PreparedCase, context: int) -> FloatArray:
-    """Network input for the slices around the one with most stroke: (2, slices + 2 * context, 256, 256)."""
-    per_slice = np.zeros(case.n_slices) if case.stroke is None else case.stroke.sum(axis=(0, 1))
-    first = int(np.clip(per_slice.argmax() - CALIBRATION_SLICES // 2, 0, max(case.n_slices - CALIBRATION_SLICES, 0)))
-    return network_input(case, context)[:, first : first + CALIBRATION_SLICES + 2 * context]

@@ -157,7 +157,7 @@ def _shipped(cohort: Path, output: Path, config: EvaluateConfig, own: StageResul
     if models is None:
         return ShippedResult("The package holds no model to compare with.")
     # A bundle in the package is never written to, and pictures of the same patients are in the demo's own report.
-    settings = config.model_copy(update={"calibrate": False, "heatmaps": False, "precision": "auto"})
+    settings = config.model_copy(update={"calibrate": False, "heatmaps": False})
     try:
         shipped = evaluate_external(cohort, models, output / "shipped_model", settings, overwrite=True)
     except ModelError as error:

@@ -247,7 +247,7 @@ def _models_of(models: Path, config: PredictConfig) -> tuple[ModelBundle, OnnxEn
     """The models, opened once in each process, and what is done with them."""
     bundle = ModelBundle.open(models)
     ensemble = open_ensemble(bundle, config)
-    about = bundle.manifest.description(len(ensemble), ensemble.precision)
+    about = bundle.manifest.description(len(ensemble))
     return bundle, ensemble, Settings.of(bundle.profile, config, bundle.manifest, models=about)
 
 
@@ -303,7 +303,7 @@ def _record(
         options={"input": place.name, **config.model_dump(mode="json")},
         models={file.name: file_sha256(file) for file in ensemble.files},
         about={
-            "Models": bundle.manifest.description(len(ensemble), ensemble.precision),
+            "Models": bundle.manifest.description(len(ensemble)),
             "Preprocessing": bundle.profile.name,
             "Device": ensemble.provider,
         },

@@ -18,7 +18,7 @@ from fvv.recipes.publish import EvaluateResult, Evaluation, publish
 log = logging.getLogger(__name__)
 
 MEASURED_WITH = (
-    "preprocess", "postprocess", "own_masks", "precision", "device", "threads", "chunk_slices", "heatmaps", "calibrate",
+    "preprocess", "postprocess", "own_masks", "device", "threads", "chunk_slices", "heatmaps", "calibrate",
 )  # fmt: skip
 """Settings of the inference. It is done, so they stay what they were: a report never says otherwise."""
 

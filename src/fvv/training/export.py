@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
 from fvv import __version__
 from fvv.arrays import FloatArray
 from fvv.data import Channel
+from fvv.errors import ModelError
 from fvv.io.store import IMAGE_CHANNELS
 from fvv.training.checkpoint import TrainedModel
-from fvv.training.graphs import INPUT_NAME, OUTPUT_NAME, check_and_save, simplify
 from fvv.training.module import mark_volume
 from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork, SliceMixing
 
+INPUT_NAME, OUTPUT_NAME = "modelInput", "modelOutput"
+"""The published models' names."""
 OPSET = 17
 """Read by every onnxruntime since 1.12."""
 METADATA_SCHEMA_VERSION = 1
@@ -70,9 +74,42 @@ def export_onnx(model: TrainedModel, path: Path) -> None:
             dynamo=False,
         )
     graph = simplify(path)
-    _state_output_shape(graph, edge)
+    shape = graph.graph.output[0].type.tensor_type.shape
+    shape.Clear()  # Tracing loses the fixed axes behind the dynamic first.
+    shape.dim.add().dim_param = "batch_slices"
+    for size in (len(Channel), edge, edge):
+        shape.dim.add().dim_value = size
     onnx.helper.set_model_props(graph, metadata(model))
-    check_and_save(graph, path)
+    try:
+        onnx.checker.check_model(graph, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"the model made is not valid ONNX: {error}", file=path) from error
+    onnx.save(graph, path)
+
+
+def simplify(path: Path) -> onnx.ModelProto:
+    """Fold constants and batch norms; the result is plain ONNX, without operators of onnxruntime's own.
+
+    Raises:
+        ModelError: onnxruntime cannot do it (a full disk for temporary files, for one).
+    """
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            simplified = Path(folder) / "simplified.onnx"
+            options.optimized_model_filepath = str(simplified)
+            ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            model = onnx.load(simplified)
+    except Exception as error:  # What libraries raise where such a file is cut off is manifold.
+        hint = f"is there room for temporary files in {tempfile.gettempdir()}? TMPDIR names another place"
+        raise ModelError(f"cannot be made: {type(error).__name__}: {error}", file=path, hint=hint) from error
+    used = {"" if node.domain == "ai.onnx" else node.domain for node in model.graph.node}
+    kept = [opset for opset in model.opset_import if opset.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    return model
 
 
 def metadata(model: TrainedModel) -> dict[str, str]:
@@ -81,7 +118,6 @@ def metadata(model: TrainedModel) -> dict[str, str]:
         "schema_version": str(METADATA_SCHEMA_VERSION),
         "software": f"fvv {__version__}",
         "trained_by": model.software,
-        "precision": "fp32",
         "fold": str(model.fold),
         "n_folds": str(model.n_folds),
         "run_name": model.run_name,
@@ -98,7 +134,7 @@ def metadata(model: TrainedModel) -> dict[str, str]:
 
 
 def torch_logits(model: TrainedModel, padded: FloatArray) -> FloatArray:
-    """What the checkpoint's network says in PyTorch, to hold an ONNX file against.
+    """The logits of the checkpoint's network in PyTorch, to compare an ONNX file with.
 
     Args:
         model: from a checkpoint.
@@ -125,12 +161,3 @@ def _fold_norm(mixing: SliceMixing) -> None:
         folded.bias.chunk(3)[1].copy_(norm.bias - norm.running_mean * gain)  # type: ignore[union-attr]
     mixing.weights = folded
     mixing.norm = nn.Identity()  # type: ignore[assignment]
-
-
-def _state_output_shape(graph: onnx.ModelProto, edge: int) -> None:
-    """Name the output's axes: tracing loses the fixed ones behind the dynamic first."""
-    shape = graph.graph.output[0].type.tensor_type.shape
-    shape.Clear()
-    shape.dim.add().dim_param = "batch_slices"
-    for size in (len(Channel), edge, edge):
-        shape.dim.add().dim_value = size

@@ -1,4 +1,4 @@
-"""Temporary files of the graph tools on a disk without room."""
+"""Export to ONNX; that the result agrees with PyTorch is tested with the conversion (tests/stages/test_convert.py)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import onnx
 import pytest
 
 from builders import write_onnx
-from fvv.errors import ModelError, StoreError
+from fvv.errors import ModelError
 
-graphs = pytest.importorskip("fvv.training.graphs")
+export = pytest.importorskip("fvv.training.export")
 
 
 def test_a_temporary_file_that_is_cut_off_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,12 +24,5 @@ def test_a_temporary_file_that_is_cut_off_is_one_clear_error(tmp_path: Path, mon
     with monkeypatch.context() as patch:
         patch.setattr(onnx, "load", cut_off)
         with pytest.raises(ModelError, match=r"cannot be made: .*TMPDIR") as caught:
-            graphs.simplify(source)
+            export.simplify(source)
     assert caught.value.file == str(source)
-
-    def patients():
-        raise StoreError("damaged", file="p.zarr")
-        yield
-
-    with pytest.raises(StoreError, match="damaged"):  # What else is wrong keeps its own words.
-        graphs.quantise(source, tmp_path / "int8.onnx", patients())
