@@ -37,7 +37,7 @@ def unseen_participants(
         if not model.trained_on:
             raise ModelError("the model does not say on whom it was trained", file=bundle.path / model.file)
     trained_on = {identity for model in bundle.models for identity in model.trained_on}
-    participants = read_participants(patients, unlisted=config.unlisted)
+    participants = read_participants(patients, unlisted=config.preprocess.unlisted)
     unseen, failures = [], []
     for name, participant in track(participants.items(), "check", len(participants)):
         case = attempt(read_case, patients / name, config.preprocess, labelled=True, finite=False)
