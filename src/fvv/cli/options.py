@@ -156,6 +156,7 @@ def _help(field: FieldInfo) -> str:
     sentence = " ".join((field.description or "").split()).partition(". ")[0].rstrip(".").replace("%", "%%")
     if sentence[1:2].islower():
         sentence = sentence[0].lower() + sentence[1:]
-    if "default" in sentence or "(0 =" in sentence or field.default is None or field.default in {"", False}:
+    evident = field.default is None or field.default is False or field.default == ""
+    if evident or "default" in sentence or "(0 =" in sentence:
         return sentence
     return f"{sentence} (default: {field.default})"
