@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from fvv.cli import main
-from fvv.options import truth
+from fvv.cli.options import truth
 
 # Worker processes import this file again: nothing may run outside this block.
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def write_patient(folder: Path, slices: int, seed: int = 0) -> None:
 
 def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, repeats: int) -> None:
     """One patient, step by step, against the baseline."""
-    config = PredictConfig(device="cpu", threads=threads)
+    config = PredictConfig(compute={"device": "cpu", "threads": threads})
     opened = OnnxEnsemble.from_bundle(bundle, device="cpu", threads=threads)
     baseline = OnnxEnsemble([work / "models" / "baseline.onnx"], PROFILE, device="cpu", threads=threads)
     output = work / "all"
@@ -179,7 +179,7 @@ def measure_alone(patient: Path, models: Path, output: Path, threads: int, send:
     """Peak resident memory (MB) and seconds of one patient in a process of its own."""
     logging.disable()
     wall = time.perf_counter()
-    predict(patient, models, output, PredictConfig(device="cpu", threads=threads))
+    predict(patient, models, output, PredictConfig(compute={"device": "cpu", "threads": threads}))
     send.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter() - wall))
 
 
@@ -200,7 +200,7 @@ def memory_table(bundle: ModelBundle, work: Path, threads: int) -> None:
 
 
 def cohort_table(bundle: ModelBundle, work: Path, threads: int, patients: int) -> None:
-    config = PredictConfig(device="cpu", threads=threads)
+    config = PredictConfig(compute={"device": "cpu", "threads": threads})
     for number in range(patients):
         write_patient(work / "cohort" / f"p{number:02}", SLICES, seed=number)
     one, all_of_them = Row(), Row()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import textwrap
 from collections.abc import Iterator
@@ -14,9 +13,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-import fvv.config
 from fvv.cli import build_parser
-from fvv.config import SHARE_DECISION, Config
+from fvv.config import SHARED, Config
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULTS = ROOT / "src" / "fvv" / "configs" / "default.yaml"
@@ -24,10 +22,10 @@ COMMANDS = ROOT / "docs" / "reference" / "commands.md"
 
 
 def default_settings() -> str:
-    """All settings with their defaults as YAML; the comments are the docstrings of `fvv.config`."""
+    """All settings with their defaults as YAML; the comments are the docstrings of their fields."""
     head = "# Every setting with its default: the same as giving no file. Copy what you change.\n"
     head += "# Written by `make reference` from the code.\n"
-    return head + "\n".join(_section(Config(), _docstrings(), depth=0)) + "\n"
+    return head + "\n".join(_section(Config(), depth=0)) + "\n"
 
 
 def commands() -> str:
@@ -59,42 +57,23 @@ def _table(actions: Iterator[argparse.Action]) -> list[str]:
     return rows
 
 
-def _section(settings: BaseModel, docstrings: dict[str, dict[str, str]], depth: int) -> Iterator[str]:
+def _section(settings: BaseModel, depth: int) -> Iterator[str]:
     indent = "  " * depth
-    shared = {type(getattr(Config(), stage)) for stage in SHARE_DECISION}
     for name, value in settings:
-        if name == "decision" and type(settings) in shared:
+        if depth == 1 and name in SHARED:
             continue  # Stands once, as a section of its own.
-        about = docstrings[type(settings).__name__].get(name, "")
-        if isinstance(value, BaseModel):
-            about = about or docstrings[type(value).__name__].get("", "")
+        about = type(settings).model_fields[name].description
+        if about is None and isinstance(value, BaseModel):
+            about = (type(value).__doc__ or "").partition("\n\n")[0]
         if depth == 0:
             yield ""
-        for line in textwrap.wrap(about, 116 - len(indent)):
+        for line in textwrap.wrap(" ".join((about or "").split()), 116 - len(indent)):
             yield f"{indent}# {line}"
         if isinstance(value, BaseModel):
             yield f"{indent}{name}:"
-            yield from _section(value, docstrings, depth + 1)
+            yield from _section(value, depth + 1)
         else:
             yield f"{indent}{name}: {json.dumps(value)}"
-
-
-def _docstrings() -> dict[str, dict[str, str]]:
-    """Class name to {field: the string under it}; "" stands for the class itself."""
-    found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(Path(fvv.config.__file__).read_text(encoding="utf-8")).body:
-        if not isinstance(node, ast.ClassDef):
-            continue
-        found[node.name] = {"": ast.get_docstring(node) or ""}
-        for field, after in zip(node.body, node.body[1:], strict=False):
-            if (
-                isinstance(field, ast.AnnAssign)
-                and isinstance(field.target, ast.Name)
-                and isinstance(after, ast.Expr)
-                and isinstance(after.value, ast.Constant)
-            ):
-                found[node.name][field.target.id] = " ".join(str(after.value.value).split())
-    return found
 
 
 if __name__ == "__main__":

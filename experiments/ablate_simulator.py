@@ -99,7 +99,9 @@ def make_plan(options: argparse.Namespace) -> Plan:
 def open_cohort(folder: Path, settings: SimulateConfig, kfolds: int) -> CaseStore:
     simulate(folder / "input_data", settings)
     prepare(
-        folder / "input_data", folder / "store", PrepareConfig(profile=PROFILE, kfolds=kfolds, workers=settings.workers)
+        folder / "input_data",
+        folder / "store",
+        PrepareConfig(profile=PROFILE, kfolds=kfolds, compute=settings.compute),
     )
     return CaseStore.open(folder / "store")
 

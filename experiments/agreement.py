@@ -54,7 +54,7 @@ def compare_preprocessing(folder: Path, theirs: np.lib.npyio.NpzFile) -> None:
 
 def compare_prediction(golden: Path, expected: dict[str, str], output: Path) -> None:
     name = expected["Patient"]
-    predict(golden / "cases" / name, golden / "models", output, PredictConfig(device="cpu"))
+    predict(golden / "cases" / name, golden / "models", output, PredictConfig(compute={"device": "cpu"}))
     (row,) = read_table(output / "results.csv")
     for field in ("BrainMaskVoxels", "StrokeBlobVoxels", "FlairVizVoxels", "FlairVizVolume"):
         ours, theirs = float(row[field]), float(expected[field])

@@ -16,10 +16,10 @@ import pytest
 from pydantic import BaseModel
 
 from fvv.cli import build_parser, main
+from fvv.cli.options import truth
 from fvv.config import Config, load_config
 from fvv.data import Failure
 from fvv.errors import ConfigError, InputError
-from fvv.options import truth
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def test_preprocessing_equals_the_reference(golden: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["S01_192x192x30", "S01_256x256x30"])
 def test_prediction_equals_the_reference(golden: Path, tmp_path: Path, name: str) -> None:
-    predict(golden / "cases" / name, golden / "models", tmp_path, PredictConfig(device="cpu"))
+    predict(golden / "cases" / name, golden / "models", tmp_path, PredictConfig(compute={"device": "cpu"}))
     (row,) = read_table(tmp_path / "results.csv")
     (expected,) = [line for line in read_table(golden / "direct" / "results.csv") if line["Patient"] == name]
     for field in ("BrainMaskVoxels", "StrokeBlobVoxels", "FlairVizVoxels"):
@@ -72,7 +72,7 @@ def test_the_model_in_the_package_marks_a_real_stroke(golden: Path, tmp_path: Pa
         check=True,
         capture_output=True,
     )
-    config = EvaluateConfig(own_masks=True, device="cpu", heatmaps=False, bootstrap_samples=10)
+    config = EvaluateConfig(own_masks=True, heatmaps=False, bootstrap_samples=10, compute={"device": "cpu"})
     result = evaluate_external(tmp_path / "real", shipped, tmp_path / "out", config)
     assert not result.failures
     rows = read_table(tmp_path / "out" / "patients.csv")

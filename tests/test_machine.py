@@ -26,7 +26,7 @@ from fvv.stages.predict import predict
 from fvv.system.parallel import map_items
 from parallel_work import square
 
-CONFIG = PredictConfig(device="cpu")
+CONFIG = PredictConfig(compute={"device": "cpu"})
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -159,7 +159,7 @@ def test_one_stage_replaces_no_file_of_another(cohort: Path) -> None:
     from fvv.stages.prepare import prepare  # noqa: PLC0415
 
     with pytest.raises(OutputExistsError, match="written by `fvv predict`"):
-        prepare(cohort / "in", cohort / "out", PrepareConfig(workers=1), overwrite=True)
+        prepare(cohort / "in", cohort / "out", PrepareConfig(compute={"workers": 1}), overwrite=True)
     assert (cohort / "out" / "failures.csv").read_bytes() == before
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from builders import write_patient
-from fvv.config import PROFILES, DoctorConfig, load_config
+from fvv.config import PROFILES, ComputeConfig, load_config
 from fvv.io.bundle import ModelBundle
 from fvv.io.shipped import shipped_bundle
 from fvv.stages.doctor import doctor
@@ -102,7 +102,7 @@ def test_the_shipped_bundle_is_sound_and_says_what_it_is() -> None:
 def test_the_shipped_bundle_passes_the_doctor() -> None:
     shipped = shipped_bundle()
     assert shipped is not None
-    result = doctor(shipped, DoctorConfig(device="cpu"))
+    result = doctor(shipped, ComputeConfig(device="cpu"))
     assert result.failures == ()
     assert len(result.models) == 3
 
@@ -113,7 +113,7 @@ def test_the_shipped_bundle_is_what_its_recipe_makes() -> None:
     manifest, recipe = ModelBundle.open(shipped).manifest, load_config(ROOT / "configs" / "model.yaml")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert f"NAME := {manifest.run_name}\n" in makefile
-    assert manifest.profile == recipe.prepare.preprocess.applied_to(PROFILES[recipe.prepare.profile])
+    assert manifest.profile == recipe.preprocess.applied_to(PROFILES[recipe.prepare.profile])
     assert (manifest.postprocess, manifest.notice) == (recipe.convert.postprocess, recipe.convert.notice)
     assert len(manifest.models) == recipe.prepare.kfolds
     card = (shipped / "MODEL_CARD.md").read_text(encoding="utf-8")

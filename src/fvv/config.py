@@ -1,7 +1,7 @@
-"""Settings of every stage: one frozen model each, with unit and reason beside each default.
+"""Settings of every stage: one frozen model each, with unit and reason in the docstring of each field.
 
-A YAML file holds any of the sections below by name; the command line overrides single values
-(`--set train.epochs=10`). Unknown keys are refused.
+A YAML file holds any sections of `Config` by name; the command line overrides single values (`--set train.epochs=10`).
+Unknown keys are refused. The docstrings are also the help of the command line and the comments of default.yaml.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -29,8 +30,6 @@ from fvv.names import is_plain
 from fvv.system.regular import read_yaml
 
 MaskMethod = Literal["otsu", "robust", "given", "command"]
-
-
 Unlisted = Literal["refuse", "own-person"]
 
 
@@ -45,7 +44,7 @@ OneLine = Annotated[str, AfterValidator(_one_line)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -62,37 +61,39 @@ class PreprocessingProfile(_Settings):
     """How images become network input. Stored with the prepared data and with all weights."""
 
     name: str
+    """Name of the profile."""
     mask_method: MaskMethod
+    """Brain mask where no mask file is given."""
     mask_command: str = ""
-    """Template of an outside tool, used with mask_method "command": "mri_synthstrip -i {b0} -m {mask}"."""
+    """Command of an outside tool, used with mask_method "command": "mri_synthstrip -i {b0} -m {mask}"."""
     outlier_robust_zscore: bool
-    """Leave voxels over median + 3 * 1.4826 * MAD of b1000 out of mean and deviation (a large infarct shifts them)."""
+    """Exclude voxels over median + 3 * 1.4826 * MAD of b1000 from mean and deviation (a large infarct shifts them)."""
     scale_mask: Literal["brain", "robust"] = "brain"
-    """Where mean and deviation are taken: in the brain mask, which may be a file's; or always in the mask that method
-    robust finds, so that z-scores are the same with and without a mask file."""
+    """Mask used for z-score statistics: the brain mask (possibly user-supplied), or always the automatic mask of method
+    robust, so that z-scores are the same with and without a mask file."""
     orientation: Literal["as-stored", "ras"] = "as-stored"
-    """as-stored: axial images whose first axis runs left to right or right to left are kept so, as the reference does;
-    ras: every image is turned to right, anterior, superior, so that one head gives one answer however it is stored."""
+    """as-stored: axial images whose first axis runs left to right or right to left keep it, as in the reference; ras:
+    every image is reoriented to right, anterior, superior, so that one head gives one answer however it is stored."""
     grid_size: int = Field(256, ge=64, le=1024)
     """Edge of the in-plane grid, voxels."""
     clip: float = Field(10.0, ge=1, le=100)
-    """z-scores are cut to +- this."""
+    """z-scores are clipped to +- this."""
     zscore_dtype: Literal["float16", "float32"] = "float16"
-    """float16 as in the store, so that a new patient is seen exactly as a stored one. The reference rounds only what it
-    stores: published models, which never meet our store, get float32."""
+    """float16 as in the store, so that the network sees a new examination exactly as a stored one. The reference rounds
+    only what it stores: published models get float32."""
     context_slices: int = Field(3, ge=3, le=3)
-    """Slices the network sees on each side of the one it marks: every network here takes seven."""
+    """Slices on each side of the segmented slice that the network sees: every network here takes seven."""
 
     @property
     def label(self) -> str:
-        """The name, and enough of the hash to tell it from a profile of the same name with other settings."""
+        """The name and the start of the hash, which differs between profiles of one name with other settings."""
         return f"{self.name} ({self.sha256[:8]})"
 
     @property
     def sha256(self) -> str:
-        """Hash of all fields: two profiles are the same if and only if this is."""
+        """Hash of all fields: two profiles are equal if and only if their hashes are."""
         fields = self.model_dump(mode="json")
-        # As before there was a choice: what was made then is still good.
+        # Fields that were added later do not change the hash of profiles without them.
         for name, before in (("scale_mask", "brain"), ("orientation", "as-stored")):
             if fields[name] == before:
                 del fields[name]
@@ -113,28 +114,32 @@ ProfileName = Literal["reference-v1", "robust-v1", "robust-v2", "robust-v3"]
 
 
 class PreprocessConfig(_Settings):
-    """Choices about reading and masking that `prepare` and `predict` share."""
+    """How examinations are read and masked, in every stage that reads images."""
 
     mask_method: MaskMethod | None = None
-    """Brain mask where no mask file is given; None: the profile's own."""
+    """Brain mask where no mask file is given (default: the method of the profile)."""
     mask_command: str = ""
+    """Command of an outside tool that makes the brain mask, as 'mask_tool -i {b0} -m {mask}'."""
     resample_rois: bool = False
-    """Resample ROIs and masks that lie on another grid onto b1000's (nearest), in place of refusing them."""
+    """Resample ROIs and masks on another grid to the grid of b1000 (nearest neighbour) instead of refusing them."""
     resample_b0: bool = False
-    """Resample a b0 that lies on another grid onto b1000's (linear), in place of refusing it."""
+    """Resample a b0 on another grid to the grid of b1000 (linear) instead of refusing it."""
     b0_index: int | None = None
-    """Which volume of a 4D b0 file, 0-based."""
+    """Volume of a 4D b0 file to use, counted from 0."""
     b1000_index: int | None = None
-    """Which volume of a 4D b1000 file, 0-based."""
+    """Volume of a 4D b1000 file to use, counted from 0."""
     brain_volume_bounds_ml: tuple[float, float] = (400.0, 2500.0)
-    """A mask outside these is no adult brain. Whole brains in adults: about 900 to 1,700 mL; margins for masks that
-    hold CSF and for small heads."""
+    """A mask outside these volumes is no adult brain. Whole adult brains have about 900 to 1,700 mL; the margins are
+    for masks that include CSF and for small heads."""
+    unlisted: Unlisted = "refuse"
+    """Folders without a row in participants.tsv, where that file exists: refuse the table, or count each such folder as
+    a person of its own."""
 
     def applied_to(self, profile: PreprocessingProfile) -> PreprocessingProfile:
-        """The profile with the user's choice of mask in it.
+        """The profile with the user's choice of mask.
 
         Raises:
-            ConfigError: masks come from an outside tool, and the user has not typed its command: a program that only a
+            ConfigError: masks come from an outside tool whose command the user has not typed: a command that only a
                 file names is not run.
         """
         changes: dict[str, Any] = {}
@@ -152,15 +157,51 @@ class PreprocessConfig(_Settings):
         return profile.model_copy(update=changes)
 
 
+class DecisionConfig(_Settings):
+    """From FVV to an answer, in evaluate, report, predict and decide."""
+
+    cutoff_ml: float = Field(0.5, gt=0)
+    """FVV (mL) below which a mismatch is likely. 0.5 mL: sensitivity 70 %, specificity 88 % (Benzakoun et al. 2025, doi
+    10.1177/23969873251362712)."""
+    minimum_lesion_ml: float = Field(0.0, ge=0)
+    """A stroke of at most this volume (mL) counts as no lesion."""
+    prevalence: float | None = Field(None, gt=0, lt=1)
+    """Share of mismatches among the strokes of your patients, for which P(mismatch) is given (Bayes' rule on the odds;
+    default: the share among the patients of the calibration)."""
+
+
+class PostprocessConfig(_Settings):
+    """What is removed from the fused stroke; all off by default. See `fvv.imaging.postprocess`."""
+
+    minimum_lesion_mm3: float = Field(0.0, ge=0)
+    """Remove connected components of the stroke smaller than this (mm3; 0 = off)."""
+
+
+class ComputeConfig(_Settings):
+    """Processors and memory, for every stage but training; no setting here changes a result."""
+
+    device: str = "auto"
+    """Device: auto (CUDA where onnxruntime offers it, otherwise the CPU), gpu (the same, with a warning when there is
+    none), or the name of one that must be there (cpu, cuda, tensorrt, openvino, coreml ...)."""
+    threads: int = Field(0, ge=0)
+    """CPU threads of onnxruntime (0 = all cores)."""
+    workers: int | None = Field(None, ge=0)
+    """Processes side by side (0 = one per core; default: one for predict, one per core for the other stages)."""
+    chunk_slices: int = Field(32, ge=1)
+    """Slices in the network at once: bounds the memory."""
+
+
 class SimulateConfig(_Settings):
     """A synthetic cohort."""
 
     cases: int = Field(24, ge=1)
+    """Number of examinations."""
     seed: int = Field(0, ge=0)
+    """Seed of the cohort: the same seed gives the same bytes."""
     only: int | None = Field(None, ge=1)
-    """Make this case alone (from 1): the same bytes as in the whole cohort."""
+    """Simulate this case alone, counted from 1: the same bytes as in the whole cohort."""
     sites: int = Field(3, ge=1, le=3)
-    """Hospitals, each with its own scanner."""
+    """Number of hospitals, each with its own scanner."""
     stroke_free_share: float = Field(0.12, ge=0, le=1)
     """Share of persons without a stroke."""
     follow_up_share: float = Field(0.1, ge=0, lt=1)
@@ -168,79 +209,77 @@ class SimulateConfig(_Settings):
     onset_range_h: tuple[float, float] = (0.7, 72.0)
     """Hours from onset to a person's first examination, log-uniform."""
     visible_ratio: float = Field(1.15, gt=1)
-    """FLAIR over the same voxel's normal FLAIR from which it counts as visible: the signal intensity ratio that
-    MR WITNESS used (Schwamm et al. 2018, doi 10.1002/ana.25235)."""
+    """FLAIR signal-intensity ratio (lesion/normal) above which a voxel is FLAIR-visible, as in MR WITNESS (Schwamm et
+    al. 2018, doi 10.1002/ana.25235)."""
     mismatch_fraction: float = Field(0.2, gt=0, lt=1)
-    """The simulated reader sees a mismatch where less than this share of the lesion is visible."""
+    """The simulated reader sees a mismatch where less than this share of the lesion is FLAIR-visible."""
     reader_noise: float = Field(0.04, ge=0)
     """Standard deviation of the reader's error about that share (chosen here)."""
     minimum_contrast_to_noise: float = Field(2.0, ge=0)
-    """A stroke fainter than this on b1000 is drawn anew: no reader would outline it."""
+    """A stroke with less contrast to noise on b1000 is drawn again at random: no reader would outline it."""
     minimum_brightening: float = Field(1.2, ge=1)
-    """So is one whose b1000 is less than this many times that of the same tissue without it, on average. 1.2 is what
-    grey matter (ADC 0.82) gains at 0.62 x 10-3 mm2/s, the usual threshold of an infarct's core (Purushotham et al.
-    2015, doi 10.1111/ijs.12068)."""
+    """Strokes whose mean b1000 is below this multiple of normal tissue are drawn again, too. 1.2 is what grey matter
+    (ADC 0.82) gains at 0.62 x 10-3 mm2/s, the usual threshold of an infarct's core (Purushotham et al. 2015, doi
+    10.1111/ijs.12068)."""
     skull_stripped_share: float = Field(0.2, ge=0, le=1)
     """Share of cases whose b0 and b1000 come without the head around the brain."""
     large_lesion_share: float | None = Field(None, ge=0, le=1)
-    """Share of strokes over 80 mL; none: what the stroke patterns give, about 0.16."""
+    """Share of strokes over 80 mL (default: what the stroke patterns give, about 0.16)."""
     t2_amplitude_range: tuple[float, float] = (0.25, 1.4)
     """Relative T2 gain of a stroke long after onset, log-uniform; more than 1.4 makes late lesions as bright as the
     brightest seen in practice."""
     pace_by_size: bool = True
-    """T2 rises sooner and faster in larger strokes, as the sizes of mismatches say; false: alike in all."""
+    """Let T2 rise sooner and faster in larger strokes, as the sizes of mismatches suggest; false: alike in all."""
     reader_threshold: float = Field(0.0, ge=0, lt=1)
-    """Readers leave out of the stroke ROI what is hardly brighter on b1000: less than this share of the lesion's median
-    excess, such as the sulci that run through it. 0: the whole infarct; 0.3 to 0.5: an outline near half height."""
+    """Voxels of the infarct whose b1000 excess is less than this share of the lesion's median are left out of the
+    stroke ROI, such as sulci. 0: the whole infarct; 0.3 to 0.5: an outline near half height."""
     distractors: bool = True
-    """White-matter hyperintensities, old infarcts and T2 shine-through: what looks like stroke and is not."""
+    """Add white-matter hyperintensities, old infarcts and T2 shine-through, which look like a stroke and are none."""
     near_air: Literal["none", "smooth", "bands"] = "smooth"
-    """Distortion near air: none; broad bumps of the field at fixed places; or these displaced and resized, with some
-    dozens of narrow ones, whose bright bands and voids differ at every examination."""
+    """Distortion near air: none; smooth bumps of the field at fixed places; or bands: the same bumps moved and resized,
+    with some dozens of narrow ones, whose bright bands and voids differ at every examination."""
     posterior_fossa_spread: float = Field(0.0, ge=0, le=0.3)
-    """Standard deviation between persons of T2 in cerebellum and brainstem, relative; half of it inside them, folium
-    by folium. 0: as the rest of the brain (chosen here, useful to 0.15)."""
+    """Relative standard deviation between persons of T2 in cerebellum and brainstem; half of it within them, folium by
+    folium. 0: as in the rest of the brain (chosen here, useful to 0.15)."""
     vary_appearance: bool = True
-    """Timings, b, SNR, coil bias, blur, ghost, gamma and scale differ by examination; false: one protocol for all."""
+    """Vary timings, b-value, SNR, coil bias, blur, ghost, gamma and scale between examinations; false: one protocol."""
     oblique_share: float = Field(0.5, ge=0, le=1)
     """Share of examinations whose slices are tilted against the magnet."""
     thin_slice_share: float = Field(0.0, ge=0, le=1)
     """Share of examinations with slices of 2 to 3 mm, up to 80 of them."""
     write_mask: bool = True
-    """Write mask.nii.gz, the true brain: the network learns the brain from it."""
-    workers: int = Field(0, ge=0)
-    """Processes; 0: one per core."""
+    """Write mask.nii.gz, the simulated brain, from which the network learns the brain."""
+    compute: ComputeConfig = ComputeConfig()
 
 
 class PrepareConfig(_Settings):
     """From input_data to the store."""
 
     kfolds: int = Field(10, ge=2)
+    """Number of folds."""
     valid_proportion: float = Field(0.2, gt=0, lt=1)
-    """Share of each fold's remaining persons that select the checkpoint."""
+    """Share of the remaining persons of each fold that select the checkpoint (validation)."""
     seed: int = Field(0, ge=0)
+    """Seed of the split into folds."""
     profile: ProfileName = "robust-v3"
-    preprocess: PreprocessConfig = PreprocessConfig()
+    """Preprocessing profile."""
     quality: Literal["refuse", "warn"] = "refuse"
-    """An examination that quality control finds not assessable is left out, or stored with a warning."""
-    unlisted: Unlisted = "refuse"
-    """A folder without a row where there is a participants.tsv: the table is refused, or the folder is a person who
-    is not listed elsewhere."""
-    workers: int = Field(0, ge=0)
-    """Processes; 0: one per core."""
+    """Examinations that quality control finds not assessable: leave them out, or store them with a warning."""
+    preprocess: PreprocessConfig = PreprocessConfig()
+    compute: ComputeConfig = ComputeConfig()
 
 
 class NetworkConfig(_Settings):
     """The 2.5D network (see docs/explanation/network.md)."""
 
     widths: tuple[int, int, int, int] = (16, 32, 64, 112)
-    """Channels at strides 2, 4, 8, 16 of the encoder."""
+    """Channels of the encoder at strides 2, 4, 8, 16."""
     decoder_widths: tuple[int, int, int] = (80, 48, 24)
     """Channels of the decoder at strides 8, 4, 2."""
     resolution: Literal["full", "half"] = "half"
-    """half: the network sees the image averaged over 2 x 2 voxels and its logits are interpolated back. A quarter of
-    the time of full, and at equal short time no worse; where training is longer, full marks small strokes better
-    (docs/explanation/network.md)."""
+    """half: the network sees the image averaged over 2 x 2 voxels, and its logits are interpolated back. It takes a
+    quarter of the time of full, and after a short training it is no worse; after a longer one, full finds more small
+    strokes (docs/explanation/network.md)."""
 
 
 class LossConfig(_Settings):
@@ -253,12 +292,14 @@ class LossConfig(_Settings):
     """s: labels 0 and 1 become s/2 and 1 - s/2. The reference states 0.01 and means the labels 0.01 and 0.99, which is
     0.02 here."""
     normalisation: Literal["all", "brain"] = "all"
-    """What the lesion and FLAIR-visible terms, summed inside the brain, are divided by: all voxels of the batch; or
+    """Divisor of the lesion and FLAIR-visible terms, which are summed inside the brain: all voxels of the batch, or
     those of the brain, as in the reference, which makes these terms about 4.5 times as large."""
     brain_weight: float = 1.0
+    """Weight of the brain term."""
     stroke_weight: float = 1.0
+    """Weight of the lesion term."""
     flair_visible_weight: float = 100.0
-    """The reference's weight, under its normalisation (brain)."""
+    """Weight of the FLAIR-visible term; 100 is the reference's, under its normalisation (brain)."""
     dice_weight: float = Field(1.0, ge=0)
     """Weight of the soft Dice of each slab, averaged over the three channels, added to the cross-entropies; the
     reference has none (0). Without it training is slower (docs/explanation/network.md)."""
@@ -268,21 +309,26 @@ class AugmentConfig(_Settings):
     """Random changes of training slabs; none at validation. Defaults are the reference's."""
 
     enabled: bool = True
+    """Augment training slabs."""
     brightness: float = 0.15
     """Largest shift, as a share of the channel's standard deviation."""
     contrast: float = 0.15
     """Largest relative change about the channel's minimum."""
     flip_left_right: float = 0.5
+    """Probability of a left-right flip."""
     flip_slice_order: float = 0.5
+    """Probability that the slice order is reversed."""
     rotation_deg: float = 8.0
+    """Largest rotation in plane, degrees."""
     translation: float = 0.04
-    """Share of the grid's edge."""
+    """Largest translation, as a share of the grid's edge."""
     scale: float = 1.1
-    """Zoom is drawn between 1/scale and scale."""
+    """Zoom between 1/scale and scale."""
     shear_deg: float = 8.0
+    """Largest shear, degrees."""
     gamma: float = Field(1.0, ge=1)
-    """Exponent of the signal about the brain's mean, drawn between 1/gamma and gamma; 1: off, as the next four are
-    (the reference has none of them)."""
+    """Exponent of the signal about the brain's mean, between 1/gamma and gamma; 1: off, as the next four are (the
+    reference has none of them)."""
     bias_field: float = Field(0.0, ge=0)
     """Largest logarithm of a smooth coil sensitivity; 0.3: up to 35 % brighter or 26 % darker."""
     resolution: float = Field(1.0, ge=1)
@@ -297,11 +343,16 @@ class TrainConfig(_Settings):
     """One training run."""
 
     name: str = Field("FVV", pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")
+    """Name of the run."""
     wandb_project: OneLine = "FVV"
+    """Weights & Biases project."""
     wandb_mode: Literal["online", "offline", "disabled"] = "offline"
-    """Offline writes a run folder that `wandb sync` can send later; nothing leaves the machine by itself."""
+    """Weights & Biases: offline writes a run folder that `wandb sync` can send later; nothing leaves the machine by
+    itself."""
     seed: int = Field(0, ge=0)
+    """Seed of initial weights, sampling and augmentation."""
     epochs: int = Field(75, ge=1)
+    """Largest number of epochs."""
     slices_per_epoch: int = Field(16384, ge=1)
     """Supervised slices in one epoch."""
     slab_slices: int = Field(16, ge=1)
@@ -311,23 +362,25 @@ class TrainConfig(_Settings):
     stroke_share: float = Field(0.5, ge=0, le=1)
     """Share of the slabs centred on a slice with stroke."""
     learning_rate: float = Field(1e-3, gt=0)
+    """Learning rate; the highest one where the schedule changes it."""
     schedule: Literal["plateau", "cosine", "onecycle"] = "plateau"
+    """Learning-rate schedule; plateau is the reference's."""
     workers: int | None = Field(None, ge=0)
-    """Loader processes; 0: load in the training process. None: 0 on a CPU, and on a GPU, which would wait for one, all
-    cores. With preload_ram there are none."""
+    """Data-loader processes; 0: load in the training process (default: 0 on a CPU, all cores on a GPU). With
+    preload_ram there are none."""
     preload_ram: bool = False
-    """Hold all patients of the fold in memory: 14 MB for 30 slices."""
+    """Hold all examinations of the fold in memory: 14 MB for 30 slices."""
     precision: Literal["auto", "32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU, float32 on a CPU."""
     max_time: str | None = Field(None, pattern=r"^\d+:\d\d:\d\d:\d\d$")
-    """Start no epoch after this much training of a fold, all sessions together, "DD:HH:MM:SS"; the best epoch so far
-    stands."""
+    """Start no epoch after this training time of a fold, all sessions together, DD:HH:MM:SS; the best epoch so far is
+    kept."""
     patience: int | None = Field(None, ge=1)
-    """Stop after this many epochs without a better one; none: do all."""
+    """Stop after this many epochs without a better one (default: train all epochs)."""
     ema_decay: float = Field(0.0, ge=0, lt=1)
-    """Judge and keep an exponential moving average of the weights, with this decay a step (0.999); 0: off."""
+    """Validate and keep an exponential moving average of the weights, with this decay per step (0.999); 0: off."""
     norm_slabs: int = Field(64, ge=0)
-    """Before each validation estimate the batch-norm statistics anew, from so many training slabs; 0: keep the moving
+    """Before each validation estimate the batch-norm statistics again from this many training slabs; 0: keep the moving
     averages of the last steps."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """auto: a GPU where there is one."""
@@ -338,162 +391,121 @@ class TrainConfig(_Settings):
     jobs: int = Field(1, ge=1)
     """Folds trained side by side, each in a process of its own; each needs the memory of one."""
     figures_every_epochs: int = Field(1, ge=1)
-    """Epochs between two drawings of the validation figures; the last epoch is always drawn."""
+    """Epochs between validation figures; the last epoch always has them."""
     debug: bool = False
-    """Two batches of everything, nothing kept, nothing logged."""
+    """Run two batches of everything; keep and log nothing."""
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
-
-
-class PostprocessConfig(_Settings):
-    """What is taken out of the fused stroke; all off by default. See `fvv.imaging.postprocess`."""
-
-    minimum_lesion_mm3: float = Field(0.0, ge=0)
-    """Drop separate pieces of the stroke smaller than this; 0: off."""
 
 
 class ConvertConfig(_Settings):
     """From checkpoints to a bundle of ONNX models."""
 
     check_patients: int = Field(2, ge=1)
-    """Patients of each fold's test part on which onnxruntime is compared with PyTorch, whole volumes."""
+    """Examinations of each fold's test part on which onnxruntime is compared with PyTorch, whole volumes."""
     logit_tolerance: float = Field(1e-3, gt=0)
-    """Largest logit difference accepted; float32 rounding gives about 1e-5."""
-    postprocess: PostprocessConfig = PostprocessConfig()
-    """Stated in the bundle, and then done wherever its models are used."""
+    """Largest accepted difference of a logit; float32 rounding gives about 1e-5."""
     notice: OneLine = ""
-    """What everybody who uses the models should know; kept in the bundle and said at every prediction."""
-
-
-class DoctorConfig(_Settings):
-    """A bundle's check on the machine that is to use it."""
-
-    device: str = "auto"
-    threads: int = Field(0, ge=0)
-    """onnxruntime threads; 0: one per core."""
-
-
-class DecisionConfig(_Settings):
-    """From FVV to an answer: one section for `evaluate`, `report`, `predict` and `decide`."""
-
-    cutoff_ml: float = Field(0.5, gt=0)
-    """Benzakoun et al. 2025, doi 10.1177/23969873251362712: at 0.5 mL sensitivity 70 %, specificity 88 %."""
-    minimum_lesion_ml: float = Field(0.0, ge=0)
-    """A stroke of no more than this volume counts as no lesion."""
-    prevalence: float | None = Field(None, gt=0, lt=1)
-    """Share of mismatches among the strokes of your patients: P(mismatch) is given for it (Bayes' rule on the odds).
-    None: the share among the patients on whom the models were calibrated."""
+    """What everybody who uses the models should know; stored in the bundle and printed at every prediction."""
+    postprocess: PostprocessConfig = PostprocessConfig()
 
 
 class EvaluateConfig(_Settings):
-    """Test out of fold, or of the whole ensemble on external patients."""
+    """Evaluate out of fold, or the whole ensemble on external patients."""
 
-    preprocess: PreprocessConfig = PreprocessConfig()
-    """Of external patients; out of fold the store's hold."""
-    unlisted: Unlisted = "refuse"
-    """As in prepare, of external patients."""
-    postprocess: PostprocessConfig | None = None
-    """Steps not named here, and None: as the bundle says."""
-    decision: DecisionConfig = DecisionConfig()
-    """Filled from the section `decision`, which every stage shares."""
     own_masks: bool = False
-    """Show external patients to the models through a brain mask of our own, as new patients who come without one; a
-    given mask is then only what the predicted brain is compared with."""
+    """Give the models an automatic brain mask, as for new patients without a mask file; a given mask is then only the
+    reference of the predicted brain. With --external only."""
     bootstrap_samples: int = Field(2000, ge=1)
-    """Draws of persons behind every bootstrap interval."""
+    """Bootstrap samples of persons behind every bootstrap interval."""
     seed: int = Field(0, ge=0)
+    """Seed of the bootstrap."""
     visible_fraction_label: float = Field(0.2, gt=0, le=1)
-    """Without readers' labels: mismatch where less than this share of the lesion ROI is FLAIR-visible."""
+    """Without readers' labels: mismatch where less than this share of the reference lesion is FLAIR-visible."""
     operating_specificity: float = Field(0.9, gt=0, le=1)
-    """Beside the cut-off and Youden's, the cut-off that keeps this specificity is judged."""
+    """Besides the cut-off and Youden's, the cut-off that keeps this specificity is evaluated."""
     pseudo_volume_ml: float = Field(0.1, gt=0)
     """P(mismatch) is a logistic curve on log(FVV + this): a fifth of the cut-off, so that 0 mL has a logarithm and
     volumes of a few voxels count alike."""
     calibrate: bool = False
-    """Write the curve of P(mismatch) into the bundle, where `predict` finds it."""
+    """Store the fitted calibration of P(mismatch) in the bundle."""
     heatmaps: bool = True
-    """Write a picture and a colour image of every patient; the report shows the worst and the best. Without, it
-    has no viewer."""
+    """Write a picture and a colour image of every examination; the report shows the worst and the best. Without them
+    the report has no viewer."""
     viewer_patients: int = Field(24, ge=0)
-    """Patients in the page's scrollable viewer, 0.2 to 0.6 MB each; of more, some from the lowest to the highest stroke
-    Dice are taken."""
-    device: str = "auto"
-    """As in predict."""
-    threads: int = Field(0, ge=0)
-    """onnxruntime threads; 0: one per core."""
-    chunk_slices: int = Field(32, ge=1)
-    """Slices run through the network at once: bounds memory, changes no number."""
+    """Examinations in the report's scrollable viewer, 0.2 to 0.6 MB each; larger cohorts are sampled evenly by stroke
+    Dice."""
+    preprocess: PreprocessConfig = PreprocessConfig()
+    decision: DecisionConfig = DecisionConfig()
+    postprocess: PostprocessConfig | None = None
+    compute: ComputeConfig = ComputeConfig()
 
 
 class CardConfig(_Settings):
-    """What a model card says and no file does."""
+    """Text of a model card that no file contains."""
 
     training_data: str = ""
-    """On whom the models were trained, in a paragraph."""
+    """Paragraph on the patients whose images trained the models."""
     limits: tuple[str, ...] = ()
-    """What is known not to work, a sentence each."""
+    """Known limits, one sentence each."""
     commands: tuple[str, ...] = ()
-    """What makes the card's numbers again."""
+    """Commands that reproduce the card's numbers."""
 
 
 class PredictConfig(_Settings):
-    """A new patient."""
+    """New patients."""
 
-    preprocess: PreprocessConfig = PreprocessConfig()
-    postprocess: PostprocessConfig | None = None
-    """Steps not named here, and None: as the bundle says."""
-    decision: DecisionConfig = DecisionConfig()
-    """Filled from the section `decision`, which every stage shares."""
-    device: str = "auto"
-    """auto: CUDA where onnxruntime offers it, else the CPU; gpu: the same, with a warning; any other name (cpu, cuda,
-    tensorrt, openvino, coreml ...) must be there."""
-    threads: int = Field(0, ge=0)
-    """onnxruntime threads; 0: one per core."""
     folds: int = Field(0, ge=0)
-    """Fuse only the first so many models; 0: all."""
+    """Use only the first models of the ensemble, this many (0 = all)."""
     overwrite: bool = False
     """Replace results of other images, models or settings; never files that fvv did not write."""
-    resume: bool = True
-    """Always so, kept for older settings: the results of patients whose images, models and settings are those of now
-    are kept, the others are predicted."""
-    workers: int = Field(1, ge=0)
-    """Patients side by side, each in a process with its own models; 0: one per core."""
     layout: Literal["folders", "bids"] = "folders"
-    """folders: one a patient; bids: a BIDS derivative data set."""
+    """Output layout: a folder for each examination, or a BIDS derivative data set."""
     series: tuple[int, ...] = ()
-    """DICOM: SeriesNumber of the series to take b0 and b1000 from; empty: chosen by b-value."""
-    chunk_slices: int = Field(32, ge=1)
-    """Slices run through the network at once: bounds memory, changes no number."""
+    """DICOM: SeriesNumber of the series that hold b0 and b1000 (default: chosen by b-value)."""
+    preprocess: PreprocessConfig = PreprocessConfig()
+    decision: DecisionConfig = DecisionConfig()
+    postprocess: PostprocessConfig | None = None
+    compute: ComputeConfig = ComputeConfig()
 
 
 class Config(_Settings):
-    """Every stage's settings: what a YAML file may hold."""
+    """The settings of all stages: what a YAML file may hold."""
 
+    seed: int = Field(0, ge=0)
+    """Seed of every stage that does not set its own."""
+    preprocess: PreprocessConfig = PreprocessConfig()
+    decision: DecisionConfig = DecisionConfig()
+    postprocess: PostprocessConfig | None = None
+    """Removed from the fused stroke: convert states it in the bundle; evaluate and predict use it instead of the
+    bundle's (default: the bundle's)."""
+    compute: ComputeConfig = ComputeConfig()
     simulate: SimulateConfig = SimulateConfig()
     prepare: PrepareConfig = PrepareConfig()
     train: TrainConfig = TrainConfig()
     convert: ConvertConfig = ConvertConfig()
-    doctor: DoctorConfig = DoctorConfig()
-    decision: DecisionConfig = DecisionConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     card: CardConfig = CardConfig()
     predict: PredictConfig = PredictConfig()
 
     @model_serializer(mode="wrap")
     def _as_in_a_file(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What a YAML file holds: the shared section stands once."""
+        """As a YAML file holds it: each shared section once."""
         content: dict[str, Any] = handler(self)
-        for stage in SHARE_DECISION:
-            content.get(stage, {}).pop("decision", None)
+        for stage in STAGES:
+            for section in SHARED:
+                content.get(stage, {}).pop(section, None)
         return content
 
 
-SHARE_DECISION = ("evaluate", "predict")
-"""Sections that are given the section `decision` when settings are loaded."""
+SHARED = ("preprocess", "decision", "postprocess", "compute")
+"""Sections that hold for every stage: a file states them once, `load_config` gives them to each stage."""
+STAGES = ("simulate", "prepare", "train", "convert", "evaluate", "card", "predict")
+"""Sections of one stage each."""
 
 
-def load_config(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Config:
+def load_config(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read settings from a YAML file, then apply overrides.
 
     Args:
@@ -516,34 +528,46 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
             if not isinstance(place, dict):
                 raise ConfigError(f"{dotted}: {section} is no section", file=path)
         place[last] = value
-    _refuse_moved(content, path)
     try:
-        return _with_shared_decision(Config.model_validate(content))
+        return Config.model_validate(_given_to_stages(content, path))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        more = f" and {error.error_count() - 1} more" if error.error_count() > 1 else ""
-        unknown = first["type"] == "extra_forbidden"
-        # reprlib: a few lines of YAML can stand for a value of gigabytes.
-        what = "no such setting" if unknown else f"{first['msg']}, got {reprlib.repr(first.get('input'))[:100]}"
-        raise ConfigError(f"{where}: {what}{more}", file=path) from error
+        raise ConfigError(_first_error(error), file=path) from error
 
 
-def _refuse_moved(content: dict[Any, Any], path: Path | None) -> None:
-    """A cut-off set for one stage alone would not reach the others."""
-    for stage in SHARE_DECISION:
-        section = content.get(stage)
-        if isinstance(section, dict) and "decision" in section:
-            inside = section["decision"]
-            named = next(iter(inside), "cutoff_ml") if isinstance(inside, dict) else "cutoff_ml"
-            raise ConfigError(
-                f"{stage}.decision is no setting: evaluate, report, predict and decide share one section",
-                file=path,
-                hint=f"set decision.{named}",
-            )
+def _given_to_stages(content: Mapping[Any, Any], path: Path | None) -> dict[Any, Any]:
+    """The content with the shared sections in every stage that uses them, and the seed in those without their own."""
+    spread = dict(content)
+    for stage in STAGES:
+        section = content.get(stage, {})
+        if not isinstance(section, dict):
+            continue
+        fields = Config.model_fields[stage].annotation.model_fields  # type: ignore[union-attr]  # Models, all of them.
+        for name in SHARED:
+            if name in section:
+                key = (
+                    f"{name}.{next(iter(section[name]))}" if isinstance(section[name], dict) and section[name] else name
+                )
+                raise ConfigError(
+                    f"{stage}.{name} is no setting: the stages share one section", file=path, hint=f"set {key}"
+                )
+        shared = {name: content[name] for name in SHARED if name in fields and content.get(name) is not None}
+        seed = {"seed": content["seed"]} if "seed" in fields and "seed" in content else {}
+        if shared or seed or stage in content:
+            spread[stage] = {**seed, **section, **shared}
+    return spread
 
 
-def _with_shared_decision(config: Config) -> Config:
-    given = {"decision": config.decision}
-    stages = {stage: getattr(config, stage).model_copy(update=given) for stage in SHARE_DECISION}
-    return config.model_copy(update=stages)
+def _first_error(error: ValidationError) -> str:
+    """The first of what pydantic found, in one line; what a shared section holds counts once."""
+    first = error.errors()[0]
+    found = list(dict.fromkeys(_where(each["loc"]) for each in error.errors()))
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    unknown = first["type"] == "extra_forbidden"
+    # reprlib: a few lines of YAML can stand for a value of gigabytes.
+    what = "no such setting" if unknown else f"{first['msg']}, got {reprlib.repr(first.get('input'))[:100]}"
+    return f"{found[0]}: {what}{more}"
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    shared = len(location) > 1 and location[0] in STAGES and location[1] in SHARED
+    return ".".join(str(part) for part in location[shared:])

@@ -63,8 +63,8 @@ class Stage:
 
 
 STAGES = (
-    Stage("simulate", ("simulate", "-o", "input_data"), "input_data", "simulate.workers"),
-    Stage("prepare", ("prepare",), "preprocessed_data", "prepare.workers"),
+    Stage("simulate", ("simulate", "-o", "input_data"), "input_data", "compute.workers"),
+    Stage("prepare", ("prepare",), "preprocessed_data", "compute.workers"),
     Stage("train", ("train", "--all-folds"), "saved_models", "train.jobs"),
     Stage("convert", ("convert", "-n", "chaos"), "saved_models_ONNX"),
     Stage("evaluate", ("evaluate",), "processed_data"),
@@ -72,7 +72,7 @@ STAGES = (
         "predict",
         ("predict", "input_data", "-o", "predictions", "-f", "CPU"),
         "predictions",
-        "predict.workers",
+        "compute.workers",
     ),
 )
 

@@ -147,9 +147,9 @@ def test_a_file_that_is_what_the_bundle_says(tmp_path: Path) -> None:
 def test_a_part_of_the_ensemble(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     bundle = bundle_of(tmp_path, [{}] * 4)
-    assert len(open_ensemble(bundle, PredictConfig(device="cpu"))) == 4
+    assert len(open_ensemble(bundle, PredictConfig(compute={"device": "cpu"}))) == 4
     assert "4 of 4 models) on CPU" in caplog.text
-    assert len(open_ensemble(bundle, PredictConfig(device="cpu", folds=2))) == 2
+    assert len(open_ensemble(bundle, PredictConfig(folds=2, compute={"device": "cpu"}))) == 2
     assert "2 of 4 models) on CPU" in caplog.text
     with pytest.raises(ModelError, match="5 folds asked for, the bundle has 4"):
-        open_ensemble(bundle, PredictConfig(device="cpu", folds=5))
+        open_ensemble(bundle, PredictConfig(folds=5, compute={"device": "cpu"}))

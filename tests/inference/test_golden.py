@@ -27,7 +27,7 @@ from fvv.schemas.bundle import BundleFile, BundleManifest, ModelEntry
 from fvv.system.fingerprint import file_sha256
 
 PROFILE = PROFILES["robust-v1"]
-CPU = PredictConfig(device="cpu")
+CPU = PredictConfig(compute={"device": "cpu"})
 
 
 def test_the_input_is_the_same_every_time_and_holds_a_lesion() -> None:

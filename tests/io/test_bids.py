@@ -88,7 +88,7 @@ def test_subjects_that_cannot_be_used_are_failures(data_set: Path, tmp_path: Pat
     (data_set / "sub-05" / "dwi" / "sub-05_dwi.nii.gz").symlink_to("annex/x")
     (data_set / "sub-05" / "dwi" / "sub-05_dwi.bval").symlink_to("annex/y")
     write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
-    result = predict(data_set, tmp_path / "models", tmp_path / "out", PredictConfig(device="cpu"))
+    result = predict(data_set, tmp_path / "models", tmp_path / "out", PredictConfig(compute={"device": "cpu"}))
     assert [one.patient for one in result.predictions] == ["sub-01_ses-1", "sub-01_ses-2"]
     reasons = {failure.patient: failure.reason for failure in result.failures}
     assert list(reasons) == ["sub-02", "sub-03", "sub-04", "sub-05"]
@@ -108,7 +108,7 @@ def test_patients_whose_folder_is_a_link_to_nothing_are_failures(tmp_path: Path,
     (tmp_path / "in" / "p1" / "mask.nii.gz").unlink()
     (tmp_path / "in" / "p1" / "mask.nii.gz").symlink_to("not-fetched")
     write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
-    result = predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", PredictConfig(device="cpu"))
+    result = predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", PredictConfig(compute={"device": "cpu"}))
     assert [one.patient for one in result.predictions] == ["p0"]
     reasons = {failure.patient: failure.reason for failure in result.failures}
     assert list(reasons) == ["p1", "p2"]
@@ -176,7 +176,7 @@ def test_parts_of_a_complex_image_are_no_examinations(tmp_path: Path) -> None:
 def test_the_images_own_data_set_is_no_place_for_results(data_set: Path, tmp_path: Path) -> None:
     write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
     before = (data_set / "dataset_description.json").read_bytes()
-    config = PredictConfig(device="cpu", layout="bids", overwrite=True)
+    config = PredictConfig(layout="bids", overwrite=True, compute={"device": "cpu"})
     with pytest.raises(OutputExistsError, match="describes another BIDS data set"):
         predict(data_set, tmp_path / "models", data_set, config)
     assert (data_set / "dataset_description.json").read_bytes() == before
@@ -188,7 +188,7 @@ def test_files_of_others_are_not_replaced(data_set: Path, tmp_path: Path, name: 
     theirs = tmp_path / "out" / name
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine")
-    config = PredictConfig(device="cpu", layout="bids", overwrite=True)
+    config = PredictConfig(layout="bids", overwrite=True, compute={"device": "cpu"})
     with pytest.raises(OutputExistsError, match="not written by fvv"):
         predict(data_set, tmp_path / "models", tmp_path / "out", config)
     assert theirs.read_text() == "mine"
@@ -198,9 +198,11 @@ def test_files_of_others_are_not_replaced(data_set: Path, tmp_path: Path, name: 
 def test_derivatives(data_set: Path, tmp_path: Path) -> None:
     write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
     out = tmp_path / "derivatives"
-    result = predict(data_set, tmp_path / "models", out, PredictConfig(device="cpu", layout="bids"))
+    result = predict(data_set, tmp_path / "models", out, PredictConfig(layout="bids", compute={"device": "cpu"}))
     assert [one.patient for one in result.predictions] == ["sub-01_ses-1", "sub-01_ses-2", "sub-02"]
-    assert predict(data_set, tmp_path / "models", out, PredictConfig(device="cpu", layout="bids")).kept == 3
+    assert (
+        predict(data_set, tmp_path / "models", out, PredictConfig(layout="bids", compute={"device": "cpu"})).kept == 3
+    )
     description = json.loads((out / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
     assert description["GeneratedBy"][0]["Name"] == "fvv"

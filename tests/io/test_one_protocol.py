@@ -18,7 +18,7 @@ from fvv.stages.predict import predict
 
 AFFINE = np.array([[-4.0, 0, 0, 126], [0, -4, 0, 100], [0, 0, 10, -40], [0, 0, 0, 1]])
 """Of what `dicom_builders` writes, voxel to RAS+ mm."""
-CONFIG = PredictConfig(device="cpu")
+CONFIG = PredictConfig(compute={"device": "cpu"})
 Acquisition = list[tuple[int, np.ndarray]]
 """b-value and image of each volume."""
 

@@ -78,7 +78,7 @@ def test_prediction_without_models_says_everywhere_which_ran(
     from fvv.stages.predict import predict  # noqa: PLC0415
 
     with caplog.at_level(logging.INFO, "fvv"):
-        predict(Path("anna"), models_to_use(None), Path("out"), PredictConfig(device="cpu"))
+        predict(Path("anna"), models_to_use(None), Path("out"), PredictConfig(compute={"device": "cpu"}))
     assert "no --models given: the model in the package, small-v1" in caplog.text
     described = f"small-v1 (2 of 2 models; {NOTICE})"
     assert f"models: {described}" in caplog.text
@@ -94,7 +94,7 @@ def test_results_say_which_part_ran(tmp_path: Path, rng: np.random.Generator) ->
 
     folder = write_small_bundle(tmp_path / "small-v1")
     write_patient(tmp_path / "anna", rng)
-    predict(tmp_path / "anna", folder, tmp_path / "out", PredictConfig(device="cpu", folds=1))
+    predict(tmp_path / "anna", folder, tmp_path / "out", PredictConfig(folds=1, compute={"device": "cpu"}))
     answer = json.loads((tmp_path / "out" / "anna" / "results.json").read_text())
     assert answer["models"] == f"small-v1 (1 of 2 models; {NOTICE})"
     ran = json.loads((tmp_path / "out" / "run.json").read_text())["ran"]

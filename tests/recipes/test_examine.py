@@ -32,7 +32,7 @@ from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = EvaluateConfig(bootstrap_samples=20, threads=1, heatmaps=False)
+QUICK = EvaluateConfig(bootstrap_samples=20, heatmaps=False, compute={"threads": 1})
 NAME = "p0"
 """An examination with a FLAIR-visible lesion."""
 
@@ -55,7 +55,7 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     work = tmp_path_factory.mktemp("examine")
     write_cohort(work / "input", np.random.default_rng(7), 4)
-    prepare(work / "input", work / "store", PrepareConfig(kfolds=2, workers=1))
+    prepare(work / "input", work / "store", PrepareConfig(kfolds=2, compute={"workers": 1}))
     models = write_bundle(work / "models", work / "store")
     plan = CaseStore.open(work / "store").folds
     fold = next(fold for fold in range(2) if NAME in plan.participants(fold, fvv.data.Role.TEST))
@@ -71,13 +71,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 def test_every_caller_gives_one_answer(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    (stage,) = predict(place.images, place.alone, place.work / "predicted", PredictConfig(threads=1)).predictions
+    (stage,) = predict(
+        place.images, place.alone, place.work / "predicted", PredictConfig(compute={"threads": 1})
+    ).predictions
     case = read_case(place.images / NAME, PreprocessConfig(), labelled=False)
-    api = fvv.predict(case.b0, case.b1000, place.alone, mask=case.mask, config=PredictConfig(threads=1))
+    api = fvv.predict(case.b0, case.b1000, place.alone, mask=case.mask, config=PredictConfig(compute={"threads": 1}))
     benchmark = runpy.run_path(str(ROOT / "benchmarks" / "inference.py"))["answer_of"]
     bundle = ModelBundle.open(place.alone)
     ensemble = OnnxEnsemble.from_bundle(bundle, device="cpu", threads=1)
-    timed: Prediction = benchmark(case, ensemble, PredictConfig(threads=1), bundle)
+    timed: Prediction = benchmark(case, ensemble, PredictConfig(compute={"threads": 1}), bundle)
     assert api.fvv_ml
     written = np.asarray(nib.load(place.work / "predicted" / NAME / "predictions.nii.gz").dataobj)
     for prediction in (stage, timed):
@@ -143,7 +145,7 @@ def test_an_examination_passes_few_files_on_the_way_through_predict(place: Place
 
     sys.setprofile(watch)
     try:
-        predict(place.images, place.alone, place.work / "watched", PredictConfig(threads=1))
+        predict(place.images, place.alone, place.work / "watched", PredictConfig(compute={"threads": 1}))
     finally:
         sys.setprofile(None)
     path = {file: len(frames) for file, frames in entries.items() if not file.startswith("imaging/")}

@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from fvv.config import ConvertConfig, DoctorConfig, PostprocessConfig
+from fvv.config import ComputeConfig, ConvertConfig, PostprocessConfig
 from fvv.data import DecisionState, Role, hashed_ids
 from fvv.errors import ModelError, OutputExistsError
 from fvv.imaging.quality.usual import unlike_training
@@ -120,7 +120,7 @@ def test_one_checkpoint_makes_a_bundle_of_one_model(base, tmp_path):
 
 
 def test_a_converted_bundle_passes_the_doctor(converted):
-    assert doctor(converted.bundle, DoctorConfig(device="cpu")).failures == ()
+    assert doctor(converted.bundle, ComputeConfig(device="cpu")).failures == ()
 
 
 def test_a_decision_that_changes_leaves_no_bundle(base, tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     (folder / "in" / "same" / "b0.nii.gz").write_bytes((folder / "in" / "same" / "b1000.nii.gz").read_bytes())
     for number, visible in enumerate((-3.0, -100.0), start=1):
         write_onnx(folder / "models" / f"model{number}.onnx", whole_volume=False, biases=(1.5, -2.0, visible))
-    config = PredictConfig(device="cpu", layout=request.param)
+    config = PredictConfig(layout=request.param, compute={"device": "cpu"})
     predict(folder / "in", folder / "models", folder / "out", config)
     return folder / "out"
 
@@ -40,7 +40,7 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_the_smallest_lesion_of_the_prediction_holds_unless_another_is_named(tmp_path: Path) -> None:
     write_patient(tmp_path / "in", np.random.default_rng(7))
     write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
-    config = PredictConfig(device="cpu", decision=DecisionConfig(minimum_lesion_ml=500.0))
+    config = PredictConfig(decision=DecisionConfig(minimum_lesion_ml=500.0), compute={"device": "cpu"})
     predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", config)
     none = DecisionState.NO_LESION_FOUND
     (same,) = decide(tmp_path / "out", DecisionConfig(cutoff_ml=0.5)).after
@@ -56,7 +56,7 @@ def test_the_smallest_lesion_of_the_prediction_holds_unless_another_is_named(tmp
 def test_predicting_again_takes_away_answers_of_the_earlier_results(tmp_path: Path) -> None:
     write_patient(tmp_path / "in", np.random.default_rng(7))
     write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
-    config = PredictConfig(device="cpu", overwrite=True)
+    config = PredictConfig(overwrite=True, compute={"device": "cpu"})
     predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", config)
     table = decide(tmp_path / "out", DecisionConfig(cutoff_ml=200.0)).output
     theirs = tmp_path / "out" / "decisions_mine_mL.csv"
@@ -76,10 +76,10 @@ def test_results_of_another_run_are_left_out(tmp_path: Path) -> None:
         write_patient(tmp_path / "in" / name, rng)
     for number in (1, 2):
         write_onnx(tmp_path / f"m{number}" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -2.0 - number))
-    predict(tmp_path / "in", tmp_path / "m1", tmp_path / "out", PredictConfig(device="cpu"))
+    predict(tmp_path / "in", tmp_path / "m1", tmp_path / "out", PredictConfig(compute={"device": "cpu"}))
     for name in "ab":
         shutil.rmtree(tmp_path / "in" / name)
-    config = PredictConfig(device="cpu", overwrite=True)
+    config = PredictConfig(overwrite=True, compute={"device": "cpu"})
     predict(tmp_path / "in", tmp_path / "m2", tmp_path / "out", config)
     done = decide(tmp_path / "out", DecisionConfig(cutoff_ml=1.0))
     assert [one.patient for one in done.after] == ["c", "d"]
@@ -121,7 +121,7 @@ def test_no_probability_of_a_mismatch_where_no_lesion_is_left(tmp_path: Path) ->
     """The curve has seen none such."""
     write_patient(tmp_path / "in", np.random.default_rng(7))
     write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
-    predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", PredictConfig(device="cpu"))
+    predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", PredictConfig(compute={"device": "cpu"}))
     (file,) = tmp_path.glob("out/*/results.json")
     content = json.loads(file.read_text())
     assert "mismatch_probability" in content

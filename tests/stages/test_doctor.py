@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from builders import write_onnx
-from fvv.config import PROFILES, DoctorConfig
+from fvv.config import PROFILES, ComputeConfig
 from fvv.errors import ModelError
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.golden import golden_input, golden_output
@@ -17,7 +17,7 @@ from fvv.stages.doctor import doctor
 from fvv.system.fingerprint import file_sha256
 
 PROFILE = PROFILES["robust-v1"]
-CONFIG = DoctorConfig(device="cpu")
+CONFIG = ComputeConfig(device="cpu")
 
 
 def write_bundle(folder: Path, *, shift: float = 0.0, n_models: int = 2) -> Path:
@@ -63,7 +63,7 @@ def test_a_damaged_bundle_and_a_device_that_is_not_there(tmp_path: Path) -> None
     write_bundle(tmp_path)
     manifest = ModelBundle.open(tmp_path).manifest
     with pytest.raises(ModelError, match="no_such_device"):
-        doctor(tmp_path, DoctorConfig(device="no_such_device"))
+        doctor(tmp_path, ComputeConfig(device="no_such_device"))
     (tmp_path / "golden.npz").write_bytes(b"damaged")
     with pytest.raises(ModelError, match="changed since"):
         doctor(tmp_path, CONFIG)

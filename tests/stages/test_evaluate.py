@@ -28,7 +28,7 @@ from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare
 from fvv.system.fingerprint import file_sha256
 
-CONFIG = EvaluateConfig(bootstrap_samples=50, threads=1)
+CONFIG = EvaluateConfig(bootstrap_samples=50, compute={"threads": 1})
 QUICK = CONFIG.model_copy(update={"heatmaps": False})
 N = 6
 
@@ -62,7 +62,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     rng = np.random.default_rng(7)
     write_cohort(folder / "input", rng, N - 1)
     write_patient(folder / "input" / "healthy", rng, lesion=False, visible=False)
-    prepare(folder / "input", folder / "store", PrepareConfig(kfolds=2, workers=1, profile="robust-v1"))
+    prepare(folder / "input", folder / "store", PrepareConfig(kfolds=2, profile="robust-v1", compute={"workers": 1}))
     models = write_bundle(folder / "models", folder / "store")
     result = evaluate(folder / "store", models, folder / "output", CONFIG)
     return Cohort(folder / "input", folder / "store", models, folder / "output", result)

@@ -24,7 +24,7 @@ from fvv.stages.gather import gather
 from fvv.stages.predict import predict
 from fvv.system.shard import Shard
 
-CONFIG = PredictConfig(device="cpu")
+CONFIG = PredictConfig(compute={"device": "cpu"})
 TABLES = ("results.csv", "failures.csv", "report.html", "run.json")
 
 
@@ -137,7 +137,7 @@ def test_shards_of_a_simulated_cohort(tmp_path: Path) -> None:
     pytest.importorskip("nilearn")
     from fvv.stages.simulate import simulate  # noqa: PLC0415
 
-    config = SimulateConfig(cases=2, seed=21, workers=1)
+    config = SimulateConfig(cases=2, seed=21, compute={"workers": 1})
     for index in (1, 2):
         simulate(tmp_path, config, shard=Shard(index, 2))
         assert not (tmp_path / "participants.tsv").exists()

@@ -30,7 +30,7 @@ from fvv.schemas.bundle import Calibration
 from fvv.stages.decide import decide
 from fvv.stages.predict import predict
 
-CONFIG = PredictConfig(device="cpu")
+CONFIG = PredictConfig(compute={"device": "cpu"})
 OVERWRITE = CONFIG.model_copy(update={"overwrite": True})
 FILES = {"predictions.nii.gz", "heatmap.nii.gz", "fvv_adc.nii.gz", "synthesis.png", "results.txt", "results.json"}
 
@@ -735,7 +735,7 @@ def test_where_the_references_mask_collapses_no_number_is_given(
     one_model: tuple[OnnxEnsemble, dict[str, np.ndarray]],
 ) -> None:
     ensemble, images = one_model
-    reference = PredictConfig(device="cpu", preprocess=PreprocessConfig(mask_method="otsu"))
+    reference = PredictConfig(preprocess=PreprocessConfig(mask_method="otsu"), compute={"device": "cpu"})
     expected, six, ten = (predicted(brightened(images, times, 4), ensemble, reference) for times in (3, 6, 10))
     assert six.fvv_ml == pytest.approx(expected.fvv_ml, rel=0.02)
     assert ten.fvv_ml is None

@@ -28,7 +28,7 @@ from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare
 from fvv.stages.report import report
 
-CONFIG = EvaluateConfig(bootstrap_samples=30, threads=1)
+CONFIG = EvaluateConfig(bootstrap_samples=30, compute={"threads": 1})
 QUICK = CONFIG.model_copy(update={"heatmaps": False})
 WRITTEN = ("metrics.csv", "patients.csv", "failures.csv", "tables.md", "tables.tex", "methods.md", "figures/roc.svg")
 
@@ -42,7 +42,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_cohort(folder / "others", rng, 3)
     for name in ("p0", "p1", "p2"):
         (folder / "others" / name).rename(folder / "others" / f"new_{name}")
-    prepare(folder / "input", folder / "store", PrepareConfig(kfolds=2, workers=1, profile="robust-v1"))
+    prepare(folder / "input", folder / "store", PrepareConfig(kfolds=2, profile="robust-v1", compute={"workers": 1}))
     write_bundle(folder / "models", folder / "store")
     evaluate(folder / "store", folder / "models", folder / "output", CONFIG)
     return folder
@@ -208,7 +208,7 @@ def test_a_calibration_is_written_only_when_asked_for_and_predict_finds_it(cohor
     assert "calibration of P(mismatch) written" in result.summary()
     assert (curve.fitted_on, curve.patients) == ("people", 6)
     assert curve.prevalence == pytest.approx(sum(one.true_visible_fraction < 0.2 for one in result.patients) / 6)
-    answer = predict(cohort / "others" / "new_p0", models, tmp_path / "answer", PredictConfig(threads=1))
+    answer = predict(cohort / "others" / "new_p0", models, tmp_path / "answer", PredictConfig(compute={"threads": 1}))
     assert not answer.failures
 
 
@@ -227,7 +227,7 @@ def test_a_bundle_calibrated_and_tested_gets_its_card(cohort, tmp_path):
 
 def test_external_patients_get_what_predict_gives_them(external, cohort, tmp_path):
     assert [patient.participant for patient in external.patients] == ["new_p0", "new_p1", "new_p2"]
-    answer = predict(cohort / "others", cohort / "models", tmp_path, PredictConfig(threads=1))
+    answer = predict(cohort / "others", cohort / "models", tmp_path, PredictConfig(compute={"threads": 1}))
     for patient, prediction in zip(external.patients, answer.predictions, strict=True):
         assert patient.fold is None
         assert patient.fvv_ml == prediction.fvv_ml
@@ -324,7 +324,9 @@ def test_what_quality_control_judges_is_judged_as_in_predict(cohort, tmp_path, o
             file.unlink()
     config = QUICK.model_copy(update={"own_masks": own_masks})
     result = evaluate_external(folder, cohort / "models", tmp_path / "output", config)
-    answers = predict(unlabelled, cohort / "models", tmp_path / "answers", PredictConfig(threads=1)).predictions
+    answers = predict(
+        unlabelled, cohort / "models", tmp_path / "answers", PredictConfig(compute={"threads": 1})
+    ).predictions
     assert not result.failures
     for patient, prediction in zip(result.patients, answers, strict=True):
         assert (patient.decision, patient.fvv_ml) == (prediction.decision.state.value, prediction.fvv_ml)

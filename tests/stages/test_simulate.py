@@ -19,7 +19,7 @@ from fvv.io.nifti import read_volume
 from fvv.io.sealed import read_sealed, write_sealed
 from fvv.stages.simulate import simulate
 
-CONFIG = SimulateConfig(cases=2, seed=21, workers=1)
+CONFIG = SimulateConfig(cases=2, seed=21, compute={"workers": 1})
 
 
 def digests(folder: Path) -> dict[str, str]:

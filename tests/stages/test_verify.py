@@ -14,7 +14,7 @@ from fvv.config import PrepareConfig
 from fvv.stages.verify import verify
 from fvv.system.shard import Shard
 
-CONFIG = PrepareConfig(kfolds=2, workers=1)
+CONFIG = PrepareConfig(kfolds=2, compute={"workers": 1})
 
 
 @pytest.fixture(scope="module")

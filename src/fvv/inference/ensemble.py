@@ -167,9 +167,9 @@ def open_ensemble(bundle: ModelBundle, config: PredictConfig) -> OnnxEnsemble:
     ensemble = OnnxEnsemble.from_bundle(
         bundle,
         bundle.part(config.folds),
-        device=config.device,
-        threads=config.threads,
-        chunk_slices=config.chunk_slices,
+        device=config.compute.device,
+        threads=config.compute.threads,
+        chunk_slices=config.compute.chunk_slices,
     )
     log.info("models: %s on %s", bundle.manifest.description(len(ensemble)), ensemble.provider)
     return ensemble

@@ -162,5 +162,5 @@ def _on_one_line(error: Exception) -> str:
 
 def _hint(error: Exception) -> str:
     if isinstance(error, MemoryError) or "alloc" in str(error).lower():
-        return "memory ran out: fewer slices at once (--set predict.chunk_slices=8), or fewer --workers"
+        return "memory ran out: fewer slices at once (--set compute.chunk_slices=8), or fewer --workers"
     return "the model is damaged, or made for another input; `fvv doctor -m FOLDER` tries it"

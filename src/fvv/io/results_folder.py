@@ -195,7 +195,7 @@ class ResultsFolder:
                 write_data_set_files(self.root, source)
 
     def kept(
-        self, examinations: Sequence[Examination], run: MadeFrom, *, overwrite: bool, workers: int
+        self, examinations: Sequence[Examination], run: MadeFrom, *, overwrite: bool, workers: int | None
     ) -> tuple[dict[str, StoredResult], list[Failure]]:
         """What an earlier run finished, by examination; and examinations whose images cannot be read.
 

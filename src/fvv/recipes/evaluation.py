@@ -156,9 +156,9 @@ def _open(bundle: ModelBundle, models: tuple[ModelEntry, ...], config: EvaluateC
     return OnnxEnsemble.from_bundle(
         bundle,
         models,
-        device=config.device,
-        threads=config.threads,
-        chunk_slices=config.chunk_slices,
+        device=config.compute.device,
+        threads=config.compute.threads,
+        chunk_slices=config.compute.chunk_slices,
     )
 
 

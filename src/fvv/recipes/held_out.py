@@ -39,7 +39,7 @@ def held_out_participants(
         ModelError: data leakage, see `refuse_leakage`.
     """
     refuse_unknown_training(bundle.models, bundle)
-    participants = read_participants(folder, unlisted=config.unlisted)
+    participants = read_participants(folder, unlisted=config.preprocess.unlisted)
     readable, failures = [], []
     for name, participant in track(participants.items(), "check", len(participants)):
         case = attempt(read_case, folder / name, config.preprocess, labelled=True, finite=False)

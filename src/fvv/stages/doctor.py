@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fvv.arrays import FloatArray
-from fvv.config import DoctorConfig
+from fvv.config import ComputeConfig
 from fvv.data import Failure
 from fvv.errors import FvvError, ModelError
 from fvv.inference.ensemble import OnnxEnsemble
@@ -69,7 +69,7 @@ class DoctorResult:
         return "\n".join(lines)
 
 
-def doctor(models: Path, config: DoctorConfig) -> DoctorResult:
+def doctor(models: Path, config: ComputeConfig) -> DoctorResult:
     """Run every model of a bundle on its reference input and compare.
 
     Args:

@@ -148,7 +148,9 @@ def predict(
     record = _record(place, bundle, ensemble, config, made_from=made_from, cohort=names, shard=shard)
     with hold(folder.root, shard):
         folder.claim(examinations, place if place.is_dir() else place.parent)
-        kept, failures = folder.kept(examinations, made_from, overwrite=config.overwrite, workers=config.workers)
+        kept, failures = folder.kept(
+            examinations, made_from, overwrite=config.overwrite, workers=config.compute.workers
+        )
         done = dict(kept)
         settled = {*kept, *(failure.patient for failure in failures)}
         remaining = [one for one in examinations if one.name not in settled]
@@ -157,7 +159,7 @@ def predict(
         elif remaining:
             remove_decisions(folder.root)
         work = partial(_predict_one, _Job(models, folder, config, made_from))
-        for one, outcome in map_items(work, remaining, workers=config.workers, description="predict"):
+        for one, outcome in map_items(work, remaining, workers=config.compute.workers, description="predict"):
             if isinstance(outcome, FvvError):
                 failures.append(failure_of(one.name, outcome))
             else:
@@ -266,15 +268,17 @@ def _folder(
 
 def _settled(config: PredictConfig, bundle: ModelBundle, n_patients: int) -> PredictConfig:
     """The settings with the bundle's post-processing; patients that run side by side share the cores."""
-    workers = max(1, min(config.workers or core_count(), n_patients))
-    threads = config.threads or (max(1, core_count() // workers) if workers > 1 else 0)
+    asked = config.compute
+    workers = 1 if asked.workers is None else max(1, min(asked.workers or core_count(), n_patients))
+    threads = asked.threads or (max(1, core_count() // workers) if workers > 1 else 0)
+    compute = asked.model_copy(update={"threads": threads, "workers": workers})
     postprocess = bundle.manifest.postprocessing(config.postprocess)
-    return config.model_copy(update={"threads": threads, "workers": workers, "postprocess": postprocess})
+    return config.model_copy(update={"compute": compute, "postprocess": postprocess})
 
 
 def _made_from(bundle: ModelBundle, config: PredictConfig) -> MadeFrom:
     """What every result of this run depends on, beside its images."""
-    settings = config.model_dump(exclude={"overwrite", "resume", "workers", "threads", "device", "chunk_slices"})
+    settings = config.model_dump(exclude={"overwrite", "compute"})
     models, settings_sha256 = fingerprint(manifest=bundle.manifest), fingerprint(settings=settings)
     return MadeFrom(software=__version__, models=models, settings=settings_sha256)
 

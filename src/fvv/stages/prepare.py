@@ -95,7 +95,7 @@ def prepare(
         StoreError: the split cannot be made, or the given one does not fit; the store holds another cohort.
         OutputExistsError: files that this program did not write lie in the store's place.
     """
-    people = read_participants(input_path, unlisted=config.unlisted)
+    people = read_participants(input_path, unlisted=config.preprocess.unlisted)
     if output_path.resolve().is_relative_to(input_path.resolve()):
         message = "the store would lie in the data set, as a patient"
         raise OutputExistsError(message, file=output_path, hint="name a folder beside it with -o")
@@ -163,7 +163,7 @@ def _prepare_each(
     store = CaseStore(path, profile_of(config))
     work = partial(_prepare_one, input_path, store, config, overwrite=overwrite)
     outcomes = []
-    for one, result in map_items(work, list(people), workers=config.workers, description="prepare"):
+    for one, result in map_items(work, list(people), workers=config.compute.workers, description="prepare"):
         if isinstance(result, FvvError):
             reason = failure_of(one.participant, result).reason
             reachable = files_reachable(input_path / one.participant)

@@ -126,7 +126,7 @@ def _make_all(names: Sequence[str], output: Path, config: SimulateConfig) -> tup
     done: dict[str, bool] = {}
     failures = []
     make = partial(_make_case, output=output, config=config)
-    for name, result in map_items(make, names, workers=config.workers, description="simulate"):
+    for name, result in map_items(make, names, workers=config.compute.workers, description="simulate"):
         if isinstance(result, FvvError):
             failures.append(failure_of(name, result))
             log.error("%s", result)

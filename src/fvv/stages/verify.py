@@ -58,13 +58,13 @@ def verify(input_path: Path, config: PrepareConfig, *, shard: Shard | None = Non
     Raises:
         InputError: no data set there, or an unusable participants.tsv.
     """
-    people = read_participants(input_path, unlisted=config.unlisted)
+    people = read_participants(input_path, unlisted=config.preprocess.unlisted)
     if shard is not None:
         people = {name: people[name] for name in shard.select(people)}
     failures: dict[str, Failure] = {}
     seen: dict[str, _Seen] = {}
     work = partial(_look, input_path, config)
-    for one, outcome in map_items(work, list(people.values()), workers=config.workers, description="verify"):
+    for one, outcome in map_items(work, list(people.values()), workers=config.compute.workers, description="verify"):
         if isinstance(outcome, FvvError):
             failures[one.participant] = failure_of(one.participant, outcome)
         else:

@@ -64,14 +64,14 @@ def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]
 
 
 def map_items(
-    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, description: str
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int | None, description: str
 ) -> Iterator[tuple[Item, Result | FvvError]]:
     """Apply a function to every item in parallel; yields (item, result or error) as they finish.
 
     Args:
         function: picklable; a module's function or a `functools.partial` of one.
         items: what to do, in order.
-        workers: processes; 0: one per core; 1: in this process. More than the machine can use are not started.
+        workers: processes; 0 or None: one per core; 1: in this process. More than the machine can use are not started.
         description: what the progress bar says.
 
     An item's error is a result like another, whatever its kind: see `attempt`. A worker process that dies (memory, a

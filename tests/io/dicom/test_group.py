@@ -21,7 +21,7 @@ from fvv.io.dicom import find
 from fvv.io.dicom.group import examinations_of, index_place
 from fvv.io.inputs import Examination, find_examinations
 
-CONFIG = PredictConfig(device="cpu")
+CONFIG = PredictConfig(compute={"device": "cpu"})
 
 
 def image(value: float) -> np.ndarray:

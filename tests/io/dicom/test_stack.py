@@ -130,7 +130,7 @@ JPEG = "20_jpeg_lossless_sv1"
 def test_the_images_are_those_of_the_sound_control(file: Path) -> None:
     if file.stem == JPEG:
         pytest.importorskip("gdcm")
-    config = PredictConfig(device="cpu")
+    config = PredictConfig(compute={"device": "cpu"})
     (control,) = find_examinations(FILES[0])
     (one,) = find_examinations(file)
     expected, _ = control.read(config)

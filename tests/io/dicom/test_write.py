@@ -276,7 +276,7 @@ def test_flair_visible_to_half_and_no_segment_at_all(tmp_path: Path, png: bytes)
     assert [one.SegmentLabel for one in read.SegmentSequence] == [channel.label for channel in Channel]
 
 
-CONFIG = PredictConfig(device="cpu")
+CONFIG = PredictConfig(compute={"device": "cpu"})
 
 
 def write_form(folder: Path, images: dict[str, np.ndarray], form: str) -> None:

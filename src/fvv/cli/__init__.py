@@ -1,0 +1,146 @@
+"""The command line: `fvv VERB`. The only place that prints and decides exit codes.
+
+Settings come from the defaults, then the YAML file (`-c`), then `--set`, then the options that were given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.resources import as_file, files
+
+from fvv import __version__
+from fvv.cli.options import assignment, named_path
+from fvv.cli.verbs import VERBS
+from fvv.config import Config, load_config
+from fvv.errors import FvvError, as_fvv_error
+from fvv.names import plain
+from fvv.stages import StageResult
+from fvv.system.cores import refuse_little_memory
+from fvv.system.ending import signals_end_the_run
+from fvv.system.terminal import SafeStream, safe_streams, set_up_logging
+
+EXIT_OK, EXIT_FAILED = 0, 1  # argparse itself exits with 2 on wrong usage; signals: see fvv.system.ending
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        argv: the words after `fvv`; None: those this process was started with.
+
+    Returns:
+        0, or 1 where an examination or the whole verb failed or the standard output cannot be written (full disk), or
+        130 after Ctrl-C, 143 after TERM, 129 after HUP. Wrong usage exits with 2. The work goes on when the reader of
+        the output leaves.
+    """
+    with safe_streams() as output:
+        try:
+            code = _run(argv)
+        except SystemExit:  # Help, the version, wrong usage.
+            if _cannot_be_written(output):
+                raise SystemExit(EXIT_FAILED) from None
+            raise
+        return code or (EXIT_FAILED if _cannot_be_written(output) else EXIT_OK)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    options = build_parser().parse_args(argv)
+    set_up_logging(logging.DEBUG if options.verbose else logging.INFO)
+    _silence_resource_tracker()
+    with signals_end_the_run() as ending:
+        try:
+            refuse_little_memory()
+            result: StageResult = VERBS[options.verb].run(options, _settings(options))
+        except KeyboardInterrupt:
+            atexit.register(_end_quietly)
+            _complain(ending.message)
+            return ending.exit_code
+        except ModuleNotFoundError as error:
+            extra = VERBS[options.verb].extra
+            if not extra or (error.name or "fvv").startswith("fvv"):
+                raise
+            hint = f"pip install '.[{extra}]' in the project's folder"
+            return _failed(FvvError(f"fvv {options.verb} needs {error.name}, which is not installed", hint=hint))
+        except (FvvError, OSError, MemoryError, RecursionError, ImportError) as error:
+            return _failed(as_fvv_error(error), verbose=options.verbose)
+    if summary := result.summary():
+        print("\n".join(plain(line) for line in summary.split("\n")))
+    for failure in result.failures:
+        named = failure.patient in failure.reason
+        _complain(f"failed: {failure.reason if named else f'{failure.patient}: {failure.reason}'}")
+    return EXIT_FAILED if result.failures else EXIT_OK
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs and their options; help shows the defaults of `fvv.config`."""
+    parser = argparse.ArgumentParser(
+        prog="fvv",
+        description="FLAIR Visibility Volume: how much of a stroke lesion would be visible on FLAIR, from b0 and b1000 "
+        "alone. For research use only.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"fvv {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    common = _common_options()
+    for name, verb in VERBS.items():
+        about = (verb.add_options.__doc__ or "").partition("\n")[0]
+        verb.add_options(verbs.add_parser(name, help=about, description=about, parents=[common], allow_abbrev=False))
+    return parser
+
+
+def _common_options() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("settings and messages")
+    group.add_argument("-c", "--config", type=named_path, metavar="FILE", help="YAML file of settings (see configs/)")
+    meaning = "one setting, such as train.epochs=10; may be repeated"
+    group.add_argument("--set", action="append", default=[], type=assignment, metavar="KEY=VALUE", help=meaning)
+    group.add_argument("--verbose", action="store_true", help="log more, and show where an error came from")
+    return common
+
+
+def _settings(options: argparse.Namespace) -> Config:
+    overrides = dict(options.set) | {key: value for key, value in vars(options).items() if "." in key}
+    if options.config is None and options.verb == "demo":
+        with as_file(files("fvv") / "configs" / "demo.yaml") as path:
+            return load_config(path, overrides)
+    return load_config(options.config, overrides)
+
+
+def _silence_resource_tracker() -> None:
+    """Silence multiprocessing.resource_tracker's warnings after Ctrl-C."""
+    option = "ignore::UserWarning:multiprocessing.resource_tracker"
+    if option not in sys.warnoptions:
+        sys.warnoptions.append(option)
+
+
+def _end_quietly() -> None:
+    """Silence what libraries report after Ctrl-C (zarr's event loop, for one), so that our line is the last."""
+    logging.disable()
+    sys.unraisablehook = lambda _: None
+
+
+def _failed(error: FvvError, *, verbose: bool = False) -> int:
+    if verbose:
+        for line in traceback.format_exc().rstrip().split("\n"):
+            _complain(line)
+    _complain(f"error: {error}")
+    return EXIT_FAILED
+
+
+def _complain(line: str) -> None:
+    print(plain(line), file=sys.stderr)
+
+
+def _cannot_be_written(output: SafeStream) -> bool:
+    """Whether the standard output is lost, which is reported on stderr."""
+    output.flush()
+    if output.error is None:
+        return False
+    reason = getattr(output.error, "strerror", None) or output.error
+    _complain(f"error: the standard output cannot be written: {reason}")
+    return True
