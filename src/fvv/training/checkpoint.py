@@ -76,7 +76,7 @@ class TrainedModel:
         Raises:
             ModelError: the weights do not fit the network.
         """
-        network = SegmentationNetwork(self.network.model_copy(update={"pretrained": False}))
+        network = SegmentationNetwork(self.network)
         try:
             network.load_state_dict(self.weights)
         except RuntimeError as error:

@@ -75,13 +75,14 @@ class SegmentationNetwork(nn.Module):
     """Brain, stroke and FLAIR-visible logits from b1000 and b0.
 
     Args:
-        config: encoder, widths and resolution.
+        config: widths and resolution.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.reduction = 2 if config.resolution == "half" else 1
-        self.stages, widths = build_encoder(config, channels_in=INPUT_CHANNELS)
+        widths = config.widths
+        self.stages = build_encoder(widths, channels_in=INPUT_CHANNELS)
         self.mixing = nn.ModuleList(SliceMixing(channels) for channels in widths[1:])
         self.decoder = nn.ModuleList()
         deep = widths[-1]
