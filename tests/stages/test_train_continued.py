@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from fvv.errors import FvvError, ModelError, OutputExistsError, TrainingError
-from fvv.io.ownership import MARKER
 from fvv.io.store import CaseStore
 from fvv.stages.train import train_fold
 from fvv.training.callbacks import MetricsTable
@@ -188,29 +187,12 @@ def test_notes_beside_the_checkpoints_stay(store, run):
     assert (run / "notes.md").read_text() == "learning rate too high?"
 
 
-def test_a_run_of_an_earlier_version_goes_on(store, run, monkeypatch):
-    """Its folder has no marker, its identity holds the number of epochs, its done.json no run."""
-    former = {"run_id": "0123456789abcdef", "wandb_id": "ab"}
-    (run / MARKER).unlink()
-    (run / "run.json").write_text(json.dumps(former))
-    done = json.loads((run / "done.json").read_text())
-    del done["run_id"], done["patience"]
-    (run / "done.json").write_text(json.dumps(done))
-    monkeypatch.setattr("fvv.io.runs._identities", lambda *_: ("fedcba9876543210", "0123456789abcdef"))
-    assert train_fold(store, run.parents[1], 0, LONGER).epochs == 3
-    # A fold that is new takes the name of the run that its siblings have.
-    other = train_fold(store, run.parents[1], 1, QUICK)
-    assert read_checkpoint(other.checkpoint).run_id == "0123456789abcdef"
-
-
-def test_a_checkpoint_of_a_version_with_other_settings_is_read(run, caplog):
+def test_a_checkpoint_of_a_version_with_other_settings_is_read(run):
     content = torch.load(run / "best.ckpt", weights_only=True)
-    content["fvv"]["config"] |= {"momentum": 0.9, "loss": {"focal": True}}
+    content["fvv"]["settings"] |= {"momentum": 0.9, "loss": {"focal": True}}
     torch.save(content, run / "best.ckpt")
-    with caplog.at_level("INFO"):
-        assert read_checkpoint(run / "best.ckpt").network == TINY.network
-    assert "momentum" in caplog.text
-    content["fvv"]["config"]["network"]["attention"] = True
+    assert read_checkpoint(run / "best.ckpt").network == TINY.network
+    content["fvv"]["network"]["attention"] = True
     torch.save(content, run / "best.ckpt")
     with pytest.raises(FvvError, match="attention"):
         read_checkpoint(run / "best.ckpt")

@@ -14,10 +14,13 @@ from fvv.errors import InputError
 VERSION_KEY: Final = "schema_version"
 
 CURRENT: Final[Mapping[str, int]] = {
+    "checkpoint": 1,
+    "finished fold": 1,
     "ownership": 1,
     "results": 1,
     "run": 1,
     "simulation": 1,
+    "training run": 1,
 }
 """The version that this program writes, by kind of file."""
 
