@@ -282,17 +282,6 @@ class AugmentConfig(_Settings):
     scale: float = 1.1
     """Zoom is drawn between 1/scale and scale."""
     shear_deg: float = 8.0
-    gamma: float = Field(1.0, ge=1)
-    """Exponent of the signal about the brain's mean, drawn between 1/gamma and gamma; 1: off, as the next four are
-    (the reference has none of them)."""
-    bias_field: float = Field(0.0, ge=0)
-    """Largest logarithm of a smooth coil sensitivity; 0.3: up to 35 % brighter or 26 % darker."""
-    resolution: float = Field(1.0, ge=1)
-    """Voxels in plane become up to this much larger, then are interpolated back."""
-    thick_slices: float = Field(0.0, ge=0, le=1)
-    """Probability that slices hold a part of their neighbours."""
-    noise: float = Field(0.0, ge=0)
-    """Largest standard deviation of the receiver's noise, in standard deviations of the brain; Rician."""
 
 
 class TrainConfig(_Settings):
@@ -313,7 +302,7 @@ class TrainConfig(_Settings):
     stroke_share: float = Field(0.5, ge=0, le=1)
     """Share of the slabs centred on a slice with stroke."""
     learning_rate: float = Field(1e-3, gt=0)
-    schedule: Literal["plateau", "cosine", "onecycle"] = "plateau"
+    schedule: Literal["plateau", "onecycle"] = "plateau"
     workers: int | None = Field(None, ge=0)
     """Loader processes; 0: load in the training process. None: 0 on a CPU, and on a GPU, which would wait for one, all
     cores. With preload_ram there are none."""
@@ -329,7 +318,7 @@ class TrainConfig(_Settings):
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Judge and keep an exponential moving average of the weights, with this decay a step (0.999); 0: off."""
     norm_slabs: int = Field(64, ge=0)
-    """Before each validation estimate the batch-norm statistics anew, from so many training slabs; 0: keep the moving
+    """Before each validation estimate the batch-norm statistics again, from so many training slabs; 0: keep the moving
     averages of the last steps."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """auto: a GPU where there is one."""

@@ -150,7 +150,7 @@ def fold_folder(output: Path, name: str, fold: int) -> Path:
 def _identity(store: CaseStore, config: TrainConfig) -> str:
     """16 hex digits of SHA-256 over everything that shapes the weights: settings, profile, split, prepared patients.
 
-    The number of epochs is part of it only where the learning rate is laid out over them (cosine, onecycle).
+    The number of epochs is part of it only where the learning rate is laid out over them (onecycle).
     """
     rows = [
         [row.participant, row.person, [role.value for role in row.roles], store.record(row.participant).source_sha256]

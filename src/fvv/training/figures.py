@@ -28,21 +28,17 @@ COLOURS = {Channel.STROKE: "#2f7fff", Channel.FLAIR_VISIBLE: "#e8402a"}
 """As in the heatmaps: stroke blue, FLAIR-visible red."""
 EXAMPLE_CLASSES = (SliceClass.VISIBLE, SliceClass.MIXED, SliceClass.NOT_VISIBLE)
 _NAMES = {kind: kind.name.lower().replace("_", " ") for kind in SliceClass}
-_PROGRESS: Mapping[str, Mapping[str, str]] = {
-    "loss": {"train/loss": "training", "valid/loss": "validation"},
-    "validation Dice (mean over patients)": {
-        "valid/dice_brain": "brain",
-        "valid/dice_stroke": "stroke",
-        "valid/dice_flair_visible": "FLAIR-visible",
-        "valid/dice_not_visible": "not visible",
-        SCORE: "score",
-    },
-    "mismatch and slice classes (validation)": {
-        "valid/auc": "AUC of FVV",
-        "valid/best_kappa": "best kappa of FVV",
-        "valid/slice_kappa": "kappa of slice classes",
-    },
-    "learning rate": {"learning_rate": "learning rate"},
+_PROGRESS: Mapping[str, Sequence[str]] = {
+    "loss": ("train/loss", "valid/loss"),
+    "validation Dice (mean over patients)": (
+        "valid/dice_brain",
+        "valid/dice_stroke",
+        "valid/dice_flair_visible",
+        "valid/dice_not_visible",
+        SCORE,
+    ),
+    "mismatch and slice classes (validation)": ("valid/auc", "valid/best_kappa", "valid/slice_kappa"),
+    "learning rate": ("learning_rate",),
 }
 
 
@@ -95,16 +91,12 @@ def progress_figure(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     places = figure.subplots(2, 2, sharex=True)
     epochs = [row["epoch"] + 1 for row in rows]
     for place, (heading, names) in zip(places.flat, _PROGRESS.items(), strict=True):
-        for name, label in names.items():
-            colour, width = ("black", 2.4) if name == SCORE else (None, 1.4)
-            # Dashed, so that two curves that coincide (AUC and kappa of few patients) both show.
-            style = "--" if name == "valid/best_kappa" else "-"
-            values = [row.get(name, np.nan) for row in rows]
-            place.plot(epochs, values, style, marker=".", label=label, color=colour, linewidth=width)
+        for name in names:
+            place.plot(epochs, [row.get(name, np.nan) for row in rows], marker=".", alpha=0.8, label=name)
         place.set_title(heading, fontsize="medium")
         place.grid(alpha=0.3)
         place.xaxis.set_major_locator(MaxNLocator(integer=True))
-        place.legend(fontsize="small", framealpha=0.9, loc="best")
+        place.legend(fontsize="small")
     losses, dice, agreement, rate = places.flat
     losses.set_ylim(bottom=0)
     dice.set_ylim(0, 1)

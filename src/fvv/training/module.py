@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from fvv.config import TrainConfig
 from fvv.errors import TrainingError
@@ -126,9 +126,7 @@ class SegmentationModule(lightning.LightningModule):
                 self._plateau.load_state_dict(self._plateau_state)
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule: LRScheduler = CosineAnnealingLR(optimizer, T_max=steps)
-        if config.schedule == "onecycle":
-            schedule = OneCycleLR(optimizer, max_lr=config.learning_rate, total_steps=steps, cycle_momentum=False)
+        schedule = OneCycleLR(optimizer, max_lr=config.learning_rate, total_steps=steps, cycle_momentum=False)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
