@@ -62,9 +62,9 @@ class TrainResult:
         """One line: scores of the best epoch and where its checkpoint lies; empty where another process says it."""
         if _follows():
             return ""
-        scores = ", ".join(f"{label} {self.scores[name]:.3f}" for name, label in _SHOWN.items())
         if self.checkpoint is None:
             return f"fold {self.fold}: {self.epochs} epoch of two batches ran; nothing was kept"
+        scores = ", ".join(f"{label} {self.scores[name]:.3f}" for name, label in _SHOWN.items())
         state = "" if self.complete else " (stopped by the time limit; run again with a longer one to go on)"
         return (
             f"fold {self.fold}: best of {self.epochs} epochs is {self.best_epoch + 1}, validation Dice and scores: "
@@ -88,17 +88,13 @@ class TrainAllResult:
         """A table of the folds with mean and standard deviation; empty where another process says it."""
         if _follows():
             return ""
-        lines = [f"{'fold':<8}{'epoch':>7}" + "".join(f"{label:>15}" for label in _SHOWN.values()) + f"{'seconds':>10}"]
-        lines += [
-            f"{result.fold:<8}{result.best_epoch + 1:>7}"
-            + "".join(f"{result.scores[name]:>15.3f}" for name in _SHOWN)
-            + f"{result.seconds:>10.0f}"
-            for result in self.folds
-        ]
-        if len(self.folds) > 1:
-            columns = [[result.scores[name] for result in self.folds] for name in _SHOWN]
-            lines.append(f"{'mean':<15}" + "".join(f"{np.mean(column):>15.3f}" for column in columns))
-            lines.append(f"{'SD':<15}" + "".join(f"{np.std(column, ddof=1):>15.3f}" for column in columns))
+        scores = np.array([[result.scores[name] for name in _SHOWN] for result in self.folds])
+        begin = [f"{result.fold:<8}{result.best_epoch + 1:>7}{result.seconds:>10.0f}" for result in self.folds]
+        if len(begin) > 1:
+            begin += [f"{'mean':<25}", f"{'SD':<25}"]
+            scores = np.vstack([scores, scores.mean(axis=0), scores.std(axis=0, ddof=1)])
+        lines = [f"{'fold':<8}{'epoch':>7}{'seconds':>10}" + "".join(f"{label:>15}" for label in _SHOWN.values())]
+        lines += [text + "".join(f"{score:>15.3f}" for score in row) for text, row in zip(begin, scores, strict=True)]
         lines.append("Dice and scores are those of the validation patients, which chose the epoch.")
         return "\n".join([*lines, *(f"{failure.patient}: {failure.reason}" for failure in self.failures)])
 
