@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,7 +29,9 @@ def store(tmp_path_factory):
 
 def sampler(stroke_share: float = 0.5, seed: int = 0) -> SlabSampler:
     stroke = [[False] * 20 + [True] * 4, [False] * 30, [True] * 5]
-    return SlabSampler(stroke, slab_slices=8, slabs=60, stroke_share=stroke_share, seed=seed)
+    return SlabSampler(
+        [np.array(slices) for slices in stroke], slab_slices=8, slabs=60, stroke_share=stroke_share, seed=seed
+    )
 
 
 def test_a_draw_depends_on_seed_and_epoch_alone():

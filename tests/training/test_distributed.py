@@ -10,7 +10,7 @@ from fvv.training.distributed import from_all, rank, world_size
 
 def slabs(count=10):
     stroke = [[False] * 20, [False] * 5 + [True] * 15]
-    return SlabSampler(stroke, slab_slices=4, slabs=count, stroke_share=0.5, seed=1)
+    return SlabSampler([np.array(slices) for slices in stroke], slab_slices=4, slabs=count, stroke_share=0.5, seed=1)
 
 
 def as_process(monkeypatch, number, processes):

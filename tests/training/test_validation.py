@@ -13,11 +13,11 @@ from fvv.training.validation import (
     final_masks,
     judge_patient,
     kappa_against_cutoff,
+    labelled_volumes,
     out_of_patience,
     selection_key,
     slice_classes,
     summarise,
-    validation_labels,
 )
 
 BRAIN, STROKE, VISIBLE = (channel.value for channel in Channel)
@@ -96,11 +96,8 @@ def test_a_perfect_patient():
 
 
 def test_without_readers_the_visible_share_is_the_label_and_without_a_lesion_there_is_none():
-    labels = validation_labels(
-        [judged(masks(), masks(10, 1)), judged(masks(), masks(10, 3)), judged(masks(), masks(0))]
-    )
-    assert labels.values == (True, False, None)
-    assert not labels.by_readers
+    patients = [judged(masks(), masks(10, 1)), judged(masks(), masks(10, 3)), judged(masks(), masks(0))]
+    assert labelled_volumes(patients)[1].tolist() == [True, False]
 
 
 def test_readers_labels_and_the_rule_are_never_mixed():
@@ -110,9 +107,9 @@ def test_readers_labels_and_the_rule_are_never_mixed():
         judged(masks(10, 1), masks(10, 1)),  # by the rule a mismatch, and the reader gave no label
         judged(masks(0), masks(0), mismatch=True),  # nothing to be mismatched
     ]
-    labels = validation_labels(patients)
-    assert labels.values == (True, False, None, None)
-    assert labels.by_readers
+    volumes, mismatch = labelled_volumes(patients)
+    assert volumes.tolist() == pytest.approx([0.9, 0.2])
+    assert mismatch.tolist() == [True, False]
     # Of the readers' pair the mismatch has the larger volume; the patient without a label would raise it to 1/2.
     assert summarise(patients)["valid/auc"] == 0.0
 

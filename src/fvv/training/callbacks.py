@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +29,25 @@ from fvv.training.validation import SCORE, best_epoch, out_of_patience
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class MetricsTable(lightning.Callback):
     """Keeps metrics.csv, one row an epoch, and stops once the epochs get no better.
 
     The rows travel in the checkpoint, so a resumed run loses and repeats none, and so does what they say of it.
 
-    Args:
+    Attributes:
         path: of metrics.csv.
         about: the run; each checkpoint adds its epoch and score.
         patience: epochs to wait for a better one; None: for ever.
+        rows: the epochs so far.
     """
 
-    def __init__(self, path: Path, about: CheckpointDescription, patience: int | None) -> None:
-        self.path = path
-        self.about = about
-        self.patience = patience
-        self.rows: list[dict[str, float]] = []
-        self._started = self._trained = time.monotonic()
+    path: Path
+    about: CheckpointDescription
+    patience: int | None
+    rows: list[dict[str, float]] = field(default_factory=list)
+    _started: float = 0.0
+    _trained: float = 0.0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """A resumed run may have come to its end already."""
@@ -91,20 +94,20 @@ class MetricsTable(lightning.Callback):
         self.rows = list(state_dict["rows"])
 
 
+@dataclass(eq=False)
 class BestAndLast(Checkpoint):
     """Keeps the checkpoint of the best epoch and that of the last.
 
     Best is what `validation.selection_key` ranks highest. Lightning's own callback would write paths into checkpoints:
     a run's folder may be moved between two sessions, and a checkpoint that is handed on does not tell where it lay.
 
-    Args:
+    Attributes:
         folder: of the fold.
         table: the epochs so far; comes before this one in the trainer's list.
     """
 
-    def __init__(self, folder: Path, table: MetricsTable) -> None:
-        self.folder = folder
-        self.table = table
+    folder: Path
+    table: MetricsTable
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save; the trainer calls this after everything else of the epoch is done."""
@@ -114,15 +117,15 @@ class BestAndLast(Checkpoint):
         trainer.save_checkpoint(self.folder / LAST)
 
 
+@dataclass(eq=False)
 class NormStatistics(lightning.Callback):
     """Estimates batch-norm statistics from training slabs before each validation, for the weights as they then are.
 
-    Args:
+    Attributes:
         batches: of the training set, the same slabs each time and in every process.
     """
 
-    def __init__(self, batches: Iterable[Batch]) -> None:
-        self.batches = batches
+    batches: Iterable[Batch]
 
     def on_validation_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Forget the moving averages of the last steps."""
@@ -151,21 +154,21 @@ def weight_average(decay: float, device: str) -> WeightAveraging:
     return WeightAveraging(device, use_buffers=False, avg_fn=follow)
 
 
+@dataclass(eq=False)
 class ConsoleProgress(lightning.Callback):
     """A bar for the epoch on a terminal, and a log line for every epoch.
 
-    Args:
+    Attributes:
         title: the run and its fold.
         table: the epochs so far; comes before this one in the trainer's list.
         bar: shown as long as the training runs.
     """
 
-    def __init__(self, title: str, table: MetricsTable, bar: Progress) -> None:
-        self.table = table
-        self.title = title
-        self.bar = bar
-        self._task: TaskID | None = None
-        self._last = ""
+    title: str
+    table: MetricsTable
+    bar: Progress
+    _task: TaskID | None = None
+    _last: str = ""
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """A fresh bar."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from fvv.arrays import BoolArray
 from fvv.config import TrainConfig
 from fvv.data import FoldPlan, Role
 from fvv.errors import TrainingError
@@ -81,34 +82,27 @@ class SlabDataset(Dataset[Batch]):
         return torch.from_numpy(images), torch.from_numpy(labels)
 
 
+@dataclass(eq=False)
 class SlabSampler(Sampler[Slab]):
     """Chooses the slabs of an epoch: every patient equally often, slices with and without stroke in a stated share.
 
     The choice depends on seed and epoch alone: a resumed run sees what an undisturbed one would have seen.
 
-    Args:
-        has_stroke: for each patient, whether each slice holds stroke.
+    Attributes:
+        has_stroke: for each patient, (slices,) bool, whether each slice holds stroke.
         slab_slices: supervised slices of a slab.
         slabs: slabs in an epoch.
         stroke_share: share of slabs placed around a slice with stroke, in patients that have one.
         seed: of the choice.
+        epoch: 0-based.
     """
 
-    def __init__(
-        self,
-        has_stroke: Sequence[Sequence[bool]],
-        *,
-        slab_slices: int,
-        slabs: int,
-        stroke_share: float,
-        seed: int,
-    ) -> None:
-        self.has_stroke = tuple(np.asarray(slices, dtype=bool) for slices in has_stroke)
-        self.slab_slices = slab_slices
-        self.slabs = slabs
-        self.stroke_share = stroke_share
-        self.seed = seed
-        self.epoch = 0
+    has_stroke: Sequence[BoolArray]
+    slab_slices: int
+    slabs: int
+    stroke_share: float
+    seed: int
+    epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
@@ -132,7 +126,7 @@ class SlabSampler(Sampler[Slab]):
                 yield Slab(int(patient), start, start + self.slab_slices)
                 drawn += 1
 
-    def _start(self, has_stroke: np.ndarray, random: np.random.Generator) -> int:
+    def _start(self, has_stroke: BoolArray, random: np.random.Generator) -> int:
         wanted = bool(random.random() < self.stroke_share)
         candidates = np.flatnonzero(has_stroke == wanted)
         if candidates.size == 0:
@@ -142,15 +136,15 @@ class SlabSampler(Sampler[Slab]):
         return min(max(start, 0), max(has_stroke.size - self.slab_slices, 0))
 
 
+@dataclass(eq=False)
 class VolumeSampler(Sampler[Slab]):
     """The whole volumes of this process: every n-th patient, where n processes train together.
 
-    Args:
+    Attributes:
         n_slices: of each patient.
     """
 
-    def __init__(self, n_slices: Sequence[int]) -> None:
-        self.n_slices = tuple(n_slices)
+    n_slices: Sequence[int]
 
     def __len__(self) -> int:
         return len(range(rank(), len(self.n_slices), world_size()))
@@ -190,7 +184,7 @@ class FoldPatients:
 def training_loader(store: CaseStore, patients: FoldPatients, config: TrainConfig) -> DataLoader[Batch]:
     """Batches of slabs: patients (B,), images (B, 2, S + 6, H, W) float16, labels (B, 3, S, H, W) bool."""
     sampler = SlabSampler(
-        [[voxels > 0 for voxels in record.stroke_voxels] for record in patients.training.values()],
+        [np.array(record.stroke_voxels) > 0 for record in patients.training.values()],
         slab_slices=config.slab_slices,
         slabs=math.ceil(config.slices_per_epoch / config.slab_slices),
         stroke_share=config.stroke_share,

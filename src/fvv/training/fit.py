@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import lightning
 import torch
@@ -90,11 +89,14 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgre
     # Deterministic training would first fill all memory it takes, a quarter of its time; nothing reads what it has not
     # written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    with _quiet_lightning(), progress_bar() as bar, open_logs(run, config) as logs:
+    for name in ("lightning.pytorch", "lightning.fabric"):  # The trainer's advice: our own lines say what matters.
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings(), progress_bar() as bar, open_logs(run, config) as logs:
+        warnings.filterwarnings("ignore", module=r"lightning\.")
         if rank() == 0:
             title = f"{config.name} fold {run.about.fold}"
             callbacks.append(ConsoleProgress(title, table, bar))
-            callbacks.append(RunReport(run.folder, table, logs, title=title, every_epochs=config.figures_every_epochs))
+            callbacks.append(RunReport(run.folder, table, logs, title, config.figures_every_epochs))
         _trainer(run, config, callbacks).fit(
             SegmentationModule(config, selecting),
             training,
@@ -172,19 +174,3 @@ def _trainer(run: FoldRun, config: TrainConfig, callbacks: list[lightning.Callba
         use_distributed_sampler=False,
         default_root_dir=run.folder,
     )
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep the trainer's advice off the console: our own lines say what matters."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

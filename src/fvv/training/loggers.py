@@ -76,10 +76,11 @@ class RunLog:
             _say_left_out(self.title, error)
 
 
+@dataclass(eq=False)
 class RunReport(lightning.Callback):
     """Writes progress.png every epoch, the figures now and then, and passes both and the numbers on to the logs.
 
-    Args:
+    Attributes:
         folder: of the fold; each epoch replaces the figures of the last.
         table: the epochs so far; comes before this one in the trainer's list.
         logs: to write.
@@ -87,14 +88,11 @@ class RunReport(lightning.Callback):
         every_epochs: how often the figures; in the last epoch always.
     """
 
-    def __init__(
-        self, folder: Path, table: MetricsTable, logs: Sequence[RunLog], *, title: str, every_epochs: int
-    ) -> None:
-        self.folder = folder
-        self.table = table
-        self.logs = logs
-        self.title = title
-        self.every_epochs = every_epochs
+    folder: Path
+    table: MetricsTable
+    logs: Sequence[RunLog]
+    title: str
+    every_epochs: int
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the epochs before this session to the logs that lack them."""

@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from torchmetrics.functional.classification import binary_auroc, binary_cohen_kappa, multiclass_cohen_kappa
 
 from fvv.arrays import BoolArray, FloatArray, IntArray
-from fvv.cohort.labels import MISMATCH_BELOW, MismatchLabels, mismatch_labels
+from fvv.cohort.labels import MISMATCH_BELOW, mismatch_labels
 from fvv.data import Channel
 from fvv.imaging.fusion import fuse_folds
 
@@ -165,16 +165,11 @@ def kappa_against_cutoff(fvv_ml: FloatArray, mismatch: BoolArray) -> tuple[Float
     return cutoffs, np.nan_to_num(np.asarray(kappas))
 
 
-def validation_labels(patients: Sequence[PatientValidation]) -> MismatchLabels:
-    """The mismatch label of each validation patient, from one source for all (`fvv.cohort.labels`)."""
-    return mismatch_labels(
-        [patient.reader_mismatch for patient in patients], [patient.visible_fraction for patient in patients]
-    )
-
-
 def labelled_volumes(patients: Sequence[PatientValidation]) -> tuple[FloatArray, BoolArray]:
-    """FVV in mL and label of the patients that have one."""
-    labels = validation_labels(patients).values
+    """FVV in mL and mismatch label of the patients that have one, from one source for all (`fvv.cohort.labels`)."""
+    labels = mismatch_labels(
+        [patient.reader_mismatch for patient in patients], [patient.visible_fraction for patient in patients]
+    ).values
     labelled = [(patient.fvv_ml, label) for patient, label in zip(patients, labels, strict=True) if label is not None]
     return np.array([fvv for fvv, _ in labelled]), np.array([label for _, label in labelled], dtype=bool)
 
