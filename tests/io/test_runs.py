@@ -1,4 +1,4 @@
-"""Training that goes on: with more epochs, after damage, and not on other data or over other people's files."""
+"""A fold's folder: which run it is, what is damaged in it, whose files lie there, and on which data it goes on."""
 
 import json
 import os
@@ -6,14 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
-from fvv.errors import FvvError, ModelError, OutputExistsError, TrainingError
+from fvv.errors import OutputExistsError, TrainingError
 from fvv.io.store import CaseStore
 from fvv.stages.train import train_fold
 from fvv.training.callbacks import MetricsTable
 from fvv.training.checkpoint import read_checkpoint
-from store_builders import TINY, write_store
+from store_builders import DAMAGE, TINY, write_store
 
 QUICK = TINY.model_copy(update={"epochs": 1, "slices_per_epoch": 8, "figures_every_epochs": 99})
 LONGER = QUICK.model_copy(update={"epochs": 3})
@@ -21,7 +20,7 @@ LONGER = QUICK.model_copy(update={"epochs": 3})
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("continued") / "store"
+    path = tmp_path_factory.mktemp("runs") / "store"
     write_store(path)
     return path
 
@@ -39,39 +38,11 @@ def run(whole, tmp_path):
     return tmp_path / "models" / "tiny" / "fold_0"
 
 
-def assert_same_weights(folder, other):
-    expected, found = (
-        torch.load(path / "last.ckpt", weights_only=True, map_location="cpu")["state_dict"] for path in (folder, other)
-    )
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-
-
-def test_a_finished_run_goes_on_with_more_epochs_as_if_it_had_never_stopped(store, tmp_path, whole):
-    short = train_fold(store, tmp_path, 0, QUICK)
-    assert json.loads((short.folder / "done.json").read_text())["epochs"] == 1
-    longer = train_fold(store, tmp_path, 0, LONGER)
-    assert longer.epochs == 3
-    assert json.loads((longer.folder / "done.json").read_text())["epochs"] == 3
-    assert "epochs: 3" in (longer.folder / "config.yaml").read_text()
-    np.testing.assert_equal(longer.scores, whole.scores)
-    assert_same_weights(whole.folder, longer.folder)
-    again = train_fold(store, tmp_path, 0, QUICK)  # fewer epochs: nothing is undone
-    assert (again.epochs, again.seconds) == (3, 0.0)
-
-
 def test_a_schedule_that_is_laid_out_for_its_epochs_is_not_stretched(store, tmp_path):
     onecycle = QUICK.model_copy(update={"schedule": "onecycle"})
     train_fold(store, tmp_path, 0, onecycle)
     with pytest.raises(TrainingError, match="onecycle schedule is laid out"):
         train_fold(store, tmp_path, 0, onecycle.model_copy(update={"epochs": 2}))
-
-
-def test_patience_that_ended_a_fold_ends_it_for_more_epochs_too(store, tmp_path):
-    config = QUICK.model_copy(update={"epochs": 9, "patience": 1, "learning_rate": 1e-30})
-    assert train_fold(store, tmp_path, 0, config).epochs == 2
-    again = train_fold(store, tmp_path, 0, config.model_copy(update={"epochs": 20}))
-    assert (again.epochs, again.seconds) == (2, 0.0)
-    assert train_fold(store, tmp_path, 0, config.model_copy(update={"patience": 2})).epochs == 3
 
 
 @pytest.mark.parametrize("when", ["on_train_epoch_start", "on_train_batch_end"])
@@ -101,17 +72,6 @@ def test_a_store_that_goes_away(tmp_path, monkeypatch):
         train_fold(tmp_path / "store", tmp_path / "models", 0, QUICK)
 
 
-# What is broken in the folder of a finished fold.
-DAMAGE = {
-    "empty": lambda path: path.write_bytes(b""),
-    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "of other types": lambda path: path.write_bytes(b'{"run_id": 3, "epochs": "x", "scores": []}'),
-    "a list": lambda path: path.write_bytes(b"[]"),
-    "deep": lambda path: path.write_bytes(b"[" * 100_000),
-    "binary": lambda path: path.write_bytes(bytes(range(256))),
-}
-
-
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_descriptions_that_are_damaged_are_made_again(store, run, whole, damage):
     for name in ("run.json", "done.json", "config.yaml", "metrics.csv"):
@@ -138,39 +98,6 @@ def test_a_pipe_in_place_of_a_description_hangs_nothing(store, run):
         train_fold(store, run.parents[1], 0, LONGER)
 
 
-@pytest.mark.parametrize("damage", [*DAMAGE.values(), lambda path: path.unlink()])
-def test_a_damaged_last_checkpoint_is_trained_again_from_the_best(store, run, whole, damage, caplog):
-    damage(run / "last.ckpt")
-    (run / "done.json").unlink()
-    result = train_fold(store, run.parents[1], 0, LONGER)
-    assert "goes on from best.ckpt" in caplog.text
-    np.testing.assert_equal(result.scores, whole.scores)
-    assert_same_weights(whole.folder, run)
-
-
-def test_a_best_checkpoint_that_is_lost_is_made_again_or_named(store, run, whole, tmp_path):
-    (run / "best.ckpt").unlink()
-    if read_checkpoint(run / "last.ckpt").is_best:
-        assert train_fold(store, run.parents[1], 0, LONGER).epochs == 3
-        assert read_checkpoint(run / "best.ckpt").epoch == whole.best_epoch
-    else:
-        with pytest.raises(TrainingError, match="best epoch's checkpoint is missing"):
-            train_fold(store, run.parents[1], 0, LONGER)
-    single = train_fold(store, tmp_path / "single", 0, QUICK)  # of one epoch, the last is the best
-    single.checkpoint.write_bytes(b"")
-    (single.folder / "done.json").unlink()
-    train_fold(store, tmp_path / "single", 0, QUICK)
-    assert read_checkpoint(single.checkpoint).epoch == 0
-
-
-def test_two_damaged_checkpoints_are_one_clear_error(store, run):
-    for name in ("last.ckpt", "best.ckpt"):
-        (run / name).write_bytes(b"weights")
-    (run / "done.json").unlink()
-    with pytest.raises(ModelError, match=r"last\.ckpt.*delete it"):
-        train_fold(store, run.parents[1], 0, LONGER)
-
-
 @pytest.mark.parametrize("name", ["best.ckpt", "metrics.csv", "config.yaml", "done.json", "figures"])
 def test_other_peoples_files_are_never_replaced(store, tmp_path, name):
     foreign = tmp_path / "tiny" / "fold_0" / name
@@ -185,14 +112,3 @@ def test_notes_beside_the_checkpoints_stay(store, run):
     (run / "notes.md").write_text("learning rate too high?")
     train_fold(store, run.parents[1], 0, LONGER.model_copy(update={"epochs": 4}))
     assert (run / "notes.md").read_text() == "learning rate too high?"
-
-
-def test_a_checkpoint_of_a_version_with_other_settings_is_read(run):
-    content = torch.load(run / "best.ckpt", weights_only=True)
-    content["fvv"]["settings"] |= {"momentum": 0.9, "loss": {"focal": True}}
-    torch.save(content, run / "best.ckpt")
-    assert read_checkpoint(run / "best.ckpt").network == TINY.network
-    content["fvv"]["network"]["attention"] = True
-    torch.save(content, run / "best.ckpt")
-    with pytest.raises(FvvError, match="attention"):
-        read_checkpoint(run / "best.ckpt")
