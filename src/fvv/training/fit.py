@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import lightning
 import torch
 from lightning.pytorch.callbacks import LambdaCallback, Timer
+from torch.utils.data import DataLoader
 
 from fvv import __version__
 from fvv.config import TrainConfig
@@ -21,7 +22,14 @@ from fvv.schemas.training_run import FoldProgress
 from fvv.system.parallel import core_count, progress_bar
 from fvv.training.callbacks import BestAndLast, ConsoleProgress, MetricsTable, NormStatistics, weight_average
 from fvv.training.checkpoint import AtomicCheckpoints, resume_point
-from fvv.training.dataset import FoldPatients, loaders_that_fit, norm_loader, training_loader, validation_loader
+from fvv.training.dataset import (
+    Batch,
+    FoldPatients,
+    loaders_that_fit,
+    norm_loader,
+    training_loader,
+    validation_loader,
+)
 from fvv.training.distributed import rank, uses_gpu
 from fvv.training.endings import clear_endings
 from fvv.training.loggers import RunReport, open_logs
@@ -71,21 +79,9 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgre
     start = resume_point(run)
     if rank() == 0:
         run.unfinish()
-    training = training_loader(store, patients, config)
+    # Before the bar, since loading into memory shows one too.
+    training, validation = training_loader(store, patients, config), validation_loader(store, patients, config)
     table = MetricsTable(run.folder / "metrics.csv", _description(store, patients, run, config), config.patience)
-    # The store first: no epoch is spent on, written down or kept from data that `prepare` rewrites meanwhile.
-    watch = LambdaCallback(
-        on_train_epoch_start=lambda *_: run.check_store(store), on_train_epoch_end=lambda *_: run.check_store(store)
-    )
-    callbacks: list[lightning.Callback] = [watch, table, BestAndLast(run.folder, table)]
-    if config.max_time is not None:
-        # Stops between epochs only: a torn epoch has no validation to choose a checkpoint by.
-        callbacks.insert(0, Timer(config.max_time, interval="epoch", verbose=False))
-    if config.ema_decay > 0:
-        callbacks.append(weight_average(config.ema_decay, "cuda" if uses_gpu(config) else "cpu"))
-    if config.norm_slabs > 0:
-        slabs = min(config.norm_slabs, DEBUG_BATCHES * config.batch_slabs) if config.debug else config.norm_slabs
-        callbacks.append(NormStatistics(norm_loader(training, slabs)))
     # Deterministic training would first fill all memory it takes, a quarter of its time; nothing reads what it has not
     # written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -93,17 +89,13 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgre
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings(), progress_bar() as bar, open_logs(run, config) as logs:
         warnings.filterwarnings("ignore", module=r"lightning\.")
+        callbacks = _callbacks(store, run, config, table, training)
         if rank() == 0:
             title = f"{config.name} fold {run.about.fold}"
             callbacks.append(ConsoleProgress(title, table, bar))
             callbacks.append(RunReport(run.folder, table, logs, title, config.figures_every_epochs))
-        _trainer(run, config, callbacks).fit(
-            SegmentationModule(config, selecting),
-            training,
-            validation_loader(store, patients, config),
-            ckpt_path=start,
-            weights_only=True,
-        )
+        module = SegmentationModule(config, selecting)
+        _trainer(run, config, callbacks).fit(module, training, validation, ckpt_path=start, weights_only=True)
     if not table.rows:
         raise TrainingError("the time limit came before the first epoch", hint="raise train.max_time")
     best = table.rows[best_epoch(table.rows)]
@@ -132,6 +124,25 @@ def _description(store: CaseStore, patients: FoldPatients, run: FoldRun, config:
         training_image_ids=hashed_ids(record.image_sha256 for record in records),
         settings=config.model_dump(mode="json"),
     )
+
+
+def _callbacks(
+    store: CaseStore, run: FoldRun, config: TrainConfig, table: MetricsTable, training: DataLoader[Batch]
+) -> list[lightning.Callback]:
+    """What every process of the fold runs, in this order; Lightning puts the one that saves at the end."""
+    callbacks: list[lightning.Callback] = []
+    if config.max_time is not None:
+        # Stops between epochs only: a torn epoch has no validation to choose a checkpoint by.
+        callbacks.append(Timer(config.max_time, interval="epoch", verbose=False))
+    # No epoch is spent on, written down or kept from data that `prepare` rewrites meanwhile.
+    check = {hook: lambda *_: run.check_store(store) for hook in ("on_train_epoch_start", "on_train_epoch_end")}
+    callbacks += [LambdaCallback(**check), table, BestAndLast(run.folder, table)]
+    if config.ema_decay > 0:
+        callbacks.append(weight_average(config.ema_decay, "cuda" if uses_gpu(config) else "cpu"))
+    if config.norm_slabs > 0:
+        slabs = min(config.norm_slabs, DEBUG_BATCHES * config.batch_slabs) if config.debug else config.norm_slabs
+        callbacks.append(NormStatistics(norm_loader(training, slabs)))
+    return callbacks
 
 
 def _warn_where_it_cannot_choose(fold: int, records: Sequence[CaseRecord]) -> None:
