@@ -187,9 +187,9 @@ def hand_set_model(fold: int) -> TrainedModel:
         network.head.weight[:, carried, 0, 0] = rules
         network.head.bias[:] = torch.tensor([-2.5, -5.2, -6.0 - 0.02 * fold])
     return TrainedModel(
-        path=Path("benchmark"), fold=fold, n_folds=FOLDS, run_name="benchmark", run_id="benchmark", epoch=0, score=0.0,
-        is_best=True, software="", network=NetworkConfig(), profile=PROFILE,
-        training_person_ids=(), training_image_ids=(), weights=network.state_dict(),
+        path=Path("benchmark"), fold=fold, n_folds=FOLDS, run_name="benchmark", run_id="benchmark", score=0.0,
+        software="", network=NetworkConfig(), profile=PROFILE, training_person_ids=(), training_image_ids=(),
+        weights=network.state_dict(),
     )  # fmt: skip
 
 

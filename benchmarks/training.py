@@ -85,13 +85,12 @@ def measure_loader(steps: int, threads: int, *, preload: bool, train: bool) -> t
     config = TrainConfig(slices_per_epoch=(steps + 1) * 32, preload_ram=preload)
     with tempfile.TemporaryDirectory() as folder:
         store = random_store(Path(folder) / "store")
-        names = tuple(f"p{number}" for number in range(PATIENTS))
-        records = tuple(store.record(name) for name in names)
-        loader = training_loader(store, FoldPatients(names, names[:1], records, records[:1]), config)
+        records = {name: store.record(name) for name in (f"p{number}" for number in range(PATIENTS))}
+        loader = training_loader(store, FoldPatients(records, records), config)
         network = default_network()
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
         slices = 0
-        for number, (images, labels) in enumerate(loader):
+        for number, (_, images, labels) in enumerate(loader):
             if number == 1:  # the first batch warms up
                 processor, wall = time.process_time(), time.perf_counter()
             slices += labels.shape[0] * labels.shape[2] * (number > 0)

@@ -60,3 +60,24 @@ def write_store(path: Path, *, patients: int = 6, folds: int = 2, seed: int = 0)
         rows.append(FoldRow(name, f"person-{number}", tuple(roles)))
     write_folds(path / "folds.tsv", FoldPlan(tuple(rows)))
     return store
+
+
+# Ways to break a file.
+DAMAGE = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "of other types": lambda path: path.write_bytes(b'{"run_id": 3, "epochs": "x", "scores": []}'),
+    "a list": lambda path: path.write_bytes(b"[]"),
+    "deep": lambda path: path.write_bytes(b"[" * 100_000),
+    "binary": lambda path: path.write_bytes(bytes(range(256))),
+}
+
+
+def assert_same_weights(folder: Path, other: Path) -> None:
+    """The last checkpoints of two folds hold the same weights, to the bit."""
+    import torch  # noqa: PLC0415 - other users of this module need none
+
+    expected, found = (
+        torch.load(path / "last.ckpt", weights_only=True, map_location="cpu")["state_dict"] for path in (folder, other)
+    )
+    assert all(torch.equal(expected[name], found[name]) for name in expected)

@@ -326,17 +326,6 @@ class AugmentConfig(_Settings):
     """Zoom between 1/scale and scale."""
     shear_deg: float = 8.0
     """Largest shear, degrees."""
-    gamma: float = Field(1.0, ge=1)
-    """Exponent of the signal about the brain's mean, between 1/gamma and gamma; 1: off, as the next four are (the
-    reference has none of them)."""
-    bias_field: float = Field(0.0, ge=0)
-    """Largest logarithm of a smooth coil sensitivity; 0.3: up to 35 % brighter or 26 % darker."""
-    resolution: float = Field(1.0, ge=1)
-    """Voxels in plane become up to this much larger, then are interpolated back."""
-    thick_slices: float = Field(0.0, ge=0, le=1)
-    """Probability that slices hold a part of their neighbours."""
-    noise: float = Field(0.0, ge=0)
-    """Largest standard deviation of the receiver's noise, in standard deviations of the brain; Rician."""
 
 
 class TrainConfig(_Settings):
@@ -363,7 +352,7 @@ class TrainConfig(_Settings):
     """Share of the slabs centred on a slice with stroke."""
     learning_rate: float = Field(1e-3, gt=0)
     """Learning rate; the highest one where the schedule changes it."""
-    schedule: Literal["plateau", "cosine", "onecycle"] = "plateau"
+    schedule: Literal["plateau", "onecycle"] = "plateau"
     """Learning-rate schedule; plateau is the reference's."""
     workers: int | None = Field(None, ge=0)
     """Data-loader processes; 0: load in the training process (default: 0 on a CPU, all cores on a GPU). With

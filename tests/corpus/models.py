@@ -156,7 +156,7 @@ CHECKPOINTS: dict[str, tuple[Change, str]] = {
     "gone": (_gone, "no checkpoint"),
     "of-another-fold": (lambda p: shutil.copy(p.parents[1] / "fold_1" / "best.ckpt", p), "fold 1"),
     "without-our-words": (lambda p: _resave(p, lambda c: c.pop("fvv")), "not a checkpoint"),
-    "of-another-schema": (lambda p: _resave(p, lambda c: c["fvv"].update(schema_version=9)), "not a checkpoint"),
+    "of-another-schema": (lambda p: _resave(p, lambda c: c["fvv"].update(schema_version=9)), "newer version"),
     "without-weights": (lambda p: _resave(p, lambda c: c.update(state_dict={})), "weights"),
     "of-another-run": (lambda p: _resave(p, lambda c: c["fvv"].update(run_id="x")), "run"),
     "weights-of-other-shape": (lambda p: _resave(p, _halve), "weights"),

@@ -25,7 +25,7 @@ def variants() -> Iterator[Variant]:
     yield Variant("train-settings-and-table-damaged", "train", _go_on(_others), "success", done)
     yield Variant("train-run-record-a-pipe", "train", _go_on(_pipe("run.json")), "error", "regular file")
     yield Variant("train-run-record-gone", "train", _go_on(_gone("run.json")), "success", done)
-    yield Variant("train-run-record-of-somebody-else", "train", _go_on(_foreign_record), "error", "run_id")
+    yield Variant("train-run-record-of-somebody-else", "train", _go_on(_foreign_record), "error", "schema_version")
     last = {"damaged": _write("last.ckpt", b"x"), "gone": _gone("last.ckpt"), "a-pipe": _pipe("last.ckpt")}
     for name, change in last.items():
         goes_on = _go_on(_gone("done.json"), change)

@@ -13,15 +13,17 @@ import torch
 import yaml
 
 from fvv.config import TrainConfig
-from fvv.errors import StoreError, TrainingError
+from fvv.errors import FvvError, StoreError, TrainingError
+from fvv.io.lock import only_writer
 from fvv.stages.train import train_all_folds, train_fold
 from fvv.system.parallel import core_count
 from fvv.training.callbacks import MetricsTable
 from fvv.training.checkpoint import read_checkpoint
 from fvv.training.loggers import wandb_mode
-from store_builders import PROFILE, TINY, write_store
+from store_builders import PROFILE, TINY, assert_same_weights, write_store
 
 OFFLINE = TINY.model_copy(update={"wandb_mode": "offline"})
+QUICK = TINY.model_copy(update={"epochs": 1, "slices_per_epoch": 8, "figures_every_epochs": 99})
 TRAIN_UNTIL_KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -56,10 +58,6 @@ def trained(store, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WANDB_MODE", raising=False)
         return output, train_all_folds(store, output, OFFLINE)
-
-
-def weights_of(folder):
-    return torch.load(folder / "last.ckpt", weights_only=True, map_location="cpu")["state_dict"]
 
 
 def test_every_fold_leaves_its_files(trained):
@@ -156,9 +154,31 @@ def test_a_resumed_run_ends_like_an_undisturbed_one(store, tmp_path, monkeypatch
     torn = train_fold(store, tmp_path / "moved", 0, config)
     assert torn.epochs == whole.epochs == 3
     np.testing.assert_equal(torn.scores, whole.scores)
-    expected, found = weights_of(whole.folder), weights_of(torn.folder)
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert_same_weights(whole.folder, torn.folder)
     assert read_checkpoint(torn.checkpoint).epoch == whole.best_epoch
+
+
+def test_a_finished_run_goes_on_with_more_epochs_as_if_it_had_never_stopped(store, tmp_path):
+    longer_run = QUICK.model_copy(update={"epochs": 3})
+    whole = train_fold(store, tmp_path / "whole", 0, longer_run)
+    short = train_fold(store, tmp_path, 0, QUICK)
+    assert json.loads((short.folder / "done.json").read_text())["epochs"] == 1
+    longer = train_fold(store, tmp_path, 0, longer_run)
+    assert longer.epochs == 3
+    assert json.loads((longer.folder / "done.json").read_text())["epochs"] == 3
+    assert "epochs: 3" in (longer.folder / "config.yaml").read_text()
+    np.testing.assert_equal(longer.scores, whole.scores)
+    assert_same_weights(whole.folder, longer.folder)
+    again = train_fold(store, tmp_path, 0, QUICK)  # fewer epochs: nothing is undone
+    assert (again.epochs, again.seconds) == (3, 0.0)
+
+
+def test_patience_that_ended_a_fold_ends_it_for_more_epochs_too(store, tmp_path):
+    config = QUICK.model_copy(update={"epochs": 9, "patience": 1, "learning_rate": 1e-30})
+    assert train_fold(store, tmp_path, 0, config).epochs == 2
+    again = train_fold(store, tmp_path, 0, config.model_copy(update={"epochs": 20}))
+    assert (again.epochs, again.seconds) == (2, 0.0)
+    assert train_fold(store, tmp_path, 0, config.model_copy(update={"patience": 2})).epochs == 3
 
 
 def killed_at(step, store, output):
@@ -184,8 +204,7 @@ def test_all_folds_killed_twice_end_like_undisturbed_ones(store, tmp_path, train
     for undisturbed, resumed in zip(trained[1].folds, torn.folds, strict=True):
         assert resumed.complete
         np.testing.assert_equal(resumed.scores, undisturbed.scores, err_msg=steps)
-        expected, found = weights_of(undisturbed.folder), weights_of(resumed.folder)
-        assert all(torch.equal(expected[name], found[name]) for name in expected), steps
+        assert_same_weights(undisturbed.folder, resumed.folder)
         assert len(list((resumed.folder / "wandb").glob("offline-run-*"))) == 1, steps
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or b"secret_" not in path.read_bytes(), path
@@ -202,8 +221,7 @@ def test_folds_side_by_side_end_like_one_after_the_other(store, tmp_path):
     together = train_all_folds(store, tmp_path / "together", OFFLINE.model_copy(update={"jobs": 2}))
     assert [fold.fold for fold in together.folds] == [0, 1]
     for one, other in zip(alone.folds, together.folds, strict=True):
-        expected, found = weights_of(one.folder), weights_of(other.folder)
-        assert all(torch.equal(expected[name], found[name]) for name in expected)
+        assert_same_weights(one.folder, other.folder)
         assert len(list((other.folder / "wandb").glob("offline-run-*"))) == 1
 
 
@@ -240,6 +258,11 @@ def test_debug_keeps_nothing(store, tmp_path):
     assert result.checkpoint is None
     assert not (tmp_path / "models").exists()
     assert "nothing was kept" in result.summary()
+
+
+def test_a_fold_that_another_process_trains(store, tmp_path):
+    with only_writer(tmp_path / "models" / "tiny" / "fold_0"), pytest.raises(FvvError, match="another fvv process"):
+        train_fold(store, tmp_path / "models", 0, TINY)
 
 
 def test_a_fold_that_does_not_exist(store, tmp_path):

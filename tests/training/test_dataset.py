@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,13 +12,12 @@ from fvv.errors import TrainingError
 from fvv.training import dataset
 from fvv.training.dataset import (
     FoldPatients,
+    Slab,
     SlabDataset,
-    SlabPlace,
-    SlabReader,
     SlabSampler,
-    VolumeDataset,
     loader_processes,
     training_loader,
+    validation_loader,
 )
 from store_builders import write_store
 
@@ -29,7 +29,9 @@ def store(tmp_path_factory):
 
 def sampler(stroke_share: float = 0.5, seed: int = 0) -> SlabSampler:
     stroke = [[False] * 20 + [True] * 4, [False] * 30, [True] * 5]
-    return SlabSampler(stroke, slab_slices=8, slabs=60, stroke_share=stroke_share, seed=seed)
+    return SlabSampler(
+        [np.array(slices) for slices in stroke], slab_slices=8, slabs=60, stroke_share=stroke_share, seed=seed
+    )
 
 
 def test_a_draw_depends_on_seed_and_epoch_alone():
@@ -63,9 +65,10 @@ def test_stroke_share_says_how_often_a_slab_is_drawn_around_stroke(share, expect
 
 @pytest.mark.parametrize("preload", [False, True])
 def test_a_slab_holds_its_context_and_labels_of_its_own_slices(store, preload):
-    reader = SlabReader(store, store.participants, preload=preload, margin=7)
-    images, labels = SlabDataset(reader, 4)[SlabPlace(1, 0)]
+    records = {patient: store.record(patient) for patient in store.participants}
+    patient, images, labels = SlabDataset(store, records, preload=preload, margin=4)[Slab(1, 0, 4)]
     expected_images, expected_labels = store.read_slab(store.participants[1], -3, 7)
+    assert patient == 1
     assert images.dtype == torch.float16
     assert torch.equal(images, torch.from_numpy(expected_images))
     assert torch.equal(labels, torch.from_numpy(expected_labels[:, 3:7]))
@@ -75,7 +78,9 @@ def test_a_slab_holds_its_context_and_labels_of_its_own_slices(store, preload):
 
 
 def test_a_volume_is_the_whole_patient_padded_by_three(store):
-    number, images, labels = VolumeDataset(SlabReader(store, store.participants, preload=False, margin=3))[2]
+    records = {patient: store.record(patient) for patient in store.participants}
+    loader = validation_loader(store, FoldPatients(records, records), TrainConfig())
+    number, images, labels = list(loader)[2]
     case = store.read(store.participants[2])
     assert number == 2
     assert images.shape == (2, 12, 256, 256)
@@ -88,7 +93,7 @@ def test_loader_gives_the_slices_asked_for(store):
     patients = FoldPatients.from_store(store, store.folds, 0)
     config = TrainConfig(slices_per_epoch=10, slab_slices=4, batch_slabs=2)
     batches = list(training_loader(store, patients, config))
-    assert [tuple(labels.shape) for _, labels in batches] == [(2, 3, 4, 256, 256), (1, 3, 4, 256, 256)]
+    assert [tuple(labels.shape) for *_, labels in batches] == [(2, 3, 4, 256, 256), (1, 3, 4, 256, 256)]
 
 
 def test_a_fold_without_validation_patient_is_refused(store):

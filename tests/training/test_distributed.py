@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from fvv.training import dataset
-from fvv.training.dataset import PatientSampler, SlabSampler
+from fvv.training.dataset import SlabSampler, VolumeSampler
 from fvv.training.distributed import from_all, rank, world_size
 
 
 def slabs(count=10):
     stroke = [[False] * 20, [False] * 5 + [True] * 15]
-    return SlabSampler(stroke, slab_slices=4, slabs=count, stroke_share=0.5, seed=1)
+    return SlabSampler([np.array(slices) for slices in stroke], slab_slices=4, slabs=count, stroke_share=0.5, seed=1)
 
 
 def as_process(monkeypatch, number, processes):
@@ -38,5 +38,5 @@ def test_every_validation_patient_is_judged_once(monkeypatch):
     judged = []
     for number in range(3):
         as_process(monkeypatch, number, 3)
-        judged += list(PatientSampler(7))
-    assert sorted(judged) == list(range(7))
+        judged += list(VolumeSampler([5] * 7))
+    assert sorted(judged) == [(patient, 0, 5) for patient in range(7)]

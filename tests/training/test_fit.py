@@ -68,13 +68,13 @@ def test_patience_ends_a_run_and_keeps_it_ended(store, tmp_path):
 
 def test_a_checkpoint_keeps_the_average_that_was_judged(store, tmp_path):
     result = train_fold(store, tmp_path, 0, QUICK.model_copy(update={"ema_decay": 0.9, "slices_per_epoch": 16}))
-    state = torch.load(result.folder / "last.ckpt", weights_only=True, map_location="cpu")["state_dict"]
+    state = torch.load(result.folder / "last.ckpt", weights_only=True, map_location="cpu")
     kept = read_checkpoint(result.folder / "last.ckpt")
     kept.build()
     for name, weights in kept.weights.items():
-        assert torch.equal(weights, state[f"average.module.{name}"])
+        assert torch.equal(weights, state["state_dict"][f"network.{name}"])
     head = "head.weight"
-    assert not torch.equal(kept.weights[head], state[f"network.{head}"])
+    assert not torch.equal(kept.weights[head], state["current_model_state"][f"network.{head}"])
 
 
 def test_batch_norm_is_estimated_from_training_slabs_and_leaves_training_alone(store, tmp_path):
@@ -102,6 +102,6 @@ def test_batch_norm_estimated_anew_is_the_mean_over_the_slabs(store, tmp_path):
     seen = []
     first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].mean((0, 2, 3))))
     with torch.no_grad():
-        for images, _ in batches:
+        for _, images, _ in batches:
             network(images.float())
     torch.testing.assert_close(first.running_mean, torch.stack(seen).mean(0), atol=0, rtol=2e-3)

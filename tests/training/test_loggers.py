@@ -6,7 +6,7 @@ import pytest
 import wandb
 
 from fvv.stages.train import train_fold
-from fvv.training.loggers import RunLog, open_loggers
+from fvv.training.loggers import RunLog, open_logs
 from store_builders import TINY, write_store
 
 QUICK = TINY.model_copy(update={"epochs": 2, "slices_per_epoch": 8, "figures_every_epochs": 1, "wandb_mode": "offline"})
@@ -19,24 +19,19 @@ def store(tmp_path_factory):
     return path
 
 
-class Broken:
-    name, version, save = "broken", 0, None
+def test_a_log_that_fails_is_said_once_and_left_out(caplog):
+    calls, forgotten = [], []
 
-    def __init__(self):
-        self.calls = 0
-
-    def log_metrics(self, *_):
-        self.calls += 1
+    def fail(row, _):
+        calls.append(row)
         raise ConnectionResetError("Connection\x1b[31m lost")
 
-
-def test_a_log_that_fails_is_said_once_and_left_out(caplog):
-    inner = Broken()
-    log = RunLog(inner, "Weights & Biases")
+    run_log = RunLog("Weights & Biases", fail, close=lambda: calls.append("closed"), forget=lambda: forgotten.append(1))
     for step in range(3):
-        log.log_metrics({"loss": 1.0}, step)
-    log.save()
-    assert inner.calls == 1
+        run_log.write({"step": step}, {})
+    run_log.end()
+    assert calls == [{"step": 0}]
+    assert forgotten == [1]
     assert [record.message for record in caplog.records] == [
         "Weights & Biases is left out of this session from now on: ConnectionResetError: Connection\\x1b[31m lost"
     ]
@@ -83,7 +78,7 @@ def test_a_full_disk_in_a_writers_thread_prints_no_traceback(tmp_path, capfd):
     class Run:
         folder = tmp_path
 
-    with open_loggers(Run(), QUICK.model_copy(update={"wandb_mode": "disabled"})):
+    with open_logs(Run(), QUICK.model_copy(update={"wandb_mode": "disabled"})):
         thread = threading.Thread(target=fail)
         thread.start()
         thread.join()

@@ -4,21 +4,20 @@ import numpy as np
 import pytest
 
 from fvv.data import Channel
-from fvv.training.examples import largest_examples
+from fvv.training.figures import confusion_figure, larger_examples, patient_examples
 from fvv.training.validation import (
     SliceClass,
     absent_structures,
-    confusion_matrix,
     dice_coefficient,
     epoch_score,
     final_masks,
     judge_patient,
     kappa_against_cutoff,
+    labelled_volumes,
     out_of_patience,
     selection_key,
     slice_classes,
     summarise,
-    validation_labels,
 )
 
 BRAIN, STROKE, VISIBLE = (channel.value for channel in Channel)
@@ -97,11 +96,8 @@ def test_a_perfect_patient():
 
 
 def test_without_readers_the_visible_share_is_the_label_and_without_a_lesion_there_is_none():
-    labels = validation_labels(
-        [judged(masks(), masks(10, 1)), judged(masks(), masks(10, 3)), judged(masks(), masks(0))]
-    )
-    assert labels.values == (True, False, None)
-    assert not labels.by_readers
+    patients = [judged(masks(), masks(10, 1)), judged(masks(), masks(10, 3)), judged(masks(), masks(0))]
+    assert labelled_volumes(patients)[1].tolist() == [True, False]
 
 
 def test_readers_labels_and_the_rule_are_never_mixed():
@@ -111,9 +107,9 @@ def test_readers_labels_and_the_rule_are_never_mixed():
         judged(masks(10, 1), masks(10, 1)),  # by the rule a mismatch, and the reader gave no label
         judged(masks(0), masks(0), mismatch=True),  # nothing to be mismatched
     ]
-    labels = validation_labels(patients)
-    assert labels.values == (True, False, None, None)
-    assert labels.by_readers
+    volumes, mismatch = labelled_volumes(patients)
+    assert volumes.tolist() == pytest.approx([0.9, 0.2])
+    assert mismatch.tolist() == [True, False]
     # Of the readers' pair the mismatch has the larger volume; the patient without a label would raise it to 1/2.
     assert summarise(patients)["valid/auc"] == 0.0
 
@@ -153,8 +149,9 @@ def test_summary_of_four_patients():
     assert scores["valid/dice_stroke"] == pytest.approx((3 + 2 / 3) / 4)
     assert scores["valid/dice_stroke_pooled"] == pytest.approx(2 * 350 / (350 + 400))
     assert scores["valid/score"] == pytest.approx(np.mean([patient.smoothed for patient in patients]))
-    assert confusion_matrix(patients)[SliceClass.VISIBLE].tolist() == [0, 0, 1, 1]
-    assert confusion_matrix(patients).sum() == 8
+    counts = [int(text.get_text()) for text in confusion_figure(patients).axes[0].texts]
+    assert counts[-4:] == [0, 0, 1, 1]  # of the visible ones, by predicted class
+    assert sum(counts) == 8
 
 
 def test_one_label_only_gives_no_auc():
@@ -165,9 +162,9 @@ def test_one_label_only_gives_no_auc():
 
 def test_examples_keep_the_largest_lesion_of_each_kind():
     b1000 = np.zeros((2, 32, 32))
-    examples = largest_examples({}, b1000, masks(5), masks(5))
-    examples = largest_examples(examples, b1000 + 1, masks(10), masks(10))
-    examples = largest_examples(examples, b1000 + 2, masks(6), masks(6))
+    examples = {}
+    for number, rows in enumerate((5, 10, 6)):
+        examples = larger_examples(examples, patient_examples(b1000 + number, masks(rows), masks(rows)))
     assert set(examples) == {SliceClass.NOT_VISIBLE}
     assert examples[SliceClass.NOT_VISIBLE].area == 100
     assert examples[SliceClass.NOT_VISIBLE].b1000.max() == 1.0

@@ -15,6 +15,8 @@ VERSION_KEY: Final = "schema_version"
 
 CURRENT: Final[Mapping[str, int]] = {
     "bundle": 1,
+    "checkpoint": 1,
+    "finished fold": 1,
     "ownership": 1,
     "results": 1,
     "run": 1,
@@ -23,6 +25,7 @@ CURRENT: Final[Mapping[str, int]] = {
     "split": 1,
     "store": 1,
     "stored case": 1,
+    "training run": 1,
 }
 """The version that this program writes, by kind of file."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from fvv.config import TrainConfig
 from fvv.data import Failure, Role
 from fvv.errors import FvvError, TrainingError
 from fvv.io.lock import only_writer
-from fvv.io.runs import FinishedFold, FoldRun, fold_folder
+from fvv.io.runs import FoldRun, fold_folder
 from fvv.io.store import CaseStore
 from fvv.system.parallel import attempt, map_items
 
@@ -62,9 +62,9 @@ class TrainResult:
         """One line: scores of the best epoch and where its checkpoint lies; empty where another process says it."""
         if _follows():
             return ""
-        scores = ", ".join(f"{label} {self.scores[name]:.3f}" for name, label in _SHOWN.items())
         if self.checkpoint is None:
             return f"fold {self.fold}: {self.epochs} epoch of two batches ran; nothing was kept"
+        scores = ", ".join(f"{label} {self.scores[name]:.3f}" for name, label in _SHOWN.items())
         state = "" if self.complete else " (stopped by the time limit; run again with a longer one to go on)"
         return (
             f"fold {self.fold}: best of {self.epochs} epochs is {self.best_epoch + 1}, validation Dice and scores: "
@@ -88,17 +88,13 @@ class TrainAllResult:
         """A table of the folds with mean and standard deviation; empty where another process says it."""
         if _follows():
             return ""
-        lines = [f"{'fold':<8}{'epoch':>7}" + "".join(f"{label:>15}" for label in _SHOWN.values()) + f"{'seconds':>10}"]
-        lines += [
-            f"{result.fold:<8}{result.best_epoch + 1:>7}"
-            + "".join(f"{result.scores[name]:>15.3f}" for name in _SHOWN)
-            + f"{result.seconds:>10.0f}"
-            for result in self.folds
-        ]
-        if len(self.folds) > 1:
-            columns = [[result.scores[name] for result in self.folds] for name in _SHOWN]
-            lines.append(f"{'mean':<15}" + "".join(f"{np.mean(column):>15.3f}" for column in columns))
-            lines.append(f"{'SD':<15}" + "".join(f"{np.std(column, ddof=1):>15.3f}" for column in columns))
+        scores = np.array([[result.scores[name] for name in _SHOWN] for result in self.folds])
+        begin = [f"{result.fold:<8}{result.best_epoch + 1:>7}{result.seconds:>10.0f}" for result in self.folds]
+        if len(begin) > 1:
+            begin += [f"{'mean':<25}", f"{'SD':<25}"]
+            scores = np.vstack([scores, scores.mean(axis=0), scores.std(axis=0, ddof=1)])
+        lines = [f"{'fold':<8}{'epoch':>7}{'seconds':>10}" + "".join(f"{label:>15}" for label in _SHOWN.values())]
+        lines += [text + "".join(f"{score:>15.3f}" for score in row) for text, row in zip(begin, scores, strict=True)]
         lines.append("Dice and scores are those of the validation patients, which chose the epoch.")
         return "\n".join([*lines, *(f"{failure.patient}: {failure.reason}" for failure in self.failures)])
 
@@ -120,9 +116,10 @@ def train_fold(store: Path, output: Path, fold: int, config: TrainConfig) -> Tra
     cases.folds.participants(fold, Role.TRAIN)  # says which folds there are, if this is none
     if config.debug:
         with tempfile.TemporaryDirectory(prefix="fvv-debug-") as folder:
-            result = _train(cases, Path(folder), fold, config)
-        return TrainResult(**{**result, "checkpoint": None, "folder": output})
-    return TrainResult(**_train(cases, output, fold, config))
+            return replace(_train(cases, Path(folder), fold, config), checkpoint=None, folder=output)
+    # A process that follows writes nothing: the one that leads holds the folder.
+    with nullcontext() if _follows() else only_writer(fold_folder(output, config.name, fold)):
+        return _train(cases, output, fold, config)
 
 
 def train_all_folds(store: Path, output: Path, config: TrainConfig) -> TrainAllResult:
@@ -137,40 +134,27 @@ def train_all_folds(store: Path, output: Path, config: TrainConfig) -> TrainAllR
         StoreError: no store.
         TrainingError: not one fold could be trained.
     """
+    folds = range(CaseStore.open(store).folds.n_folds)
+    train = partial(_train_this, store, output, config)
+    if config.jobs > 1:
+        ended = map_items(train, folds, workers=config.jobs, description="Training folds")
+    else:  # Without the bar of `map_items`: training has one of its own.
+        ended = ((fold, attempt(train, fold)) for fold in folds)
     results: list[TrainResult] = []
     failures: list[Failure] = []
-    for fold, result in _each_fold(store, output, config):
+    for fold, result in ended:
         if isinstance(result, FvvError):
             log.error("fold %d: %s", fold, result)
             failures.append(Failure(f"fold {fold}", str(result)))
         else:
             results.append(result)
-    results.sort(key=lambda result: result.fold)
     if not results:
         raise TrainingError(f"no fold could be trained; the first said: {failures[0].reason}", file=output)
-    return TrainAllResult(tuple(results), tuple(failures))
+    return TrainAllResult(tuple(sorted(results, key=lambda result: result.fold)), tuple(failures))
 
 
-def _each_fold(store: Path, output: Path, config: TrainConfig) -> Iterator[tuple[int, TrainResult | FvvError]]:
-    folds = range(CaseStore.open(store).folds.n_folds)
-    train = partial(_train_here, store, output, config)
-    if config.jobs > 1:
-        yield from map_items(train, folds, workers=config.jobs, description="Training folds")
-        return
-    # Without the bar of `map_items`: training has one of its own.
-    for fold in folds:
-        yield fold, attempt(train, fold)
-
-
-def _train_here(store: Path, output: Path, config: TrainConfig, fold: int) -> TrainResult:
+def _train_this(store: Path, output: Path, config: TrainConfig, fold: int) -> TrainResult:
     return train_fold(store, output, fold, config)
-
-
-def _train(store: CaseStore, output: Path, fold: int, config: TrainConfig) -> dict[str, Any]:
-    if _follows():
-        return _train_alone(store, output, fold, config)
-    with only_writer(fold_folder(output, config.name, fold)):
-        return _train_alone(store, output, fold, config)
 
 
 def _follows() -> bool:
@@ -178,36 +162,22 @@ def _follows() -> bool:
     return any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
-def _train_alone(store: CaseStore, output: Path, fold: int, config: TrainConfig) -> dict[str, Any]:
+def _train(store: CaseStore, output: Path, fold: int, config: TrainConfig) -> TrainResult:
+    started = time.monotonic()
     run = FoldRun.open(output, store, fold, config)
-    done = run.finished()
-    seconds = 0.0
-    if done is None or not done.satisfies(config):
+    done, seconds = run.finished(), 0.0
+    if done is not None and done.satisfies(config):
+        log.info("%s fold %d is finished already, after %d epochs", config.name, fold, done.epochs)
+    else:
         if done is not None:
             log.info("%s fold %d goes on after its %d epochs", config.name, fold, done.epochs)
         # Here and not above: only training needs torch, and it takes seconds to load.
         from fvv.training.fit import fit_fold  # noqa: PLC0415
 
-        fit = fit_fold(store, run, config)
-        seconds = fit.seconds
-        done = FinishedFold(
-            epochs=fit.epochs,
-            best_epoch=fit.best_epoch,
-            scores=dict(fit.scores),
-            complete=fit.complete,
-            patience=fit.patience,
-        )
-        if fit.complete and not _follows():
+        done = fit_fold(store, run, config)
+        seconds = time.monotonic() - started
+        if done.complete and not _follows():
             run.finish(done)
-    else:
-        log.info("%s fold %d is finished already, after %d epochs", config.name, fold, done.epochs)
-    return {
-        "fold": fold,
-        "folder": run.folder,
-        "checkpoint": run.best,
-        "epochs": done.epochs,
-        "best_epoch": done.best_epoch,
-        "scores": {name: float("nan") if value is None else value for name, value in done.scores.items()},
-        "seconds": seconds,
-        "complete": done.complete,
-    }
+    return TrainResult(
+        fold, run.folder, run.best, done.epochs, done.best_epoch, done.scores, seconds=seconds, complete=done.complete
+    )

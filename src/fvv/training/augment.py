@@ -7,16 +7,13 @@ batch, on the training device.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from fvv.config import AugmentConfig
-from fvv.training.scanner import ScannerChange, apply_scanner, scanner_is_changed
-
-IMAGE_CHANNELS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,6 @@ class SlabChange:
         translation: along i and j, as a share of the grid's edge.
         scale: zoom; above 1 enlarges the head.
         shear_deg: in plane.
-        scanner: what another scanner would have done; None: nothing.
     """
 
     brightness: tuple[float, float] = (0.0, 0.0)
@@ -43,7 +39,6 @@ class SlabChange:
     translation: tuple[float, float] = (0.0, 0.0)
     scale: float = 1.0
     shear_deg: float = 0.0
-    scanner: ScannerChange | None = None
 
     @classmethod
     def draw(cls, config: AugmentConfig, generator: torch.Generator) -> SlabChange:
@@ -77,13 +72,7 @@ class SlabChange:
 
 def draw_changes(config: AugmentConfig, slabs: int, generator: torch.Generator) -> tuple[SlabChange, ...]:
     """The changes of a batch, one per slab; none at all where augmentation is off."""
-    if not config.enabled:
-        return ()
-    changes = tuple(SlabChange.draw(config, generator) for _ in range(slabs))
-    if scanner_is_changed(config):
-        # After all others: switching these on leaves the others as they were.
-        changes = tuple(replace(change, scanner=ScannerChange.draw(config, generator)) for change in changes)
-    return changes
+    return tuple(SlabChange.draw(config, generator) for _ in range(slabs)) if config.enabled else ()
 
 
 def apply_changes(images: Tensor, labels: Tensor, changes: tuple[SlabChange, ...]) -> tuple[Tensor, Tensor]:
@@ -109,13 +98,9 @@ def apply_changes(images: Tensor, labels: Tensor, changes: tuple[SlabChange, ...
     shifts = torch.tensor([change.brightness for change in changes], device=device)[..., None, None, None]
     # Slices stand as channels here: one set of sampling positions serves the whole slab.
     moved = functional.grid_sample((images - minimum).flatten(1, 2), positions, align_corners=False)
-    signal = moved.view_as(images)
-    if any(change.scanner for change in changes):
-        parts = zip(signal, -minimum, changes, strict=True)
-        signal = torch.stack([apply_scanner(slab, mean, c.scanner) if c.scanner else slab for slab, mean, c in parts])
-    images = signal * factors + (minimum + shifts)
-    marked = functional.grid_sample(labels.flatten(1, 2).float(), positions, mode="nearest", align_corners=False)
-    labels = marked.view(labels.shape) > 0.5
+    images = moved.view_as(images) * factors + (minimum + shifts)  # (B, 2, Z, H, W)
+    nearest = functional.grid_sample(labels.flatten(1, 2).float(), positions, mode="nearest", align_corners=False)
+    labels = nearest.view(labels.shape) > 0.5  # (B, 3, S, H, W)
     reverse = [number for number, change in enumerate(changes) if change.flip_slice_order]
     if reverse:
         images[reverse], labels[reverse] = images[reverse].flip(2), labels[reverse].flip(2)

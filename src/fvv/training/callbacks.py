@@ -1,59 +1,57 @@
-"""What is kept and said of a training run while it goes on; `pictures.py` draws it."""
+"""What is kept and said of a training run while it goes on."""
 
 # ruff: noqa: ARG002 - the arguments of callbacks are Lightning's
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Checkpoint
-from rich.progress import TaskID
+import torch
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from rich.progress import Progress, TaskID
+from torch import Tensor
+from torch.optim.swa_utils import update_bn
 
 from fvv.io.runs import BEST, LAST
 from fvv.io.tables import write_table
-from fvv.system.parallel import progress_bar
-from fvv.training.loggers import RunLog
-from fvv.training.validation import SCORE, out_of_patience, selection_key
+from fvv.schemas.checkpoint import CheckpointDescription
+from fvv.training.augment import apply_changes, draw_changes
+from fvv.training.checkpoint import DESCRIPTION
+from fvv.training.dataset import Batch
+from fvv.training.module import SegmentationModule
+from fvv.training.validation import SCORE, best_epoch, out_of_patience
 
 log = logging.getLogger(__name__)
 
 
-class StoreWatch(lightning.Callback):
-    """Refuses to train on, and to keep an epoch that was trained on, a store that `prepare` rewrites meanwhile.
+@dataclass(eq=False)
+class MetricsTable(lightning.Callback):
+    """Keeps metrics.csv, one row an epoch, and stops once the epochs get no better.
 
-    Args:
-        check: raises where the store is no longer the one that the run began with; comes first in the trainer's list.
+    The rows travel in the checkpoint, so a resumed run loses and repeats none, and so does what they say of it.
+
+    Attributes:
+        path: of metrics.csv.
+        about: the run; each checkpoint adds its epoch and score.
+        patience: epochs to wait for a better one; None: for ever.
+        rows: the epochs so far.
     """
 
-    def __init__(self, check: Callable[[], None]) -> None:
-        self.check = check
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Before an epoch is spent on it."""
-        self.check()
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Before the epoch is written down and saved."""
-        self.check()
-
-
-class MetricsTable(lightning.Callback):
-    """Keeps metrics.csv, one row an epoch. The rows travel in the checkpoint: a resumed run loses and repeats none."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[dict[str, float]] = []
-        self._started = self._trained = time.monotonic()
+    path: Path
+    about: CheckpointDescription
+    patience: int | None
+    rows: list[dict[str, float]] = field(default_factory=list)
+    _started: float = 0.0
+    _trained: float = 0.0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Tell a log that each session writes again (W&B offline) of the epochs before this session."""
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLog):
-                logger.tell_again(self.rows)
+        """A resumed run may have come to its end already."""
+        trainer.should_stop = trainer.should_stop or out_of_patience(self.rows, self.patience)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the clock."""
@@ -64,10 +62,8 @@ class MetricsTable(lightning.Callback):
         self._trained = time.monotonic()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write the table anew, with this epoch."""
+        """Write the table again, with this epoch; stop, or go on."""
         ms_per_step = 1000.0 * (self._trained - self._started) / max(trainer.num_training_batches, 1)
-        metrics = sorted(trainer.callback_metrics.items())
-        values = {name: float(value) for name, value in metrics if name.startswith(("train/", "valid/"))}
         row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
@@ -75,11 +71,19 @@ class MetricsTable(lightning.Callback):
             "seconds": round(time.monotonic() - self._started, 2),
             "ms_per_step": round(ms_per_step, 1),
         }
-        self.rows.append({**row, **values})
-        for logger in trainer.loggers:
-            logger.log_metrics({"train/ms_per_step": ms_per_step}, step=trainer.global_step - 1)
+        metrics = sorted(trainer.callback_metrics.items())
+        self.rows.append(row | {name: float(value) for name, value in metrics})
         if trainer.is_global_zero:
             write_table(self.path, self.rows, columns=list(self.rows[-1]))
+        trainer.should_stop = trainer.should_stop or out_of_patience(self.rows, self.patience)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say in the checkpoint what it is; plain values only, so that it loads with `weights_only=True`."""
+        epoch, best = self.rows[-1], self.rows[best_epoch(self.rows)]
+        found = {"epoch": int(epoch["epoch"]), "best_epoch": int(best["epoch"]), "score": epoch[SCORE]}
+        checkpoint[DESCRIPTION] = self.about.model_copy(update=found).model_dump(mode="json")
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -90,83 +94,88 @@ class MetricsTable(lightning.Callback):
         self.rows = list(state_dict["rows"])
 
 
-class EarlyStop(lightning.Callback):
-    """Stops once the epochs get no better.
-
-    Args:
-        table: the epochs so far; comes before this one in the trainer's list.
-        patience: epochs to wait.
-    """
-
-    def __init__(self, table: MetricsTable, patience: int) -> None:
-        self.table = table
-        self.patience = patience
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """A resumed run may have come to its end already."""
-        trainer.should_stop = trainer.should_stop or out_of_patience(self.table.rows, self.patience)
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Stop, or go on."""
-        trainer.should_stop = trainer.should_stop or out_of_patience(self.table.rows, self.patience)
-
-
+@dataclass(eq=False)
 class BestAndLast(Checkpoint):
     """Keeps the checkpoint of the best epoch and that of the last.
 
-    Best is what `validation.selection_key` ranks highest. It travels in the checkpoint, paths do not: a run's folder
-    may be moved between two sessions, and a checkpoint that is handed on does not tell where it lay.
+    Best is what `validation.selection_key` ranks highest. Lightning's own callback would write paths into checkpoints:
+    a run's folder may be moved between two sessions, and a checkpoint that is handed on does not tell where it lay.
 
-    Args:
+    Attributes:
         folder: of the fold.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.best: tuple[float, ...] = ()
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Save; the trainer calls this after everything else of the epoch is done."""
-        key = selection_key({name: float(value) for name, value in trainer.callback_metrics.items()})
-        # The best before the last, which then remembers it: killed between the two, a run does this epoch again.
-        if key > self.best:
-            self.best = key
-            trainer.save_checkpoint(self.folder / BEST)
-        trainer.save_checkpoint(self.folder / LAST)
-
-    def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
-        return {"best": list(self.best)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint."""
-        self.best = tuple(state_dict["best"])
-
-
-class ConsoleProgress(lightning.Callback):
-    """A bar for the epoch on a terminal, and a log line for every epoch.
-
-    Args:
-        title: the run and its fold.
         table: the epochs so far; comes before this one in the trainer's list.
     """
 
-    def __init__(self, title: str, table: MetricsTable) -> None:
-        self.table = table
-        self.title = title
-        self._bar = progress_bar()
-        self._task: TaskID | None = None
-        self._started = time.monotonic()
-        self._last = ""
+    folder: Path
+    table: MetricsTable
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save; the trainer calls this after everything else of the epoch is done."""
+        # The best before the last: killed between the two, a run does this epoch again.
+        if best_epoch(self.table.rows) == len(self.table.rows) - 1:
+            trainer.save_checkpoint(self.folder / BEST)
+        trainer.save_checkpoint(self.folder / LAST)
+
+
+@dataclass(eq=False)
+class NormStatistics(lightning.Callback):
+    """Estimates batch-norm statistics from training slabs before each validation, for the weights as they then are.
+
+    Attributes:
+        batches: of the training set, the same slabs each time and in every process.
+    """
+
+    batches: Iterable[Batch]
+
+    def on_validation_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Forget the moving averages of the last steps."""
+        if isinstance(pl_module, SegmentationModule):
+            update_bn(self._changed(pl_module), pl_module.network)
+
+    def _changed(self, module: SegmentationModule) -> Iterator[Tensor]:
+        """Images changed as in training, the same in every epoch."""
+        generator = torch.Generator().manual_seed(module.config.seed)
+        for _, images, labels in self.batches:
+            changes = draw_changes(module.config.augment, len(images), generator)
+            yield apply_changes(images.to(module.device).float(), labels.to(module.device), changes)[0]
+
+
+def weight_average(decay: float, device: str) -> WeightAveraging:
+    """Validates and keeps an average of the weights that follows fast at first and then with this decay a step.
+
+    Args:
+        decay: a step.
+        device: "cuda" or "cpu"; the trainer moves the network only after the average is made.
+    """
+
+    def follow(average: Tensor, weight: Tensor, steps: Tensor | int) -> Tensor:
+        return torch.lerp(average, weight, 1.0 - min(decay, (1 + int(steps)) / (10 + int(steps))))
+
+    return WeightAveraging(device, use_buffers=False, avg_fn=follow)
+
+
+@dataclass(eq=False)
+class ConsoleProgress(lightning.Callback):
+    """A bar for the epoch on a terminal, and a log line for every epoch.
+
+    Attributes:
+        title: the run and its fold.
+        table: the epochs so far; comes before this one in the trainer's list.
+        bar: shown as long as the training runs.
+    """
+
+    title: str
+    table: MetricsTable
+    bar: Progress
+    _task: TaskID | None = None
+    _last: str = ""
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """A fresh bar."""
-        self._started = time.monotonic()
-        self._bar.start()
         if self._task is not None:
-            self._bar.remove_task(self._task)
+            self.bar.remove_task(self._task)
         title = f"{self.title}, epoch {trainer.current_epoch + 1} of {trainer.max_epochs}{self._last}"
-        self._task = self._bar.add_task(title, total=trainer.num_training_batches)
+        self._task = self.bar.add_task(title, total=trainer.num_training_batches)
 
     def on_train_batch_end(
         self,
@@ -178,35 +187,18 @@ class ConsoleProgress(lightning.Callback):
     ) -> None:
         """One step further."""
         if self._task is not None:
-            self._bar.update(self._task, completed=batch_idx + 1)
+            self.bar.update(self._task, completed=batch_idx + 1)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Say how the epoch went."""
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self._last = f" (score {values[SCORE]:.3f})"
+        row = self.table.rows[-1]
+        self._last = f" (score {row[SCORE]:.3f})"
         log.info(
             "%s, epoch %d of %d: loss %.4f, validation loss %.4f, Dice brain %.3f stroke %.3f FLAIR-visible %.3f, "
             "score %.3f, %.0f s, %.0f ms a step, learning rate %.1e",
             self.title,
             trainer.current_epoch + 1,
             trainer.max_epochs,
-            values["train/loss"],
-            values["valid/loss"],
-            values["valid/dice_brain"],
-            values["valid/dice_stroke"],
-            values["valid/dice_flair_visible"],
-            values[SCORE],
-            time.monotonic() - self._started,
-            self.table.rows[-1]["ms_per_step"],
-            self.table.rows[-1]["learning_rate"],
+            *(row[name] for name in ("train/loss", "valid/loss", "valid/dice_brain", "valid/dice_stroke")),
+            *(row[name] for name in ("valid/dice_flair_visible", SCORE, "seconds", "ms_per_step", "learning_rate")),
         )
-
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Take the bar away."""
-        self._bar.stop()
-
-    def on_exception(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
-    ) -> None:
-        """Give the terminal back."""
-        self._bar.stop()

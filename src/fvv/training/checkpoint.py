@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, written by training and read by conversion."""
+"""Checkpoints: written by training, read by conversion and by training that goes on."""
 
 from __future__ import annotations
 
@@ -6,69 +6,62 @@ import io
 import logging
 import zipfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Final
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 from torch import Tensor
 
-from fvv import __version__
-from fvv.config import NetworkConfig, PreprocessingProfile, TrainConfig
-from fvv.data import Channel, hashed_ids
-from fvv.errors import InputError, ModelError
+from fvv.errors import InputError, ModelError, TrainingError
 from fvv.io.atomic import write_bytes
-from fvv.io.store import IMAGE_CHANNELS, CaseRecord
-from fvv.names import plain
+from fvv.io.runs import BEST, LAST, FoldRun
+from fvv.schemas.checkpoint import CheckpointDescription
+from fvv.schemas.migrations import migrated
 from fvv.system.regular import refuse_irregular
+from fvv.training.distributed import rank
 from fvv.training.network import SegmentationNetwork
-from fvv.training.validation import SCORE, selection_key
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
-NETWORK, AVERAGE = "network.", "average.module."
-"""What the names of a checkpoint's weights begin with: those that are trained, and their moving average."""
+DESCRIPTION: Final = "fvv"
+"""The key of the description in a checkpoint."""
+_NETWORK: Final = "network."
+"""What the names of the network's weights begin with."""
+# A file that is no checkpoint stumbles torch's unpickler in many ways.
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedModel:
-    """One fold's network as a checkpoint holds it.
+class TrainedModel(CheckpointDescription):
+    """One fold's network as a checkpoint holds it: the description with the weights.
 
     Attributes:
         path: the checkpoint.
-        fold: its fold.
-        n_folds: folds of the split.
-        run_name, run_id: the run; the id is the same for all folds of one run and for no other.
-        epoch: 0-based.
-        score: what chose it (see `validation.SCORE`).
-        is_best: no epoch before it has a better score: `best.ckpt` may be made of it again.
-        software: version that trained it.
-        network: settings of the network.
-        profile: preprocessing that its input needs.
-        training_person_ids: hashed ids of the persons that trained or selected it.
-        training_image_ids: hashed fingerprints of their images.
         weights: of `SegmentationNetwork`: those that validation judged, the moving average where there is one.
     """
 
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
     path: Path
-    fold: int
-    n_folds: int
-    run_name: str
-    run_id: str
-    epoch: int
-    score: float
-    is_best: bool
-    software: str
-    network: NetworkConfig
-    profile: PreprocessingProfile
-    training_person_ids: tuple[str, ...]
-    training_image_ids: tuple[str, ...]
     weights: dict[str, Tensor]
+
+    @property
+    def is_best(self) -> bool:
+        """No epoch before it has a better score: `best.ckpt` may be made of it again."""
+        return self.epoch == self.best_epoch
 
     def build(self) -> SegmentationNetwork:
         """The network with its weights, in evaluation mode on the CPU.
@@ -80,9 +73,7 @@ class TrainedModel:
         try:
             network.load_state_dict(self.weights)
         except RuntimeError as error:
-            raise ModelError(
-                f"weights and network differ: {' '.join(str(error).split())[:200]}", file=self.path
-            ) from error
+            raise ModelError(f"weights and network differ: {_short(error)}", file=self.path) from error
         return network.eval()
 
 
@@ -105,48 +96,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
         write_bytes(Path(path), content.getvalue())
 
 
-def describe_training(
-    config: TrainConfig,
-    profile: PreprocessingProfile,
-    *,
-    fold: int,
-    n_folds: int,
-    run_id: str,
-    records: Sequence[CaseRecord],
-) -> dict[str, Any]:
-    """What every checkpoint of a fold says of itself; plain values only.
-
-    Args:
-        config: settings of the run.
-        profile: of the store.
-        fold, n_folds: which of how many.
-        run_id: the run.
-        records: patients that train or select. A checkpoint chosen on a person is no fairer a judge of that person.
-    """
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "software": f"fvv {__version__}",
-        "fold": fold,
-        "n_folds": n_folds,
-        "run_name": config.name,
-        "run_id": run_id,
-        "score_name": SCORE,
-        "config": config.model_dump(mode="json"),
-        "profile": profile.model_dump(mode="json"),
-        "input_channels": list(IMAGE_CHANNELS),
-        "output_channels": [channel.label for channel in Channel],
-        "training_person_ids": list(hashed_ids(record.participant.person for record in records)),
-        "training_image_ids": list(hashed_ids(record.image_sha256 for record in records)),
-    }
-
-
 def read_checkpoint(path: Path) -> TrainedModel:
     """Read a checkpoint of this package; no code in the file is run.
 
-    Of the settings it was trained with only the network's are needed: a version that names others differently reads it.
-
     Raises:
-        ModelError: missing, not a regular file, damaged, not ours or of another schema.
+        ModelError: missing, not a regular file, damaged, not ours or of a newer version.
     """
     try:
         refuse_irregular(path)
@@ -154,55 +108,77 @@ def read_checkpoint(path: Path) -> TrainedModel:
             if (damaged := archive.testzip()) is not None:
                 raise ModelError(f"damaged: the checksum of {damaged} is wrong", file=path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        about = content.get(DESCRIPTION) if isinstance(content, dict) else None
+        if not isinstance(about, dict):
+            raise ModelError("not a checkpoint of this software", file=path)
+        state = content["state_dict"].items()
+        weights = {name.removeprefix(_NETWORK): tensor for name, tensor in state if name.startswith(_NETWORK)}
+        return TrainedModel.model_validate({**migrated("checkpoint", about, path), "path": path, "weights": weights})
     except InputError as error:
         raise ModelError(error.message, file=path, hint=error.hint) from error
-    # A file that is no checkpoint stumbles torch's unpickler in many ways.
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        UnpicklingError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise ModelError(f"cannot be read: {' '.join(str(error).split())[:200]}", file=path) from error
-    about = content.get("fvv") if isinstance(content, dict) else None
-    if not isinstance(about, dict) or about.get("schema_version") != SCHEMA_VERSION:
-        raise ModelError(f"not a checkpoint of this software's schema {SCHEMA_VERSION}", file=path)
+    except ValidationError as error:
+        raise ModelError(f"incomplete: {_short(error)}", file=path) from error
+    except _UNREADABLE as error:
+        raise ModelError(f"cannot be read: {_short(error)}", file=path) from error
+
+
+def resume_point(run: FoldRun) -> Path | None:
+    """The checkpoint to go on from; None: the fold begins.
+
+    Both checkpoints hold all that training needs. Where the last one is damaged or gone, training goes on from the best
+    one, and the epochs after it are done again, with the same numbers: all randomness depends on seed, epoch and batch
+    alone.
+
+    Raises:
+        ModelError: no checkpoint can be used.
+        TrainingError: a checkpoint is of another run, or the best one is lost and cannot be made again.
+    """
+    last, best = _usable(run, LAST), _usable(run, BEST)
+    if isinstance(last, TrainedModel):
+        if not isinstance(best, TrainedModel):
+            _make_best_again(run, last, best)
+        return last.path
+    if isinstance(best, TrainedModel):
+        why = "missing" if last is None else last.message
+        text = "%s: %s; training goes on from %s, the epochs after it are done again"
+        log.warning(text, run.folder / LAST, why, BEST)
+        return best.path
+    if lost := last or best:
+        raise lost
+    return None
+
+
+def _usable(run: FoldRun, name: str) -> TrainedModel | ModelError | None:
+    """A checkpoint of the run, why it cannot be read, or None where there is none."""
+    path = run.folder / name
+    if not path.exists() and not path.is_symlink():
+        return None
     try:
-        config = dict(about["config"])
-        if unknown := sorted(set(config) - set(TrainConfig.model_fields)):
-            log.info("%s was trained with settings that this version does not know: %s", path, ", ".join(unknown)[:200])
-        return TrainedModel(
-            path=path,
-            fold=int(about["fold"]),
-            n_folds=int(about["n_folds"]),
-            run_name=plain(str(about["run_name"])),
-            run_id=str(about["run_id"]),
-            epoch=int(about["epoch"]),
-            score=float(about["scores"][about["score_name"]]),
-            is_best=_is_best(content, int(about["epoch"])),
-            software=plain(str(about["software"])),
-            network=NetworkConfig.model_validate(config["network"]),
-            profile=PreprocessingProfile.model_validate(about["profile"]),
-            training_person_ids=tuple(about["training_person_ids"]),
-            training_image_ids=tuple(about["training_image_ids"]),
-            weights=_judged_weights(content["state_dict"]),
+        model = read_checkpoint(path)
+    except ModelError as error:
+        error.hint = error.hint or "delete it to train from what else is there, or from the start"
+        return error
+    if (model.run_id, model.fold) != (run.about.run_id, run.about.fold):
+        raise TrainingError(
+            f"of run {model.run_name} {model.run_id}, fold {model.fold}: not of this one, {run.about.run_id}",
+            file=path,
+            hint="give this run another name (--name), or delete the folder to train again from the start",
         )
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        raise ModelError(f"incomplete: {' '.join(str(error).split())[:200]}", file=path) from error
+    return model
 
 
-def _is_best(content: dict[str, Any], epoch: int) -> bool:
-    """Whether the table of epochs that travels in a checkpoint ranks its own epoch highest."""
-    rows = content.get("callbacks", {}).get("MetricsTable", {}).get("rows", [])
-    return bool(rows) and int(max(rows, key=selection_key)["epoch"]) == epoch
+def _make_best_again(run: FoldRun, last: TrainedModel, lost: ModelError | None) -> None:
+    if not last.is_best:
+        raise TrainingError(
+            "the best epoch's checkpoint is missing" if lost is None else f"the best epoch's checkpoint: {lost}",
+            file=run.best,
+            hint="restore it, or delete the folder to train again; "
+            f"`fvv convert --model {run.about.fold}={last.path}` takes the last epoch",
+        )
+    log.warning("%s is %s; it is made again from %s", BEST, "missing" if lost is None else "damaged", LAST)
+    if rank() == 0:
+        write_bytes(run.best, last.path.read_bytes())
 
 
-def _judged_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    prefix = AVERAGE if any(name.startswith(AVERAGE) for name in state) else NETWORK
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

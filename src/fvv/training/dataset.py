@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from fvv.arrays import BoolArray
 from fvv.config import TrainConfig
 from fvv.data import FoldPlan, Role
 from fvv.errors import TrainingError
@@ -34,106 +35,74 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - nothing of ours is written the
 _BATCHES_OF_A_LOADER = 3
 log = logging.getLogger(__name__)
 
+Batch: TypeAlias = tuple[Tensor | int, Tensor, Tensor]
+"""Position of each patient, images, labels."""
 
-@dataclass(frozen=True, slots=True)
-class SlabPlace:
-    """Where a slab lies: supervised slices [start, start + slab_slices) of the patient at this position in the list."""
+
+class Slab(NamedTuple):
+    """Supervised slices [start, stop) of the patient at this position in the list."""
 
     patient: int
     start: int
+    stop: int
 
 
-class SlabReader:
-    """Reads slices of patients from the store, or from memory once they are loaded.
+class SlabDataset(Dataset[Batch]):
+    """Slices of patients with their context, from the store or from a copy in memory.
 
     Args:
         store: the prepared patients.
-        patients: folder names; the position in this list stands for the patient everywhere in training.
+        patients: by folder name; the position in this mapping stands for the patient everywhere in training.
         preload: read all of them into memory now (14 MB for 30 slices).
-        margin: slices beyond each end of a volume that may be asked for.
+        margin: supervised slices beyond each end of a volume that may be asked for.
     """
 
-    def __init__(self, store: CaseStore, patients: Sequence[str], *, preload: bool, margin: int) -> None:
+    def __init__(self, store: CaseStore, patients: Mapping[str, CaseRecord], *, preload: bool, margin: int = 0) -> None:
         self.store = store
         self.patients = tuple(patients)
-        self.margin = margin
-        self.n_slices = tuple(store.record(patient).n_slices for patient in patients)
+        self.margin = margin + CONTEXT_SLICES
         self._loaded: list[tuple[Tensor, Tensor]] = []
         if preload:
-            places = track(range(len(self.patients)), "Loading patients", len(self.patients))
-            self._loaded = [self._from_store(number, -margin, self.n_slices[number] + margin) for number in places]
+            slices = enumerate(record.n_slices for record in patients.values())
+            volumes = (self._from_store(number, -self.margin, count + self.margin) for number, count in slices)
+            self._loaded = list(track(volumes, "Loading patients", len(patients)))
 
-    def read(self, patient: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Slices [start, stop): images (2, stop - start, H, W) float16 and labels (3, stop - start, H, W) bool."""
-        if not self._loaded:
-            return self._from_store(patient, start, stop)
-        images, labels = self._loaded[patient]
-        first, last = start + self.margin, stop + self.margin
-        return images[:, first:last], labels[:, first:last]
+    def __getitem__(self, slab: Slab) -> Batch:
+        """The patient's position, images (2, S + 6, H, W) float16, labels (3, S, H, W) bool."""
+        start, stop = slab.start - CONTEXT_SLICES, slab.stop + CONTEXT_SLICES
+        if self._loaded:
+            part = slice(start + self.margin, stop + self.margin)
+            images, labels = (volume[:, part] for volume in self._loaded[slab.patient])
+        else:
+            images, labels = self._from_store(slab.patient, start, stop)
+        return slab.patient, images, labels[:, CONTEXT_SLICES:-CONTEXT_SLICES]
 
     def _from_store(self, patient: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
         images, labels = self.store.read_slab(self.patients[patient], start, stop)
         return torch.from_numpy(images), torch.from_numpy(labels)
 
 
-class SlabDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Training slabs: images with their context, labels of the supervised slices only."""
+@dataclass(eq=False)
+class SlabSampler(Sampler[Slab]):
+    """Chooses the slabs of an epoch: every patient equally often, slices with and without stroke in a stated share.
 
-    def __init__(self, reader: SlabReader, slab_slices: int) -> None:
-        self.reader = reader
-        self.slab_slices = slab_slices
+    The choice depends on seed and epoch alone: a resumed run sees what an undisturbed one would have seen.
 
-    def __getitem__(self, place: SlabPlace) -> tuple[Tensor, Tensor]:
-        """Images (2, S + 6, H, W) float16, labels (3, S, H, W) bool."""
-        stop = place.start + self.slab_slices
-        images, labels = self.reader.read(place.patient, place.start - CONTEXT_SLICES, stop + CONTEXT_SLICES)
-        return images, labels[:, CONTEXT_SLICES:-CONTEXT_SLICES]
-
-
-class VolumeDataset(Dataset[tuple[int, Tensor, Tensor]]):
-    """Whole validation patients, with 3 slices of padding at each end of the images."""
-
-    def __init__(self, reader: SlabReader) -> None:
-        self.reader = reader
-
-    def __len__(self) -> int:
-        return len(self.reader.patients)
-
-    def __getitem__(self, patient: int) -> tuple[int, Tensor, Tensor]:
-        """The patient's position, images (2, Z + 6, H, W) float16, labels (3, Z, H, W) bool."""
-        stop = self.reader.n_slices[patient]
-        images, labels = self.reader.read(patient, -CONTEXT_SLICES, stop + CONTEXT_SLICES)
-        return patient, images, labels[:, CONTEXT_SLICES:-CONTEXT_SLICES]
-
-
-class SlabSampler(Sampler[SlabPlace]):
-    """Draws the slabs of an epoch: every patient equally often, slices with and without stroke in a stated share.
-
-    The draw depends on seed and epoch alone: a resumed run sees what an undisturbed one would have seen.
-
-    Args:
-        has_stroke: for each patient, whether each slice holds stroke.
+    Attributes:
+        has_stroke: for each patient, (slices,) bool, whether each slice holds stroke.
         slab_slices: supervised slices of a slab.
         slabs: slabs in an epoch.
-        stroke_share: share of slabs drawn around a slice with stroke, in patients that have one.
-        seed: of the draw.
+        stroke_share: share of slabs placed around a slice with stroke, in patients that have one.
+        seed: of the choice.
+        epoch: 0-based.
     """
 
-    def __init__(
-        self,
-        has_stroke: Sequence[Sequence[bool]],
-        *,
-        slab_slices: int,
-        slabs: int,
-        stroke_share: float,
-        seed: int,
-    ) -> None:
-        self.has_stroke = tuple(np.asarray(slices, dtype=bool) for slices in has_stroke)
-        self.slab_slices = slab_slices
-        self.slabs = slabs
-        self.stroke_share = stroke_share
-        self.seed = seed
-        self.epoch = 0
+    has_stroke: Sequence[BoolArray]
+    slab_slices: int
+    slabs: int
+    stroke_share: float
+    seed: int
+    epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
@@ -143,20 +112,21 @@ class SlabSampler(Sampler[SlabPlace]):
         """Slabs of this process; the same for all."""
         return math.ceil(self.slabs / world_size())
 
-    def __iter__(self) -> Iterator[SlabPlace]:
-        """This process's part of the draw: every n-th slab, where n processes train together."""
+    def __iter__(self) -> Iterator[Slab]:
+        """This process's part of the epoch: every n-th slab, where n processes train together."""
         return islice(self.draw(len(self) * world_size()), rank(), None, world_size())
 
-    def draw(self, slabs: int) -> Iterator[SlabPlace]:
+    def draw(self, slabs: int) -> Iterator[Slab]:
         """The first slabs of the epoch, of all processes."""
         random = np.random.default_rng((self.seed, self.epoch))
         drawn = 0
         while drawn < slabs:
             for patient in random.permutation(len(self.has_stroke))[: slabs - drawn]:
-                yield SlabPlace(int(patient), self._start(self.has_stroke[patient], random))
+                start = self._start(self.has_stroke[patient], random)
+                yield Slab(int(patient), start, start + self.slab_slices)
                 drawn += 1
 
-    def _start(self, has_stroke: np.ndarray, random: np.random.Generator) -> int:
+    def _start(self, has_stroke: BoolArray, random: np.random.Generator) -> int:
         wanted = bool(random.random() < self.stroke_share)
         candidates = np.flatnonzero(has_stroke == wanted)
         if candidates.size == 0:
@@ -166,34 +136,30 @@ class SlabSampler(Sampler[SlabPlace]):
         return min(max(start, 0), max(has_stroke.size - self.slab_slices, 0))
 
 
-class PatientSampler(Sampler[int]):
-    """The validation patients of this process: every n-th, where n processes train together.
+@dataclass(eq=False)
+class VolumeSampler(Sampler[Slab]):
+    """The whole volumes of this process: every n-th patient, where n processes train together.
 
-    Args:
-        patients: how many there are.
+    Attributes:
+        n_slices: of each patient.
     """
 
-    def __init__(self, patients: int) -> None:
-        self.patients = patients
+    n_slices: Sequence[int]
 
     def __len__(self) -> int:
-        return len(self._part())
+        return len(range(rank(), len(self.n_slices), world_size()))
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._part())
-
-    def _part(self) -> range:
-        return range(rank(), self.patients, world_size())
+    def __iter__(self) -> Iterator[Slab]:
+        for patient in range(rank(), len(self.n_slices), world_size()):
+            yield Slab(patient, 0, self.n_slices[patient])
 
 
 @dataclass(frozen=True, slots=True)
 class FoldPatients:
-    """Who trains and who selects the checkpoint in one fold, with what is known of each."""
+    """Who trains and who selects the checkpoint in one fold, by folder name."""
 
-    training: tuple[str, ...]
-    validation: tuple[str, ...]
-    training_records: tuple[CaseRecord, ...]
-    validation_records: tuple[CaseRecord, ...]
+    training: Mapping[str, CaseRecord]
+    validation: Mapping[str, CaseRecord]
 
     @classmethod
     def from_store(cls, store: CaseStore, plan: FoldPlan, fold: int) -> FoldPatients:
@@ -202,56 +168,63 @@ class FoldPatients:
         Raises:
             TrainingError: nobody to select the checkpoint by.
         """
-        training, validation = (plan.participants(fold, role) for role in (Role.TRAIN, Role.VALID))
+        training, validation = (
+            {patient: store.record(patient) for patient in plan.participants(fold, role)}
+            for role in (Role.TRAIN, Role.VALID)
+        )
         if not validation:
             raise TrainingError(
                 f"fold {fold} has no validation patient to choose the checkpoint by",
                 file=store.path,
                 hint="prepare with a larger --valid_proportion, or edit the split file",
             )
-        return cls(
-            training,
-            validation,
-            tuple(store.record(patient) for patient in training),
-            tuple(store.record(patient) for patient in validation),
-        )
+        return cls(training, validation)
 
 
-def training_loader(store: CaseStore, patients: FoldPatients, config: TrainConfig) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches of slabs: images (B, 2, S + 6, H, W) float16, labels (B, 3, S, H, W) bool."""
-    margin = CONTEXT_SLICES + config.slab_slices
-    reader = SlabReader(store, patients.training, preload=config.preload_ram, margin=margin)
+def training_loader(store: CaseStore, patients: FoldPatients, config: TrainConfig) -> DataLoader[Batch]:
+    """Batches of slabs: patients (B,), images (B, 2, S + 6, H, W) float16, labels (B, 3, S, H, W) bool."""
     sampler = SlabSampler(
-        [[voxels > 0 for voxels in record.stroke_voxels] for record in patients.training_records],
+        [np.array(record.stroke_voxels) > 0 for record in patients.training.values()],
         slab_slices=config.slab_slices,
-        slabs=-(-config.slices_per_epoch // config.slab_slices),
+        slabs=math.ceil(config.slices_per_epoch / config.slab_slices),
         stroke_share=config.stroke_share,
         seed=config.seed,
     )
-    dataset = SlabDataset(reader, config.slab_slices)
-    return DataLoader(
-        dataset,
-        batch_size=config.batch_slabs,
-        sampler=sampler,
-        pin_memory=uses_gpu(config),
-        **_workers(loader_processes(config)),
-    )
+    dataset = SlabDataset(store, patients.training, preload=config.preload_ram, margin=config.slab_slices)
+    return _loader(dataset, sampler, config.batch_slabs, loader_processes(config), pin_memory=uses_gpu(config))
 
 
-def norm_loader(training: DataLoader[tuple[Tensor, Tensor]], slabs: int) -> DataLoader[tuple[Tensor, Tensor]]:
+def norm_loader(training: DataLoader[Batch], slabs: int) -> DataLoader[Batch]:
     """Batches of the same training slabs each time, in every process: for the statistics of batch norm."""
     sampler = cast(SlabSampler, training.sampler)
-    return DataLoader(training.dataset, batch_size=training.batch_size, sampler=list(sampler.draw(slabs)))
+    return _loader(training.dataset, list(sampler.draw(slabs)), training.batch_size, 0)
 
 
-def validation_loader(
-    store: CaseStore, patients: FoldPatients, config: TrainConfig
-) -> DataLoader[tuple[int, Tensor, Tensor]]:
-    """Whole patients, one at a time, in the order of the split file."""
-    sampler = PatientSampler(len(patients.validation))
-    reader = SlabReader(store, patients.validation, preload=config.preload_ram, margin=CONTEXT_SLICES)
-    processes = min(loader_processes(config), VALIDATION_WORKERS)
-    return DataLoader(VolumeDataset(reader), batch_size=None, sampler=sampler, **_workers(processes))
+def validation_loader(store: CaseStore, patients: FoldPatients, config: TrainConfig) -> DataLoader[Batch]:
+    """Whole patients, one at a time, in the order of the split file: position, images (2, Z + 6, H, W), labels."""
+    dataset = SlabDataset(store, patients.validation, preload=config.preload_ram)
+    sampler = VolumeSampler([record.n_slices for record in patients.validation.values()])
+    return _loader(dataset, sampler, None, min(loader_processes(config), VALIDATION_WORKERS))
+
+
+def _loader(
+    dataset: Dataset[Batch],
+    sampler: Sampler[Slab] | Sequence[Slab],
+    batch_size: int | None,
+    processes: int,
+    *,
+    pin_memory: bool = False,
+) -> DataLoader[Batch]:
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        pin_memory=pin_memory,
+        num_workers=processes,
+        persistent_workers=processes > 0,
+        # zarr runs threads, and a forked copy of a process with threads can hang.
+        multiprocessing_context="spawn" if processes else None,
+    )
 
 
 def loader_processes(config: TrainConfig) -> int:
@@ -279,19 +252,11 @@ def loaders_that_fit(config: TrainConfig) -> int:
     fitting = int(min(wanted, room // (_BATCHES_OF_A_LOADER * config.batch_slabs * slab)))
     if fitting < wanted:
         log.warning(
-            "%s has room for the batches of %d of %d loader processes (%.0f MB free): %s. A container gets more with "
-            "--shm-size",
+            "%s has room for %d of %d loader processes (%.0f MB free)%s. A container gets more with --shm-size",
             _SHARED_MEMORY,
             fitting,
             wanted,
             room / 1e6,
-            f"{fitting} are used" if fitting else "the training process loads by itself",
+            "" if fitting else ": the training process loads by itself",
         )
     return fitting
-
-
-def _workers(processes: int) -> dict[str, Any]:
-    if processes == 0:
-        return {"num_workers": 0}
-    # spawn: zarr runs threads, and a forked copy of a process with threads can hang.
-    return {"num_workers": processes, "persistent_workers": True, "multiprocessing_context": "spawn"}

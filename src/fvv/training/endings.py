@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from fvv.training.distributed import uses_gpu
 # torch raises plain RuntimeErrors: only their words tell what happened.
 _CPU_OUT_OF_MEMORY = re.compile(r"not enough memory|can't allocate memory|Cannot allocate memory")
 _SHARED_MEMORY = re.compile(r"shared memory|shm|unable to (?:write|open|resize|mmap)|Bus error|Too many open files")
-_LOADER_DIED = re.compile(r"DataLoader worker.*(?:exited unexpectedly|is killed by signal)", re.DOTALL)
+_LOADER_DIED = re.compile(r"DataLoader worker.*(?:exited unexpectedly|is killed by signal)")
 _GO_ON = "once there is room, the same command goes on after the last finished epoch"
 _FROM_LOADER = "Caught "
 """How torch begins the message of an error that it carries over from a loader process."""
@@ -29,8 +28,8 @@ def clear_endings(run: FoldRun, config: TrainConfig) -> Iterator[None]:
     """Say what to do where memory or the disk ends or a loader process dies, and let Ctrl-C through.
 
     Raises:
-        TrainingError: in place of what Python and torch raise.
-        KeyboardInterrupt: in place of Lightning's silent exit.
+        TrainingError: instead of what Python and torch raise.
+        KeyboardInterrupt: instead of Lightning's silent exit.
     """
     try:
         yield
@@ -38,24 +37,28 @@ def clear_endings(run: FoldRun, config: TrainConfig) -> Iterator[None]:
         raise KeyboardInterrupt from stop
     except FvvError as error:
         if error.message.startswith(_FROM_LOADER):
-            raise type(error)(_cause(error.message)) from error
+            # The last line of the traceback that a loader process sent: the error itself, without its class.
+            last = error.message.strip().splitlines()[-1]
+            raise type(error)(last.split(": ", 1)[-1]) from error
         if isinstance(error.__cause__, OSError):
             error.hint = error.hint or _GO_ON
         raise
-    except OSError as error:
-        if error.errno == errno.ENOMEM:
-            raise _out_of_memory(config) from error
-        raise _cannot_write(run, error) from error
-    except (MemoryError, RuntimeError) as error:
-        raise _clear(error, run, config) from error
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (clear := _clear(error, run, config)) is None:
+            raise
+        raise clear from error
 
 
-def _clear(error: MemoryError | RuntimeError, run: FoldRun, config: TrainConfig) -> Exception:
-    said = str(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or _CPU_OUT_OF_MEMORY.search(said):
-        return _out_of_memory(config)
-    if isinstance(error.__cause__ or error.__context__, OSError) and "PytorchStreamWriter" in said:
-        return _cannot_write(run, error)
+def _clear(error: Exception, run: FoldRun, config: TrainConfig) -> TrainingError | None:
+    said = " ".join(str(error).split())
+    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or _CPU_OUT_OF_MEMORY.search(said)
+    cut_off = "PytorchStreamWriter" in said and isinstance(error.__cause__ or error.__context__, OSError)
+    if out_of_memory:
+        slabs = f"{config.batch_slabs} slabs of {config.slab_slices} slices"
+        return TrainingError(f"memory ran out with batches of {slabs}", hint=_memory_hint(config))
+    if isinstance(error, OSError) or cut_off:
+        why = getattr(error, "strerror", None) or said[:150]
+        return TrainingError(f"cannot read or write: {why}", file=run.folder, hint=_GO_ON)
     if loader_processes(config) and _SHARED_MEMORY.search(said):
         return TrainingError(
             "the loader processes found no room in shared memory",
@@ -64,24 +67,11 @@ def _clear(error: MemoryError | RuntimeError, run: FoldRun, config: TrainConfig)
         )
     if _LOADER_DIED.search(said):
         return TrainingError(
-            f"a loader process died: {' '.join(said.split())[:150]}",
+            f"a loader process died: {said[:150]}",
             file=run.folder,
-            hint="memory may have run out: --set train.workers=0, or fewer; the same command goes on after the last "
-            "finished epoch",
+            hint=f"memory may have run out: --set train.workers=0, or fewer; {_GO_ON}",
         )
-    return error
-
-
-def _cannot_write(run: FoldRun, error: Exception) -> TrainingError:
-    why = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())[:150]
-    return TrainingError(f"cannot read or write: {why}", file=run.folder, hint=_GO_ON)
-
-
-def _out_of_memory(config: TrainConfig) -> TrainingError:
-    return TrainingError(
-        f"memory ran out with batches of {config.batch_slabs} slabs of {config.slab_slices} slices",
-        hint=_memory_hint(config),
-    )
+    return None
 
 
 def _memory_hint(config: TrainConfig) -> str:
@@ -90,9 +80,3 @@ def _memory_hint(config: TrainConfig) -> str:
     ways += ["train fewer folds at once (--jobs)"] if config.jobs > 1 else []
     ways += ["set train.network.resolution=half"] if config.network.resolution == "full" else []
     return ", or ".join(ways)
-
-
-def _cause(message: str) -> str:
-    """The last line of a traceback that a loader process sent: the error itself, without its class."""
-    last = message.strip().splitlines()[-1]
-    return last.split(": ", 1)[-1]

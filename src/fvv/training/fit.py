@@ -3,60 +3,45 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, Timer
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.callbacks import LambdaCallback, Timer
+from torch.utils.data import DataLoader
 
+from fvv import __version__
 from fvv.config import TrainConfig
+from fvv.data import hashed_ids
 from fvv.errors import TrainingError
 from fvv.io.runs import FoldRun
 from fvv.io.store import CaseRecord, CaseStore
-from fvv.system.parallel import core_count
-from fvv.training.callbacks import BestAndLast, ConsoleProgress, EarlyStop, MetricsTable, StoreWatch
-from fvv.training.checkpoint import AtomicCheckpoints, describe_training
-from fvv.training.dataset import FoldPatients, loaders_that_fit, norm_loader, training_loader, validation_loader
+from fvv.schemas.checkpoint import CheckpointDescription
+from fvv.schemas.training_run import FoldProgress
+from fvv.system.parallel import core_count, progress_bar
+from fvv.training.callbacks import BestAndLast, ConsoleProgress, MetricsTable, NormStatistics, weight_average
+from fvv.training.checkpoint import AtomicCheckpoints, resume_point
+from fvv.training.dataset import (
+    Batch,
+    FoldPatients,
+    loaders_that_fit,
+    norm_loader,
+    training_loader,
+    validation_loader,
+)
 from fvv.training.distributed import rank, uses_gpu
 from fvv.training.endings import clear_endings
-from fvv.training.loggers import open_loggers
+from fvv.training.loggers import RunReport, open_logs
 from fvv.training.module import SegmentationModule
-from fvv.training.pictures import PictureWriter
-from fvv.training.resume import resume_point
-from fvv.training.validation import SCORE_SMOOTHING_ML, absent_structures, out_of_patience, selection_key
+from fvv.training.validation import SCORE_SMOOTHING_ML, absent_structures, best_epoch, out_of_patience
 
 log = logging.getLogger(__name__)
 
 DEBUG_BATCHES = 2
 
 
-@dataclass(frozen=True, slots=True)
-class FoldFit:
-    """How training of one fold ended.
-
-    Attributes:
-        epochs: finished, over all sessions.
-        complete: all epochs were done, or patience ended; False where the time limit came first.
-        patience: the patience that ended it before its last epoch; None: it did all.
-        best_epoch: 0-based.
-        scores: validation scores of the best epoch.
-        seconds: of this session.
-    """
-
-    epochs: int
-    complete: bool
-    patience: int | None
-    best_epoch: int
-    scores: dict[str, float]
-    seconds: float
-
-
-def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
+def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgress:
     """Train one fold, from its last checkpoint if there is one.
 
     Args:
@@ -74,141 +59,129 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
         return _fit_fold(store, run, config)
 
 
-def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldFit:
-    started = time.monotonic()
+def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgress:
     if config.device == "gpu" and not uses_gpu(config):
         raise TrainingError("no GPU that this PyTorch can use", hint="leave train.device at auto, or set it to cpu")
     config = config.model_copy(update={"workers": loaders_that_fit(config)})
     if config.jobs > 1:
         torch.set_num_threads(max(1, core_count() // config.jobs))
-    patients = FoldPatients.from_store(store, store.folds, run.fold)
-    about = describe_training(
-        config,
-        store.profile,
-        fold=run.fold,
-        n_folds=store.folds.n_folds,
-        run_id=run.run_id,
-        records=[*patients.training_records, *patients.validation_records],
-    )
+    patients = FoldPatients.from_store(store, store.folds, run.about.fold)
+    selecting = tuple(patients.validation.values())
     log.info(
-        "%s fold %d: %d patients train, %d select",
-        config.name,
-        run.fold,
-        len(patients.training),
-        len(patients.validation),
+        "%s fold %d: %d patients train, %d select", config.name, run.about.fold, len(patients.training), len(selecting)
     )
-    _warn_where_it_cannot_choose(run.fold, patients.validation_records)
-    devices = config.devices * config.nodes
-    if len(patients.validation) < devices:
+    _warn_where_it_cannot_choose(run.about.fold, selecting)
+    if len(selecting) < config.devices * config.nodes:
         raise TrainingError(
-            f"{len(patients.validation)} validation patients cannot be shared by {devices} devices",
+            f"{len(selecting)} validation patients cannot be shared by {config.devices * config.nodes} devices",
             hint="lower train.devices",
         )
-    go_on = resume_point(run)
+    start = resume_point(run)
     if rank() == 0:
         run.unfinish()
-    training = training_loader(store, patients, config)
-    slabs = min(config.norm_slabs, DEBUG_BATCHES * config.batch_slabs) if config.debug else config.norm_slabs
-    norm_slabs = norm_loader(training, slabs) if slabs else None
+    # Before the bar, since loading into memory shows one too.
+    training, validation = training_loader(store, patients, config), validation_loader(store, patients, config)
+    table = MetricsTable(run.folder / "metrics.csv", _description(store, patients, run, config), config.patience)
     # Deterministic training would first fill all memory it takes, a quarter of its time; nothing reads what it has not
     # written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    module = SegmentationModule(config, patients.validation_records, about, norm_slabs)
-    table = MetricsTable(run.folder / "metrics.csv")
-    with _quiet_lightning(), open_loggers(run, config) as loggers:
-        trainer = _trainer(run, config, StoreWatch(lambda: run.check_store(store)), table, loggers)
-        trainer.fit(
-            module,
-            training,
-            validation_loader(store, patients, config),
-            ckpt_path=None if go_on is None else str(go_on),
-            weights_only=True,
-        )
+    for name in ("lightning.pytorch", "lightning.fabric"):  # The trainer's advice: our own lines say what matters.
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings(), progress_bar() as bar, open_logs(run, config) as logs:
+        warnings.filterwarnings("ignore", module=r"lightning\.")
+        callbacks = _callbacks(store, run, config, table, training)
+        if rank() == 0:
+            title = f"{config.name} fold {run.about.fold}"
+            callbacks.append(ConsoleProgress(title, table, bar))
+            callbacks.append(RunReport(run.folder, table, logs, title, config.figures_every_epochs))
+        module = SegmentationModule(config, selecting)
+        _trainer(run, config, callbacks).fit(module, training, validation, ckpt_path=start, weights_only=True)
     if not table.rows:
         raise TrainingError("the time limit came before the first epoch", hint="raise train.max_time")
-    best = max(table.rows, key=selection_key)
+    best = table.rows[best_epoch(table.rows)]
     all_done = len(table.rows) >= (1 if config.debug else config.epochs)
-    return FoldFit(
+    return FoldProgress(
+        run_id=run.about.run_id,
         epochs=len(table.rows),
         complete=all_done or out_of_patience(table.rows, config.patience),
         patience=None if all_done else config.patience,
         best_epoch=int(best["epoch"]),
         scores={name: value for name, value in best.items() if name.startswith("valid/")},
-        seconds=time.monotonic() - started,
     )
+
+
+def _description(store: CaseStore, patients: FoldPatients, run: FoldRun, config: TrainConfig) -> CheckpointDescription:
+    records = [*patients.training.values(), *patients.validation.values()]
+    return CheckpointDescription(
+        software=f"fvv {__version__}",
+        fold=run.about.fold,
+        n_folds=store.folds.n_folds,
+        run_name=config.name,
+        run_id=run.about.run_id,
+        network=config.network,
+        profile=store.profile,
+        training_person_ids=hashed_ids(record.participant.person for record in records),
+        training_image_ids=hashed_ids(record.image_sha256 for record in records),
+        settings=config.model_dump(mode="json"),
+    )
+
+
+def _callbacks(
+    store: CaseStore, run: FoldRun, config: TrainConfig, table: MetricsTable, training: DataLoader[Batch]
+) -> list[lightning.Callback]:
+    """What every process of the fold runs, in this order; Lightning puts the one that saves at the end."""
+    callbacks: list[lightning.Callback] = []
+    if config.max_time is not None:
+        # Stops between epochs only: a torn epoch has no validation to choose a checkpoint by.
+        callbacks.append(Timer(config.max_time, interval="epoch", verbose=False))
+    # No epoch is spent on, written down or kept from data that `prepare` rewrites meanwhile.
+    check = {hook: lambda *_: run.check_store(store) for hook in ("on_train_epoch_start", "on_train_epoch_end")}
+    callbacks += [LambdaCallback(**check), table, BestAndLast(run.folder, table)]
+    if config.ema_decay > 0:
+        callbacks.append(weight_average(config.ema_decay, "cuda" if uses_gpu(config) else "cpu"))
+    if config.norm_slabs > 0:
+        slabs = min(config.norm_slabs, DEBUG_BATCHES * config.batch_slabs) if config.debug else config.norm_slabs
+        callbacks.append(NormStatistics(norm_loader(training, slabs)))
+    return callbacks
 
 
 def _warn_where_it_cannot_choose(fold: int, records: Sequence[CaseRecord]) -> None:
     """Say it where the best epoch is chosen by patients none of whom shows what it should be chosen by."""
     absent = absent_structures([(record.stroke_ml, record.flair_visible_ml) for record in records])
     if absent and rank() == 0:
-        lacking = " or ".join(
-            {"stroke": "stroke", "flair_visible": "FLAIR-visible part"}[part.label] for part in absent
-        )
+        names = {"stroke": "stroke", "flair_visible": "FLAIR-visible part"}
         log.warning(
             "fold %d: none of its %d validation patients has a %s of %g mL or more: they cannot choose the best epoch "
             "by it. Prepare with a larger --valid_proportion, or edit the split file",
             fold,
             len(records),
-            lacking,
+            " or ".join(names[part.label] for part in absent),
             SCORE_SMOOTHING_ML,
         )
 
 
-def _trainer(
-    run: FoldRun, config: TrainConfig, watch: StoreWatch, table: MetricsTable, loggers: Sequence[Logger]
-) -> lightning.Trainer:
-    on_gpu = uses_gpu(config)
-    callbacks: list[lightning.Callback] = [watch, table]
-    if config.patience is not None:
-        callbacks.append(EarlyStop(table, config.patience))
-    if rank() == 0:
-        title = f"{config.name} fold {run.fold}"
-        callbacks.append(ConsoleProgress(title, table))
-        callbacks.append(PictureWriter(run.folder, table, title=title, every_epochs=config.figures_every_epochs))
-    callbacks.append(BestAndLast(run.folder))
-    if loggers:
-        callbacks.append(LearningRateMonitor("epoch"))
-    if config.max_time is not None:
-        # Stops between epochs only: a torn epoch has no validation to choose a checkpoint by.
-        callbacks.insert(0, Timer(config.max_time, interval="epoch", verbose=False))
+def _trainer(run: FoldRun, config: TrainConfig, callbacks: list[lightning.Callback]) -> lightning.Trainer:
+    on_gpu, one_process = uses_gpu(config), config.devices * config.nodes == 1
     precision = {"auto": "bf16-mixed" if on_gpu else "32-true", "32": "32-true", "bf16": "bf16-mixed"}[config.precision]
     return lightning.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices=config.devices,
         num_nodes=config.nodes,
         # One process; or one per device, each with a part of every batch, gradients averaged (DDP).
-        strategy="auto" if config.devices * config.nodes == 1 else "ddp",
-        sync_batchnorm=on_gpu and config.devices * config.nodes > 1,
+        strategy="auto" if one_process else "ddp",
+        sync_batchnorm=on_gpu and not one_process,
         precision=precision,  # type: ignore[arg-type]
         max_epochs=1 if config.debug else config.epochs,
         limit_train_batches=DEBUG_BATCHES if config.debug else None,
         limit_val_batches=DEBUG_BATCHES if config.debug else None,
-        logger=list(loggers),
+        logger=False,  # `RunReport` writes the logs
         callbacks=callbacks,
         plugins=[AtomicCheckpoints()],
         # On a GPU too, where interpolation then takes a slower way: the same settings give the same weights.
         deterministic=True,
-        log_every_n_steps=10,
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=run.folder,
     )
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep the trainer's advice off the console: our own lines say what matters."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -1,8 +1,9 @@
-"""Where metrics go beside metrics.csv: TensorBoard always, Weights & Biases unless switched off.
+"""Where metrics and figures go beside metrics.csv: PNG files and TensorBoard always, Weights & Biases unless off.
 
-Neither ever ends a training: what fails is said once and left out of the rest of the session.
+No log ever ends a training: what fails is said once and left out of the rest of the session.
 """
 
+# ruff: noqa: ARG002 - the arguments of callbacks are Lightning's
 from __future__ import annotations
 
 import logging
@@ -10,87 +11,62 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TypeAlias
 
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+import lightning
 from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
 
 from fvv.config import TrainConfig
+from fvv.io.atomic import atomic_write
 from fvv.io.runs import FoldRun
 from fvv.names import plain
+from fvv.training.callbacks import MetricsTable
 from fvv.training.distributed import rank
-
-if TYPE_CHECKING:
-    from wandb.sdk.wandb_run import Run
+from fvv.training.figures import confusion_figure, example_figure, kappa_figure, progress_figure
+from fvv.training.module import SegmentationModule
 
 log = logging.getLogger(__name__)
 
 _STRICTNESS = ("online", "offline", "disabled")
 _WANDB = "Weights & Biases"
+Row: TypeAlias = Mapping[str, float]
+Figures: TypeAlias = Mapping[str, tuple[Figure, Path]]
 
 
-class RunLog(Logger):
-    """Passes all on to one of Lightning's loggers until that fails.
+@dataclass
+class RunLog:
+    """A log of one fold that is written until it fails.
 
-    Args:
-        inner: the logger.
+    Attributes:
         title: its name in messages.
+        send: writes an epoch: its row of metrics.csv, its figures by name and the files in which these lie.
+        close: ends the session.
+        forget: called at the end where the log has failed.
+        new_each_session: the epochs of earlier sessions are written again.
     """
 
-    def __init__(self, inner: TensorBoardLogger | WandbLogger, title: str) -> None:
-        super().__init__()
-        self.inner = inner
-        self.title = title
-        self.broken = False
+    title: str
+    send: Callable[[Row, Figures], None]
+    close: Callable[[], object]
+    forget: Callable[[], object] = lambda: None
+    new_each_session: bool = False
+    broken: bool = False
 
-    @property
-    def name(self) -> str | None:
-        """As the logger itself says."""
-        return self.inner.name
+    def write(self, row: Row, figures: Figures) -> None:
+        """Write an epoch, unless the log has failed before; a failure is said, and ends no training."""
+        self._attempt(lambda: self.send(row, figures))
 
-    @property
-    def version(self) -> int | str | None:
-        """As the logger itself says."""
-        return self.inner.version
+    def end(self) -> None:
+        """Close it, whatever happened."""
+        self._attempt(self.close)
+        if self.broken:
+            with suppress(Exception):
+                self.forget()
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Pass on."""
-        self.attempt(lambda: self.inner.log_metrics(dict(metrics), step))
-
-    def log_hyperparams(self, *arguments: Any, **options: Any) -> None:
-        """Pass on."""
-        self.attempt(lambda: self.inner.log_hyperparams(*arguments, **options))
-
-    def save(self) -> None:
-        """Pass on."""
-        self.attempt(self.inner.save)
-
-    def finalize(self, status: str) -> None:
-        """Pass on."""
-        self.attempt(lambda: self.inner.finalize(status))
-
-    def show(self, name: str, figure: Figure, path: Path, step: int) -> None:
-        """Log a picture, which lies at a path too."""
-        if isinstance(self.inner, TensorBoardLogger):
-            board = self.inner
-            self.attempt(lambda: board.experiment.add_figure(name, figure, step))
-        else:
-            run = self.inner
-            self.attempt(lambda: run.log_image(name, [str(path)], step=step))
-
-    def tell_again(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Log the epochs of earlier sessions, where the log is one that every session begins anew (W&B offline)."""
-
-        def tell() -> None:
-            if isinstance(self.inner, WandbLogger) and self.inner.experiment.offline:
-                for row in rows:
-                    self.inner.log_metrics(dict(row), step=int(row["step"]))
-
-        self.attempt(tell)
-
-    def attempt(self, action: Callable[[], object]) -> None:
-        """Do something with the logger, unless it has failed before; a failure is said, and ends no training."""
+    def _attempt(self, action: Callable[[], object]) -> None:
         if self.broken:
             return
         try:
@@ -100,25 +76,70 @@ class RunLog(Logger):
             _say_left_out(self.title, error)
 
 
+@dataclass(eq=False)
+class RunReport(lightning.Callback):
+    """Writes progress.png every epoch, the figures now and then, and passes both and the numbers on to the logs.
+
+    Attributes:
+        folder: of the fold; each epoch replaces the figures of the last.
+        table: the epochs so far; comes before this one in the trainer's list.
+        logs: to write.
+        title: of progress.png.
+        every_epochs: how often the figures; in the last epoch always.
+    """
+
+    folder: Path
+    table: MetricsTable
+    logs: Sequence[RunLog]
+    title: str
+    every_epochs: int
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write the epochs before this session to the logs that lack them."""
+        for run_log in self.logs:
+            for row in self.table.rows if run_log.new_each_session else ():
+                run_log.write(row, {})
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Make the figures, save and log them."""
+        _save(progress_figure(self.table.rows, self.title), self.folder / "progress.png")
+        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        figures: dict[str, tuple[Figure, Path]] = {}
+        if isinstance(pl_module, SegmentationModule) and (last or (trainer.current_epoch + 1) % self.every_epochs == 0):
+            made = {
+                "examples": example_figure(pl_module.examples),
+                "slice_classes": confusion_figure(pl_module.patients),
+                "kappa": kappa_figure(pl_module.patients),
+            }
+            figures = {name: (figure, self.folder / "figures" / f"{name}.png") for name, figure in made.items()}
+            for figure, path in figures.values():
+                _save(figure, path)
+        for run_log in self.logs:
+            run_log.write(self.table.rows[-1], figures)
+
+
 @contextmanager
-def open_loggers(run: FoldRun, config: TrainConfig) -> Iterator[list[RunLog]]:
-    """The loggers of one fold, closed when the block ends, whichever way it ends; none in debug mode.
+def open_logs(run: FoldRun, config: TrainConfig) -> Iterator[list[RunLog]]:
+    """The logs of one fold, closed when the block ends, whichever way it ends; none in debug mode.
 
     Of several processes that train one fold together, the first alone logs.
     """
     if config.debug or rank() > 0:
         yield []
         return
-    loggers = [RunLog(TensorBoardLogger(run.folder, name="", version="tensorboard"), "TensorBoard")]
-    wandb_run = _open_wandb(run, config)
-    if wandb_run is not None:
-        loggers.append(RunLog(WandbLogger(experiment=wandb_run), _WANDB))
+    logs = []
+    for title, opened in (("TensorBoard", _open_tensorboard), (_WANDB, _open_wandb)):
+        try:
+            logs += opened(run, config)
+        # No answer, no right, no home, no user of this number, no room: the rest of the logs is as good.
+        except Exception as error:  # noqa: BLE001
+            _say_left_out(title, error)
     try:
         with _quiet_writer_threads():
-            yield loggers
+            yield logs
     finally:
-        if wandb_run is not None:
-            _close_wandb(wandb_run, loggers[-1])
+        for run_log in logs:
+            run_log.end()
 
 
 def wandb_mode(config: TrainConfig) -> str:
@@ -136,21 +157,26 @@ def wandb_mode(config: TrainConfig) -> str:
     return mode
 
 
-def _open_wandb(run: FoldRun, config: TrainConfig) -> Run | None:
-    try:
-        mode = wandb_mode(config)
-        return None if mode == "disabled" else _start_wandb(run, config, mode)
-    # No answer, no right, no home, no user of this number, no room: the rest of the log is as good.
-    except Exception as error:  # noqa: BLE001
-        _say_left_out(_WANDB, error)
-        return None
+def _open_tensorboard(run: FoldRun, _: TrainConfig) -> list[RunLog]:
+    writer = SummaryWriter(run.folder / "tensorboard")
+
+    def send(row: Row, figures: Figures) -> None:
+        for name, value in row.items():
+            writer.add_scalar(name, value, int(row["step"]))
+        for name, (figure, _) in figures.items():
+            writer.add_figure(f"figures/{name}", figure, int(row["step"]))
+        writer.flush()
+
+    return [RunLog("TensorBoard", send, writer.close)]
 
 
-def _start_wandb(run: FoldRun, config: TrainConfig, mode: str) -> Run:
+def _open_wandb(run: FoldRun, config: TrainConfig) -> list[RunLog]:
+    if (mode := wandb_mode(config)) == "disabled":
+        return []
     import wandb  # noqa: PLC0415
 
     if mode == "offline":
-        # W&B starts another folder each session. A fold keeps one: `MetricsTable` writes the epochs so far again.
+        # W&B starts another folder each session; a fold keeps one, to which the epochs so far are written again.
         run.clear_offline_sessions()
     # Metrics, settings and figures only: no host, path, code, command line or console, any of which may hold a name.
     settings = wandb.Settings(
@@ -164,29 +190,30 @@ def _start_wandb(run: FoldRun, config: TrainConfig, mode: str) -> Run:
     )
     wandb_run = wandb.init(
         project=config.wandb_project,
-        name=f"{config.name}/fold_{run.fold}",
+        name=f"{config.name}/fold_{run.about.fold}",
         group=config.name,
-        id=run.wandb_id,
+        id=run.about.wandb_id,
         resume="allow",
         mode="offline" if mode == "offline" else "online",
         dir=run.folder,
         config=config.model_dump(mode="json"),
         settings=settings,
     )
-    wandb_run.define_metric("trainer/global_step")
-    wandb_run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    return wandb_run
+    wandb_run.define_metric("step")
+    wandb_run.define_metric("*", step_metric="step", step_sync=True)
+
+    def send(row: Row, figures: Figures) -> None:
+        images = {f"figures/{name}": wandb.Image(str(path)) for name, (_, path) in figures.items()}
+        wandb_run.log({**row, **images})
+
+    # Left open, the next fold would write into this fold's run. A run whose service is gone would end Python with a
+    # traceback, and W&B would start no other.
+    return [RunLog(_WANDB, send, wandb_run.finish, forget=wandb.teardown, new_each_session=wandb_run.offline)]
 
 
-def _close_wandb(wandb_run: Run, run_log: RunLog) -> None:
-    # Left open, the next fold would write into this fold's run.
-    run_log.attempt(wandb_run.finish)
-    if run_log.broken:
-        import wandb  # noqa: PLC0415
-
-        # Its service is gone: forget it, or W&B ends with a traceback when Python does, and starts no other.
-        with suppress(Exception):
-            wandb.teardown()
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=100)
 
 
 def _say_left_out(title: str, error: Exception) -> None:

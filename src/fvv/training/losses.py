@@ -25,6 +25,11 @@ class LossTerms:
     flair_visible: Tensor
     dice: Tensor
 
+    def named(self, prefix: str) -> dict[str, Tensor]:
+        """By the names of metrics.csv behind a prefix: loss, loss_brain and so on."""
+        parts = {f"{prefix}loss_{channel.label}": getattr(self, channel.label) for channel in Channel}
+        return {f"{prefix}loss": self.total, **parts, f"{prefix}loss_dice": self.dice}
+
 
 def segmentation_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> LossTerms:
     """Weighted sum of three cross-entropies and, if its weight is not 0, of three soft Dice losses.
@@ -66,12 +71,12 @@ def soft_dice_loss(logits: Tensor, target: Tensor, inside: Tensor) -> Tensor:
     10.1109/3DV.2016.79, squared denominator).
 
     Each slab for itself, and smoothed: in a slab without lesion, or with one that is nowhere visible on FLAIR, the loss
-    falls as less is marked. Pooled over the batch it would hardly notice as long as another slab has some.
+    falls as less is predicted. Pooled over the batch it would hardly notice as long as another slab has some.
 
     Args:
         logits: (B, 3, Z, H, W) float.
         target: (B, 3, Z, H, W) float, 0 or 1.
-        inside: (B, Z, H, W) float, 1 in the true brain; stroke and FLAIR-visible are judged there.
+        inside: (B, Z, H, W) float, 1 in the reference brain; stroke and FLAIR-visible are judged there.
     """
     probability = torch.sigmoid(logits)
     everywhere = torch.ones_like(inside)

@@ -7,21 +7,57 @@ nothing else couples slices. See docs/explanation/network.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fvv.config import NetworkConfig
 from fvv.data import Channel
-from fvv.training.encoders import build_encoder
 
 CONTEXT_SLICES = 3
-"""Slices needed on each side of the one marked: one per mixing layer."""
+"""Slices needed on each side of the predicted one: one per mixing layer."""
 INPUT_CHANNELS = 2
 """b1000, b0."""
 INITIAL_LOGITS = {Channel.BRAIN: -1.0, Channel.STROKE: -4.0, Channel.FLAIR_VISIBLE: -5.0}
 """Head bias at the start: about the log-odds of each channel in a head, so that the first steps are not spent on
 learning how rare a lesion is (Lin et al. 2017, doi 10.1109/ICCV.2017.324, section 3.3)."""
+
+
+class ResidualBlock(nn.Module):
+    """Two dense 3 x 3 convolutions around a shortcut (He et al. 2016, doi 10.1109/CVPR.2016.90)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels)
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        inner = self.activation(self.norm1(self.conv1(features)))
+        out: Tensor = self.activation(features + self.norm2(self.conv2(inner)))
+        return out
+
+
+def encoder_stages(widths: Sequence[int], channels_in: int) -> nn.ModuleList:
+    """Stages of 2D operations with these numbers of channels; each halves the edge.
+
+    None pools over the image: the features of a slice do not depend on the slices that run beside it.
+    """
+    stages = nn.ModuleList()
+    for number, channels in enumerate(widths):
+        down = nn.Conv2d(channels_in, channels, 3, stride=2, padding=1, bias=False)
+        layers: list[nn.Module] = [down, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+        # At stride 2 a residual block would cost as much as a whole later stage.
+        if number > 0:
+            layers.append(ResidualBlock(channels))
+        stages.append(nn.Sequential(*layers))
+        channels_in = channels
+    return stages
 
 
 class SliceMixing(nn.Module):
@@ -82,7 +118,7 @@ class SegmentationNetwork(nn.Module):
         super().__init__()
         self.reduction = 2 if config.resolution == "half" else 1
         widths = config.widths
-        self.stages = build_encoder(widths, channels_in=INPUT_CHANNELS)
+        self.stages = encoder_stages(widths, INPUT_CHANNELS)
         self.mixing = nn.ModuleList(SliceMixing(channels) for channels in widths[1:])
         self.decoder = nn.ModuleList()
         deep = widths[-1]

@@ -1,4 +1,4 @@
-"""What an epoch is judged by: whole validation patients, marked by the rule that prediction uses.
+"""What an epoch is judged by: whole validation patients, segmented by the rule that prediction uses.
 
 Everything here is NumPy on finished masks; `module.py` runs the network.
 """
@@ -15,10 +15,9 @@ from scipy.stats import rankdata
 from torchmetrics.functional.classification import binary_auroc, binary_cohen_kappa, multiclass_cohen_kappa
 
 from fvv.arrays import BoolArray, FloatArray, IntArray
-from fvv.cohort.labels import MISMATCH_BELOW, MismatchLabels, mismatch_labels
+from fvv.cohort.labels import MISMATCH_BELOW, mismatch_labels
 from fvv.data import Channel
 from fvv.imaging.fusion import fuse_folds
-from fvv.imaging.overlap import Overlap
 
 MINIMUM_SLICE_VOXELS = 20
 """A slice with less lesion counts as one without (the reference's rule)."""
@@ -49,7 +48,7 @@ class PatientValidation:
     Attributes:
         loss: mean loss over the volume.
         dice: brain, stroke, flair_visible, not_visible (the rest of the lesion).
-        accuracy: share of voxels right: brain everywhere, stroke and flair_visible inside the true brain.
+        accuracy: share of voxels right: brain everywhere, stroke and flair_visible inside the reference brain.
         smoothed: smoothed Dice of each structure in `SCORED`, the patient's part in the epoch's score.
         reference_ml: reference volume of each of them.
         visible_fraction: FLAIR-visible share of the reference lesion; NaN without a lesion.
@@ -77,64 +76,63 @@ def selection_key(scores: Mapping[str, float]) -> tuple[float, float]:
     return scores[SCORE], 0.0 if np.isnan(auc) else auc
 
 
+def best_epoch(rows: Sequence[Mapping[str, float]]) -> int:
+    """Position of the best of some epochs, the first of equals."""
+    return max(range(len(rows)), key=lambda number: selection_key(rows[number]))
+
+
 def out_of_patience(rows: Sequence[Mapping[str, float]], patience: int | None) -> bool:
     """Whether none of the last `patience` epochs was better than the best before them; never without patience."""
-    if patience is None or len(rows) <= patience:
-        return False
-    best = max(range(len(rows)), key=lambda number: selection_key(rows[number]))  # the first of equals
-    return len(rows) - 1 - best >= patience
+    return patience is not None and len(rows) > patience and len(rows) - 1 - best_epoch(rows) >= patience
 
 
-def final_masks(marked: BoolArray) -> BoolArray:
+def final_masks(predicted: BoolArray) -> BoolArray:
     """(3, Z, H, W) bool, logits > 0 of one model, to the masks that prediction would give, on the same axes."""
-    fused = fuse_folds(marked[None])
+    fused = fuse_folds(predicted[None])
     return np.stack([fused.brain, fused.stroke, fused.flair_visible_votes > 0])
 
 
 def judge_patient(
-    masks: BoolArray, truth: BoolArray, *, loss: float, voxel_volume_ml: float, mismatch: bool | None
+    predicted: BoolArray, reference: BoolArray, *, loss: float, voxel_volume_ml: float, mismatch: bool | None
 ) -> PatientValidation:
-    """Compare one patient's final masks with the truth.
+    """Compare one patient's final masks with the reference.
 
     Args:
-        masks: (3, Z, H, W) bool, from `final_masks`.
-        truth: (3, Z, H, W) bool.
+        predicted: (3, Z, H, W) bool, from `final_masks`.
+        reference: (3, Z, H, W) bool.
         loss: as computed with the logits.
         voxel_volume_ml: of one voxel of the working grid.
         mismatch: the readers' label, where one is given.
     """
-    brain, stroke, visible = (channel.value for channel in Channel)
-    inside = truth[brain]
-    voxels = {part: int(truth[part.value].sum()) for part in SCORED}
-    lesion = voxels[Channel.STROKE]
-    dice = {channel.label: dice_coefficient(masks[channel.value], truth[channel.value]) for channel in Channel}
-    dice["not_visible"] = dice_coefficient(masks[stroke] & ~masks[visible], truth[stroke] & ~truth[visible])
-    right = masks == truth
-    accuracy = {
-        channel.label: float(right[channel.value].mean())
-        if channel is Channel.BRAIN
-        else float(right[channel.value][inside].mean() if inside.any() else np.nan)
-        for channel in Channel
-    }
+    brain, stroke, visible = reference
+    predicted_stroke, predicted_visible = predicted[Channel.STROKE.value], predicted[Channel.FLAIR_VISIBLE.value]
+    pairs = {channel.label: (predicted[channel.value], reference[channel.value]) for channel in Channel}
+    pairs["not_visible"] = (predicted_stroke & ~predicted_visible, stroke & ~visible)
+    right = predicted == reference
+    inside = right[:, brain].mean(axis=1) if brain.any() else np.full(len(Channel), np.nan)
+    lesion, voxels = int(stroke.sum()), [int(reference[part.value].sum()) for part in SCORED]
     smoothing = SCORE_SMOOTHING_ML / voxel_volume_ml
     return PatientValidation(
         loss=loss,
-        dice=dice,
-        accuracy=accuracy,
-        smoothed=tuple(dice_coefficient(masks[part.value], truth[part.value], smoothing) for part in SCORED),
-        reference_ml=tuple(voxels[part] * voxel_volume_ml for part in SCORED),
-        visible_fraction=voxels[Channel.FLAIR_VISIBLE] / lesion if lesion else float("nan"),
-        overlap=(int((masks[stroke] & truth[stroke]).sum()), int(masks[stroke].sum()), lesion),
-        classes=np.stack([slice_classes(truth), slice_classes(masks)], axis=1),
-        fvv_ml=float(masks[visible].sum()) * voxel_volume_ml,
+        dice={name: dice_coefficient(*pair) for name, pair in pairs.items()},
+        accuracy={
+            channel.label: float(right[0].mean() if channel is Channel.BRAIN else inside[channel.value])
+            for channel in Channel
+        },
+        smoothed=tuple(dice_coefficient(*pairs[part.label], smoothing) for part in SCORED),
+        reference_ml=tuple(count * voxel_volume_ml for count in voxels),
+        visible_fraction=int(visible.sum()) / lesion if lesion else float("nan"),
+        overlap=(int((predicted_stroke & stroke).sum()), int(predicted_stroke.sum()), lesion),
+        classes=np.stack([slice_classes(reference), slice_classes(predicted)], axis=1),
+        fvv_ml=float(predicted_visible.sum()) * voxel_volume_ml,
         reader_mismatch=mismatch,
     )
 
 
-def dice_coefficient(marked: BoolArray, truth: BoolArray, smoothing: float = 0.0) -> float:
-    """Smoothed Dice, s in voxels; 1 where both are empty: nothing to find, and nothing found."""
-    dice = Overlap.of_masks(truth, marked).smoothed_dice(smoothing)
-    return 1.0 if np.isnan(dice) else dice
+def dice_coefficient(predicted: BoolArray, reference: BoolArray, smoothing: float = 0.0) -> float:
+    """(2 |A and B| + s) / (|A| + |B| + s), s in voxels; 1 where both are empty: nothing to find, and nothing found."""
+    total = int(predicted.sum()) + int(reference.sum()) + smoothing
+    return (2.0 * int((predicted & reference).sum()) + smoothing) / total if total else 1.0
 
 
 def slice_classes(masks: BoolArray) -> IntArray:
@@ -147,14 +145,6 @@ def slice_classes(masks: BoolArray) -> IntArray:
     classes[share > VISIBLE_ABOVE] = SliceClass.VISIBLE
     classes[lesion < MINIMUM_SLICE_VOXELS] = SliceClass.NONE
     return classes
-
-
-def confusion_matrix(patients: Sequence[PatientValidation]) -> IntArray:
-    """(4, 4) slice counts, rows true and columns predicted `SliceClass`."""
-    counts = np.zeros((len(SliceClass), len(SliceClass)), dtype=np.int64)
-    for patient in patients:
-        np.add.at(counts, (patient.classes[:, 0], patient.classes[:, 1]), 1)
-    return counts
 
 
 def kappa_against_cutoff(fvv_ml: FloatArray, mismatch: BoolArray) -> tuple[FloatArray, FloatArray]:
@@ -175,16 +165,11 @@ def kappa_against_cutoff(fvv_ml: FloatArray, mismatch: BoolArray) -> tuple[Float
     return cutoffs, np.nan_to_num(np.asarray(kappas))
 
 
-def validation_labels(patients: Sequence[PatientValidation]) -> MismatchLabels:
-    """The mismatch label of each validation patient, from one source for all (`fvv.cohort.labels`)."""
-    return mismatch_labels(
-        [patient.reader_mismatch for patient in patients], [patient.visible_fraction for patient in patients]
-    )
-
-
 def labelled_volumes(patients: Sequence[PatientValidation]) -> tuple[FloatArray, BoolArray]:
-    """FVV in mL and label of the patients that have one."""
-    labels = validation_labels(patients).values
+    """FVV in mL and mismatch label of the patients that have one, from one source for all (`fvv.cohort.labels`)."""
+    labels = mismatch_labels(
+        [patient.reader_mismatch for patient in patients], [patient.visible_fraction for patient in patients]
+    ).values
     labelled = [(patient.fvv_ml, label) for patient, label in zip(patients, labels, strict=True) if label is not None]
     return np.array([fvv for fvv, _ in labelled]), np.array([label for _, label in labelled], dtype=bool)
 
@@ -198,9 +183,8 @@ def absent_structures(reference_ml: Sequence[Sequence[float]]) -> tuple[Channel,
     Returns:
         Those of which no patient has as much as `SCORE_SMOOTHING_ML`: a network that predicts nothing would be right.
     """
-    return tuple(
-        part for number, part in enumerate(SCORED) if all(ml[number] < SCORE_SMOOTHING_ML for ml in reference_ml)
-    )
+    largest = np.max(np.asarray(reference_ml), axis=0)
+    return tuple(part for part, ml in zip(SCORED, largest, strict=True) if ml < SCORE_SMOOTHING_ML)
 
 
 def epoch_score(patients: Sequence[PatientValidation]) -> float:
@@ -210,37 +194,32 @@ def epoch_score(patients: Sequence[PatientValidation]) -> float:
     otherwise a network that predicts nothing at all would get the best score there is.
     """
     absent = absent_structures([patient.reference_ml for patient in patients])
-    return _mean(
-        [
-            _mean(
-                [
-                    dice * patient.dice[Channel.BRAIN.label] if part in absent else dice
-                    for part, dice in zip(SCORED, patient.smoothed, strict=True)
-                ]
-            )
-            for patient in patients
-        ]
-    )
+    scores = [
+        np.mean(
+            [
+                dice * patient.dice[Channel.BRAIN.label] if part in absent else dice
+                for part, dice in zip(SCORED, patient.smoothed, strict=True)
+            ]
+        )
+        for patient in patients
+    ]
+    return float(np.mean(scores))
 
 
 def summarise(patients: Sequence[PatientValidation]) -> dict[str, float]:
     """All scores of an epoch by the name they are logged under; NaN where one cannot be computed."""
-    scores = {"valid/loss": _mean([patient.loss for patient in patients])}
+    scores = {"valid/loss": float(np.mean([patient.loss for patient in patients]))}
     for name in patients[0].dice:
-        scores[f"valid/dice_{name}"] = _mean([patient.dice[name] for patient in patients])
+        scores[f"valid/dice_{name}"] = float(np.mean([patient.dice[name] for patient in patients]))
     for name in patients[0].accuracy:
-        scores[f"valid/accuracy_{name}"] = _mean([patient.accuracy[name] for patient in patients])
-    common, marked, true = (sum(patient.overlap[part] for patient in patients) for part in range(3))
-    scores["valid/dice_stroke_pooled"] = 2.0 * common / (marked + true) if marked + true else 1.0
+        scores[f"valid/accuracy_{name}"] = float(np.mean([patient.accuracy[name] for patient in patients]))
+    common, predicted, reference = np.sum([patient.overlap for patient in patients], axis=0)
+    scores["valid/dice_stroke_pooled"] = 2.0 * common / (predicted + reference) if predicted + reference else 1.0
     scores[SCORE] = epoch_score(patients)
-    classes = np.concatenate([patient.classes for patient in patients])
-    scores["valid/slice_kappa"] = float(
-        multiclass_cohen_kappa(
-            torch.from_numpy(classes[:, 1]), torch.from_numpy(classes[:, 0]), num_classes=len(SliceClass)
-        )
-    )
-    volumes, mismatch = labelled_volumes(patients)
+    classes = torch.from_numpy(np.concatenate([patient.classes for patient in patients]))
+    scores["valid/slice_kappa"] = float(multiclass_cohen_kappa(classes[:, 1], classes[:, 0], len(SliceClass)))
     scores["valid/auc"] = scores["valid/best_kappa"] = scores["valid/best_cutoff_ml"] = float("nan")
+    volumes, mismatch = labelled_volumes(patients)
     if 0 < mismatch.sum() < mismatch.size:
         # Small volumes mean mismatch. Ranks within 0..1, since torchmetrics squashes anything else.
         rank = torch.from_numpy(1.0 - rankdata(volumes) / volumes.size)
@@ -249,7 +228,3 @@ def summarise(patients: Sequence[PatientValidation]) -> dict[str, float]:
         scores["valid/best_kappa"] = float(kappas.max())
         scores["valid/best_cutoff_ml"] = float(cutoffs[kappas.argmax()])
     return scores
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))

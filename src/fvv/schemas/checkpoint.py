@@ -1,0 +1,50 @@
+"""What a checkpoint of a training run says of itself, beside its weights."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
+
+from fvv.config import NetworkConfig, PreprocessingProfile
+from fvv.names import plain
+from fvv.schemas.migrations import CURRENT
+
+PlainText = Annotated[str, AfterValidator(plain)]
+"""Text that is shown: control characters in it are escaped."""
+
+
+class CheckpointDescription(BaseModel):
+    """Who trained what, on whom, in plain values.
+
+    Attributes:
+        software: version that trained it.
+        fold, n_folds: which of how many.
+        run_name, run_id: the run; the id is the same for all folds of one run and for no other.
+        epoch: 0-based.
+        best_epoch: the best up to this one, by `score`.
+        score: of this epoch (`valid/score`).
+        network: settings of the network, all that is needed to use the weights.
+        profile: preprocessing that the network's input needs.
+        training_person_ids: hashed ids of the persons that trained or selected it. A checkpoint selected on a person is
+            no fairer a judge of that person.
+        training_image_ids: hashed fingerprints of their images.
+        settings: of the whole training, a record that nothing reads: other versions name other settings.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = CURRENT["checkpoint"]
+    software: PlainText
+    fold: int
+    n_folds: int
+    run_name: PlainText
+    run_id: str
+    epoch: int = 0
+    best_epoch: int = 0
+    score: float = float("nan")
+    network: NetworkConfig
+    profile: PreprocessingProfile
+    training_person_ids: tuple[str, ...]
+    training_image_ids: tuple[str, ...]
+    settings: dict[str, JsonValue] = {}

@@ -1,0 +1,61 @@
+"""The two JSON files of a fold's folder: run.json, which run it is, and done.json, how its training ended."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from fvv.config import TrainConfig
+from fvv.schemas.migrations import CURRENT
+
+Score = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
+"""NaN where it is not defined; null in JSON, which has no NaN."""
+
+
+class RunDescription(BaseModel):
+    """What run.json holds.
+
+    Attributes:
+        run_name: as the settings say.
+        run_id: hash of the settings and the data; the same for all folds of a run, and for no other run.
+        fold: 0-based.
+        wandb_id: of the Weights & Biases run, kept so that a resumed run continues in the same one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = CURRENT["training run"]
+    run_name: str
+    run_id: str
+    fold: int
+    wandb_id: str
+
+
+class FoldProgress(BaseModel):
+    """How training of a fold ended; done.json, where it is complete.
+
+    Attributes:
+        run_id: of the run.
+        epochs: finished, over all sessions.
+        complete: all epochs were done, or patience ended; False where the time limit came first.
+        patience: the patience that ended it before its last epoch; None: it did all.
+        best_epoch: 0-based.
+        scores: validation scores of the best epoch, by the names of metrics.csv.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = CURRENT["finished fold"]
+    run_id: str
+    epochs: int = Field(ge=1)
+    complete: bool
+    patience: int | None
+    best_epoch: int = Field(ge=0)
+    scores: dict[str, Score]
+
+    def satisfies(self, config: TrainConfig) -> bool:
+        """Whether nothing is left to do: no more epochs are asked for, or the same or less patience ended them."""
+        if self.epochs >= config.epochs:
+            return True
+        return self.patience is not None and config.patience is not None and config.patience <= self.patience
