@@ -88,7 +88,7 @@ def doctor(models: Path, config: ComputeConfig) -> DoctorResult:
     for number, entry in enumerate(bundle.models):
         try:
             ensemble = OnnxEnsemble.from_bundle(
-                bundle, [entry], device=config.device, threads=config.compute.threads, confirmed=False
+                bundle, [entry], device=config.device, threads=config.threads, confirmed=False
             )
             provider = ensemble.provider
             check = _check(entry.file, ensemble, images, None if kept is None else kept[number])
