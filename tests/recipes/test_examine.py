@@ -106,8 +106,9 @@ def test_every_caller_gives_one_answer(place: Place, monkeypatch: pytest.MonkeyP
     )
     prepared = CaseStore.open(place.store).read(NAME)
     logits = [lambda padded: ensemble.logits(padded)[0]] * 2
-    proof = compare_forms(*logits, [prepared], profile=bundle.profile, decision=DecisionConfig())
-    assert (proof.patients, proof.sign_flips, proof.changed) == (1, 0, ())
+    parity, decisions = compare_forms(*logits, [prepared], profile=bundle.profile, decision=DecisionConfig())
+    assert (parity.patients, parity.sign_flips, tuple(decisions)) == (1, 0, ())
+    assert len(examined) == 2
     for one in examined:
         assert numbers(one.prediction) == numbers(api)
         np.testing.assert_array_equal(one.prediction.flair_visible_votes, api.flair_visible_votes)
