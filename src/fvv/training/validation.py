@@ -18,6 +18,7 @@ from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.cohort.labels import MISMATCH_BELOW, mismatch_labels
 from fvv.data import Channel
 from fvv.imaging.fusion import fuse_folds
+from fvv.imaging.overlap import Overlap
 
 MINIMUM_SLICE_VOXELS = 20
 """A slice with less lesion counts as one without (the reference's rule)."""
@@ -130,9 +131,9 @@ def judge_patient(
 
 
 def dice_coefficient(predicted: BoolArray, reference: BoolArray, smoothing: float = 0.0) -> float:
-    """(2 |A and B| + s) / (|A| + |B| + s), s in voxels; 1 where both are empty: nothing to find, and nothing found."""
-    total = int(predicted.sum()) + int(reference.sum()) + smoothing
-    return (2.0 * int((predicted & reference).sum()) + smoothing) / total if total else 1.0
+    """Dice smoothed by this many voxels; 1 where both are empty: nothing to find, and nothing found."""
+    dice = Overlap.of_masks(reference, predicted).smoothed_dice(smoothing)
+    return 1.0 if np.isnan(dice) else dice
 
 
 def slice_classes(masks: BoolArray) -> IntArray:
