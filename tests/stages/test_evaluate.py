@@ -163,9 +163,7 @@ def test_prediction_and_evaluation_post_process_and_decide_alike_as_the_bundle_s
     patient = next(one for one in cohort.result.patients if one.fvv_ml)
     manifest = BundleManifest.model_validate_json((cohort.models / "bundle.json").read_text())
     # Larger than any lesion of these heads: nothing stays.
-    gated = manifest.model_copy(
-        update={"postprocess": PostprocessConfig(minimum_lesion_mm3=1e6), "cutoff_ml": 2 * patient.fvv_ml}
-    )
+    gated = manifest.model_copy(update={"postprocess": PostprocessConfig(minimum_lesion_mm3=1e6)})
     models = shutil.copytree(cohort.models, tmp_path / "models")
     write_manifest(models, gated)
     result = evaluate(cohort.store, models, tmp_path / "evaluated", QUICK)
@@ -183,7 +181,7 @@ def test_prediction_and_evaluation_post_process_and_decide_alike_as_the_bundle_s
         asked = PredictConfig(overwrite=True, postprocess=step)  # What is not named stays as the bundle says.
         found = predict(cohort.images / patient.participant, models, tmp_path / "out", asked).predictions[0]
         assert found.fvv_ml == fvv_ml
-        assert (found.decision.state.value == "mismatch likely") == bool(fvv_ml)
+        assert (found.decision.state is DecisionState.MISMATCH_UNLIKELY) == bool(fvv_ml)
 
 
 def test_another_evaluation_is_refused_and_with_overwrite_gives_the_same_bytes(cohort, tmp_path):
