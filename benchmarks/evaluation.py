@@ -17,8 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from fvv.analysis.figures import figure_png
-from fvv.analysis.paper import OUT_OF_FOLD
-from fvv.analysis.patient import PatientResult, jsonable
+from fvv.analysis.patient import measure_patient
 from fvv.analysis.plots import dice_figure
 from fvv.analysis.viewer import viewer_volumes
 from fvv.config import DecisionConfig, EvaluateConfig
@@ -26,6 +25,8 @@ from fvv.data import Channel, Decision, Participant
 from fvv.imaging.decision import answer
 from fvv.io.evaluation import EvaluationFolder, PatientFiles
 from fvv.recipes.publish import Evaluation, publish
+from fvv.schemas.patient import PatientResult
+from fvv.schemas.summary import OUT_OF_FOLD
 
 SHAPE, SPACING_MM = (256, 256, 30), (0.9, 0.9, 5.0)
 AFFINE = np.diag([*SPACING_MM, 1.0])
@@ -71,7 +72,7 @@ def main() -> None:
             png = figure_png(dice_figure({}))  # Stands for the picture, which is drawn while predicting.
             viewer = viewer_volumes(grey, AFFINE, drawn, marked, slice_axis=2)
             files = PatientFiles(AFFINE, None, picture_png=png, viewer=viewer)
-            folder.write_patient(result.participant, "", jsonable(result), files)
+            folder.write_patient("", result, files)
         measured = Evaluation(
             OUT_OF_FOLD,
             tuple(results),
@@ -95,19 +96,19 @@ def main() -> None:
 def compare(number: int, drawn: dict[Channel, np.ndarray], marked: dict[Channel, np.ndarray]) -> PatientResult:
     """One patient's result from the masks."""
     ml = np.prod(SPACING_MM) / 1000
-    true_ml, predicted_ml = (
-        {channel.label: float(mask.sum() * ml) for channel, mask in masks.items()} for masks in (drawn, marked)
+    reference_ml, predicted_ml = (
+        {channel: float(mask.sum() * ml) for channel, mask in masks.items()} for masks in (drawn, marked)
     )
     config = DecisionConfig()
-    state, _ = answer(predicted_ml["stroke"], predicted_ml["flair_visible"], config)
-    return PatientResult.compare(
+    state, _ = answer(predicted_ml[Channel.STROKE], predicted_ml[Channel.FLAIR_VISIBLE], config)
+    return measure_patient(
         Participant(f"p{number:03}", f"person{number // 2}", f"site{number % 3}"),
         number % 10,
         Decision(state, config.cutoff_ml),
-        truth=drawn,
+        reference=drawn,
         predicted=marked,
         spacing_mm=SPACING_MM,
-        true_ml=true_ml,
+        reference_ml=reference_ml,
         predicted_ml=predicted_ml,
     )
 

@@ -20,8 +20,8 @@ from fvv.analysis.statistics import (
     auc,
     bootstrap_intervals,
     cohen_kappa,
+    confusion,
     delong_interval,
-    operating_point,
     wilson_interval,
 )
 
@@ -66,7 +66,7 @@ def intervals(rng: np.random.Generator, n: int, samples: int) -> dict[str, tuple
         volumes, labels = fvv_ml[drawn], mismatch[drawn]
         return {
             "AUC, bootstrap": auc(volumes, labels),
-            "kappa, bootstrap": operating_point(volumes, labels, CUTOFF_ML).kappa,
+            "kappa, bootstrap": cohen_kappa(confusion(volumes, labels, CUTOFF_ML)),
             "mean Dice, bootstrap": float(dice[drawn].mean()),
         }
 

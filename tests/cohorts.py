@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fvv.analysis.patient import PatientResult
+from fvv.analysis.patient import measure_patient
 from fvv.data import Channel, Decision, DecisionState, Finding, Participant, Severity
+from fvv.schemas.patient import PatientResult
 
 SHAPE = (16, 16, 6)
 SPACING = (2.0, 2.0, 5.0)
@@ -34,18 +35,18 @@ def patient(
     fold: int = 0,
 ) -> PatientResult:
     """A patient whose masks hold so many voxels."""
-    truth = dict(zip(Channel, (line(1000), line(lesion), line(visible)), strict=True))
+    reference = dict(zip(Channel, (line(1000), line(lesion), line(visible)), strict=True))
     predicted = dict(zip(Channel, (line(900), line(found), line(found_visible)), strict=True))
     state = DecisionState.MISMATCH_LIKELY if measured and segmented else DecisionState.NOT_ASSESSABLE
-    return PatientResult.compare(
+    return measure_patient(
         Participant(name, person or name, site, reader),
         fold,
         Decision(state, 0.5, (Finding("code", "message", Severity.NOTE),)),
-        truth=truth,
+        reference=reference,
         predicted=predicted if segmented else None,
         spacing_mm=SPACING,
-        true_ml={channel.label: float(mask.sum()) * VOXEL_ML for channel, mask in truth.items()},
-        predicted_ml={channel.label: float(mask.sum()) * VOXEL_ML for channel, mask in predicted.items()},
+        reference_ml={channel: float(mask.sum()) * VOXEL_ML for channel, mask in reference.items()},
+        predicted_ml={channel: float(mask.sum()) * VOXEL_ML for channel, mask in predicted.items()},
     )
 
 

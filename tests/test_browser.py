@@ -19,10 +19,12 @@ from fvv.analysis.marker import marker_data
 from fvv.analysis.plots import evaluation_plots
 from fvv.analysis.report import evaluation_page
 from fvv.analysis.summary import summarise_cohort
+from fvv.analysis.tables import all_tables
 from fvv.analysis.viewer import viewer_volumes
 from fvv.config import EvaluateConfig
 from fvv.data import Channel
 from fvv.io.nifti import write_volume
+from fvv.schemas.summary import Summary
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
@@ -62,19 +64,20 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     patients = cohort()
     data, config = marker_data(patients, 0.2), EvaluateConfig(bootstrap_samples=20)
-    summary = summarise_cohort(patients, data, config)
-    plots = evaluation_plots(patients, data, summary)
+    findings = summarise_cohort(patients, data, config)
+    plots = evaluation_plots(patients, data, findings)
+    summary = Summary(
+        **dict(findings), evaluation="out-of-fold", counts={"evaluated": len(patients)}, comparison=None,
+        run={"models": "none"}, settings=config, models_sha256={}, sources={}, cohort="unknown", failures=(),
+    )  # fmt: skip
     text = evaluation_page(
         summary,
         patients,
         data,
-        kind="out-of-fold",
+        tables=all_tables(findings, None),
         plots={plot.caption: figure_png(plot.figure, dpi=60) for plot in plots},
         pictures={},
         viewer={name: images(folder, seed) for seed, name in enumerate(PATIENTS)},
-        counts={"evaluated": len(patients)},
-        failures=[],
-        run={"models": "none"},
         methods=["None."],
     )
     path = folder / "report.html"
@@ -177,10 +180,10 @@ def test_each_overlay_goes_and_comes(opened, bit):
         assert marked != bare
 
 
-def test_truth_and_prediction_are_switched(opened):
+def test_reference_and_prediction_are_switched(opened):
     opened.page.locator("#viewer input[data-bit='0']").check()
     pictures = {}
-    for masks in ("drawn", "predicted", ""):
+    for masks in ("reference", "predicted", ""):
         opened.page.locator("#viewer-masks").select_option(masks)
         pictures[masks] = opened.picture()
     assert len(set(pictures.values())) == 3

@@ -100,6 +100,9 @@ class PreprocessingProfile(_Settings):
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
+MISMATCH_BELOW = 0.2
+"""Without readers' labels: mismatch where less than this share of the lesion is FLAIR-visible (`fvv.cohort.labels`)."""
+
 PROFILES: dict[str, PreprocessingProfile] = {
     "reference-v1": PreprocessingProfile(name="reference-v1", mask_method="otsu", outlier_robust_zscore=False),
     "robust-v1": PreprocessingProfile(name="robust-v1", mask_method="robust", outlier_robust_zscore=True),
@@ -410,7 +413,7 @@ class EvaluateConfig(_Settings):
     """Bootstrap samples of persons behind every bootstrap interval."""
     seed: int = Field(0, ge=0)
     """Seed of the bootstrap."""
-    visible_fraction_label: float = Field(0.2, gt=0, le=1)
+    visible_fraction_label: float = Field(MISMATCH_BELOW, gt=0, le=1)
     """Without readers' labels: mismatch where less than this share of the reference lesion is FLAIR-visible."""
     operating_specificity: float = Field(0.9, gt=0, le=1)
     """Besides the cut-off and Youden's, the cut-off that keeps this specificity is evaluated."""

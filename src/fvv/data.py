@@ -34,6 +34,20 @@ class Channel(Enum):
         """Name used in files: brain, stroke, flair_visible."""
         return self.name.lower()
 
+    @property
+    def title(self) -> str:
+        """Name for people: Brain, Stroke, FLAIR-visible."""
+        return ("Brain", "Stroke", "FLAIR-visible")[self.value]
+
+    @property
+    def colour(self) -> str:
+        """Colour in every picture, page and DICOM object, "#rrggbb": bluish green, sky blue, vermillion.
+
+        From Okabe and Ito's palette, distinct in every common form of colour blindness
+        (https://jfly.uni-koeln.de/color/).
+        """
+        return ("#009e73", "#56b4e9", "#d55e00")[self.value]
+
 
 class Role(Enum):
     """What a patient is for in one fold."""

@@ -100,6 +100,6 @@ def test_a_calibrated_policy_is_never_much_worse_than_treating_all_or_none(rng):
     fvv_ml, mismatch = draw(rng, 4000)
     probabilities = held_out_probabilities(fvv_ml, mismatch, np.arange(4000) % 5, 0.1)
     curve = decision_curve(probabilities, fvv_ml, mismatch, 0.5)
-    best = np.maximum(np.array(curve["all"]), 0.0)
-    assert (np.array(curve["calibrated"]) > best - 0.01).all()
-    assert len(curve["threshold"]) == len(curve["cutoff"]) == 19
+    best = np.maximum(np.array(curve.everybody), 0.0)
+    assert (np.array(curve.calibrated) > best - 0.01).all()
+    assert len(curve.threshold) == len(curve.cutoff) == 19

@@ -207,7 +207,7 @@ def test_comparison_has_a_row_for_each_side_even_when_only_one_found_something(r
     drawn = {Channel.BRAIN: brain, Channel.STROKE: stroke, Channel.FLAIR_VISIBLE: nothing}
     found = {Channel.BRAIN: brain, Channel.STROKE: nothing, Channel.FLAIR_VISIBLE: nothing}
     figure = comparison_figure(grey_scale(image, brain), np.eye(4), drawn, found, title="p1")
-    assert [axes.get_ylabel() for axes in figure.axes] == ["drawn", "predicted"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["reference", "predicted"]
     assert len(re.findall(r"slice \d+", texts(figure))) == 4
     picture = matplotlib.image.imread(io.BytesIO(figure_png(figure)))
     assert picture.std() > 0.05

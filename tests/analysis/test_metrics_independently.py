@@ -38,7 +38,7 @@ def test_ratios_agree_with_scikit_learn(pairs):
     for truth, mask, spacing_mm in pairs:
         ours = segmentation_metrics(truth, mask, spacing_mm)
         for name, function in theirs.items():
-            assert ours[name] == pytest.approx(function(truth.ravel(), mask.ravel()), abs=1e-6), name
+            assert getattr(ours, name) == pytest.approx(function(truth.ravel(), mask.ravel()), abs=1e-6), name
 
 
 def test_surface_distances_agree_with_monai(pairs):
@@ -50,8 +50,8 @@ def test_surface_distances_agree_with_monai(pairs):
         options = {"include_background": True, "spacing": list(spacing_mm)}
         hausdorff = monai.compute_hausdorff_distance(**tensors, percentile=95, **options)
         average = monai.compute_average_surface_distance(**tensors, symmetric=True, **options)
-        assert ours["hausdorff_distance_95_mm"] == pytest.approx(float(hausdorff), abs=1e-3)
-        assert ours["average_surface_distance_mm"] == pytest.approx(float(average), abs=1e-3)
+        assert ours.hausdorff_distance_95_mm == pytest.approx(float(hausdorff), abs=1e-3)
+        assert ours.average_surface_distance_mm == pytest.approx(float(average), abs=1e-3)
 
 
 def monai_tensor(array: np.ndarray) -> object:

@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
 
+import numpy as np
 import pytest
 
 from cohorts import cohort, patient
 from fvv.analysis.marker import marker_data
-from fvv.analysis.patient import PatientResult, SingleModelResult, jsonable, metric_rows, patient_row
+from fvv.analysis.patient import decided_with, metric_rows, patient_row
 from fvv.analysis.plots import evaluation_plots
-from fvv.analysis.report import evaluation_page, extremes, prediction_page
-from fvv.analysis.summary import headline, summarise_cohort
+from fvv.analysis.report import evaluation_page, prediction_page
+from fvv.analysis.summary import REFERENCES, extremes, summarise_answers, summarise_cohort
+from fvv.analysis.tables import all_tables
 from fvv.config import DecisionConfig, EvaluateConfig
 from fvv.data import Channel, Decision, DecisionState, Failure, Prediction
+from fvv.schemas.patient import PatientResult, SingleModelResult
+from fvv.schemas.summary import CUT_OFF, Findings, Summary
+from fvv.schemas.values import ByChannel, Number
+
+CONFIG = EvaluateConfig(bootstrap_samples=60)
 
 
-def summary_of(patients: list[PatientResult]) -> dict:
-    return summarise_cohort(patients, marker_data(patients, 0.2), EvaluateConfig(bootstrap_samples=60))
+def summary_of(patients: list[PatientResult]) -> Findings:
+    return summarise_cohort(patients, marker_data(patients, 0.2), CONFIG)
+
+
+def full_summary(patients: list[PatientResult], **changes: object) -> Summary:
+    values = {
+        "evaluation": "out-of-fold",
+        "counts": {"evaluated": len(patients)},
+        "comparison": None,
+        "run": {"models": "m"},
+        "settings": CONFIG,
+        "models_sha256": {},
+        "sources": {},
+        "cohort": "unknown",
+        "failures": (),
+    }
+    return Summary(**dict(summary_of(patients)), **{**values, **changes})
 
 
 def test_a_result_survives_json(rng):
@@ -29,20 +50,24 @@ def test_a_result_survives_json(rng):
         patient("q", measured=False, reader=True),
         patient("r", segmented=False),
     ):
-        text = json.dumps(jsonable(result), allow_nan=False)
-        back = PatientResult.from_json(json.loads(text))
-        assert jsonable(back) == jsonable(result)
-        assert math.isnan(back.metrics["flair_visible"]["dice_coefficient"])
+        text = result.model_dump_json()
+        back = PatientResult.model_validate_json(text)
+        assert "NaN" not in text
+        assert (
+            back.model_dump_json()
+            == text
+            == PatientResult.model_validate(result.model_dump(mode="json")).model_dump_json()
+        )
+        assert math.isnan(back.flair_visible.dice_coefficient)
         assert back.segmented == result.segmented
-        assert dataclasses.replace(back, metrics={}) == dataclasses.replace(result, metrics={})
 
 
-def test_without_readers_the_drawn_fraction_is_the_label():
+def test_without_readers_the_visible_fraction_is_the_label():
     patients = [patient("a", visible=19), patient("b", visible=20), patient("c", lesion=0)]
     data = marker_data(patients, 0.2)
     assert data.labels == (True, False, None)
     assert "less than 20 %" in data.label_source
-    assert data.excluded == {"no lesion drawn": 1, "no label": 0, "could not be measured": 0}
+    assert data.excluded == {"no lesion in the reference": 1, "no label": 0, "could not be measured": 0}
 
 
 def test_readers_labels_win_and_are_never_mixed_with_the_fraction():
@@ -56,7 +81,7 @@ def test_readers_labels_win_and_are_never_mixed_with_the_fraction():
 def test_a_patient_without_lesion_has_no_label_whatever_the_table_says():
     data = marker_data([patient("a", lesion=0, reader=True), patient("b", reader=True)], 0.2)
     assert data.labels == (None, True)
-    assert data.excluded["no lesion drawn"] == 1
+    assert data.excluded["no lesion in the reference"] == 1
 
 
 def test_the_unmeasured_are_counted_and_never_taken_for_zero():
@@ -72,24 +97,23 @@ def test_the_unmeasured_are_counted_and_never_taken_for_zero():
     assert volumes["predicted_volume_ml"] is None
     assert volumes["volume_error_ml"] is None
     assert volumes["dice_coefficient"] == 1.0
+    assert (row["examination_id"], row["person_id"]) == ("a", "a")
 
 
 def test_who_was_refused_before_any_model_ran_changes_counts_alone():
     seen = [one for one in cohort() if one.participant != "unmeasured"]
     refused = patient("refused", lesion=300, visible=50, segmented=False, person="other3", site="A", fold=1)
     assert not refused.segmented
-    assert refused.lesions == {"stroke": (), "flair_visible": ()}
+    assert refused.stroke.lesions == refused.flair_visible.lesions == ()
     alone, both = summary_of(seen), summary_of([*seen, refused])
     for channel in Channel:
-        before, after = (summary["segmentation"][channel.label] for summary in (alone, both))
-        counted = after["empty_cases"].pop("not segmented: quality control refused the images")
-        assert counted == 1
+        before, after = (summary.of(channel).model_dump(mode="json") for summary in (alone, both))
+        assert after["empty_cases"].pop("not segmented: quality control refused the images") == 1
         assert after == before
-    assert jsonable(both["lesions_by_size"]) == jsonable(alone["lesions_by_size"])
     for value in ("A", "1"):
-        before, after = (next(row for row in one["strata"] if row["value"] == value) for one in (alone, both))
-        assert after == {**before, "patients": before["patients"] + 1}
-    assert both["marker"]["excluded"]["could not be measured"] == 1
+        before, after = (next(row for row in one.strata if row.value == value) for one in (alone, both))
+        assert after.model_dump(mode="json") == {**before.model_dump(mode="json"), "patients": before.patients + 1}
+    assert both.marker.excluded["could not be measured"] == 1
     assert "not segmented" in page([*seen, refused])
     assert not any("refused" in names for names in extremes([*seen, refused]).values())
 
@@ -98,92 +122,81 @@ def test_lesions_of_one_person_alone_have_no_interval():
     scans = [patient(name, lesion=100, found=found, person="same") for name, found in (("a", 50), ("b", 0))]
     other = patient("c", lesion=100, found=50, person="other")
     for patients, interval in ((scans, False), ([*scans, other], True)):
-        (row,) = [row for row in summary_of(patients)["lesions_by_size"]["stroke"] if row["drawn"]]
-        assert row["share_found"].value == row["found"] / row["drawn"]
-        assert math.isnan(row["share_found"].low) is not interval
+        (row,) = [row for row in summary_of(patients).stroke.lesions_by_size if row.found.trials]
+        assert row.found.value == row.found.successes / row.found.trials
+        assert math.isnan(row.found.low) is not interval
 
 
 def test_a_cohort_that_was_refused_altogether_has_no_numbers():
     summary = summary_of([patient("a", segmented=False), patient("b", segmented=False)])
-    stroke = summary["segmentation"]["stroke"]
-    assert math.isnan(stroke["dice_pooled"].value)
-    assert math.isnan(stroke["dice_mean"].value)
-    assert stroke["per_patient"]["dice_coefficient"]["defined"] == 0
-    assert stroke["lesions"]["missed"] == 0
+    assert math.isnan(summary.stroke.dice_pooled.value)
+    assert math.isnan(summary.stroke.dice_mean.value)
+    assert summary.stroke.per_patient["dice_coefficient"].defined == 0
+    assert summary.stroke.lesions_missed == 0
 
 
 def test_every_patient_is_somewhere():
     patients = [*cohort(), patient("refused", segmented=False)]
     summary = summary_of(patients)
-    marker = summary["marker"]
-    assert marker["mismatch"] + marker["no_mismatch"] + sum(marker["excluded"].values()) == len(patients)
+    marker = summary.marker
+    assert marker.mismatch + marker.no_mismatch + sum(marker.excluded.values()) == len(patients)
     for channel in Channel:
-        assert sum(summary["segmentation"][channel.label]["empty_cases"].values()) == len(patients)
-    assert sum(row["patients"] for row in summary["strata"] if row["stratum"] == "fold") == len(patients)
-    assert sum(summary["decisions"].values()) == len(patients)
+        assert sum(summary.of(channel).empty_cases.values()) == len(patients)
+    assert sum(row.patients for row in summary.strata if row.stratum == "fold") == len(patients)
 
 
 def test_pooled_and_mean_dice_are_what_they_say():
     patients = [patient("a", lesion=100, found=50), patient("b", lesion=10, found=10), patient("c", lesion=0, found=0)]
-    stroke = summary_of(patients)["segmentation"]["stroke"]
-    assert stroke["dice_pooled"].value == pytest.approx(2 * 60 / (110 + 60))
-    assert stroke["dice_mean"].value == pytest.approx((100 / 150 + 1) / 2)
-    assert stroke["per_patient"]["dice_coefficient"]["defined"] == 2
-    assert stroke["empty_cases"] == {"both hold voxels": 2, "both empty": 1}
-    assert stroke["lesions"]["detected"] == 2
+    stroke = summary_of(patients).stroke
+    assert stroke.dice_pooled.value == pytest.approx(2 * 60 / (110 + 60))
+    assert stroke.dice_mean.value == pytest.approx((100 / 150 + 1) / 2)
+    assert stroke.per_patient["dice_coefficient"].defined == 2
+    assert stroke.empty_cases == {"both hold voxels": 2, "both empty": 1}
+    assert stroke.lesions_detected == 2
 
 
 def test_a_false_alarm_lowers_the_mean():
     right = [patient("a"), patient("b")]
     wrong = [*right, patient("healthy", lesion=0, found=30)]
-    values = [summary_of(patients)["segmentation"]["stroke"]["dice_mean"].value for patients in (right, wrong)]
+    values = [summary_of(patients).stroke.dice_mean.value for patients in (right, wrong)]
     assert values == pytest.approx([1.0, 2 / 3])
 
 
-def test_headline_and_summary_agree_and_go_to_json():
-    patients = cohort()
-    summary = summary_of(patients)
-    numbers = headline(summary)
-    assert numbers["auc"] == summary["marker"]["auc"].value
-    assert 0.9 < numbers["auc"] < 1.0
-    point = summary["marker"]["operating_points"]["cut-off"]
-    assert numbers["kappa"] == point["kappa"].value
-    assert point["true_positive"] + point["false_negative"] == 10
-    assert numbers["auc_low"] < numbers["auc"] < numbers["auc_high"]
-    json.dumps(jsonable({"headline": numbers, **summary}), allow_nan=False)
+def test_a_summary_survives_json():
+    summary = full_summary(cohort())
+    auc = summary.marker.auc
+    assert 0.9 < auc.value < 1.0
+    assert auc.low < auc.value < auc.high
+    point = summary.marker.operating_points[CUT_OFF]
+    assert point.true_positive + point.false_negative == 10
+    stored = summary.model_dump(mode="json")
+    assert Summary.model_validate(stored).model_dump(mode="json") == stored
 
 
 def test_the_same_seed_gives_the_same_numbers():
-    assert jsonable(summary_of(cohort())) == jsonable(summary_of(cohort()))
+    assert summary_of(cohort()).model_dump_json() == summary_of(cohort()).model_dump_json()
 
 
 def test_one_class_alone_gives_no_auc_and_says_so_on_the_page():
     patients = [patient("a", visible=0), patient("b", visible=1)]
-    summary = summary_of(patients)
-    assert math.isnan(headline(summary)["auc"])
-    assert math.isnan(headline(summary)["kappa"])
+    marker = summary_of(patients).marker
+    assert math.isnan(marker.auc.value)
+    assert not marker.operating_points
     assert "Both classes are needed" in page(patients)
 
 
 def page(patients: list[PatientResult], **changes: object) -> str:
-    data, summary = marker_data(patients, 0.2), summary_of(patients)
-    values = {
-        "plots": {},
-        "pictures": {},
-        "counts": {"evaluated": len(patients)},
-        "failures": [],
-        "run": {"models": "m"},
-        "kind": "out-of-fold",
-        "viewer": {},
-        "methods": ["How it was done."],
-    }
-    return evaluation_page(summary, patients, data, **{**values, **changes})
+    values = {"plots": {}, "pictures": {}, "viewer": {}, "methods": ["How it was done."]}
+    values |= {name: changes.pop(name) for name in [*values] if name in changes}
+    summary = full_summary(patients, **changes)
+    tables = all_tables(summary, summary.comparison)
+    return evaluation_page(summary, patients, marker_data(patients, 0.2), tables=tables, **values)
 
 
 def test_the_page_stands_alone_and_escapes_what_comes_from_outside():
     hostile = "<script>alert(1)</script>"
     patients = [*cohort(), patient(hostile, site='"><img src=x>')]
-    text = page(patients, failures=[Failure("lost", f"damaged {hostile}")], plots={"ROC": b"\x89PNG"})
+    text = page(patients, failures=(Failure("lost", f"damaged {hostile}"),), plots={"ROC": b"\x89PNG"})
     assert hostile not in text
     assert "<img src=x>" not in text
     assert "&lt;script&gt;" in text
@@ -259,93 +272,180 @@ def test_rates_that_do_not_exist_are_said_to_be_not_defined():
 def test_limits_of_agreement_are_given_on_the_log_scale_too():
     text = page(cohort())
     assert "on the log scale" in text
-    assert "a predicted FVV of 0.5 mL goes with a drawn one of" in text
+    assert "a predicted FVV of 0.5 mL goes with a reference FVV of" in text
 
 
-def test_optimism_is_taken_off_and_both_numbers_stand_on_the_page():
+def test_numbers_with_and_without_optimism_stand_on_the_page():
     summary = summary_of(cohort())
-    points = summary["marker"]["operating_points"]
-    assert points["cut-off"]["optimism"] is None
-    found = points["Youden"]["optimism"]
-    assert found["corrected"]["youden_index"] < found["apparent"]["youden_index"]
-    assert f"{found['apparent']['youden_index']:.3f}, {found['corrected']['youden_index']:.3f}" in page(cohort())
+    points = summary.marker.operating_points
+    assert points[CUT_OFF].optimism is None
+    found = points["Youden"].optimism
+    assert found.corrected.youden_index < found.apparent.youden_index
+    assert f"{found.apparent.youden_index:.3f}, {found.corrected.youden_index:.3f}" in page(cohort())
 
 
-def test_another_cutoff_makes_the_answer_anew_and_touches_nothing_else():
+def test_another_cutoff_changes_the_answer_and_nothing_else():
     one = patient("a", visible=50, found_visible=50)  # An FVV of 1 mL.
     for cutoff, state, code in (
         (0.5, "mismatch unlikely", "fvv-over-cutoff"),
         (2.0, "mismatch likely", "fvv-under-cutoff"),
     ):
-        again = one.decided_with(DecisionConfig(cutoff_ml=cutoff))
-        assert (again.decision, again.reasons[0]) == (state, code)
-        same = dataclasses.replace(again, decision=one.decision, reasons=one.reasons)
-        assert jsonable(same) == jsonable(one)
-    assert one.decided_with(DecisionConfig(minimum_lesion_ml=500)).decision == "no lesion found"
+        again = decided_with(one, DecisionConfig(cutoff_ml=cutoff))
+        assert (again.decision.value, again.reasons[0]) == (state, code)
+        same = again.model_copy(update={"decision": one.decision, "reasons": one.reasons})
+        assert same.model_dump_json() == one.model_dump_json()
+    assert decided_with(one, DecisionConfig(minimum_lesion_ml=500)).decision is DecisionState.NO_LESION_FOUND
     unmeasured = patient("b", measured=False)
-    assert unmeasured.decided_with(DecisionConfig(cutoff_ml=9)) is unmeasured
+    assert decided_with(unmeasured, DecisionConfig(cutoff_ml=9)) is unmeasured
 
 
 def test_every_stratum_holds_everybody_once():
     patients = cohort()
-    strata = summary_of(patients)["strata"]
+    strata = summary_of(patients).strata
     for kind in ("lesion volume", "FLAIR-visible share", "site", "fold"):
-        rows = [row for row in strata if row["stratum"] == kind]
-        assert sum(row["patients"] for row in rows) == len(patients)
-        assert sum(row["mismatch"] for row in rows) == 10
-    assert next(row for row in strata if row["value"] == "no lesion")["patients"] == 1
+        rows = [row for row in strata if row.stratum == kind]
+        assert sum(row.patients for row in rows) == len(patients)
+        assert sum(row.mismatch for row in rows) == 10
+    assert next(row for row in strata if row.value == "no lesion").patients == 1
 
 
 def test_lesions_are_counted_by_size_as_found_or_missed():
     patients = [patient("a", lesion=40, found=40), patient("b", lesion=100, found=0), patient("c", lesion=300, found=1)]
-    rows = summary_of(patients)["lesions_by_size"]["stroke"]
-    counts = {row["size"]: (row["drawn"], row["found"], row["missed"]) for row in rows}
-    assert counts["under 1 mL"] == (1, 1, 0)
-    assert counts["1 to 5 mL"] == (1, 0, 1)
-    assert counts["5 to 20 mL"] == (1, 1, 0)
-    assert counts["70 mL or more"] == (0, 0, 0)
-    assert math.isnan(rows[-1]["share_found"].value)
+    rows = summary_of(patients).stroke.lesions_by_size
+    counts = {row.size: (row.found.successes, row.found.trials) for row in rows}
+    assert counts["under 1 mL"] == (1, 1)
+    assert counts["1 to 5 mL"] == (0, 1)
+    assert counts["5 to 20 mL"] == (1, 1)
+    assert counts["70 mL or more"] == (0, 0)
+    assert math.isnan(rows[-1].found.value)
+    assert summary_of(patients).brain.lesions_by_size == ()
 
 
 def test_only_patients_whose_dice_all_of_them_have_are_compared():
-    """Where nothing is drawn, who marks nothing has no Dice, and who marks a voxel has 0."""
+    """Where the reference is empty, an empty prediction has no Dice, and one of a voxel has 0."""
     patients = []
     for number in range(10):
         visible = 50 if number < 5 else 0
         one = patient(f"p{number}", lesion=100, visible=visible, found=visible)
-        empty = one.metrics["flair_visible"]["dice_coefficient"]
-        worse = {**{channel: values["dice_coefficient"] for channel, values in one.metrics.items()}}
-        alone = (SingleModelResult(0.1, {**worse, "flair_visible": 0.0 if number >= 5 else empty}),)
-        patients.append(dataclasses.replace(one, fold=None, single_models=alone))
-    gain = summary_of(patients)["single_models"]["numbers"]["flair_visible_dice_mean"]
-    assert gain["difference"].value == 0
+        dice = ByChannel[Number](
+            brain=one.brain.dice_coefficient,
+            stroke=one.stroke.dice_coefficient,
+            flair_visible=0.0 if number >= 5 else one.flair_visible.dice_coefficient,
+        )
+        alone = (SingleModelResult(fvv_ml=0.1, dice=dice),)
+        patients.append(one.model_copy(update={"fold": None, "single_models": alone}))
+    assert summary_of(patients).single_models.dice_mean.flair_visible.difference.value == 0
 
 
 def test_an_ensemble_is_compared_with_its_models_alone():
+    half = ByChannel[Number](brain=0.5, stroke=0.5, flair_visible=0.5)
     patients = [
-        dataclasses.replace(
-            one,
-            fold=None,
-            single_models=tuple(
-                SingleModelResult(one.fvv_ml + shift, dict.fromkeys(one.metrics, 0.5)) for shift in (0.0, 0.8)
-            ),
+        one.model_copy(
+            update={
+                "fold": None,
+                "single_models": tuple(SingleModelResult(fvv_ml=one.fvv_ml + shift, dice=half) for shift in (0.0, 0.8)),
+            }
         )
         for one in cohort()
         if one.fvv_ml is not None
     ]
     summary = summary_of(patients)
-    gain = summary["single_models"]
-    assert gain["models"] == 2
-    dice = gain["numbers"]["stroke_dice_mean"]
-    assert (dice["single"], dice["lowest"], dice["highest"]) == (0.5, 0.5, 0.5)
-    assert dice["difference"].value == pytest.approx(dice["ensemble"] - 0.5)
+    gain = summary.single_models
+    assert gain.models == 2
+    dice = gain.dice_mean.stroke
+    assert (dice.single, dice.lowest, dice.highest) == (0.5, 0.5, 0.5)
+    assert dice.difference.value == pytest.approx(dice.ensemble - 0.5)
     # A shift of every volume changes no rank, but the answers at the cut-off.
-    assert gain["numbers"]["auc"]["difference"].value == pytest.approx(0.0)
-    assert gain["numbers"]["kappa"]["lowest"] < gain["numbers"]["kappa"]["highest"]
-    assert gain["youden_cutoff_single_ml"] == pytest.approx(gain["youden_cutoff_ml"] + 0.4)
-    assert summary["marker"]["calibration"]["held_out_by"] == "person"
-    assert "against its 2 models alone" in page(patients, kind="external")
+    assert gain.auc.difference.value == pytest.approx(0.0)
+    assert gain.kappa.lowest < gain.kappa.highest
+    assert gain.youden_cutoff_single_ml == pytest.approx(gain.youden_cutoff_ml + 0.4)
+    assert summary.marker.calibration.held_out_by == "person"
+    assert "against its 2 models alone" in page(patients, evaluation="external")
     refused = patient("a first by name", segmented=False)
-    assert jsonable(summary_of([refused, *patients])["single_models"]) == jsonable(gain)
-    assert summary_of([refused])["single_models"] is None
-    assert summary_of(cohort())["single_models"] is None
+    assert summary_of([refused, *patients]).single_models == gain
+    assert summary_of([refused]).single_models is None
+    assert summary_of(cohort()).single_models is None
+
+
+def answered_cohort() -> list[PatientResult]:
+    """Seven mismatches of which two are missed and one is answered elsewhere in the brain; others; stroke-free."""
+    patients = [patient(f"right{n}", visible=0, found=90) for n in range(3)]
+    patients += [patient("beside", visible=0, found=90)]
+    patients += [patient(f"missed{n}", visible=0, found=0) for n in range(2)]
+    patients += [patient("over", visible=0, found_visible=60)]
+    patients += [patient(f"other{n}", visible=60, found_visible=60) for n in range(4)]
+    patients += [patient("other_missed", visible=60, found=0)]
+    patients += [patient("other_likely", visible=60, found_visible=5)]
+    patients += [patient("free", lesion=0, found=0), patient("free_likely", lesion=0, found=50)]
+    patients += [patient("free_unlikely", lesion=0, found=50, found_visible=50)]
+    patients += [patient("unmeasured", visible=0, measured=False), patient("free_unmeasured", lesion=0, measured=False)]
+    answered = [decided_with(one, DecisionConfig(cutoff_ml=0.5)) for one in patients]
+    place = next(index for index, one in enumerate(answered) if one.participant == "beside")
+    stroke = answered[place].stroke.model_copy(update={"lesions_detected": 0, "dice_coefficient": 0.0})
+    answered[place] = answered[place].model_copy(update={"stroke": stroke})
+    return answered
+
+
+def test_a_missed_stroke_is_no_mismatch_found():
+    """Its FVV of 0 mL is under the cut-off: 6 of 7 by the volume, 4 of 7 as answers, 3 for the right lesion."""
+    summary = summary_of(answered_cohort())
+    rates = summary.answers.rates
+    of_volume = summary.marker.operating_points[CUT_OFF].sensitivity
+    assert (of_volume.successes, of_volume.trials) == (6, 7)
+    assert (rates.sensitivity.successes, rates.sensitivity.trials) == (4, 7)
+    assert rates.sensitivity_right_lesion.successes == 3
+
+
+def test_stroke_free_patients_are_in_the_rates():
+    rates = summary_of(answered_cohort()).answers.rates
+    counts = {name: (rate.successes, rate.trials) for name, rate in rates}
+    assert counts["stroke_free_called_stroke"] == (2, 3)
+    assert counts["stroke_free_called_mismatch"] == (1, 3)
+    assert counts["specificity"] == (5, 6)
+    assert counts["stroke_missed"] == (3, 13)
+    assert counts["positive_predictive_value"] == (4, 6)
+    assert counts["not_assessable"] == (2, 18)
+
+
+def test_everybody_is_in_the_table_once():
+    patients = answered_cohort()
+    table = summary_of(patients).answers.table
+    assert sum(sum(row.values()) for row in table.values()) == len(patients)
+    assert table["no lesion"] == {
+        "mismatch likely": 1, "mismatch unlikely": 1, "no lesion found": 1, "not assessable": 1
+    }  # fmt: skip
+    assert table["mismatch"]["no lesion found"] == 2
+    assert set(table) == set(REFERENCES) - {"lesion without label"}
+
+
+def test_a_lesion_without_label_has_its_row():
+    patients = [patient("labelled", reader=True), patient("not")]
+    table = summary_of(patients).answers.table
+    assert sum(table["lesion without label"].values()) == 1
+
+
+def test_rates_of_nobody_are_not_defined_and_said_so():
+    summary = summary_of([patient("only", visible=0)])
+    assert math.isnan(summary.answers.rates.specificity.value)
+    assert "| 0 of 0 | not defined |" in all_tables(summary, None).rates.markdown()
+
+
+def test_a_person_examined_twice_makes_the_intervals_those_of_persons():
+    patients = [one.model_copy(update={"person": f"person{index // 2}"}) for index, one in enumerate(answered_cohort())]
+    summary = summary_of(patients)
+    assert summary.marker.persons_repeat
+    assert summary.answers.rates.sensitivity.method == "bootstrap over persons"
+    marker = summary.marker
+    assert marker.auc == marker.auc_bootstrap
+    assert marker.auc_delong.value == marker.auc.value
+    assert "(Wilson [" in all_tables(summary, None).rates.markdown()
+    assert "(Wilson [" not in all_tables(summary_of(answered_cohort()), None).rates.markdown()
+    alone = summary_of(answered_cohort()).marker
+    assert alone.auc == alone.auc_delong
+
+
+@pytest.mark.parametrize("state", list(DecisionState))
+def test_every_answer_has_its_column(state):
+    one = patient("a").model_copy(update={"decision": state})
+    answers = summarise_answers([one], marker_data([one], 0.2), samples=5, rng=np.random.default_rng(0))
+    assert answers.table["mismatch"][state.value] == 1

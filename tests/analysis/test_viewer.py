@@ -37,7 +37,7 @@ def test_every_mask_stays_where_it_was(shape, slice_axis):
     affine = np.array([[-0.7, 0.02, 0, 90], [0.02, 0.8, 0.1, -100], [0, -0.05, 0.9, -20], [0, 0, 0, 1]])
     volumes, masks = scan(shape, affine, slice_axis)
     assert volumes["b1000"].array.shape[slice_axis] <= shape[slice_axis]
-    for name in ("drawn", "predicted"):
+    for name in ("reference", "predicted"):
         volume = volumes[name]
         assert volume.array.dtype == np.uint8
         assert max(volume.array.shape) <= LARGEST_EDGE
@@ -50,7 +50,7 @@ def test_every_mask_stays_where_it_was(shape, slice_axis):
 
 def test_small_images_keep_every_voxel_and_nothing_marked_keeps_the_whole_image():
     volumes, masks = scan((60, 70, 9), np.diag([3.0, 3.0, 6.0, 1.0]))
-    assert (volumes["drawn"].array >> 1 & 1).sum() == masks[Channel.STROKE].sum()
+    assert (volumes["reference"].array >> 1 & 1).sum() == masks[Channel.STROKE].sum()
     nothing = dict.fromkeys(Channel, np.zeros((60, 70, 9), dtype=bool))
     empty = viewer_volumes(np.zeros((60, 70, 9), np.uint8), np.eye(4), nothing, nothing, slice_axis=2)
     assert empty["b1000"].array.shape == (60, 70, 9)

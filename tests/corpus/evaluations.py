@@ -19,7 +19,7 @@ DAMAGE: dict[str, tuple[str, Change | bytes]] = {
     "record-truncated": ("record", b'{"schema'),
     "record-without-metrics": ("record", lambda content: content["result"].pop("metrics")),
     "record-metrics-a-number": ("record", lambda content: content["result"].update(metrics=3)),
-    "record-volume-edited": ("record", lambda content: content["result"]["true_ml"].update(stroke=1.0)),
+    "record-volume-edited": ("record", lambda content: content["result"]["stroke"].update(reference_volume_ml=1.0)),
 }
 """File (record: that of the first patient), and its new content or what is changed in it."""
 

@@ -12,21 +12,20 @@ import pytest
 from builders import AFFINE, write_onnx
 from cohorts import cohort, patient
 from fvv.analysis.card import mean_dice
-from fvv.analysis.paper import EXTERNAL, OUT_OF_FOLD
-from fvv.analysis.patient import jsonable
 from fvv.config import PROFILES, CardConfig, EvaluateConfig, PostprocessConfig
 from fvv.data import Channel
 from fvv.errors import InputError, ModelError, OutputExistsError
 from fvv.io.bundle import ModelBundle, write_manifest
-from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder, PatientFiles
+from fvv.io.evaluation import EvaluationFolder, PatientFiles
 from fvv.io.sealed import read_sealed, write_sealed
 from fvv.recipes.publish import Evaluation, publish
 from fvv.schemas.bundle import BundleManifest, Calibration, ModelEntry
+from fvv.schemas.summary import EXTERNAL, OUT_OF_FOLD
 from fvv.stages.card import card
 from fvv.system.fingerprint import file_sha256
 from simulations import write_simulation
 
-SETTINGS = EvaluateConfig(bootstrap_samples=20, own_masks=True, postprocess=PostprocessConfig(adc_gate=0.9))
+SETTINGS = EvaluateConfig(bootstrap_samples=20, own_masks=True, postprocess=PostprocessConfig(minimum_lesion_mm3=2.0))
 CONFIG = CardConfig(training_data="on drawn heads", limits=("children",), commands=("make model",))
 PATIENTS = [one for one in cohort() if one.participant != "healthy"] + [
     patient("crumb", lesion=40, found=0),
@@ -40,7 +39,7 @@ def write_evaluation(folder: Path, models: dict[str, str], config: EvaluateConfi
     """A finished evaluation of drawn patients."""
     files = EvaluationFolder(folder)
     for one in PATIENTS:
-        files.write_patient(one.participant, "", jsonable(one), PatientFiles(AFFINE, None))
+        files.write_patient("", one, PatientFiles(AFFINE, None))
     names = [one.participant for one in PATIENTS]
     counts = {"evaluated": len(PATIENTS), "not assessable": 1, "failed": 0}
     publish(
@@ -51,12 +50,10 @@ def write_evaluation(folder: Path, models: dict[str, str], config: EvaluateConfi
     return folder
 
 
-def told(evaluation: Path, folder: Path, **content: object) -> Path:
+def told(folder_of: Path, folder: Path, **content: object) -> Path:
     """A copy of an evaluation whose summary says something else."""
-    shutil.copytree(evaluation, folder)
-    write_sealed(
-        folder / "summary.json", {**read_sealed(folder / "summary.json", schema_version=SCHEMA_VERSION), **content}
-    )
+    shutil.copytree(folder_of, folder)
+    write_sealed(folder / "summary.json", {**read_sealed(folder / "summary.json"), **content})
     return folder
 
 
@@ -75,7 +72,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     entry = ModelEntry(file=file.name, sha256=file_sha256(file), fold=0, epoch=4, score=0.5)
     manifest = BundleManifest(
         software="fvv test", run_name="drawn-v1", notice="trained on drawings only", profile=PROFILES["robust-v1"],
-        models=(entry,), postprocess=PostprocessConfig(adc_gate=0.9),
+        models=(entry,), postprocess=PostprocessConfig(minimum_lesion_mm3=2.0),
         calibration=Calibration(intercept=-1.0, slope=-2.0, pseudo_volume_ml=0.1, lowest=0.05, highest=0.9),
     )  # fmt: skip
     write_manifest(folder / "models", manifest)
@@ -102,10 +99,10 @@ def test_the_card_says_what_was_measured(bundle: tuple[Path, Path, Path], tmp_pa
         "`make model`",
     ):
         assert said in text
-    headline = json.loads((evaluation / "summary.json").read_text())["headline"]
-    assert row_of(text, "| Stroke, Dice, mean")[1].startswith(f"{headline['stroke_dice_mean']:.3f}")
-    assert row_of(text, "| FVV, Spearman")[1].startswith(f"{headline['fvv_spearman']:.3f}")
-    assert row_of(text, "| DWI-FLAIR mismatch, AUC")[1].startswith(f"{headline['auc']:.3f}")
+    summary = json.loads((evaluation / "summary.json").read_text())
+    assert row_of(text, "| Stroke, Dice, mean")[1].startswith(f"{summary['stroke']['dice_mean']['value']:.3f}")
+    assert row_of(text, "| FVV, Spearman")[1].startswith(f"{summary['flair_visible']['volume']['rank']['value']:.3f}")
+    assert row_of(text, "| DWI-FLAIR mismatch, AUC")[1].startswith(f"{summary['marker']['auc']['value']:.3f}")
     assert row_of(text, "| Not assessable, failed")[1] == "1, 0"
     assert row_of(text, "| Brain mask shown")[1] == "our own"
     assert row_of(text, "| crumb")[1:3] == ["0.000", "0.80"]
@@ -128,10 +125,10 @@ def test_the_breakdown_counts_who_belongs(bundle: tuple[Path, Path, Path]) -> No
     ]
     asked = row_of(text, "| lesion ≥ 1 mL and CNR ≥ 3")
     assert asked[1] == str(len(clear))
-    assert asked[2].startswith(f"{np.mean([one.metrics['stroke']['dice_coefficient'] for one in clear]):.3f}")
+    assert asked[2].startswith(f"{np.mean([one.stroke.dice_coefficient for one in clear]):.3f}")
     assert row_of(text, "| all with a lesion")[1] == str(len(SEGMENTED))
     assert row_of(text, "| all with a lesion")[4] == "1"  # Missed; who was refused is not.
-    showing = [one for one in SEGMENTED if one.true_ml["flair_visible"] > 0]
+    showing = [one for one in SEGMENTED if one.flair_visible.reference_volume_ml > 0]
     assert 0 < len(showing) < len(SEGMENTED)
     assert row_of(text, "| something of it FLAIR-visible")[1] == str(len(showing))
     assert "| refused" not in text
@@ -162,7 +159,7 @@ def changed(bundle: Path, folder: Path, **changes: object) -> Path:
 
 def test_each_kind_of_evaluation_has_its_place(bundle: tuple[Path, Path, Path], tmp_path: Path) -> None:
     models, evaluation, _ = bundle
-    out_of_fold = told(evaluation, tmp_path / "fold", kind=OUT_OF_FOLD)
+    out_of_fold = told(evaluation, tmp_path / "fold", evaluation=OUT_OF_FOLD)
     for wrong in ({"out_of_fold": evaluation}, {"external": out_of_fold}, {"real": out_of_fold}):
         with pytest.raises(InputError, match="evaluation expected, this one is"):
             card(models, CONFIG, **wrong)
@@ -197,7 +194,7 @@ def test_the_card_says_on_whom_the_bundles_curve_was_fitted(bundle: tuple[Path, 
     card(models, CONFIG, external=evaluation)
     assert "fitted on none of the patients below" in (models / "MODEL_CARD.md").read_text()
     asked = SETTINGS.model_copy(update={"calibrate": True}).model_dump(mode="json")
-    out_of_fold = told(evaluation, tmp_path / "fold", kind=OUT_OF_FOLD, settings=asked)
+    out_of_fold = told(evaluation, tmp_path / "fold", evaluation=OUT_OF_FOLD, settings=asked)
     with pytest.raises(ModelError, match="the bundle has another curve"):
         card(models, CONFIG, out_of_fold=out_of_fold)
     with pytest.raises(ModelError, match="the bundle has no curve"):

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from fvv.config import Config, load_config
-from fvv.data import Channel, Failure
+from cohorts import cohort
+from fvv.analysis.marker import marker_data
+from fvv.analysis.summary import summarise_cohort
+from fvv.config import Config, EvaluateConfig, load_config
+from fvv.data import Failure
 from fvv.errors import ConfigError, ModelError, OutputExistsError
 from fvv.recipes.publish import EvaluateResult
+from fvv.schemas.summary import Estimate, Summary
 from fvv.stages import demo as module
 from fvv.stages.demo import demo
 
-SHIPPED = {
-    **{f"{channel.label}_dice_{kind}": 0.9 for channel in Channel for kind in ("pooled", "mean")},
-    **dict.fromkeys(("fvv_spearman", "auc", "auc_low", "auc_high", "kappa", "sensitivity", "specificity"), 0.6),
-}
 STAGES = ("simulate", "verify", "prepare", "train_all_folds", "convert", "evaluate", "predict")
 
 
@@ -52,8 +52,17 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     return calls
 
 
-def evaluation(**headline: float) -> EvaluateResult:
-    return EvaluateResult(Path("x"), "external", (), headline, {}, "reference", (), None)
+def evaluation(auc: float) -> EvaluateResult:
+    """An evaluation of the cohort in `cohorts` with another AUC."""
+    patients = cohort()
+    config = EvaluateConfig(bootstrap_samples=5)
+    findings = summarise_cohort(patients, marker_data(patients, 0.2), config)
+    marker = findings.marker.model_copy(update={"auc": Estimate(auc, math.nan, math.nan)})
+    found = Summary(
+        **{**dict(findings), "marker": marker}, evaluation="external", counts={}, comparison=None, run={},
+        settings=config, models_sha256={}, sources={}, cohort="unknown", failures=(),
+    )  # fmt: skip
+    return EvaluateResult(Path("x"), tuple(patients), found)
 
 
 def test_stages_run_in_order_each_on_what_the_one_before_wrote(
@@ -61,8 +70,8 @@ def test_stages_run_in_order_each_on_what_the_one_before_wrote(
 ) -> None:
     demo(tmp_path / "run", Config())
     assert [name for name, _ in calls] == ["simulate", *STAGES]
-    (_, cohort), (_, new), (_, verify), (_, prepare), (_, train), (_, convert), (_, evaluate), (_, predict) = calls
-    assert cohort["output"] == verify["input_path"] == prepare["input_path"]
+    (_, images), (_, new), (_, verify), (_, prepare), (_, train), (_, convert), (_, evaluate), (_, predict) = calls
+    assert images["output"] == verify["input_path"] == prepare["input_path"]
     assert prepare["output_path"] == train["store"] == convert["store"] == evaluate["store"]
     assert train["output"] == convert["checkpoints"]
     assert convert["output"] == evaluate["models"] == predict["models"]
@@ -72,8 +81,8 @@ def test_stages_run_in_order_each_on_what_the_one_before_wrote(
 
 def test_new_patients_are_others_and_come_without_mask(calls: list[tuple[str, dict[str, Any]]], tmp_path: Path) -> None:
     demo(tmp_path / "run", Config())
-    cohort, new = calls[0][1]["config"], calls[1][1]["config"]
-    assert cohort.seed != new.seed
+    images, new = calls[0][1]["config"], calls[1][1]["config"]
+    assert images.seed != new.seed
     assert new.cases == 2
     assert not new.write_mask
 
@@ -107,16 +116,16 @@ def test_the_model_in_the_package_is_shown_beside_the_demos_own(
 
     def external(*args: Any, **kwargs: Any) -> EvaluateResult:
         asked.append(args)
-        return evaluation(**SHIPPED)
+        return evaluation(0.6)
 
     monkeypatch.setattr(EvaluateResult, "summary", lambda _: "evaluate said this")
     monkeypatch.setattr(module, "shipped_bundle", lambda: Path("package/models/drawn-v1"))
-    monkeypatch.setattr(module, "evaluate", lambda *_, **__: evaluation(**{**SHIPPED, "auc": math.nan}))
+    monkeypatch.setattr(module, "evaluate", lambda *_, **__: evaluation(math.nan))
     monkeypatch.setattr(module, "evaluate_external", external)
     config = load_config(overrides={"evaluate.calibrate": True})
     text = demo(tmp_path / "run", config).summary()
-    cohort, models, output, settings = asked[0]
-    assert (cohort, models, output.parent) == (
+    images, models, output, settings = asked[0]
+    assert (images, models, output.parent) == (
         tmp_path / "run" / "input_data",
         Path("package/models/drawn-v1"),
         tmp_path / "run",

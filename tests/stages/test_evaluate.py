@@ -16,7 +16,7 @@ import pytest
 from builders import write_cohort, write_onnx, write_patient
 from bundles import write_bundle
 from fvv.config import EvaluateConfig, PostprocessConfig, PredictConfig, PrepareConfig
-from fvv.data import Role, hashed_ids
+from fvv.data import DecisionState, Role, hashed_ids
 from fvv.errors import ModelError, OutputExistsError
 from fvv.io.bundle import write_manifest
 from fvv.io.store import CaseStore
@@ -80,22 +80,22 @@ def test_tables_summary_and_masks_tell_one_story(cohort):
     metrics, patients = rows_of(cohort.output / "metrics.csv"), rows_of(cohort.output / "patients.csv")
     summary = json.loads((cohort.output / "summary.json").read_text())
     assert len(patients) == N
-    assert list(metrics[0]) == ["participant", "fold", "channel", "metric", "value"]
-    values = {(row["participant"], row["channel"], row["metric"]): row["value"] for row in metrics}
+    assert list(metrics[0]) == ["examination_id", "person_id", "fold", "channel", "metric", "value"]
+    values = {(row["examination_id"], row["channel"], row["metric"]): row["value"] for row in metrics}
     assert len(values) == len(metrics)
-    sums = {part: sum(float(values[row["participant"], "stroke", f"{part}_ml"]) for row in patients)
+    sums = {part: sum(float(values[row["examination_id"], "stroke", f"{part}_ml"]) for row in patients)
             for part in ("true_positive", "false_positive", "false_negative")}  # fmt: skip
     pooled = 2 * sums["true_positive"] / (2 * sums["true_positive"] + sums["false_positive"] + sums["false_negative"])
-    assert summary["headline"]["stroke_dice_pooled"] == pytest.approx(pooled)
-    assert cohort.result.headline["stroke_dice_pooled"] == summary["headline"]["stroke_dice_pooled"]
+    assert summary["stroke"]["dice_pooled"]["value"] == pytest.approx(pooled)
+    assert cohort.result.found.stroke.dice_pooled.value == summary["stroke"]["dice_pooled"]["value"]
     for row in patients:
-        image = nib.load(cohort.output / "masks" / f"{row['participant']}.nii.gz")
+        image = nib.load(cohort.output / "masks" / f"{row['examination_id']}.nii.gz")
         mask = np.asarray(image.dataobj)
-        original = nib.load(cohort.images / row["participant"] / "b1000.nii.gz")
+        original = nib.load(cohort.images / row["examination_id"] / "b1000.nii.gz")
         assert mask.shape == (*original.shape, 3)
         assert mask.dtype == np.uint8
         assert (image.affine == original.affine).all()
-        drawn = np.asarray(nib.load(cohort.images / row["participant"] / "stroke_roi.nii.gz").dataobj) > 0
+        drawn = np.asarray(nib.load(cohort.images / row["examination_id"] / "stroke_roi.nii.gz").dataobj) > 0
         predicted = mask[..., 1] > 0
         total = drawn.sum() + predicted.sum()
         if total:
@@ -106,21 +106,21 @@ def test_tables_summary_and_masks_tell_one_story(cohort):
 
 def test_what_the_toy_model_finds_is_right(cohort):
     """The models threshold a clear lesion: they find it, and FVV tells the visible ones apart."""
-    headline = cohort.result.headline
-    assert headline["brain_dice_mean"] > 0.9
-    assert headline["stroke_dice_pooled"] > 0.8
-    assert headline["auc"] == 1.0
-    assert math.isnan(headline["auc_low"])
-    assert "less than 20 %" in cohort.result.label_source
+    found = cohort.result.found
+    assert found.brain.dice_mean.value > 0.9
+    assert found.stroke.dice_pooled.value > 0.8
+    assert found.marker.auc.value == 1.0
+    assert math.isnan(found.marker.auc.low)
+    assert "less than 20 %" in found.marker.label
     marker = json.loads((cohort.output / "summary.json").read_text())["marker"]
-    assert marker["excluded"]["no lesion drawn"] == 1
+    assert marker["excluded"]["no lesion in the reference"] == 1
     assert marker["mismatch"] + marker["no_mismatch"] == N - 1
 
 
 def test_the_healthy_patient_is_counted_and_not_averaged(cohort):
     healthy = next(patient for patient in cohort.result.patients if patient.participant == "healthy")
-    assert healthy.decision in {"no lesion found", "mismatch likely"}
-    stroke = json.loads((cohort.output / "summary.json").read_text())["segmentation"]["stroke"]
+    assert healthy.decision.value in {"no lesion found", "mismatch likely"}
+    stroke = json.loads((cohort.output / "summary.json").read_text())["stroke"]
     assert sum(stroke["empty_cases"].values()) == N
     assert stroke["empty_cases"]["both hold voxels"] == N - 1
 
@@ -163,9 +163,7 @@ def test_prediction_and_evaluation_post_process_and_decide_alike_as_the_bundle_s
     patient = next(one for one in cohort.result.patients if one.fvv_ml)
     manifest = BundleManifest.model_validate_json((cohort.models / "bundle.json").read_text())
     # Larger than any lesion of these heads: nothing stays.
-    gated = manifest.model_copy(
-        update={"postprocess": PostprocessConfig(minimum_lesion_mm3=1e6), "cutoff_ml": 2 * patient.fvv_ml}
-    )
+    gated = manifest.model_copy(update={"postprocess": PostprocessConfig(minimum_lesion_mm3=1e6)})
     models = shutil.copytree(cohort.models, tmp_path / "models")
     write_manifest(models, gated)
     result = evaluate(cohort.store, models, tmp_path / "evaluated", QUICK)
@@ -174,8 +172,8 @@ def test_prediction_and_evaluation_post_process_and_decide_alike_as_the_bundle_s
     answer = predict(cohort.images / patient.participant, models, tmp_path / "out", PredictConfig())
     evaluated = next(one for one in result.patients if one.participant == patient.participant)
     assert answer.predictions[0].fvv_ml == evaluated.fvv_ml == 0
-    assert answer.predictions[0].decision.state.value == evaluated.decision == "no lesion found"
-    assert patient.decision == "mismatch unlikely"
+    assert answer.predictions[0].decision.state is evaluated.decision is DecisionState.NO_LESION_FOUND
+    assert patient.decision is DecisionState.MISMATCH_UNLIKELY
     theirs = nib.load(next((tmp_path / "out").rglob("predictions.nii.gz")))
     ours = nib.load(tmp_path / "evaluated" / "masks" / f"{patient.participant}.nii.gz")
     assert np.array_equal(np.asarray(theirs.dataobj), np.asarray(ours.dataobj))
@@ -183,7 +181,7 @@ def test_prediction_and_evaluation_post_process_and_decide_alike_as_the_bundle_s
         asked = PredictConfig(overwrite=True, postprocess=step)  # What is not named stays as the bundle says.
         found = predict(cohort.images / patient.participant, models, tmp_path / "out", asked).predictions[0]
         assert found.fvv_ml == fvv_ml
-        assert (found.decision.state.value == "mismatch likely") == bool(fvv_ml)
+        assert (found.decision.state is DecisionState.MISMATCH_UNLIKELY) == bool(fvv_ml)
 
 
 def test_another_evaluation_is_refused_and_with_overwrite_gives_the_same_bytes(cohort, tmp_path):
@@ -219,9 +217,9 @@ def test_the_same_command_again_is_complete_and_does_only_what_is_missing(cohort
     (again / "masks" / "p0.nii.gz").unlink()
     whole = (again / "heatmaps" / "p1.png").read_bytes()
     (again / "heatmaps" / "p1.png").write_bytes(whole[: len(whole) // 2])
-    (again / "viewer" / "p2_drawn.nii.gz").write_bytes(b"")
+    (again / "viewer" / "p2_reference.nii.gz").write_bytes(b"")
     record = json.loads((again / "patients" / "p3.json").read_text())
-    record["result"]["true_ml"]["stroke"] = 99.0
+    record["result"]["stroke"]["reference_volume_ml"] = 99.0
     (again / "patients" / "p3.json").write_text(json.dumps(record))
     (again / "patients" / "p4.json").write_text("[")
     for name in ("report.html", "metrics.csv"):
@@ -258,7 +256,6 @@ def test_the_answers_and_not_the_volumes_are_the_headline(cohort):
     table = summary["answers"]["table"]
     assert sum(sum(row.values()) for row in table.values()) == N
     assert sum(table["no lesion"].values()) == 1
-    assert summary["headline"]["answers_sensitivity"] == summary["answers"]["rates"]["sensitivity"]["value"]
     page, tables = (cohort.output / "report.html").read_text(), (cohort.output / "tables.md").read_text()
     assert page.index("The answers against the reference") < page.index("The FVV alone")
     assert tables.index("Answers against the reference") < tables.index("FVV alone")
@@ -303,7 +300,7 @@ def test_results_of_other_models_are_not_gone_on_with(cohort, tmp_path):
         other = write_onnx(models / "other.onnx", biases=(1.5, bias, -1.2))
         rewrite_models(models, file=other.name, sha256=file_sha256(other))
         result = evaluate(cohort.store, models, tmp_path / "output", QUICK)
-        found.append(sum(patient.predicted_ml["stroke"] for patient in result.patients))
+        found.append(sum(patient.stroke.predicted_volume_ml for patient in result.patients))
         (tmp_path / "output" / "summary.json").unlink()  # As a killed run leaves it.
     assert found[0] > found[1] == 0.0
 
@@ -363,11 +360,11 @@ def test_what_cannot_be_measured_is_counted_and_never_zero(cohort, tmp_path):
     unmeasured = [patient for patient in result.patients if patient.fold == 0]
     assert unmeasured
     for patient in unmeasured:
-        assert patient.decision == "not assessable"
+        assert patient.decision.value == "not assessable"
         assert patient.fvv_ml is None
-        assert patient.metrics["brain"]["dice_coefficient"] == 0.0
+        assert patient.brain.dice_coefficient == 0.0
         assert not (tmp_path / "output" / "masks" / f"{patient.participant}.nii.gz").exists()
-    rows = {row["participant"]: row for row in rows_of(tmp_path / "output" / "patients.csv")}
+    rows = {row["examination_id"]: row for row in rows_of(tmp_path / "output" / "patients.csv")}
     assert all(rows[patient.participant]["flair_visible_predicted_ml"] == "" for patient in unmeasured)
     marker = json.loads((tmp_path / "output" / "summary.json").read_text())["marker"]
     with_lesion = [patient for patient in unmeasured if patient.participant != "healthy"]

@@ -1,6 +1,6 @@
 """The model card: what a bundle is, what it was trained on, and what was measured on whom, in Markdown.
 
-Every number comes from the bundle, from finished evaluations, or from the truth beside simulated patients.
+Every number comes from the bundle, from finished evaluations, or from the simulator's own record of its patients.
 """
 
 from __future__ import annotations
@@ -8,32 +8,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
-from fvv.analysis.answers import RATES
 from fvv.analysis.calibration import calibration_in_words
-from fvv.analysis.paper import CHANNEL_NAMES, EXTERNAL, NOT_GIVEN, Table, answers_table, with_interval
-from fvv.analysis.patient import PatientResult
-from fvv.analysis.statistics import Estimate, bootstrap_intervals
-from fvv.arrays import IntArray
+from fvv.analysis.patient import dice_of
+from fvv.analysis.statistics import NOT_DEFINED, bootstrap_intervals
+from fvv.analysis.summary import VOLUME_EDGES_ML, VOLUME_NAMES
+from fvv.analysis.tables import Table, answers_table, counted, number, with_interval
 from fvv.config import CardConfig
 from fvv.data import Channel
 from fvv.schemas.bundle import BundleManifest, Calibration
+from fvv.schemas.patient import PatientResult
+from fvv.schemas.simulation import CaseRecord
+from fvv.schemas.summary import CUT_OFF, EXTERNAL, Estimate, Rates, Summary
 
 CARD_TITLE = "# Model card: "
 LEAST_VOLUME_ML, LEAST_CONTRAST = 1.0, 3.0
 """Lesions that a reader would be expected to outline: mL, and contrast-to-noise on b1000."""
 WORST = 5
-"""Patients named as failures."""
+"""Examinations listed as failures."""
 _SAMPLES = 2000
 NOT_KNOWN = "not known"
-_MARKER = {
-    "sensitivity": "FVV alone, sensitivity at the cut-off",
-    "specificity": "FVV alone, specificity at the cut-off",
-}
-Truth = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +40,21 @@ class Evidence:
 
     Attributes:
         title: what was tested on whom.
-        summary: its summary.json.
+        summary: its numbers.
         patients: its results.
-        truth: of simulated patients by name, what the simulator knows of them; empty where there is none.
+        simulated: of simulated patients by name, what the simulator records; empty where there is none.
     """
 
     title: str
-    summary: Mapping[str, Any]
+    summary: Summary
     patients: tuple[PatientResult, ...]
-    truth: Mapping[str, Truth]
+    simulated: Mapping[str, CaseRecord]
 
     @property
     def curve(self) -> Calibration | None:
         """The curve of P(mismatch) fitted on these patients, where there is one."""
-        fitted = self.summary["marker"]["calibration"]
-        return None if fitted is None else Calibration(**fitted["curve"])
+        fitted = self.summary.marker.calibration
+        return None if fitted is None else fitted.curve
 
 
 def model_card(
@@ -80,57 +78,47 @@ def model_card(
         _sentence(config.training_data or "Not stated"),
         _trained(manifest).markdown(),
         "## What was measured",
-        "Out of fold, each examination is marked by the one model that never saw that person; elsewhere by the whole "
-        "ensemble, as in a prediction. CNR is the mean excess of the stroke on b1000 over its own normal tissue, in "
-        "standard deviations of the noise.",
+        "Out of fold, each examination is predicted by the one model that never saw that person; elsewhere by the "
+        "whole ensemble. CNR is the mean excess of the stroke on b1000 over its own normal tissue, in standard "
+        "deviations of the noise.",
         _overview(evidence).markdown(),
         *(table.markdown() for one in evidence for table in _details(one)),
         "## Where it fails",
-        *_failures(evidence),
+        *(_failures(one).markdown() for one in evidence if sum(map(_searched, one.patients)) > 1),
         "\n".join(f"* {_sentence(limit)}" for limit in config.limits),
-        "## Making these numbers again",
+        "## How to reproduce these numbers",
         "\n".join(f"* `{command}`" for command in config.commands) or "Not stated.",
     ]
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
 def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequence[Evidence]) -> list[str]:
-    calibration, post = manifest.calibration, manifest.postprocess
+    curve, post = manifest.calibration, manifest.postprocess
     probability = "not calibrated"
-    if calibration is not None:
+    if curve is not None:
+        fitted_on = next((f"the patients of: {one.title.lower()}" for one in evidence if one.curve == curve), None)
         probability = (
-            f"1 / (1 + exp(-({calibration.intercept:.3f} + {calibration.slope:.3f} ln(FVV + "
-            f"{calibration.pseudo_volume_ml:g} mL)))), kept within {calibration.lowest:.3f} to "
-            f"{calibration.highest:.3f}, {_fitted_on(calibration, evidence)}; {calibration_in_words(calibration)}"
+            f"1 / (1 + exp(-({curve.intercept:.3f} + {curve.slope:.3f} ln(FVV + {curve.pseudo_volume_ml:g} mL)))), "
+            f"kept within {curve.lowest:.3f} to {curve.highest:.3f}, fitted on "
+            f"{fitted_on or 'none of the patients below'}; {calibration_in_words(curve)}"
         )
     smallest = f"{post.minimum_lesion_mm3:g} mm³" if post.minimum_lesion_mm3 else "off"
     files = ", ".join(f"`{name}` {size / 1e6:.2f} MB" for name, size in sorted(sizes.items()))
     return [
-        "An ensemble of networks that mark the brain, the acute stroke and its FLAIR-visible part on the b0 and b1000 "
-        "images of diffusion MRI. Input: z-scores on a grid of 256 x 256, 7 neighbouring slices for each slice. It is "
-        "meant for research on the method, and as a start for training on patients.",
-        "\n".join(
-            [
-                f"* Models: {len(manifest.models)}, one for each fold, fused by majority; {files}",
-                f"* Preprocessing: profile `{manifest.profile.name}`, brain mask "
-                f"`{manifest.profile.mask_method}` where none is given",
-                f"* Smallest lesion: {smallest}",
-                f"* P(mismatch): {probability}",
-                f"* Made with: {manifest.software}",
-            ]
-        ),
+        "An ensemble of networks that segment the brain, the acute stroke and its FLAIR-visible part on the b0 and "
+        "b1000 images of diffusion MRI. Input: z-scores on a grid of 256 x 256, 7 neighbouring slices for each slice. "
+        "It is meant for research on the method, and as a start for training on patients.",
+        f"* Models: {len(manifest.models)}, one for each fold, fused by majority; {files}\n"
+        f"* Preprocessing: profile `{manifest.profile.name}`, brain mask `{manifest.profile.mask_method}` where none "
+        "is given\n"
+        f"* Smallest lesion: {smallest}\n"
+        f"* P(mismatch): {probability}\n"
+        f"* Made with: {manifest.software}",
     ]
 
 
-def _fitted_on(calibration: Calibration, evidence: Sequence[Evidence]) -> str:
-    for one in evidence:
-        if one.curve == calibration:
-            return f"fitted on the patients of: {one.title.lower()}"
-    return "fitted on none of the patients below"
-
-
 def _trained(manifest: BundleManifest) -> Table:
-    rows = [
+    rows = tuple(
         (
             model.file,
             "" if model.fold is None else str(model.fold),
@@ -140,186 +128,162 @@ def _trained(manifest: BundleManifest) -> Table:
             model.sha256[:12],
         )
         for model in manifest.models
-    ]
+    )
     head = ("File", "Fold", "Epoch", "Score", "PyTorch to ONNX, logit", "SHA-256")
     title = "The models: best epoch by the score on the fold's validation patients, and what conversion changed"
-    return Table(title, head, tuple(rows))
+    return Table(title, head, rows)
 
 
 def _overview(evidence: Sequence[Evidence]) -> Table:
     """The same numbers of every evaluation, side by side."""
-    rows: list[tuple[str, ...]] = [
+
+    def row(name: str, cell: Callable[[Summary], str]) -> tuple[str, ...]:
+        return name, *(cell(one.summary) for one in evidence)
+
+    rows = [
         ("Examinations", *(str(len(one.patients)) for one in evidence)),
-        ("Not assessable, failed", *(_left_out(one) for one in evidence)),
+        row("Not assessable, failed", _left_out),
     ]
-    for key, name in RATES.items():
-        rows.append((_sentence(name).rstrip("."), *(_rate(one.summary["answers"]["rates"][key]) for one in evidence)))
+    for name, field in Rates.model_fields.items():
+        shares = (counted(getattr(one.summary.answers.rates, name)) for one in evidence)
+        rows.append((_sentence(str(field.description)).rstrip("."), *shares))
     for channel in Channel:
-        name = CHANNEL_NAMES[channel.label]
-        for key, kind in (("dice_pooled", "pooled"), ("dice_mean", "mean")):
-            cells = (_estimate(one.summary["segmentation"][channel.label][key]) for one in evidence)
-            rows.append((f"{name}, Dice, {kind}", *cells))
-    rows.append(
-        ("FVV, Spearman", *(_estimate(one.summary["volumes"][Channel.FLAIR_VISIBLE.label]["rank"]) for one in evidence))
-    )
-    rows.append(("DWI-FLAIR mismatch, AUC", *(_estimate(one.summary["marker"]["auc"]) for one in evidence)))
-    for key, name in _MARKER.items():
-        rows.append((name, *(_at_cutoff(one.summary, key) for one in evidence)))
-    rows.append(("Brain mask shown to the models", *(_masks(one) for one in evidence)))
+        found = [one.summary.of(channel) for one in evidence]
+        rows += [
+            (f"{channel.title}, Dice, pooled", *(with_interval(one.dice_pooled) for one in found)),
+            (f"{channel.title}, Dice, mean", *(with_interval(one.dice_mean) for one in found)),
+        ]
+    rows += [
+        row("FVV, Spearman", lambda one: with_interval(one.flair_visible.volume.rank)),
+        row("DWI-FLAIR mismatch, AUC", lambda one: with_interval(one.marker.auc)),
+        row("FVV alone, sensitivity at the cut-off", lambda one: _at_cutoff(one, "sensitivity")),
+        row("FVV alone, specificity at the cut-off", lambda one: _at_cutoff(one, "specificity")),
+        row("Brain mask shown to the models", _masks),
+    ]
     title = (
-        "Answers, overlap with what was drawn, and the FVV alone, in which a missed stroke counts as a mismatch found; "
+        "Answers, overlap with the reference, and the FVV alone, in which a missed stroke counts as a mismatch found; "
         "intervals at 95 %"
     )
     return Table(title, ("", *(one.title for one in evidence)), tuple(rows))
 
 
-def _masks(one: Evidence) -> str:
-    own = one.summary["kind"] == EXTERNAL and one.summary["settings"]["own_masks"]
+def _masks(summary: Summary) -> str:
+    own = summary.evaluation == EXTERNAL and summary.settings.own_masks
     return "our own" if own else "the one given, else our own"
 
 
-def _left_out(one: Evidence) -> str:
-    counts = one.summary["counts"]
+def _left_out(summary: Summary) -> str:
     # Prepared patients are no longer there as they came from the scanner: a 0 would read as "all passed".
-    unchecked = "" if one.summary["kind"] == EXTERNAL else " (image quality not checked)"
-    return f"{counts['not assessable']}, {counts['failed']}{unchecked}"
+    unchecked = "" if summary.evaluation == EXTERNAL else " (image quality not checked)"
+    return f"{summary.counts['not assessable']}, {summary.counts['failed']}{unchecked}"
 
 
-def _at_cutoff(summary: Mapping[str, Any], key: str) -> str:
-    point = summary["marker"]["operating_points"].get("cut-off")
-    return NOT_GIVEN if point is None else f"{_estimate(point[key])} at {point['cutoff_ml']:g} mL"
+def _at_cutoff(summary: Summary, share: Literal["sensitivity", "specificity"]) -> str:
+    point = summary.marker.operating_points.get(CUT_OFF)
+    return "not defined" if point is None else f"{counted(getattr(point, share))}, at {point.cutoff_ml:g} mL"
 
 
 def _details(one: Evidence) -> list[Table]:
-    """Lesions found by size; and by what the simulator knows, where it does."""
-    lesions = tuple(
-        (row["size"], str(row["drawn"]), str(row["found"]), _estimate(row["share_found"]))
-        for row in one.summary["lesions_by_size"][Channel.STROKE.label]
-    )
-    answers = replace(answers_table(one.summary["answers"]), title=f"{one.title}: answers against the reference")
-    tables = [answers, Table(f"{one.title}: lesions found", ("Lesion", "Drawn", "Found", "Share found"), lesions)]
-    if one.truth:
+    """Answers, lesions found by size; and by what the simulator records, where it does."""
+    lesions = tuple((row.size, counted(row.found)) for row in one.summary.stroke.lesions_by_size)
+    tables = [
+        replace(answers_table(one.summary.answers), title=f"{one.title}: answers against the reference"),
+        Table(f"{one.title}: lesions found", ("Lesion", "Share found"), lesions),
+    ]
+    if one.simulated:
+        strokes = [(patient, one.simulated[patient.participant]) for patient in one.patients if _searched(patient)]
+        rows = [
+            _group_row(
+                name, [patient for patient, about in strokes if belongs(patient.stroke.reference_volume_ml, about)]
+            )
+            for name, belongs in _groups().items()
+        ]
+        showing = [patient for patient, _ in strokes if patient.flair_visible.reference_volume_ml > 0]
+        rows.insert(2, _group_row("something of it FLAIR-visible", showing))
         head = ("Examinations", "Number", "Stroke Dice, mean", "FLAIR-visible Dice, mean", "Stroke missed")
-        rows = tuple(_group_row(name, one.patients, one.truth, belongs) for name, belongs in _groups().items())
         tables.append(Table(f"{one.title}: by lesion and scan", head, tuple(row for row in rows if row[1] != "0")))
     return tables
 
 
-def _groups() -> dict[str, Callable[[PatientResult, Truth], bool]]:
-    """Parts of a simulated cohort with a lesion, by name."""
+def _groups() -> dict[str, Callable[[float, CaseRecord], bool]]:
+    """Parts of a simulated cohort by name: whether an examination with this lesion volume, mL, belongs."""
 
-    def volume(low: float, high: float) -> Callable[[PatientResult, Truth], bool]:
-        return lambda patient, _: low <= patient.true_ml[Channel.STROKE.label] < high
+    def volume(low: float, high: float) -> Callable[[float, CaseRecord], bool]:
+        return lambda volume_ml, _: low <= volume_ml < high
 
-    def contrast(low: float, high: float) -> Callable[[PatientResult, Truth], bool]:
-        return lambda _, truth: low <= _contrast(truth) < high
-
-    def is_value(key: str, value: object) -> Callable[[PatientResult, Truth], bool]:
-        return lambda _, truth: truth.get(key) == value
-
-    return {
-        f"lesion ≥ {LEAST_VOLUME_ML:g} mL and CNR ≥ {LEAST_CONTRAST:g}": lambda patient, truth: (
-            volume(LEAST_VOLUME_ML, math.inf)(patient, truth) and contrast(LEAST_CONTRAST, math.inf)(patient, truth)
+    groups: dict[str, Callable[[float, CaseRecord], bool]] = {
+        f"lesion ≥ {LEAST_VOLUME_ML:g} mL and CNR ≥ {LEAST_CONTRAST:g}": lambda volume_ml, about: (
+            volume_ml >= LEAST_VOLUME_ML and _contrast(about) >= LEAST_CONTRAST
         ),
         "all with a lesion": lambda *_: True,
-        "something of it FLAIR-visible": lambda patient, _: patient.true_ml[Channel.FLAIR_VISIBLE.label] > 0,
-        "lesion under 1 mL": volume(0, 1),
-        "lesion 1 to 5 mL": volume(1, 5),
-        "lesion 5 to 20 mL": volume(5, 20),
-        "lesion 20 to 70 mL": volume(20, 70),
-        "lesion 70 mL or more": volume(70, math.inf),
-        "CNR under 3": contrast(0, 3),
-        "CNR 3 to 6": contrast(3, 6),
-        "CNR 6 or more": contrast(6, math.inf),
-        "1.5 T": is_value("field_strength_t", 1.5),
-        "3 T": is_value("field_strength_t", 3.0),
-        "skull-stripped": is_value("skull_stripped", value=True),
-        "mismatch": is_value("dwi_flair_mismatch", value=True),
-        "no mismatch": is_value("dwi_flair_mismatch", value=False),
+    }
+    bounds = pairwise((0.0, *VOLUME_EDGES_ML, math.inf))
+    groups |= {f"lesion {name}": volume(*edges) for name, edges in zip(VOLUME_NAMES, bounds, strict=True)}
+    return groups | {
+        "CNR under 3": lambda _, about: _contrast(about) < 3,
+        "CNR 3 to 6": lambda _, about: 3 <= _contrast(about) < 6,
+        "CNR 6 or more": lambda _, about: _contrast(about) >= 6,
+        "1.5 T": lambda _, about: about.field_strength_t == 1.5,
+        "3 T": lambda _, about: about.field_strength_t == 3.0,
+        "skull-stripped": lambda _, about: about.skull_stripped is True,
+        "mismatch": lambda _, about: about.dwi_flair_mismatch is True,
+        "no mismatch": lambda _, about: about.dwi_flair_mismatch is False,
     }
 
 
-def _group_row(
-    name: str,
-    patients: Sequence[PatientResult],
-    truths: Mapping[str, Truth],
-    belongs: Callable[[PatientResult, Truth], bool],
-) -> tuple[str, ...]:
-    chosen = [patient for patient in patients if _searched(patient) and belongs(patient, truths[patient.participant])]
-    missed = sum(_dice(patient, Channel.STROKE) == 0 for patient in chosen)
-    dice = (mean_dice(chosen, channel) for channel in (Channel.STROKE, Channel.FLAIR_VISIBLE))
-    return name, str(len(chosen)), *(with_interval(mean, 3) for mean in dice), str(missed)
+def _contrast(about: CaseRecord) -> float:
+    return about.contrast_to_noise or 0.0
+
+
+def _group_row(name: str, patients: Sequence[PatientResult]) -> tuple[str, ...]:
+    missed = sum(dice_of(patient, Channel.STROKE) == 0 for patient in patients)
+    dice = (with_interval(mean_dice(patients, channel)) for channel in (Channel.STROKE, Channel.FLAIR_VISIBLE))
+    return name, str(len(patients)), *dice, str(missed)
 
 
 def mean_dice(patients: Sequence[PatientResult], channel: Channel) -> Estimate:
-    """Mean over the patients whose Dice is defined, with a bootstrap interval over persons."""
-    known = [patient for patient in patients if not math.isnan(_dice(patient, channel))]
+    """Mean over the examinations whose Dice is defined, with a bootstrap interval over persons."""
+    known = [patient for patient in patients if not math.isnan(dice_of(patient, channel))]
     if not known:
-        return Estimate(math.nan, math.nan, math.nan)
-    values = np.array([_dice(patient, channel) for patient in known])
+        return NOT_DEFINED
+    values, persons = np.array([dice_of(patient, channel) for patient in known]), [patient.person for patient in known]
+    return bootstrap_intervals(
+        np.array(persons),
+        lambda drawn: {"mean": float(values[drawn].mean())},
+        samples=_SAMPLES,
+        rng=np.random.default_rng(0),
+    )["mean"]
 
-    def mean(drawn: IntArray) -> dict[str, float]:
-        return {"mean": float(values[drawn].mean())}
 
-    persons = np.array([patient.person for patient in known])
-    return bootstrap_intervals(persons, mean, samples=_SAMPLES, rng=np.random.default_rng(0))["mean"]
-
-
-def _failures(evidence: Sequence[Evidence]) -> list[str]:
-    """The worst strokes of every evaluation of more than one patient."""
-    texts = []
-    for one in evidence:
-        drawn = [patient for patient in one.patients if _searched(patient)]
-        worst = sorted(drawn, key=lambda patient: _dice(patient, Channel.STROKE))[:WORST]
-        if len(drawn) > 1:
-            # A card goes to others: folders are named only where they are the simulator's.
-            names = [patient.participant if one.truth else str(place) for place, patient in enumerate(worst, start=1)]
-            rows = tuple(
-                (name, *_failure_row(patient, one.truth.get(patient.participant, {})))
-                for name, patient in zip(names, worst, strict=True)
+def _failures(one: Evidence) -> Table:
+    """The worst strokes of an evaluation."""
+    searched = [patient for patient in one.patients if _searched(patient)]
+    rows = []
+    for place, patient in enumerate(sorted(searched, key=lambda patient: dice_of(patient, Channel.STROKE))[:WORST]):
+        about = one.simulated.get(patient.participant)
+        rows.append(
+            (
+                # A card goes to others: folders are named only where they are the simulator's.
+                str(place + 1) if about is None else patient.participant,
+                number(patient.stroke.dice_coefficient, 3),
+                number(patient.stroke.reference_volume_ml),
+                _measured(patient.stroke.predicted_volume_ml),
+                NOT_KNOWN if about is None else number(_contrast(about), 1),
+                number(patient.flair_visible.reference_volume_ml),
+                _measured(patient.flair_visible.predicted_volume_ml),
             )
-            head = ("", "Stroke Dice", "Lesion, mL", "Marked, mL", "CNR", "FVV drawn, mL", "FVV, mL")
-            texts.append(Table(f"{one.title}: the lowest stroke Dice", head, rows).markdown())
-    return texts
+        )
+    head = ("", "Stroke Dice", "Lesion, mL", "Predicted, mL", "CNR", "Reference FVV, mL", "FVV, mL")
+    return Table(f"{one.title}: the lowest stroke Dice", head, tuple(rows))
 
 
-def _failure_row(patient: PatientResult, truth: Truth) -> tuple[str, ...]:
-    stroke, visible = Channel.STROKE.label, Channel.FLAIR_VISIBLE.label
-    return (
-        f"{_dice(patient, Channel.STROKE):.3f}",
-        _ml(patient.true_ml[stroke]),
-        _ml(patient.predicted_ml[stroke]),
-        f"{_contrast(truth):.1f}" if truth else NOT_KNOWN,
-        _ml(patient.true_ml[visible]),
-        _ml(patient.fvv_ml),
-    )
+def _measured(volume_ml: float) -> str:
+    return "not measured" if math.isnan(volume_ml) else number(volume_ml)
 
 
 def _searched(patient: PatientResult) -> bool:
     """Whether there was a stroke to find, and the models were run."""
-    return patient.segmented and patient.true_ml[Channel.STROKE.label] > 0
-
-
-def _dice(patient: PatientResult, channel: Channel) -> float:
-    return patient.metrics[channel.label]["dice_coefficient"]
-
-
-def _contrast(truth: Truth) -> float:
-    return float(truth.get("contrast_to_noise") or 0.0)
-
-
-def _ml(volume: float | None) -> str:
-    return "not measured" if volume is None else f"{volume:.2f}"
-
-
-def _estimate(content: Mapping[str, float | None]) -> str:
-    """An estimate as JSON holds it, null for what is not defined."""
-    value, low, high = (math.nan if content[key] is None else content[key] for key in ("value", "low", "high"))
-    return with_interval(Estimate(value, low, high), 3)  # type: ignore[arg-type]
-
-
-def _rate(content: Mapping[str, Any]) -> str:
-    return f"{_estimate(content)}, {content['successes']} of {content['trials']}"
+    return patient.segmented and patient.stroke.reference_volume_ml > 0
 
 
 def _sentence(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -18,15 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import ndimage
 
-from fvv.analysis.slices import (
-    STROKE_COLOUR,
-    VISIBLE_COLOUR,
-    SliceDisplay,
-    draw_slices,
-    slices_to_show,
-    tallness,
-    turned_to_ras,
-)
+from fvv.analysis.slices import SliceDisplay, draw_slices, slices_to_show, tallness, turned_to_ras
 from fvv.arrays import Affine, BoolArray, FloatArray, IntArray, UInt8Array
 from fvv.data import Channel, DecisionState, Finding, Prediction, Severity, Volume
 from fvv.imaging.decision import format_ml
@@ -86,7 +78,7 @@ def heatmap_rgb(
         stroke: (i, j, k) bool.
         votes: (i, j, k) number of models, 0..n_models, that call the voxel FLAIR-visible.
         n_models: number of models.
-        slice_axis: axis across which the slices are stacked; outlines are drawn in plane.
+        slice_axis: axis across which the slices are stacked; outlines are in plane.
 
     Returns:
         (i, j, k, 3) uint8: b1000 in grey, votes inside the stroke blended in red (all models: 70 %), brain outline
@@ -105,6 +97,7 @@ def paint_heatmap(
     dimmed = grey[voted] * (1 - opacity)
     rgb[voted, 0] = np.rint(dimmed + 255 * opacity)
     rgb[voted, 1] = rgb[voted, 2] = np.rint(dimmed)
+    # Pure colours, not `Channel.colour`: the published format of this file fixes green, blue and red.
     rgb[in_plane_outline(brain, slice_axis)] = (0, 255, 0)
     rgb[in_plane_outline(stroke, slice_axis)] = (0, 0, 255)
     return rgb
@@ -167,23 +160,26 @@ def synthesis_figure(b1000: Volume, prediction: Prediction, *, max_slices: int =
 def comparison_figure(
     grey: UInt8Array,
     affine: Affine,
-    truth: dict[Channel, BoolArray],
-    predicted: dict[Channel, BoolArray],
+    reference: Mapping[Channel, BoolArray],
+    predicted: Mapping[Channel, BoolArray],
     *,
     title: str,
     max_slices: int = 6,
 ) -> Figure:
-    """Two rows of the same slices: what was drawn above, what was predicted below.
+    """Two rows of the same slices: reference above, prediction below.
 
     Args:
         grey: (i, j, k) grey levels 0..255.
         affine: (4, 4) voxel to RAS+ mm.
-        truth: (i, j, k) bool mask of each channel, as drawn.
-        predicted: (i, j, k) bool mask of each channel, as predicted.
+        reference: (i, j, k) bool mask of each channel.
+        predicted: the same, predicted.
         title: one or two lines above the pictures.
         max_slices: most slices shown, chosen among those with stroke in either.
     """
-    displays = [_display_from(grey, affine, masks) for masks in (truth, predicted)]
+    displays = [
+        turned_to_ras(grey, affine, *(masks[channel] for channel in Channel), masks[Channel.FLAIR_VISIBLE])
+        for masks in (reference, predicted)
+    ]
     either = displays[0].stroke | displays[1].stroke
     shown, caption = slices_to_show(either, max_slices, measured=True)
     window = displays[0].window()
@@ -191,7 +187,7 @@ def comparison_figure(
     row_height = slice_width * len(shown) * tallness(displays[0], len(shown), len(shown))
     width, height = left + slice_width * max(len(shown), 4) + 0.1, 2 * row_height + 0.05 + sum(margins)
     figure = Figure(figsize=(width, height), facecolor="white")
-    for row, (display, name) in enumerate(zip(displays, ("drawn", "predicted"), strict=True)):
+    for row, (display, name) in enumerate(zip(displays, ("reference", "predicted"), strict=True)):
         bottom = margins[1] + (1 - row) * (row_height + 0.05)
         box = (left / width, bottom / height, slice_width * len(shown) / width, row_height / height)
         axes = figure.add_axes(box)
@@ -204,20 +200,14 @@ def comparison_figure(
 
 
 def _display_of(b1000: Volume, prediction: Prediction | None) -> SliceDisplay:
+    """The slices with the predicted masks; without any where nothing was measured."""
     nothing = np.zeros(b1000.array.shape, dtype=bool)
     brain = stroke = visible = visible_any = nothing
-    if prediction is not None:
-        brain = nothing if prediction.brain is None else prediction.brain
-        stroke = nothing if prediction.stroke is None else prediction.stroke
-        if prediction.flair_visible_votes is not None:
-            visible_any = (prediction.flair_visible_votes > 0) & stroke
-            visible = visible_to_half(prediction.flair_visible_votes, prediction.n_models) & stroke
+    if prediction is not None and prediction.brain is not None and prediction.stroke is not None:
+        brain, stroke, votes = prediction.brain, prediction.stroke, prediction.flair_visible_votes
+        if votes is not None:
+            visible_any, visible = (votes > 0) & stroke, visible_to_half(votes, prediction.n_models) & stroke
     return turned_to_ras(grey_scale(b1000.array, brain), b1000.affine, brain, stroke, visible, visible_any)
-
-
-def _display_from(grey: UInt8Array, affine: Affine, masks: dict[Channel, BoolArray]) -> SliceDisplay:
-    visible = masks[Channel.FLAIR_VISIBLE]
-    return turned_to_ras(grey, affine, masks[Channel.BRAIN], masks[Channel.STROKE], visible, visible)
 
 
 def _write_header(figure: Figure, prediction: Prediction, height: float, *, measured: bool) -> None:
@@ -313,11 +303,12 @@ def _write_footer(figure: Figure, prediction: Prediction, caption: str, height: 
 
 
 def _legend_handles(n_models: int) -> list[Line2D]:
-    def line(colour: str, label: str, style: Literal["solid", "dotted"] = "solid") -> Line2D:
-        return Line2D([], [], color=colour, linestyle=style, linewidth=1.6, label=label)
+    def line(channel: Channel, label: str, style: Literal["solid", "dotted"] = "solid") -> Line2D:
+        return Line2D([], [], color=channel.colour, linestyle=style, linewidth=1.6, label=label)
 
-    handles = [line("#9a9a9a", "brain"), line(STROKE_COLOUR, "stroke")]
-    if n_models == 1:
-        return [*handles, line(VISIBLE_COLOUR, "FLAIR-visible")]
-    half = line(VISIBLE_COLOUR, f"FLAIR-visible: half or more of {n_models} models")
-    return [*handles, half, line(VISIBLE_COLOUR, "any model", "dotted")]
+    handles = [line(channel, channel.title) for channel in Channel]
+    if n_models > 1:
+        visible = Channel.FLAIR_VISIBLE
+        half = line(visible, f"{visible.title}: half or more of {n_models} models")
+        handles[-1:] = [half, line(visible, "any model", "dotted")]
+    return handles

@@ -1,40 +1,59 @@
-"""The marker of a cohort: who counts, under which label, and what the FVV says of the mismatch."""
+"""The FVV alone as a marker of mismatch: who counts, under which label, and what the volume says."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from fvv.analysis import calibration, statistics
-from fvv.analysis.optimism import DRAWS, optimism_corrected
-from fvv.analysis.patient import PatientResult
-from fvv.analysis.shares import Share, share_of
+from fvv.analysis.patient import dice_of
 from fvv.arrays import BoolArray, FloatArray, IntArray
+from fvv.cohort.labels import mismatch_labels
 from fvv.config import EvaluateConfig
+from fvv.data import Channel
+from fvv.errors import FvvError
+from fvv.schemas.patient import PatientResult
+from fvv.schemas.summary import (
+    CUT_OFF,
+    CohortKind,
+    Gain,
+    Marker,
+    MarkerCalibration,
+    OperatingPoint,
+    Optimism,
+    Performance,
+    Share,
+    SingleModels,
+)
+from fvv.schemas.values import ByChannel
 
-POINT_SHARES = ("sensitivity", "specificity", "positive_predictive_value", "negative_predictive_value", "accuracy")
-"""What is said of a cut-off, each a `Share`."""
+OPTIMISM_DRAWS = 400
+"""Bootstrap draws behind a mean, which needs fewer than the ends of an interval do."""
+Chooser = Callable[[FloatArray, BoolArray], float]
+"""From volumes and labels, both classes present, to a cut-off."""
+
+
+class StatisticsError(FvvError, ValueError):
+    """Numbers or labels from which no statistic can be computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class MarkerData:
-    """The patients on whom the marker can be judged, and why the others are not among them.
+    """The examinations on which the marker can be judged.
 
     Attributes:
-        label_source: where the mismatch label comes from, in words.
-        labels: label of every patient in order, None where there is none.
-        used: (n,) indices of the patients with a label and a measured FVV.
-        fvv_ml: (n,) predicted FVV of these.
-        mismatch: (n,) their labels.
-        persons: (n,) the persons.
+        label_source: where the mismatch label comes from.
+        labels: label of every examination of the cohort in order, None where there is none.
+        used: (n,) indices of those with a label and a measured FVV.
+        fvv_ml: (n,) predicted FVV of these, mL.
+        mismatch: (n,) bool, their labels.
+        persons: (n,) who was examined.
         folds: (n,) the folds that tested them; None throughout where a whole ensemble did.
-        excluded: reason to number of patients left out.
+        excluded: number of examinations left out, by reason.
     """
 
     label_source: str
@@ -46,232 +65,296 @@ class MarkerData:
     folds: tuple[int | None, ...]
     excluded: dict[str, int]
 
+    def __post_init__(self) -> None:
+        lengths = {len(one) for one in (self.used, self.fvv_ml, self.mismatch, self.persons, self.folds)}
+        if len(lengths) > 1 or self.mismatch.dtype != bool:
+            raise StatisticsError("expected a volume, a label, a person and a fold of each examination")
+        if not np.isfinite(self.fvv_ml).all() or (self.fvv_ml < 0).any():
+            raise StatisticsError("expected finite volumes of 0 mL or more")
+
     def of(self, inside: BoolArray) -> MarkerData:
-        """The part of them that a mask over the (n,) used patients names; `labels` and `excluded` stay."""
+        """The part that a mask over all examinations of the cohort names."""
+        here = inside[self.used]
         return replace(
             self,
-            used=self.used[inside],
-            fvv_ml=self.fvv_ml[inside],
-            mismatch=self.mismatch[inside],
-            persons=self.persons[inside],
-            folds=tuple(fold for fold, mine in zip(self.folds, inside, strict=True) if mine),
+            labels=tuple(label for label, mine in zip(self.labels, inside, strict=True) if mine),
+            used=self.used[here],
+            fvv_ml=self.fvv_ml[here],
+            mismatch=self.mismatch[here],
+            persons=self.persons[here],
+            folds=tuple(fold for fold, mine in zip(self.folds, here, strict=True) if mine),
         )
+
+    @property
+    def by_fold(self) -> bool:
+        """Whether more than one fold tested them."""
+        return None not in self.folds and len(set(self.folds)) > 1
 
 
 def marker_data(patients: Sequence[PatientResult], visible_fraction: float) -> MarkerData:
-    """Choose the label for the cohort and find the patients that have it.
-
-    The readers' labels are used if there are any; otherwise a mismatch is a lesion of which less than
-    `visible_fraction` is drawn as FLAIR-visible. Without a lesion there is nothing to be mismatched: no label.
-    """
-    by_readers = any(patient.reader_mismatch is not None for patient in patients)
-    labels: list[bool | None] = []
-    excluded: Counter[str] = Counter({"no lesion drawn": 0, "no label": 0, "could not be measured": 0})
+    """Label the cohort (`fvv.cohort.labels`) and find who has a label and a measured FVV."""
+    labels = mismatch_labels(
+        [patient.reader_mismatch for patient in patients],
+        [patient.visible_fraction for patient in patients],
+        visible_fraction,
+    )
+    excluded = {"no lesion in the reference": 0, "no label": 0, "could not be measured": 0}
     used: list[int] = []
-    for index, patient in enumerate(patients):
-        label = patient.reader_mismatch
-        if math.isnan(patient.true_visible_fraction):
-            label = None
-            excluded["no lesion drawn"] += 1
-        elif not by_readers:
-            label = patient.true_visible_fraction < visible_fraction
+    for index, (patient, label) in enumerate(zip(patients, labels.values, strict=True)):
+        if math.isnan(patient.visible_fraction):
+            excluded["no lesion in the reference"] += 1
         elif label is None:
             excluded["no label"] += 1
-        labels.append(label)
-        if label is not None and patient.fvv_ml is None:
+        elif patient.fvv_ml is None:
             excluded["could not be measured"] += 1
-        elif label is not None:
+        else:
             used.append(index)
-    source = f"mismatch where less than {100 * visible_fraction:g} % of the drawn lesion is FLAIR-visible"
     return MarkerData(
-        label_source="the readers' label (dwi_flair_mismatch)" if by_readers else source,
-        labels=tuple(labels),
+        label_source=labels.source,
+        labels=labels.values,
         used=np.array(used, dtype=int),
         fvv_ml=np.array([patients[index].fvv_ml for index in used], dtype=float),
-        mismatch=np.array([labels[index] for index in used], dtype=bool),
+        mismatch=np.array([labels.values[index] for index in used], dtype=bool),
         persons=np.array([patients[index].person for index in used]),
         folds=tuple(patients[index].fold for index in used),
-        excluded=dict(excluded),
+        excluded=excluded,
     )
 
 
-def summarise_marker(data: MarkerData, config: EvaluateConfig, rng: np.random.Generator) -> dict[str, Any]:
-    """AUC, precision-recall, operating points, calibration, decision curve; empty where one class is missing.
+def summarise_marker(
+    data: MarkerData, config: EvaluateConfig, rng: np.random.Generator, cohort: CohortKind = "unknown"
+) -> Marker:
+    """AUC, precision-recall, operating points, calibration, decision curve.
 
-    Where a person was examined more than once, the headline intervals are those of a bootstrap over persons; DeLong's
-    and Wilson's are kept beside them.
+    Where a person was examined more than once, the headline intervals are those of a bootstrap over persons.
 
     Args:
-        data: the patients on whom the marker is judged.
+        data: the examinations on which the marker is judged.
         config: cut-off, bootstrap draws, pseudo-volume.
         rng: of the bootstrap.
+        cohort: who the patients are.
     """
     shares_rng, optimism_rng = rng.spawn(2)
     fvv_ml, mismatch, cutoff_ml = data.fvv_ml, data.mismatch, config.decision.cutoff_ml
-    summary: dict[str, Any] = {
-        "label": data.label_source,
-        "cutoff_ml": cutoff_ml,
-        "mismatch": int(mismatch.sum()),
-        "no_mismatch": int((~mismatch).sum()),
-        "excluded": data.excluded,
-        "persons_repeat": statistics.repeated(data.persons),
-        "auc": statistics.delong_interval(fvv_ml, mismatch),
-        "auc_delong": statistics.delong_interval(fvv_ml, mismatch),
-        "auc_bootstrap": statistics.NOT_DEFINED,
-        "average_precision": statistics.NOT_DEFINED,
-        "operating_points": {},
-        "calibration": None,
-        "decision_curve": None,
-    }
-    if not 0 < mismatch.sum() < mismatch.size:
-        return summary
+    delong = statistics.delong_interval(fvv_ml, mismatch)
+    marker = Marker(
+        label=data.label_source,
+        cutoff_ml=cutoff_ml,
+        mismatch=int(mismatch.sum()),
+        no_mismatch=int((~mismatch).sum()),
+        excluded=data.excluded,
+        persons_repeat=statistics.repeated(data.persons),
+        auc=delong,
+        auc_delong=delong,
+        auc_bootstrap=statistics.NOT_DEFINED,
+        average_precision=statistics.NOT_DEFINED,
+        operating_points={},
+        calibration=None,
+    )
+    if not statistics.both_classes(mismatch):
+        return marker
     wanted = config.operating_specificity
-    chosen: dict[str, Callable[[FloatArray, BoolArray], float]] = {
+    chosen: dict[str, Chooser] = {
         "Youden": statistics.youden_cutoff,
         f"specificity {100 * wanted:g} %": partial(statistics.cutoff_at_specificity, specificity=wanted),
     }
-    cutoffs = {"cut-off": cutoff_ml, **{name: choose(fvv_ml, mismatch) for name, choose in chosen.items()}}
-    probabilities = held_out(data, config.pseudo_volume_ml)
+    cutoffs = {CUT_OFF: cutoff_ml, **{name: choose(fvv_ml, mismatch) for name, choose in chosen.items()}}
+    groups = np.array(data.folds) if data.by_fold else data.persons
+    probabilities = calibration.held_out_probabilities(fvv_ml, mismatch, groups, config.pseudo_volume_ml)
+    known = ~np.isnan(probabilities)
 
     def numbers(drawn: IntArray) -> dict[str, float]:
-        volumes, labels, predicted = fvv_ml[drawn], mismatch[drawn], probabilities[drawn]
-        known = ~np.isnan(predicted)
-        kappas = {name: statistics.operating_point(volumes, labels, cutoff).kappa for name, cutoff in cutoffs.items()}
+        volumes, labels = fvv_ml[drawn], mismatch[drawn]
+        judged = drawn[known[drawn]]
         return {
             "auc": statistics.auc(volumes, labels),
             "average_precision": statistics.average_precision(volumes, labels),
-            "brier": calibration.brier_score(predicted[known], labels[known]),
-            **kappas,
+            "brier": calibration.brier_score(probabilities[judged], mismatch[judged]),
+            **{
+                name: statistics.cohen_kappa(statistics.confusion(volumes, labels, cutoff))
+                for name, cutoff in cutoffs.items()
+            },
         }
 
     intervals = statistics.bootstrap_intervals(data.persons, numbers, samples=config.bootstrap_samples, rng=rng)
-    summary["auc_bootstrap"], summary["average_precision"] = intervals["auc"], intervals["average_precision"]
-    # Classes that are separated without error show nothing of the variance: no draw differs, which is no certainty.
-    if summary["persons_repeat"] and 0 < intervals["auc"].value < 1:
-        summary["auc"] = intervals["auc"]
-    draws = min(DRAWS, config.bootstrap_samples)
+    draws = min(OPTIMISM_DRAWS, config.bootstrap_samples)
+    points = {}
     for name, cutoff in cutoffs.items():
-        shares = shares_of_cutoff(data, cutoff, samples=config.bootstrap_samples, rng=shares_rng)
+        (right, missed), (wrong, rest) = statistics.confusion(fvv_ml, mismatch, cutoff).tolist()
         choose = chosen.get(name)
-        summary["operating_points"][name] = {
-            **asdict(statistics.operating_point(fvv_ml, mismatch, cutoff)),
-            **shares,
-            "kappa": intervals[name],
-            "optimism": None
-            if choose is None
-            else optimism_corrected(fvv_ml, mismatch, data.persons, choose, rng=optimism_rng, draws=draws),
-        }
-    known = ~np.isnan(probabilities)
-    if known.any():
-        share = float(mismatch[known].mean())
-        summary["calibration"] = {
-            "curve": calibration.fit_calibration(fvv_ml, mismatch, config.pseudo_volume_ml).model_dump(),
-            "held_out_by": "fold" if _by_fold(data) else "person",
-            "patients": int(known.sum()),
-            "prevalence": float(mismatch.mean()),
-            "brier": intervals["brier"],
-            "brier_of_prevalence": share * (1 - share),
-            "reliability": calibration.reliability(probabilities[known], mismatch[known]),
-        }
-        summary["decision_curve"] = calibration.decision_curve(
-            probabilities[known], fvv_ml[known], mismatch[known], cutoff_ml
+        points[name] = OperatingPoint(
+            cutoff_ml=cutoff,
+            true_positive=right,
+            false_positive=wrong,
+            false_negative=missed,
+            true_negative=rest,
+            **_shares(data, cutoff, config.bootstrap_samples, shares_rng),
+            kappa=intervals[name],
+            optimism=None if choose is None else optimism_corrected(data, choose, rng=optimism_rng, draws=draws),
         )
-    return summary
+    fitted = None
+    if known.any():
+        held_out, labels = probabilities[known], mismatch[known]
+        share = float(labels.mean())
+        fitted = MarkerCalibration(
+            curve=calibration.fit_calibration(fvv_ml, mismatch, config.pseudo_volume_ml, cohort),
+            held_out_by="fold" if data.by_fold else "person",
+            patients=int(known.sum()),
+            prevalence=float(mismatch.mean()),
+            brier=intervals["brier"],
+            brier_of_prevalence=share * (1 - share),
+            reliability=calibration.reliability(held_out, labels),
+            decision_curve=calibration.decision_curve(held_out, fvv_ml[known], labels, cutoff_ml),
+        )
+    # Classes that are separated without error show nothing of the variance: no draw differs, which is no certainty.
+    over_persons = marker.persons_repeat and 0 < delong.value < 1
+    return marker.model_copy(
+        update={
+            "auc": intervals["auc"] if over_persons else delong,
+            "auc_bootstrap": intervals["auc"],
+            "average_precision": intervals["average_precision"],
+            "operating_points": points,
+            "calibration": fitted,
+        }
+    )
 
 
-def shares_of_cutoff(data: MarkerData, cutoff_ml: float, *, samples: int, rng: np.random.Generator) -> dict[str, Share]:
-    """What a cut-off achieves on the volumes alone: `POINT_SHARES` by name."""
+def _shares(data: MarkerData, cutoff_ml: float, samples: int, rng: np.random.Generator) -> dict[str, Share]:
+    """What a cut-off achieves on the volumes alone."""
     under, mismatch = data.fvv_ml < cutoff_ml, data.mismatch
-    everybody = np.ones_like(mismatch)
     among = {
         "sensitivity": (under, mismatch),
         "specificity": (~under, ~mismatch),
         "positive_predictive_value": (mismatch, under),
         "negative_predictive_value": (~mismatch, ~under),
-        "accuracy": (under == mismatch, everybody),
+        "accuracy": (under == mismatch, np.ones_like(mismatch)),
     }
     return {
-        name: share_of(success[chosen], data.persons[chosen], samples=samples, rng=rng)
+        name: statistics.share_of(success[chosen], data.persons[chosen], samples=samples, rng=rng)
         for name, (success, chosen) in among.items()
     }
 
 
-def held_out(data: MarkerData, pseudo_volume_ml: float) -> FloatArray:
-    """(n,) P(mismatch), each from a curve fitted without that patient's fold, or, of an ensemble, person."""
-    groups = np.array(data.folds) if _by_fold(data) else data.persons
-    return calibration.held_out_probabilities(data.fvv_ml, data.mismatch, groups, pseudo_volume_ml)
+def optimism_corrected(
+    data: MarkerData, choose: Chooser, *, rng: np.random.Generator, draws: int = OPTIMISM_DRAWS
+) -> Optimism:
+    """Bootstrap correction of the optimism (Harrell et al. 1996, doi 10.1002/(SICI)1097-0258(19960229)15:4<361).
+
+    In each draw of persons a cut-off is chosen; how much better it does on the draw than on all examinations is
+    optimism, whose mean is subtracted from the apparent value.
+
+    Args:
+        data: both classes present.
+        choose: the cut-off.
+        rng: source of the draws.
+        draws: how many.
+
+    Returns:
+        Corrected is NaN where under half of the draws hold both classes.
+    """
+    fvv_ml, mismatch = data.fvv_ml, data.mismatch
+    names = list(Performance.model_fields)
+    apparent = _performance(fvv_ml, mismatch, choose(fvv_ml, mismatch))
+    gains: list[list[float]] = []
+
+    def learn(drawn: IntArray) -> dict[str, float]:
+        labels = mismatch[drawn]
+        if statistics.both_classes(labels):
+            cutoff_ml = choose(fvv_ml[drawn], labels)
+            here, there = _performance(fvv_ml[drawn], labels, cutoff_ml), _performance(fvv_ml, mismatch, cutoff_ml)
+            gains.append([here[name] - there[name] for name in names])
+        return {}
+
+    statistics.bootstrap_intervals(data.persons, learn, samples=draws, rng=rng)
+    known = gains[1:]  # The first call is on all examinations, where nothing is gained.
+    optimism = np.nanmean(known, axis=0) if 2 * len(known) >= draws else np.full(len(names), math.nan)
+    lowest = {"sensitivity": 0.0, "specificity": 0.0, "kappa": -1.0, "youden_index": -1.0}
+    corrected = {
+        name: float(np.clip(apparent[name] - gain, lowest[name], 1.0))
+        for name, gain in zip(names, optimism, strict=True)
+    }
+    return Optimism(apparent=Performance(**apparent), corrected=Performance(**corrected))
+
+
+def _performance(fvv_ml: FloatArray, mismatch: BoolArray, cutoff_ml: float) -> dict[str, float]:
+    table = statistics.confusion(fvv_ml, mismatch, cutoff_ml)
+    sensitivity, specificity = table[0, 0] / table[0].sum(), 1 - table[1, 0] / table[1].sum()
+    return {
+        "sensitivity": float(sensitivity),
+        "specificity": float(specificity),
+        "kappa": statistics.cohen_kappa(table),
+        "youden_index": float(sensitivity + specificity - 1),
+    }
 
 
 def summarise_single_models(
     patients: Sequence[PatientResult], data: MarkerData, config: EvaluateConfig, rng: np.random.Generator
-) -> dict[str, Any] | None:
-    """What an ensemble gains over its models alone, on the same patients; None where one model was tested.
+) -> SingleModels | None:
+    """What an ensemble gains over its models alone, on the same examinations; None where one model was tested.
 
     Args:
         patients: tested with the whole ensemble.
-        data: of the same patients.
+        data: of the same examinations.
         config: cut-off, bootstrap draws.
         rng: of the bootstrap.
-
-    Returns:
-        For AUC, kappa at the cut-off, and mean Dice: `ensemble`, `single` (mean over the models), `lowest`,
-        `highest`, `difference` (ensemble minus single, interval over persons); and Youden's cut-off of both.
     """
-    used = [patients[index] for index in data.used]
-    # Of those that are used: who is not assessable was shown to no model.
+    used = [patients[index] for index in data.used]  # What is not assessable was shown to no model.
     n_models = len(used[0].single_models) if used else 0
     if not n_models:
         return None
     mismatch, cutoff_ml = data.mismatch, config.decision.cutoff_ml
     volumes = np.array([[patient.fvv_ml, *(one.fvv_ml for one in patient.single_models)] for patient in used])
-    channels = list(used[0].metrics)
     dice = np.array(
         [
             [
-                [patient.metrics[channel]["dice_coefficient"], *(one.dice[channel] for one in patient.single_models)]
-                for channel in channels
+                [dice_of(patient, channel), *(one.dice.of(channel) for one in patient.single_models)]
+                for channel in Channel
             ]
             for patient in used
         ]
-    )  # (patients, channels, ensemble and models)
-    # Nothing drawn and nothing marked is no Dice; what one has, the others may not: only shared ones are compared.
+    )  # (examinations, channels, ensemble and models)
+    # Two empty masks have no Dice; where one of the models has none, the examination is compared for none of them.
     shared = ~np.isnan(dice).any(axis=2)
 
     def of_model(drawn: IntArray, place: int) -> dict[str, float]:
-        point = statistics.operating_point(volumes[drawn, place], mismatch[drawn], cutoff_ml)
-        means = {}
-        for row, channel in enumerate(channels):
-            defined = dice[drawn, row, place][shared[drawn, row]]
-            means[f"{channel}_dice_mean"] = float(defined.mean()) if defined.size else math.nan
-        return {"auc": statistics.auc(volumes[drawn, place], mismatch[drawn]), "kappa": point.kappa, **means}
+        table = statistics.confusion(volumes[drawn, place], mismatch[drawn], cutoff_ml)
+        numbers = {
+            "auc": statistics.auc(volumes[drawn, place], mismatch[drawn]),
+            "kappa": statistics.cohen_kappa(table),
+        }
+        for channel in Channel:
+            defined = dice[drawn, channel.value, place][shared[drawn, channel.value]]
+            numbers[channel.label] = float(defined.mean()) if defined.size else math.nan
+        return numbers
 
     def gain(drawn: IntArray) -> dict[str, float]:
-        together = of_model(drawn, 0)
         alone = [of_model(drawn, place) for place in range(1, n_models + 1)]
-        return {name: value - float(np.mean([one[name] for one in alone])) for name, value in together.items()}
+        return {
+            name: value - float(np.mean([one[name] for one in alone])) for name, value in of_model(drawn, 0).items()
+        }
 
     everybody = np.arange(len(used))
-    alone = [of_model(everybody, place) for place in range(1, n_models + 1)]
+    together, *alone = (of_model(everybody, place) for place in range(n_models + 1))
     differences = statistics.bootstrap_intervals(data.persons, gain, samples=config.bootstrap_samples, rng=rng)
-    both_classes = 0 < mismatch.sum() < mismatch.size
-    youden = [statistics.youden_cutoff(volumes[:, place], mismatch) for place in range(n_models + 1) if both_classes]
-    return {
-        "models": n_models,
-        "numbers": {
-            name: {
-                "ensemble": value,
-                "single": float(np.mean([one[name] for one in alone])),
-                "lowest": min(one[name] for one in alone),
-                "highest": max(one[name] for one in alone),
-                "difference": differences[name],
-            }
-            for name, value in of_model(everybody, 0).items()
-        },
-        "youden_cutoff_ml": youden[0] if youden else math.nan,
-        "youden_cutoff_single_ml": float(np.mean(youden[1:])) if youden else math.nan,
-        "fvv_sd_over_models_ml": float(np.median(volumes[:, 1:].std(axis=1, ddof=1))) if n_models > 1 else math.nan,
+    gains = {
+        name: Gain(
+            ensemble=value,
+            single=float(np.mean([one[name] for one in alone])),
+            lowest=min(one[name] for one in alone),
+            highest=max(one[name] for one in alone),
+            difference=differences[name],
+        )
+        for name, value in together.items()
     }
-
-
-def _by_fold(data: MarkerData) -> bool:
-    return None not in data.folds and len(set(data.folds)) > 1
+    youden = [math.nan] * (n_models + 1)
+    if statistics.both_classes(mismatch):
+        youden = [statistics.youden_cutoff(volumes[:, place], mismatch) for place in range(n_models + 1)]
+    return SingleModels(
+        models=n_models,
+        auc=gains["auc"],
+        kappa=gains["kappa"],
+        dice_mean=ByChannel[Gain](**{channel.label: gains[channel.label] for channel in Channel}),
+        youden_cutoff_ml=youden[0],
+        youden_cutoff_single_ml=float(np.mean(youden[1:])),
+        fvv_sd_over_models_ml=float(np.median(volumes[:, 1:].std(axis=1, ddof=1))) if n_models > 1 else math.nan,
+    )

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
+from skimage.measure import block_reduce
 
 from fvv.arrays import Affine, BoolArray, IntArray, UInt8Array
+from fvv.data import Channel
 
-STROKE_COLOUR = "#009ee8"
-VISIBLE_COLOUR = "#ff7f0e"
-BRAIN_COLOUR = "#d9d9d9"
-"""Blue against orange keeps its contrast in every common form of colour blindness; the brain stays faint."""
 LARGEST_SHOWN = 640
 """Voxels along an edge of a slice in the picture; of finer images every second, third ... is shown."""
 _GAP = 2
@@ -57,17 +55,10 @@ def turned_to_ras(grey: UInt8Array, affine: Affine, *masks: BoolArray) -> SliceD
         spacing[int(axis)] = float(edges[stored_axis])
     step = -(-max(turned[0].shape[:2]) // LARGEST_SHOWN)
     if step > 1:  # A tile of the picture has 300 pixels; contours of all voxels would take gigabytes.
-        turned = [turned[0][::step, ::step], *(_thinned(mask, step) for mask in turned[1:])]
+        turned = [turned[0][::step, ::step], *(block_reduce(mask, (step, step, 1), np.any) for mask in turned[1:])]
         spacing[:2] = spacing[0] * step, spacing[1] * step
     grey, brain, stroke, visible, visible_any = turned
     return SliceDisplay(grey, brain, stroke, visible, visible_any, (spacing[0], spacing[1], spacing[2]))
-
-
-def _thinned(mask: BoolArray, step: int) -> BoolArray:
-    """Every so many voxels in plane; true where any voxel in between is."""
-    padded = np.pad(mask, [(0, -mask.shape[0] % step), (0, -mask.shape[1] % step), (0, 0)])
-    rows = np.logical_or.reduce([padded[first::step] for first in range(step)])
-    return np.asarray(np.logical_or.reduce([rows[:, first::step] for first in range(step)]))
 
 
 def slices_to_show(stroke: BoolArray, most: int, *, measured: bool) -> tuple[list[int], str]:
@@ -125,23 +116,23 @@ def draw_slices(axes: Axes, display: SliceDisplay, shown: list[int], columns: in
     aspect = display.spacing_mm[1] / display.spacing_mm[0]
     grey = mosaic(display.grey, fill=255)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="bilinear")
-    _outline(axes, mosaic(display.brain), BRAIN_COLOUR, 0.5)
-    # Stroke is drawn a little outside its edge and FLAIR-visible a little inside: both show where they share an edge.
-    _outline(axes, mosaic(display.stroke), STROKE_COLOUR, 1.1, level=0.1)
-    only_some = display.visible_any & ~display.visible
-    if only_some.any():
-        _outline(axes, mosaic(display.visible_any), VISIBLE_COLOUR, 1.1, level=0.8, style="dotted")
-    _outline(axes, mosaic(display.visible), VISIBLE_COLOUR, 1.0, level=0.8)
+    brain, stroke, visible = (channel.colour for channel in Channel)
+    _outline(axes, mosaic(display.brain), brain, 0.6)
+    # Stroke a little outside its edge and FLAIR-visible a little inside: both show where they share an edge.
+    _outline(axes, mosaic(display.stroke), stroke, 1.1, level=0.1)
+    if (display.visible_any & ~display.visible).any():
+        _outline(axes, mosaic(display.visible_any), visible, 1.1, level=0.8, style="dotted")
+    _outline(axes, mosaic(display.visible), visible, 1.0, level=0.8)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     tall, wide = (length + _GAP for length in _mosaic(display.grey, [0], 1, window, fill=0).shape)
-    style: dict[str, Any] = {"color": "white", "fontsize": 7}
+    write = partial(axes.text, color="white", fontsize=7)
     for place, k in enumerate(shown):
         x, y = place % columns * wide, place // columns * tall
-        axes.text(x + 0.02 * wide, y + 0.5 * tall, "R", va="center", **style)
-        axes.text(x + wide - _GAP - 0.02 * wide, y + 0.5 * tall, "L", va="center", ha="right", **style)
-        axes.text(x + 0.02 * wide, y + tall - _GAP - 0.02 * tall, f"slice {k + 1}", va="bottom", **style)
+        write(x + 0.02 * wide, y + 0.5 * tall, "R", va="center")
+        write(x + wide - _GAP - 0.02 * wide, y + 0.5 * tall, "L", va="center", ha="right")
+        write(x + 0.02 * wide, y + tall - _GAP - 0.02 * tall, f"slice {k + 1}", va="bottom")
 
 
 def _outline(

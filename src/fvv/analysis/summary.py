@@ -1,213 +1,330 @@
-"""From the results of single patients to the numbers of a cohort."""
+"""From the results of single examinations to the numbers of a cohort."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
-from fvv.analysis import statistics
-from fvv.analysis.agreement import Agreement, agreement_over_persons, ratio_agreement
-from fvv.analysis.answers import summarise_answers
+from fvv.analysis.agreement import agreement_over_persons, ratio_agreement, reference_range_ml
 from fvv.analysis.marker import MarkerData, summarise_marker, summarise_single_models
-from fvv.analysis.metrics import Emptiness, Overlap
-from fvv.analysis.patient import PatientResult
-from fvv.analysis.shares import Share
-from fvv.analysis.statistics import Estimate
-from fvv.analysis.strata import lesions_by_size, pooled_lesions, pooled_overlap, summarise_strata
-from fvv.arrays import FloatArray, IntArray
+from fvv.analysis.metrics import lesion_f1
+from fvv.analysis.patient import dice_of
+from fvv.analysis.statistics import auc_interval, bootstrap_intervals, share_of
+from fvv.arrays import BoolArray, FloatArray, IntArray
+from fvv.cohort.labels import VISIBLE_EDGES
 from fvv.config import EvaluateConfig
-from fvv.data import Channel
-
-SPREAD_METRICS = (
-    "dice_coefficient",
-    "intersection_over_union",
-    "accuracy",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "precision",
-    "volume_error_ml",
-    "volume_error_percent",
-    "hausdorff_distance_95_mm",
-    "average_surface_distance_mm",
-    "lesion_f1",
+from fvv.data import Channel, DecisionState
+from fvv.imaging.overlap import Emptiness, Overlap
+from fvv.schemas.patient import PatientResult
+from fvv.schemas.summary import (
+    Answers,
+    ChannelSummary,
+    CohortKind,
+    Estimate,
+    Findings,
+    LesionsOfSize,
+    Rates,
+    Share,
+    Spread,
+    Stratum,
 )
-"""Metrics of one patient that are averaged over patients."""
-HEADLINE_RATES = ("sensitivity", "specificity", "stroke_free_called_stroke")
-"""Rates of the answers that people ask for first."""
+from fvv.schemas.values import ByChannel, Number
+
+SPREAD_METRICS = {
+    "dice_coefficient": "Dice",
+    "intersection_over_union": "IoU",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "precision": "precision",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "volume_error_ml": "volume error (mL)",
+    "volume_error_percent": "volume error (%)",
+    "hausdorff_distance_95_mm": "Hausdorff distance, 95th percentile (mm)",
+    "average_surface_distance_mm": "average surface distance (mm)",
+    "lesion_f1": "lesion-wise F1",
+}
+"""Metrics of one examination that are averaged over examinations, with their names for people."""
+VOLUME_EDGES_ML = (1.0, 5.0, 20.0, 70.0)
+"""Bounds of the groups of lesion volume; 70 mL is the usual bound of a large core."""
+REFERENCES = ("mismatch", "no mismatch", "lesion without label", "no lesion")
+"""Kinds of examination, by the reference."""
+_LESION_CHANNELS = (Channel.STROKE, Channel.FLAIR_VISIBLE)
 
 
-def summarise_cohort(patients: Sequence[PatientResult], data: MarkerData, config: EvaluateConfig) -> dict[str, Any]:
-    """Everything that is said of the cohort.
+def _group_names(edges: Iterable[float], unit: str) -> list[str]:
+    texts = [f"{edge:g}" for edge in edges]
+    between = [f"{low} to {high}{unit}" for low, high in pairwise(texts)]
+    return [f"under {texts[0]}{unit}", *between, f"{texts[-1]}{unit} or more"]
+
+
+VOLUME_NAMES = _group_names(VOLUME_EDGES_ML, " mL")
+_VISIBLE_NAMES = _group_names((100 * edge for edge in VISIBLE_EDGES), " %")
+
+
+def summarise_cohort(
+    patients: Sequence[PatientResult], data: MarkerData, config: EvaluateConfig, cohort: CohortKind = "unknown"
+) -> Findings:
+    """Everything that is computed of the cohort.
 
     Args:
         patients: at least one.
-        data: of the same patients.
+        data: of the same examinations.
         config: cut-off, bootstrap.
-
-    Returns:
-        answers, segmentation, lesions_by_size, marker, volumes, volume_ratios, single_models, decisions, strata: nested
-        dictionaries with `Estimate`, `Share` and `Agreement` values.
+        cohort: who the patients are.
     """
     # One generator for each, so that no number depends on which others are computed.
     generators = np.random.default_rng(config.seed).spawn(7)
     segmentation_rng, marker_rng, single_rng, answers_rng, lesions_rng, volumes_rng, strata_rng = generators
-    samples, cutoff_ml = config.bootstrap_samples, config.decision.cutoff_ml
-    return {
-        "answers": summarise_answers(patients, data, samples=samples, rng=answers_rng),
-        "segmentation": summarise_segmentation(patients, samples=samples, rng=segmentation_rng),
-        "lesions_by_size": {
-            channel.label: lesions_by_size(patients, channel, samples=samples, rng=lesions_rng)
-            for channel in (Channel.STROKE, Channel.FLAIR_VISIBLE)
-        },
-        "marker": summarise_marker(data, config, marker_rng),
-        "volumes": summarise_volumes(patients, samples=samples, rng=volumes_rng),
-        "volume_ratios": summarise_ratios(
-            patients, config.pseudo_volume_ml, cutoff_ml, samples=samples, rng=volumes_rng
-        ),
-        "single_models": summarise_single_models(patients, data, config, single_rng),
-        "decisions": dict(sorted(Counter(patient.decision for patient in patients).items())),
-        "strata": summarise_strata(patients, data, samples=samples, rng=strata_rng),
+    samples = config.bootstrap_samples
+    measured = [patient for patient in patients if patient.fvv_ml is not None]
+    persons = np.array([patient.person for patient in measured])
+    volumes = {channel: volumes_of(measured, channel) for channel in Channel}
+    agreements = {
+        channel: agreement_over_persons(*volumes[channel], persons, samples=samples, rng=volumes_rng)
+        for channel in Channel
     }
+    ratios = {
+        channel: ratio_agreement(*volumes[channel], config.pseudo_volume_ml, persons, samples=samples, rng=volumes_rng)
+        for channel in _LESION_CHANNELS
+    }
+    dice = _dice_intervals(patients, samples, segmentation_rng)
+    channels = {}
+    for channel in Channel:
+        segmented = [patient.of(channel) for patient in patients if patient.segmented]
+        overlap = pooled_overlap(patients, channel)
+        empty = Counter(pooled_overlap([one], channel).emptiness.value for one in patients if one.segmented)
+        if len(segmented) < len(patients):
+            empty[Emptiness.UNKNOWN.value] = len(patients) - len(segmented)
+        detected, missed, false_positive = (
+            int(sum(getattr(one, name) for one in segmented))
+            for name in ("lesions_detected", "lesions_missed", "lesions_false_positive")
+        )
+        channels[channel.label] = ChannelSummary(
+            dice_pooled=dice[f"{channel.label}_pooled"],
+            dice_mean=dice[f"{channel.label}_mean"],
+            pooled=overlap.ratios(),
+            per_patient={name: _spread([getattr(one, name) for one in segmented]) for name in SPREAD_METRICS},
+            empty_cases=dict(empty),
+            lesions_detected=detected,
+            lesions_missed=missed,
+            lesions_false_positive=false_positive,
+            lesion_f1=lesion_f1(detected, missed, false_positive),
+            lesions_by_size=lesions_by_size(patients, channel, samples=samples, rng=lesions_rng),
+            volume=agreements[channel],
+            volume_ratio=ratios.get(channel),
+        )
+    return Findings(
+        **channels,
+        answers=summarise_answers(patients, data, samples=samples, rng=answers_rng),
+        marker=summarise_marker(data, config, marker_rng, cohort),
+        reference_at_cutoff_ml=reference_range_ml(ratios[Channel.FLAIR_VISIBLE], config.decision.cutoff_ml),
+        single_models=summarise_single_models(patients, data, config, single_rng),
+        strata=summarise_strata(patients, data, samples=samples, rng=strata_rng),
+    )
 
 
-def summarise_segmentation(
-    patients: Sequence[PatientResult], *, samples: int, rng: np.random.Generator
-) -> dict[str, Any]:
-    """Per channel: pooled ratios, averages over patients, empty cases and lesions, Dice with bootstrap intervals.
+def volumes_of(patients: Sequence[PatientResult], channel: Channel) -> tuple[FloatArray, FloatArray]:
+    """Reference and predicted volumes of a channel in mL, of the examinations that were measured."""
+    measured = [patient.of(channel) for patient in patients if patient.fvv_ml is not None]
+    reference = np.array([one.reference_volume_ml for one in measured], dtype=float)
+    return reference, np.array([one.predicted_volume_ml for one in measured], dtype=float)
 
-    Patients on whom the models were not run are counted among the empty cases, and in nothing else.
-    """
+
+def pooled_overlap(patients: Iterable[PatientResult], channel: Channel) -> Overlap:
+    """Overlap of all examinations together, mL; of those on which the models were run."""
+    parts = ("true_positive_ml", "false_positive_ml", "false_negative_ml", "true_negative_ml")
+    segmented = [patient.of(channel) for patient in patients if patient.segmented]
+    return Overlap(*(sum(getattr(one, part) for one in segmented) for part in parts))
+
+
+def _dice_intervals(patients: Sequence[PatientResult], samples: int, rng: np.random.Generator) -> dict[str, Estimate]:
     segmented = [patient for patient in patients if patient.segmented]
 
     def table(name: str) -> FloatArray:
-        rows = [[_of(patient, channel, name) for channel in Channel] for patient in segmented]
+        rows = [[getattr(patient.of(channel), name) for channel in Channel] for patient in segmented]
         return np.array(rows, dtype=float).reshape(-1, len(Channel))
 
     dice, common = table("dice_coefficient"), table("true_positive_ml")
     errors = table("false_positive_ml") + table("false_negative_ml")
 
-    def dice_of(drawn: IntArray) -> dict[str, float]:
+    def numbers(drawn: IntArray) -> dict[str, float]:
         overlap, wrong = 2 * common[drawn].sum(axis=0), errors[drawn].sum(axis=0)
-        numbers = {}
+        found = {}
         for place, channel in enumerate(Channel):
-            total = overlap[place] + wrong[place]
-            numbers[f"{channel.label}_dice_pooled"] = float(overlap[place] / total) if total else math.nan
-            numbers[f"{channel.label}_dice_mean"] = _mean(dice[drawn, place])
-        return numbers
+            total, values = overlap[place] + wrong[place], dice[drawn, place]
+            defined = values[~np.isnan(values)]
+            found[f"{channel.label}_pooled"] = float(overlap[place] / total) if total else math.nan
+            found[f"{channel.label}_mean"] = float(defined.mean()) if defined.size else math.nan
+        return found
 
     persons = np.array([patient.person for patient in segmented])
-    intervals = statistics.bootstrap_intervals(persons, dice_of, samples=samples, rng=rng)
-    summary = {}
-    for channel in Channel:
-        overlaps = [pooled_overlap([patient], channel) for patient in segmented]
-        lesions = pooled_lesions(segmented, channel)
-        emptiness = Counter(overlap.emptiness.value for overlap in overlaps)
-        if len(segmented) < len(patients):
-            emptiness[Emptiness.UNKNOWN.value] = len(patients) - len(segmented)
-        summary[channel.label] = {
-            "dice_pooled": intervals[f"{channel.label}_dice_pooled"],
-            "dice_mean": intervals[f"{channel.label}_dice_mean"],
-            "pooled": sum(overlaps, Overlap(0, 0, 0, 0)).ratios(),
-            "per_patient": {
-                name: _spread([_of(patient, channel, name) for patient in segmented]) for name in SPREAD_METRICS
-            },
-            "empty_cases": dict(emptiness),
-            "lesions": {**asdict(lesions), "f1": lesions.f1},
-        }
-    return summary
+    return bootstrap_intervals(persons, numbers, samples=samples, rng=rng)
 
 
-def summarise_volumes(
-    patients: Sequence[PatientResult], *, samples: int, rng: np.random.Generator
-) -> dict[str, Agreement]:
-    """Agreement of predicted with drawn volume, of the patients that were measured."""
-    return {
-        channel.label: agreement_over_persons(
-            *measured_volumes(patients, channel), _measured_persons(patients), samples=samples, rng=rng
-        )
-        for channel in Channel
-    }
-
-
-def summarise_ratios(
-    patients: Sequence[PatientResult],
-    pseudo_volume_ml: float,
-    cutoff_ml: float,
-    *,
-    samples: int,
-    rng: np.random.Generator,
-) -> dict[str, Any]:
-    """The same on the log scale, of stroke and FLAIR-visible; `at_cutoff_ml`: drawn FVVs that go with the cut-off."""
-    ratios = {
-        channel.label: ratio_agreement(
-            *measured_volumes(patients, channel),
-            pseudo_volume_ml,
-            _measured_persons(patients),
-            samples=samples,
-            rng=rng,
-        )
-        for channel in (Channel.STROKE, Channel.FLAIR_VISIBLE)
-    }
-    return {**ratios, "at_cutoff_ml": ratios[Channel.FLAIR_VISIBLE.label].reference_range_ml(cutoff_ml)}
-
-
-def measured_volumes(patients: Sequence[PatientResult], channel: Channel) -> tuple[FloatArray, FloatArray]:
-    """Drawn and predicted volumes of a channel in mL, of the patients that were measured."""
-    measured = [patient for patient in patients if patient.fvv_ml is not None]
-    drawn = np.array([patient.true_ml[channel.label] for patient in measured], dtype=float)
-    return drawn, np.array([patient.predicted_ml[channel.label] for patient in measured], dtype=float)
-
-
-def _measured_persons(patients: Sequence[PatientResult]) -> np.ndarray:
-    return np.array([patient.person for patient in patients if patient.fvv_ml is not None])
-
-
-def headline(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The few numbers that people ask for first; NaN where undefined."""
-    numbers: dict[str, float] = {}
-    for name in HEADLINE_RATES:
-        rate: Share = summary["answers"]["rates"][name]
-        numbers |= {f"answers_{name}": rate.value, f"answers_{name}_low": rate.low, f"answers_{name}_high": rate.high}
-    for channel in Channel:
-        of_channel = summary["segmentation"][channel.label]
-        numbers[f"{channel.label}_dice_pooled"] = of_channel["dice_pooled"].value
-        numbers[f"{channel.label}_dice_mean"] = of_channel["dice_mean"].value
-    numbers["fvv_spearman"] = summary["volumes"][Channel.FLAIR_VISIBLE.label].rank.value
-    marker = summary["marker"]
-    area: Estimate = marker["auc"]
-    numbers |= {"auc": area.value, "auc_low": area.low, "auc_high": area.high}
-    point = marker["operating_points"].get("cut-off", {})
-    for name in ("kappa", "sensitivity", "specificity"):
-        numbers[name] = point[name].value if point else math.nan
-    return numbers
-
-
-def _of(patient: PatientResult, channel: Channel, name: str) -> float:
-    return patient.metrics[channel.label][name]
-
-
-def _mean(values: FloatArray) -> float:
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if defined.size else math.nan
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean, standard deviation, median and quartiles of the patients for whom the metric is defined, and how many."""
+def _spread(values: Sequence[float]) -> Spread:
+    """Over the examinations for which the metric is defined."""
     defined = np.array([value for value in values if not math.isnan(value)])
-    if not defined.size:
-        return {"defined": 0, **dict.fromkeys(("mean", "sd", "median", "lower_quartile", "upper_quartile"), math.nan)}
-    low, median, high = (float(value) for value in np.percentile(defined, [25, 50, 75]))
-    return {
-        "defined": defined.size,
-        "mean": float(defined.mean()),
-        "sd": float(defined.std(ddof=1)) if defined.size > 1 else math.nan,
-        "median": median,
-        "lower_quartile": low,
-        "upper_quartile": high,
+    low, median, high = np.percentile(defined, [25, 50, 75]) if defined.size else [math.nan] * 3
+    return Spread(
+        defined=defined.size,
+        mean=float(defined.mean()) if defined.size else math.nan,
+        sd=float(defined.std(ddof=1)) if defined.size > 1 else math.nan,
+        median=median,
+        lower_quartile=low,
+        upper_quartile=high,
+    )
+
+
+def summarise_answers(
+    patients: Sequence[PatientResult], data: MarkerData, *, samples: int, rng: np.random.Generator
+) -> Answers:
+    """The four answers, as `predict` gives them, for every kind of examination, and their rates.
+
+    The FVV of a missed stroke is 0 mL, which is under any cut-off; its answer is "no lesion found", which is no
+    mismatch found. Rates of the volume (`fvv.analysis.marker`) and rates of the answers are therefore two things.
+
+    Args:
+        patients: all of them.
+        data: labels of the same examinations.
+        samples: bootstrap draws of persons, where someone was examined twice.
+        rng: of the bootstrap.
+    """
+    kind_of = {True: "mismatch", False: "no mismatch", None: "lesion without label"}
+    kinds = np.array(
+        [
+            "no lesion" if math.isnan(patient.visible_fraction) else kind_of[label]
+            for patient, label in zip(patients, data.labels, strict=True)
+        ]
+    )
+    states = np.array([patient.decision.value for patient in patients])
+    counts = Counter(zip(kinds.tolist(), states.tolist(), strict=True))
+    table = {kind: {state.value: counts[kind, state.value] for state in DecisionState} for kind in REFERENCES}
+    if not any(table["lesion without label"].values()):
+        del table["lesion without label"]
+
+    assessed = states != DecisionState.NOT_ASSESSABLE.value
+    likely = states == DecisionState.MISMATCH_LIKELY.value
+    called = likely | (states == DecisionState.MISMATCH_UNLIKELY.value)
+    touches = np.array([patient.stroke.lesions_detected > 0 for patient in patients], dtype=bool)
+    mismatch, other, unlabelled, none = (kinds == kind for kind in REFERENCES)
+    rates: dict[str, tuple[BoolArray, BoolArray]] = {
+        "sensitivity": (likely, mismatch & assessed),
+        "sensitivity_right_lesion": (likely & touches, mismatch & assessed),
+        "specificity": (~likely, other & assessed),
+        "positive_predictive_value": (mismatch, likely & ~unlabelled),
+        "stroke_missed": (~called, ~none & assessed),
+        "stroke_free_called_stroke": (called, none & assessed),
+        "stroke_free_called_mismatch": (likely, none & assessed),
+        "not_assessable": (~assessed, np.ones_like(assessed)),
     }
+    persons = np.array([patient.person for patient in patients])
+    shares: dict[str, Share] = {
+        name: share_of(success[among], persons[among], samples=samples, rng=rng)
+        for name, (success, among) in rates.items()
+    }
+    return Answers(table=table, rates=Rates(**shares))
+
+
+def lesions_by_size(
+    patients: Sequence[PatientResult], channel: Channel, *, samples: int, rng: np.random.Generator
+) -> tuple[LesionsOfSize, ...]:
+    """Reference lesions found, by their volume; none of the brain.
+
+    Lesions of one person are not independent of each other: where a person has two, the interval is over persons.
+
+    Args:
+        patients: all of them.
+        channel: stroke or FLAIR-visible.
+        samples: bootstrap draws of persons.
+        rng: of the bootstrap.
+    """
+    if channel not in _LESION_CHANNELS:
+        return ()
+    lesions = [
+        (bisect_right(VOLUME_EDGES_ML, volume), touched, patient.person)
+        for patient in patients
+        for volume, touched in patient.of(channel).lesions
+    ]
+    # Without interval where all are one person's, however often examined: they say nothing of other people.
+    one_person = {"low": math.nan, "high": math.nan} if len({patient.person for patient in patients}) < 2 else {}
+    rows = []
+    for place, name in enumerate(VOLUME_NAMES):
+        inside = [(touched, person) for where, touched, person in lesions if where == place]
+        found = np.array([touched for touched, _ in inside], dtype=bool)
+        share = share_of(found, np.array([person for _, person in inside]), samples=samples, rng=rng)
+        rows.append(LesionsOfSize(size=name, found=share.model_copy(update=one_person)))
+    return tuple(rows)
+
+
+def summarise_strata(
+    patients: Sequence[PatientResult], data: MarkerData, *, samples: int, rng: np.random.Generator
+) -> tuple[Stratum, ...]:
+    """Numbers of parts of the cohort; a kind of stratum with one value is left out.
+
+    Args:
+        patients: all of them.
+        data: of the same examinations.
+        samples: bootstrap draws of persons, where someone was examined twice.
+        rng: of the bootstrap.
+    """
+    strokes_ml = [patient.stroke.reference_volume_ml for patient in patients]
+    shares = [patient.visible_fraction for patient in patients]
+    values_of = {
+        "lesion volume": [
+            VOLUME_NAMES[bisect_right(VOLUME_EDGES_ML, volume)] if volume else "no lesion" for volume in strokes_ml
+        ],
+        "FLAIR-visible share": [
+            "no lesion" if math.isnan(share) else _VISIBLE_NAMES[bisect_right(VISIBLE_EDGES, share)] for share in shares
+        ],
+        "site": [patient.site or "unknown" for patient in patients],
+        "fold": ["ensemble" if patient.fold is None else str(patient.fold) for patient in patients],
+    }
+    orders = {"lesion volume": ["no lesion", *VOLUME_NAMES], "FLAIR-visible share": ["no lesion", *_VISIBLE_NAMES]}
+    rows = []
+    for kind, values in values_of.items():
+        present = set(values)
+        if len(present) < 2:
+            continue
+        for value in orders.get(kind) or sorted(present, key=lambda text: (len(text), text)):
+            if value not in present:
+                continue
+            inside = np.array([one == value for one in values])
+            chosen = [patient for patient, mine in zip(patients, inside, strict=True) if mine]
+            part = data.of(inside)
+            rates = summarise_answers(chosen, part, samples=samples, rng=rng).rates
+            stroke = [patient.stroke for patient in chosen if patient.segmented]
+            rows.append(
+                Stratum(
+                    stratum=kind,
+                    value=value,
+                    patients=len(chosen),
+                    dice_pooled=ByChannel[Number](
+                        **{channel.label: pooled_overlap(chosen, channel).dice_coefficient for channel in Channel}
+                    ),
+                    stroke_lesion_f1=lesion_f1(
+                        sum(one.lesions_detected for one in stroke),
+                        sum(one.lesions_missed for one in stroke),
+                        sum(one.lesions_false_positive for one in stroke),
+                    ),
+                    mismatch=int(part.mismatch.sum()),
+                    no_mismatch=int((~part.mismatch).sum()),
+                    auc=auc_interval(part.fvv_ml, part.mismatch, part.persons, samples=samples, rng=rng),
+                    sensitivity=rates.sensitivity,
+                    specificity=rates.specificity,
+                )
+            )
+    return tuple(rows)
+
+
+def extremes(patients: Sequence[PatientResult], most: int = 3) -> dict[str, list[str]]:
+    """Examinations with the lowest and the highest stroke Dice, none in both; undefined ones are in neither."""
+    dice = {patient.participant: dice_of(patient, Channel.STROKE) for patient in patients}
+    ranked = sorted((name for name in dice if not math.isnan(dice[name])), key=lambda name: (dice[name], name))
+    each = min(most, len(ranked) // 2) if len(ranked) > 1 else len(ranked)
+    return {"Lowest stroke Dice": ranked[:each], "Highest stroke Dice": ranked[each:][-each:][::-1] if each else []}

@@ -7,11 +7,14 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
+import nibabel as nib
 import numpy as np
+from scipy import ndimage
+from skimage.measure import block_reduce
 
-from fvv.analysis.patient import PatientResult
 from fvv.arrays import Affine, BoolArray, UInt8Array
 from fvv.data import Channel, Volume
+from fvv.schemas.patient import PatientResult
 
 LARGEST_EDGE = 160
 """In-plane voxels of a volume in the page; finer images are averaged by a whole factor."""
@@ -21,7 +24,7 @@ _MARGIN_MM = 8.0
 def viewer_volumes(
     grey: UInt8Array,
     affine: Affine,
-    drawn: Mapping[Channel, BoolArray],
+    reference: Mapping[Channel, BoolArray],
     predicted: Mapping[Channel, BoolArray],
     *,
     slice_axis: int,
@@ -31,15 +34,15 @@ def viewer_volumes(
     Args:
         grey: (i, j, k) grey levels 0..255.
         affine: (4, 4) voxel to RAS+ mm.
-        drawn: (i, j, k) bool mask of each channel, as drawn.
-        predicted: (i, j, k) bool mask of each channel, as predicted.
+        reference: (i, j, k) bool mask of each channel.
+        predicted: the same, predicted.
         slice_axis: axis across which the slices are stacked; it is left as it is.
 
     Returns:
-        `b1000`, and `drawn` and `predicted` with 1 for brain + 2 for stroke + 4 for FLAIR-visible, uint8, all on one
+        `b1000`, and `reference` and `predicted` with 1 for brain + 2 for stroke + 4 for FLAIR-visible; uint8, on one
         grid.
     """
-    window = _window(np.any([*drawn.values(), *predicted.values()], axis=0), affine)
+    window = _window(np.any([*reference.values(), *predicted.values()], axis=0), affine)
     factors = [
         1 if axis == slice_axis else -(-(part.stop - part.start) // LARGEST_EDGE) for axis, part in enumerate(window)
     ]
@@ -49,7 +52,7 @@ def viewer_volumes(
     place[:3, 3] = start + (np.array(factors) - 1) / 2
     coarse_affine = affine @ place
     images = {"b1000": np.rint(_blocks(grey[window], factors)).astype(np.uint8)}
-    for name, masks in (("drawn", drawn), ("predicted", predicted)):
+    for name, masks in (("reference", reference), ("predicted", predicted)):
         images[name] = sum(
             (_blocks(masks[channel][window], factors) >= 0.5).astype(np.uint8) << channel.value for channel in Channel
         )
@@ -57,31 +60,24 @@ def viewer_volumes(
 
 
 def _window(shown: BoolArray, affine: Affine) -> tuple[slice, ...]:
-    edges_mm = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    window = []
-    for axis, length in enumerate(shown.shape):
-        others = tuple(other for other in range(3) if other != axis)
-        inside = np.flatnonzero(shown.any(axis=others))
-        if not inside.size:
-            window.append(slice(0, length))
-            continue
-        margin = math.ceil(_MARGIN_MM / edges_mm[axis])
-        window.append(slice(max(int(inside[0]) - margin, 0), min(int(inside[-1]) + margin + 1, length)))
-    return tuple(window)
+    """The box around what is shown, with a margin; everything where there is nothing."""
+    box = next(iter(ndimage.find_objects(shown.astype(np.uint8))), tuple(slice(0, n) for n in shown.shape))
+    margins = np.ceil(_MARGIN_MM / nib.affines.voxel_sizes(affine)).astype(int)
+    return tuple(
+        slice(max(part.start - margin, 0), min(part.stop + margin, length))
+        for part, margin, length in zip(box, margins.tolist(), shown.shape, strict=True)
+    )
 
 
 def _blocks(array: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     """Means over blocks of voxels; what does not fill a last block is left out."""
-    shape: list[int] = []
-    for length, factor in zip(array.shape, factors, strict=True):
-        shape += [length // factor, factor]
-    whole = array[tuple(slice(n * factor) for n, factor in zip(shape[::2], factors, strict=True))]
-    return np.asarray(whole.reshape(shape).mean(axis=(1, 3, 5), dtype=np.float32))
+    whole = array[tuple(slice(n // factor * factor) for n, factor in zip(array.shape, factors, strict=True))]
+    return np.asarray(block_reduce(whole, tuple(factors), np.mean, func_kwargs={"dtype": np.float32}))
 
 
 def patients_to_view(patients: Sequence[PatientResult], most: int) -> list[str]:
     """Names of at most so many patients, from the lowest to the highest stroke Dice; undefined ones come last."""
-    dice = {patient.participant: patient.metrics[Channel.STROKE.label]["dice_coefficient"] for patient in patients}
+    dice = {patient.participant: patient.stroke.dice_coefficient for patient in patients}
     ranked = sorted(dice, key=lambda name: (math.isnan(dice[name]), dice[name], name))
     if len(ranked) <= most:
         return ranked

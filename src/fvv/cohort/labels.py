@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MISMATCH_BELOW = 0.2
-"""Without readers' labels: mismatch where less than this share of the lesion is FLAIR-visible."""
+from fvv.config import MISMATCH_BELOW
+
+VISIBLE_EDGES = (MISMATCH_BELOW, 0.8)
+"""FLAIR-visible shares that part not visible, mixed and visible: of slices, of strata, of the folds."""
 
 VISIBLE_EDGES = (MISMATCH_BELOW, 0.8)
 """FLAIR-visible shares that part not visible, mixed and visible: of slices, of strata, of the folds."""
@@ -20,10 +22,19 @@ class MismatchLabels:
     Attributes:
         values: True: DWI-FLAIR mismatch; None: no label.
         by_readers: the readers' labels are used; otherwise the rule.
+        below: of the rule.
     """
 
     values: tuple[bool | None, ...]
     by_readers: bool
+    below: float = MISMATCH_BELOW
+
+    @property
+    def source(self) -> str:
+        """Where the labels come from, for people."""
+        if self.by_readers:
+            return "the readers' label (dwi_flair_mismatch)"
+        return f"mismatch where less than {100 * self.below:g} % of the reference lesion is FLAIR-visible"
 
 
 def mismatch_labels(
@@ -45,4 +56,4 @@ def mismatch_labels(
             values.append(None)
         else:
             values.append(label if by_readers else fraction < below)
-    return MismatchLabels(tuple(values), by_readers)
+    return MismatchLabels(tuple(values), by_readers, below)

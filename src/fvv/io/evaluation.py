@@ -3,8 +3,8 @@
 processed_data/
   patients/<patient>.json  what was measured, the hash of all it depends on, and the hashes of the patient's other files
   masks/<patient>.nii.gz   predicted brain, stroke, FLAIR-visible (4D uint8, native grid)
-  heatmaps/<patient>.png   drawn and predicted outlines; .nii.gz: RGB on the native grid
-  viewer/<patient>_*.nii.gz  b1000, drawn, predicted: small, for the viewer in the page
+  heatmaps/<patient>.png   reference and predicted outlines; .nii.gz: RGB on the native grid
+  viewer/<patient>_*.nii.gz  b1000, reference, predicted: small, for the viewer in the page
   metrics.csv  patients.csv  failures.csv  report.html  tables.md  tables.tex  methods.md  figures/
   summary.json             written last: its presence means that the evaluation is finished
   .fvv.summary.json        the earlier summary while a new report is written: a report cut short goes on from it
@@ -13,34 +13,37 @@ processed_data/
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fvv.arrays import Affine, UInt8Array
-from fvv.data import Failure, Volume
+from fvv.config import EvaluateConfig
+from fvv.data import Volume
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import write_bytes, write_text
 from fvv.io.nifti import write_rgb, write_volume
 from fvv.io.ownership import claim
-from fvv.io.sealed import read_sealed, write_sealed
+from fvv.io.sealed import read_record, write_sealed
 from fvv.io.tables import FAILURES_FILE, write_failures, write_table
+from fvv.schemas.migrations import CURRENT
+from fvv.schemas.patient import PatientRecord, PatientResult
+from fvv.schemas.summary import Summary
+from fvv.system.fingerprint import file_sha256
 
 log = logging.getLogger(__name__)
 
 SUMMARY_FILE, EARLIER_SUMMARY_FILE = "summary.json", ".fvv.summary.json"
-SCHEMA_VERSION = 3
-"""Of summary.json and of the patients' records."""
-VIEWER_IMAGES = ("b1000", "drawn", "predicted")
+SCHEMA_VERSION = CURRENT["patient"]
+"""Of the patients' records."""
+VIEWER_IMAGES = ("b1000", "reference", "predicted")
 OWN_FOLDERS = ("patients", "masks", "heatmaps", "viewer", "figures")
 OWN_FILES = (
     "metrics.csv", "patients.csv", FAILURES_FILE, "report.html", "tables.md", "tables.tex", "methods.md", SUMMARY_FILE,
     EARLIER_SUMMARY_FILE,
 )  # fmt: skip
-_NO_PART_OF_THE_ANSWER = {"device", "threads", "chunk_slices", "calibrate"}
+_NO_PART_OF_THE_ANSWER = {"calibrate", "compute"}
 """Settings that may differ between two runs of one evaluation."""
 
 
@@ -73,14 +76,14 @@ class EvaluationFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def begin(self, sources: Mapping[str, str], settings: Mapping[str, Any], *, overwrite: bool) -> bool:
-        """Make ready for an evaluation of these patients.
+    def begin(self, sources: Mapping[str, str], settings: EvaluateConfig, *, overwrite: bool) -> bool:
+        """Prepare for an evaluation of these patients.
 
         What an earlier run left is kept and used where nothing it depends on has changed and its files are whole.
 
         Args:
             sources: of each patient that will be evaluated, the hash of all that the result depends on.
-            settings: of the evaluation, in JSON's types.
+            settings: of the evaluation.
             overwrite: start again, and replace a finished evaluation.
 
         Returns:
@@ -105,10 +108,10 @@ class EvaluationFolder:
     def _claim(self) -> None:
         claim(self.path, (*OWN_FOLDERS, *OWN_FILES), stage="evaluate")
 
-    def _finished(self) -> dict[str, Any] | None:
+    def _finished(self) -> Summary | None:
         """The summary of a finished evaluation; a damaged one is none, for `evaluate` writes it again."""
         try:
-            return read_sealed(self._summary(), schema_version=SCHEMA_VERSION)
+            return read_record(self._summary(), Summary)
         except InputError:
             return None
 
@@ -117,15 +120,10 @@ class EvaluationFolder:
         earlier = self.path / EARLIER_SUMMARY_FILE
         return earlier if earlier.exists() and not (self.path / SUMMARY_FILE).exists() else self.path / SUMMARY_FILE
 
-    def _refuse_another(
-        self, finished: Mapping[str, Any], sources: Mapping[str, str], settings: Mapping[str, Any]
-    ) -> None:
-        other = [
-            name
-            for name in sorted({*finished["settings"], *settings} - _NO_PART_OF_THE_ANSWER)
-            if finished["settings"].get(name) != settings.get(name)
-        ]
-        changed = [name for name, source in finished["sources"].items() if sources.get(name) != source]
+    def _refuse_another(self, finished: Summary, sources: Mapping[str, str], settings: EvaluateConfig) -> None:
+        names = sorted(set(EvaluateConfig.model_fields) - _NO_PART_OF_THE_ANSWER)
+        other = [name for name in names if getattr(finished.settings, name) != getattr(settings, name)]
+        changed = [name for name, source in finished.sources.items() if sources.get(name) != source]
         if not other and not changed:
             return
         what = f"other settings ({', '.join(other)})" if other else f"other models or images ({changed[0]} and so on)"
@@ -143,29 +141,24 @@ class EvaluationFolder:
         for path in (self._record(participant), self._mask(participant), *self._heatmaps(participant), *viewer):
             path.unlink(missing_ok=True)
 
-    def read_patient(self, participant: str, source_sha256: str) -> dict[str, Any] | None:
+    def read_patient(self, participant: str, source_sha256: str) -> PatientResult | None:
         """What was measured, if it was from exactly this source and all of the patient's files are whole; else None."""
         try:
-            content = read_sealed(self._record(participant), schema_version=SCHEMA_VERSION)
+            record = self._read_record(participant)
         except InputError:
             return None
-        known = content["source_sha256"] == source_sha256
-        if not known or not all(self._is_whole(name, sha256) for name, sha256 in content["files"].items()):
-            return None
-        result: dict[str, Any] = content["result"]
-        return result
+        whole = all(self._is_whole(name, sha256) for name, sha256 in record.files.items())
+        return record.result if whole and record.source_sha256 == source_sha256 else None
 
-    def write_patient(
-        self, participant: str, source_sha256: str, result: Mapping[str, Any], files: PatientFiles
-    ) -> None:
+    def write_patient(self, source_sha256: str, result: PatientResult, files: PatientFiles) -> None:
         """Write one patient.
 
         Args:
-            participant: folder name.
             source_sha256: hash of all the result depends on.
-            result: what was measured, in JSON's types.
+            result: what was measured.
             files: masks and pictures.
         """
+        participant = result.participant
         self._claim()
         self.forget(participant)
         picture, coloured = self._heatmaps(participant)
@@ -182,37 +175,35 @@ class EvaluationFolder:
         for name, volume in (files.viewer or {}).items():
             write_volume(self._viewer(participant, name), volume.array, volume.affine)
             written.append(self._viewer(participant, name))
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            "source_sha256": source_sha256,
-            "files": {path.relative_to(self.path).as_posix(): _sha256(path) for path in written},
-            "result": result,
-        }
+        record = PatientRecord(
+            source_sha256=source_sha256,
+            files={path.relative_to(self.path).as_posix(): file_sha256(path) for path in written},
+            result=result,
+        )
         write_sealed(self._record(participant), record)
 
-    def read_finished(self) -> tuple[dict[str, Any], list[dict[str, Any]], tuple[Failure, ...]]:
-        """A finished evaluation: its summary, the patients' results in order, its failures.
+    def read_finished(self) -> tuple[Summary, tuple[PatientResult, ...]]:
+        """A finished evaluation: its summary, and the patients' results in order.
 
         Raises:
             InputError: no finished evaluation is there, one of its files is missing or damaged, or it is of another
                 schema.
         """
-        file, again = self._summary(), "run `fvv evaluate` again: it measures only what is missing or damaged"
+        file = self._summary()
         if not file.exists():
             raise InputError("no finished evaluation here", file=file, hint="run `fvv evaluate` first")
         try:
-            summary = read_sealed(file, schema_version=SCHEMA_VERSION)
-            failures = tuple(Failure(row["patient"], row["reason"]) for row in summary["failures"])
+            summary = read_record(file, Summary)
             results = []
-            for participant, source_sha256 in summary["sources"].items():
-                content = read_sealed(self._record(participant), schema_version=SCHEMA_VERSION)
-                if content["source_sha256"] != source_sha256:
+            for participant, source_sha256 in summary.sources.items():
+                record = self._read_record(participant)
+                if record.source_sha256 != source_sha256:
                     raise InputError("is of another run than the summary", file=self._record(participant))
-                results.append(content["result"])
+                results.append(record.result)
         except InputError as error:
-            error.hint = again
+            error.hint = "run `fvv evaluate` again: it measures only what is missing or damaged"
             raise
-        return summary, results, failures
+        return summary, tuple(results)
 
     def read_viewer(self, participant: str) -> dict[str, bytes] | None:
         """The viewer's images as gzipped NIfTI files, by name, or None where they were not kept."""
@@ -228,7 +219,7 @@ class EvaluationFolder:
         """A file that the patient's record names; None, and a line, where it is missing or damaged."""
         name = path.relative_to(self.path).as_posix()
         try:
-            sha256 = read_sealed(self._record(participant), schema_version=SCHEMA_VERSION)["files"].get(name)
+            sha256 = self._read_record(participant).files.get(name)
         except InputError:
             return None
         if sha256 is None:
@@ -241,28 +232,26 @@ class EvaluationFolder:
     def _is_whole(self, name: str, sha256: str) -> bool:
         path = self.path / name
         try:
-            return path.is_file() and _sha256(path) == sha256
+            return path.is_file() and file_sha256(path) == sha256
         except OSError:
             return False
 
     def finish(
         self,
-        summary: Mapping[str, Any],
+        summary: Summary,
         report: str,
         *,
-        metrics: Sequence[Mapping[str, Any]],
-        patients: Sequence[Mapping[str, Any]],
-        failures: Sequence[Failure],
+        metrics: Sequence[Mapping[str, object]],
+        patients: Sequence[Mapping[str, object]],
         more: Mapping[str, bytes],
     ) -> None:
         """Write what is said of the whole cohort.
 
         Args:
-            summary: in JSON's types.
+            summary: all numbers.
             report: HTML page.
             metrics: tidy rows; None is an empty cell.
             patients: a row a patient.
-            failures: patients that could not be done.
             more: content of other files (figures, tables, text) by their path inside the folder.
 
         Raises:
@@ -276,11 +265,13 @@ class EvaluationFolder:
             write_bytes(self.path / name, content)
         write_table(self.path / "metrics.csv", metrics)
         write_table(self.path / "patients.csv", patients)
-        write_failures(self.path / FAILURES_FILE, failures)
+        write_failures(self.path / FAILURES_FILE, summary.failures)
         write_text(self.path / "report.html", report)
-        told = [{"patient": failure.patient, "reason": failure.reason} for failure in failures]
-        write_sealed(self.path / SUMMARY_FILE, {**summary, "failures": told})
+        write_sealed(self.path / SUMMARY_FILE, summary)
         earlier.unlink(missing_ok=True)
+
+    def _read_record(self, participant: str) -> PatientRecord:
+        return read_record(self._record(participant), PatientRecord)
 
     def _record(self, participant: str) -> Path:
         return self.path / "patients" / f"{participant}.json"
@@ -294,8 +285,3 @@ class EvaluationFolder:
     def _heatmaps(self, participant: str) -> tuple[Path, Path]:
         folder = self.path / "heatmaps"
         return folder / f"{participant}.png", folder / f"{participant}.nii.gz"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fvv import __version__
-from fvv.analysis.paper import software_versions
-from fvv.analysis.patient import PatientResult, jsonable
+from fvv.analysis.methods import software_versions
 from fvv.config import EvaluateConfig
 from fvv.data import Case, Failure, Participant, PreparedCase
 from fvv.errors import FvvError, InputError
@@ -27,10 +26,10 @@ from fvv.recipes.publish import (
     Evaluation,
     calibrated,
     cohort_kind,
-    known_result,
     publish,
 )
 from fvv.schemas.bundle import ModelEntry
+from fvv.schemas.patient import PatientResult
 from fvv.system.fingerprint import fingerprint
 from fvv.system.parallel import attempt, track
 
@@ -61,7 +60,7 @@ class Plan:
     """A cohort to evaluate.
 
     Attributes:
-        kind: `paper.OUT_OF_FOLD` or `paper.EXTERNAL`.
+        kind: `OUT_OF_FOLD` or `EXTERNAL`.
         cohort: where the examinations lie.
         tasks: what is to do, examinations of the same models one after the other.
         failures: examinations that cannot be evaluated.
@@ -125,11 +124,11 @@ def run_evaluation(
     failures = list(plan.failures)
     with only_writer(output):
         sources = {task.participant.participant: task.source_sha256 for task in plan.tasks}
-        finished = folder.begin(sources, config.model_dump(mode="json"), overwrite=overwrite)
+        finished = folder.begin(sources, config, overwrite=overwrite)
         patients: list[PatientResult] = []
         missing: list[Task] = []
         for task in track(plan.tasks, "look for finished patients", len(plan.tasks)):
-            known = known_result(folder, task.participant.participant, task.source_sha256)
+            known = folder.read_patient(task.participant.participant, task.source_sha256)
             if known is None:
                 missing.append(task)
             else:
@@ -171,7 +170,7 @@ def _evaluate_one(
     examined = examine(without_mask, ensemble, settings, alone=task.fold is None)
     reference = reference_masks(subject, examined, own_masks=config.own_masks)
     result, files = measure_examination(examined, reference, task.participant, task.fold, pictures=config.heatmaps)
-    folder.write_patient(subject.patient, task.source_sha256, jsonable(result), files)
+    folder.write_patient(task.source_sha256, result, files)
     return result
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from fvv.analysis.figures import comparison_figure, figure_png, grey_scale, paint_heatmap
-from fvv.analysis.patient import PatientResult, SingleModelResult
+from fvv.analysis.patient import Masks, measure_patient
 from fvv.analysis.viewer import viewer_volumes
-from fvv.arrays import BoolArray, UInt8Array
+from fvv.arrays import UInt8Array
 from fvv.data import Channel, DecisionState, FusedSegmentation, Participant, Volume
 from fvv.imaging.decision import format_ml
 from fvv.imaging.fusion import channel_masks, restore_segmentation
@@ -18,8 +17,8 @@ from fvv.imaging.geometry import restore_to_native, slice_axis
 from fvv.imaging.overlap import dice_coefficient
 from fvv.io.evaluation import PatientFiles
 from fvv.recipes.examine import Examined
-
-Masks = Mapping[Channel, BoolArray]
+from fvv.schemas.patient import PatientResult, SingleModelResult
+from fvv.schemas.values import ByChannel, Number
 
 
 def measure_examination(
@@ -37,28 +36,28 @@ def measure_examination(
     grid, fused, decision = examined.grid, examined.segmentation, examined.prediction.decision
     native_reference = {channel: restore_to_native(mask, grid) for channel, mask in reference.items()}
 
-    def volumes_ml(*voxels: float) -> dict[str, float]:
-        return {channel.label: float(n) * grid.voxel_volume_ml for channel, n in zip(Channel, voxels, strict=True)}
+    def volumes_ml(*voxels: float) -> dict[Channel, float]:
+        return {channel: float(n) * grid.voxel_volume_ml for channel, n in zip(Channel, voxels, strict=True)}
 
     def single(one: FusedSegmentation) -> SingleModelResult:
         masks = channel_masks(*restore_segmentation(one, grid), one.n_models)
         dice = {channel.label: dice_coefficient(native_reference[channel], masks[channel]) for channel in Channel}
-        return SingleModelResult(one.flair_visible_voxels * grid.voxel_volume_ml, dice)
+        return SingleModelResult(fvv_ml=one.flair_visible_voxels * grid.voxel_volume_ml, dice=ByChannel[Number](**dice))
 
     predicted, predicted_ml = None, {}
     if fused is not None and examined.native is not None:
         predicted = channel_masks(*examined.native, fused.n_models)
         predicted_ml = volumes_ml(fused.brain.sum(), fused.stroke.sum(), fused.flair_visible_voxels)
-    result = PatientResult.compare(
+    result = measure_patient(
         participant,
         fold,
         decision,
-        truth=native_reference,
+        reference=native_reference,
         predicted=predicted,
         spacing_mm=Volume(native_reference[Channel.BRAIN], grid.native_affine).spacing_mm,
-        true_ml=volumes_ml(*(mask.sum() for mask in reference.values())),
+        reference_ml=volumes_ml(*(mask.sum() for mask in reference.values())),
         predicted_ml=predicted_ml,
-        single_models=tuple(single(one) for one in examined.alone),
+        single_models=[single(one) for one in examined.alone],
     )
     measured = decision.state is not DecisionState.NOT_ASSESSABLE
     predicted = predicted or {channel: np.zeros_like(mask) for channel, mask in native_reference.items()}
@@ -77,16 +76,16 @@ def _with_pictures(
     if files.masks is not None:
         brain, stroke, visible = (predicted[channel] for channel in Channel)
         heatmap = paint_heatmap(grey, brain, stroke, visible.astype(np.uint8), 1, slice_axis=axis)
-    figure = comparison_figure(grey, files.affine, dict(reference), dict(predicted), title=title)
+    figure = comparison_figure(grey, files.affine, reference, predicted, title=title)
     viewer = viewer_volumes(grey, files.affine, reference, predicted, slice_axis=axis)
     return replace(files, heatmap=heatmap, picture_png=figure_png(figure), viewer=viewer)
 
 
 def _title(result: PatientResult) -> str:
     """Without the answer: it changes with the cut-off, the picture does not."""
-    dice = result.metrics[Channel.STROKE.label]["dice_coefficient"]
+    dice = result.stroke.dice_coefficient
     return (
         f"{result.participant}   {'ensemble' if result.fold is None else f'fold {result.fold}'}\n"
-        f"FVV {format_ml(result.fvv_ml)} (drawn {format_ml(result.true_ml[Channel.FLAIR_VISIBLE.label])})   "
+        f"FVV {format_ml(result.fvv_ml)} (reference {format_ml(result.flair_visible.reference_volume_ml)})   "
         f"stroke Dice {'not defined' if np.isnan(dice) else f'{dice:.2f}'}"
     )

@@ -1,44 +1,37 @@
-"""From the patients' results to everything that is said of the cohort, on disk: tables, figures, text and the page."""
+"""From the results of single examinations to everything that is said of the cohort, on disk: tables, figures, page."""
 
 from __future__ import annotations
 
 import io
-import json
-import logging
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from fvv.analysis.answers import answer_lines
 from fvv.analysis.calibration import calibration_in_words
 from fvv.analysis.comparison import compare_models
 from fvv.analysis.figures import figure_png, no_word_of_fonts
 from fvv.analysis.marker import marker_data
-from fvv.analysis.paper import OUT_OF_FOLD, methods_paragraphs, paper_tables, with_interval
-from fvv.analysis.patient import PatientResult, jsonable, metric_rows, patient_row
+from fvv.analysis.methods import methods_paragraphs
+from fvv.analysis.patient import decided_with, metric_rows, patient_row
 from fvv.analysis.plots import evaluation_plots
-from fvv.analysis.report import evaluation_page, extremes
-from fvv.analysis.statistics import Estimate
-from fvv.analysis.summary import headline, summarise_cohort
+from fvv.analysis.report import evaluation_page
+from fvv.analysis.summary import extremes, summarise_cohort
+from fvv.analysis.tables import all_tables, answers_table, counted, number, with_interval
 from fvv.analysis.viewer import patients_to_view
 from fvv.config import EvaluateConfig
 from fvv.data import Channel, Failure
-from fvv.errors import InputError, ModelError
+from fvv.errors import ModelError
 from fvv.io.bundle import BUNDLE_FILE, ModelBundle, write_manifest
-from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
+from fvv.io.evaluation import EvaluationFolder
 from fvv.schemas.bundle import Calibration
+from fvv.schemas.patient import PatientResult
+from fvv.schemas.summary import CUT_OFF, OUT_OF_FOLD, CohortKind, Comparison, Summary
 
-log = logging.getLogger(__name__)
 ALREADY_COMPLETE = "already complete: no patient was measured again"
 """Note of an evaluation whose every result was there."""
-
-
-CohortKind = Literal["simulated", "people", "unknown"]
 
 
 def cohort_kind(simulated: Iterable[bool | None]) -> CohortKind:
@@ -51,18 +44,10 @@ def cohort_kind(simulated: Iterable[bool | None]) -> CohortKind:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What was measured, before anything is said of it.
+    """What was measured, before anything is said of it; `Summary` describes the fields.
 
     Attributes:
-        kind: `paper.OUT_OF_FOLD` or `paper.EXTERNAL`.
         patients: results, by name.
-        failures: patients that could not be evaluated, by name.
-        counts: patients by what became of them.
-        run: what readers should know of the run, in order.
-        models_sha256: hash of every model file that was tested.
-        sources: of each patient with a result, the hash of all that it depends on.
-        cohort: who the patients are: "simulated", "people" or "unknown".
-        settings: those the report was last made with; empty before the first.
     """
 
     kind: str
@@ -73,32 +58,18 @@ class Evaluation:
     models_sha256: dict[str, str]
     sources: dict[str, str]
     cohort: CohortKind = "unknown"
-    settings: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_files(cls, folder: EvaluationFolder) -> Evaluation:
-        """A finished evaluation, as it was measured.
+    def from_files(cls, folder: EvaluationFolder) -> tuple[Evaluation, EvaluateConfig]:
+        """A finished evaluation as it was measured, and the settings that its report was last made with.
 
         Raises:
             InputError: none there, one of its files is missing or damaged, or it is of another version.
         """
-        summary, results, failures = folder.read_finished()
-        try:
-            patients = tuple(PatientResult.from_json(result) for result in results)
-        except InputError as error:
-            error.file, error.hint = str(folder.path), "run `fvv evaluate` again: it measures what is damaged"
-            raise
-        return cls(
-            kind=summary["kind"],
-            patients=patients,
-            failures=failures,
-            counts=summary["counts"],
-            run=summary["run"],
-            models_sha256=summary["models_sha256"],
-            sources=summary["sources"],
-            cohort=summary["cohort"],
-            settings=summary["settings"],
-        )
+        summary, patients = folder.read_finished()
+        same = ("failures", "counts", "run", "models_sha256", "sources", "cohort")
+        rest = {name: getattr(summary, name) for name in same}
+        return cls(kind=summary.evaluation, patients=patients, **rest), summary.settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,53 +78,52 @@ class EvaluateResult:
 
     Attributes:
         output: the folder with tables, pictures and report.html.
-        kind: `paper.OUT_OF_FOLD` or `paper.EXTERNAL`.
         patients: how each patient was predicted.
-        headline: the few numbers people ask for first; NaN where undefined.
-        answers: from `summarise_answers`.
-        label_source: where the mismatch label comes from.
-        failures: patients that could not be evaluated.
-        calibration: the curve of P(mismatch), None where it could not be fitted.
+        found: all numbers.
         notes: lines that the reader should see beside the numbers.
     """
 
     output: Path
-    kind: str
     patients: tuple[PatientResult, ...]
-    headline: dict[str, float]
-    answers: dict[str, Any]
-    label_source: str
-    failures: tuple[Failure, ...]
-    calibration: Calibration | None
+    found: Summary
     notes: tuple[str, ...] = ()
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Patients that could not be evaluated."""
+        return self.found.failures
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The curve of P(mismatch), None where it could not be fitted."""
+        fitted = self.found.marker.calibration
+        return None if fitted is None else fitted.curve
 
     def summary(self) -> str:
         """The headline numbers and where the rest is."""
-        numbers = {
-            name: "not defined" if math.isnan(value) else f"{value:.3f}" for name, value in self.headline.items()
-        }
-        area = Estimate(*(self.headline[name] for name in ("auc", "auc_low", "auc_high")))
-        rates = {
-            name: f"{with_interval(rate, 1, percent=True)} ({rate.successes} of {rate.trials})"
-            for name, rate in self.answers["rates"].items()
-        }
+        found, marker = self.found, self.found.marker
+        rates, point = found.answers.rates, marker.operating_points.get(CUT_OFF)
         unmeasured = sum(patient.fvv_ml is None for patient in self.patients)
-        how = "out of fold" if self.kind == OUT_OF_FOLD else "with the whole ensemble"
+        how = "out of fold" if found.evaluation == OUT_OF_FOLD else "with the whole ensemble"
+        table = answers_table(found.answers)
+        at_cutoff = "" if point is None else (
+            f", kappa {number(point.kappa.value, 3)}, sensitivity {number(point.sensitivity.value, 3)}, "
+            f"specificity {number(point.specificity.value, 3)}"
+        )  # fmt: skip
         lines = [
             f"{len(self.patients)} patients tested {how}, {unmeasured} not assessable, {len(self.failures)} failed",
-            *answer_lines(self.answers),
-            f"{'answers':<14}sensitivity {rates['sensitivity']}, specificity {rates['specificity']}",
-            f"{'':<14}stroke-free patients called stroke {rates['stroke_free_called_stroke']}",
-            f"{'':<14}strokes missed {rates['stroke_missed']}",
+            *(f"{name:<22}" + "".join(f"{cell:>20}" for cell in cells) for name, *cells in (table.head, *table.rows)),
+            f"{'answers':<14}sensitivity {counted(rates.sensitivity)}; specificity {counted(rates.specificity)}",
+            f"{'':<14}stroke-free patients called stroke {counted(rates.stroke_free_called_stroke)}",
+            f"{'':<14}strokes missed {counted(rates.stroke_missed)}",
             *(
-                f"{channel.label.replace('_', '-'):<14}Dice pooled {numbers[f'{channel.label}_dice_pooled']}, "
-                f"mean {numbers[f'{channel.label}_dice_mean']}"
+                f"{channel.title:<14}Dice pooled {number(found.of(channel).dice_pooled.value, 3)}, "
+                f"mean {number(found.of(channel).dice_mean.value, 3)}"
                 for channel in Channel
             ),
-            f"{'FVV':<14}Spearman's correlation with the drawn one {numbers['fvv_spearman']}",
-            f"{'FVV alone':<14}AUC {with_interval(area, 3)}, "
-            f"kappa {numbers['kappa']}, sensitivity {numbers['sensitivity']}, specificity {numbers['specificity']}",
-            f"label: {self.label_source}",
+            f"{'FVV':<14}Spearman's correlation with the reference {number(found.flair_visible.volume.rank.value, 3)}",
+            f"{'FVV alone':<14}AUC {with_interval(marker.auc)}{at_cutoff}",
+            f"label: {marker.label}",
             *self.notes,
             f"report: {self.output / 'report.html'} (for research use only)",
         ]
@@ -168,86 +138,64 @@ def publish(
     Args:
         folder: of the evaluation.
         measured: what was measured.
-        config: cut-off, label, bootstrap; answers are made anew with its cut-off.
+        config: cut-off, label, bootstrap; the answers are those under its cut-off.
         other: another model's evaluation of the same patients, to compare with.
     """
-    patients = tuple(patient.decided_with(config.decision) for patient in measured.patients)
+    patients = tuple(decided_with(patient, config.decision) for patient in measured.patients)
     data = marker_data(patients, config.visible_fraction_label)
-    summary = summarise_cohort(patients, data, config)
-    if summary["marker"]["calibration"] is not None:
-        summary["marker"]["calibration"]["curve"]["fitted_on"] = measured.cohort
-    comparison = _comparison(other, patients, config)
-    plots = evaluation_plots(patients, data, summary)
+    findings = summarise_cohort(patients, data, config, measured.cohort)
+    comparison: Comparison | None = None
+    if other is not None:
+        name = other.run.get("models", "")
+        comparison = compare_models(other.patients, patients, config, other=name, other_kind=other.kind)
+    summary = Summary(
+        **dict(findings),
+        evaluation=measured.kind,
+        counts=measured.counts,
+        comparison=comparison,
+        run=measured.run,
+        settings=config,
+        models_sha256=measured.models_sha256,
+        sources=measured.sources,
+        cohort=measured.cohort,
+        failures=measured.failures,
+    )
+    plots = evaluation_plots(patients, data, findings)
+    tables = all_tables(findings, comparison)
     methods = methods_paragraphs(measured.kind, data.label_source, config)
-    shown = [name for names in extremes(patients).values() for name in names]
-    viewed = patients_to_view(patients, config.viewer_patients)
     page = evaluation_page(
         summary,
         patients,
         data,
-        kind=measured.kind,
+        tables=tables,
         plots={plot.caption: figure_png(plot.figure) for plot in plots},
-        pictures={name: png for name in shown if (png := folder.read_picture(name)) is not None},
-        viewer={name: images for name in viewed if (images := folder.read_viewer(name)) is not None},
-        counts=measured.counts,
-        failures=measured.failures,
-        run={**measured.run, "settings": json.dumps(config.model_dump(mode="json"))},
+        pictures={
+            group: {name: png for name in names if (png := folder.read_picture(name)) is not None}
+            for group, names in extremes(patients).items()
+        },
+        viewer={
+            name: images
+            for name in patients_to_view(patients, config.viewer_patients)
+            if (images := folder.read_viewer(name)) is not None
+        },
         methods=methods,
-        comparison=comparison,
     )
-    numbers = headline(summary)
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "kind": measured.kind,
-        "headline": numbers,
-        "counts": measured.counts,
-        **summary,
-        "comparison": comparison,
-        "run": measured.run,
-        "settings": config.model_dump(mode="json"),
-        "models_sha256": measured.models_sha256,
-        "sources": measured.sources,
-        "cohort": measured.cohort,
+    texts = {
+        "tables.md": "\n".join(table.markdown() for table in tables.present()),
+        "tables.tex": "\n".join(table.latex() for table in tables.present()),
+        "methods.md": "\n\n".join(methods) + "\n",
     }
-    tables = paper_tables(summary)
     figures = {
         f"figures/{plot.name}.{suffix}": _vector(plot.figure, suffix) for plot in plots for suffix in ("pdf", "svg")
     }
-    texts = {
-        "tables.md": "\n".join(table.markdown() for table in tables),
-        "tables.tex": "\n".join(table.latex() for table in tables),
-        "methods.md": "\n\n".join(methods) + "\n",
-    }
     folder.finish(
-        jsonable(content),
+        summary,
         page,
         metrics=metric_rows(patients),
         patients=[patient_row(patient, mismatch=label) for patient, label in zip(patients, data.labels, strict=True)],
-        failures=measured.failures,
         more={**figures, **{name: text.encode() for name, text in texts.items()}},
     )
-    fitted = summary["marker"]["calibration"]
-    return EvaluateResult(
-        output=folder.path,
-        kind=measured.kind,
-        patients=patients,
-        headline=numbers,
-        answers=summary["answers"],
-        label_source=data.label_source,
-        failures=measured.failures,
-        calibration=None if fitted is None else Calibration(**fitted["curve"]),
-        notes=() if comparison is None else (_in_words(comparison),),
-    )
-
-
-def known_result(folder: EvaluationFolder, participant: str, source_sha256: str) -> PatientResult | None:
-    """What an earlier run measured of a patient, where it is whole and of this source; else None."""
-    content = folder.read_patient(participant, source_sha256)
-    try:
-        return None if content is None else PatientResult.from_json(content)
-    except InputError as error:
-        log.warning("%s is measured again: %s", participant, error.message)
-        return None
+    return EvaluateResult(folder.path, patients, summary, () if comparison is None else (_in_a_line(comparison),))
 
 
 def calibrated(result: EvaluateResult, bundle: ModelBundle) -> EvaluateResult:
@@ -276,40 +224,13 @@ def calibrated(result: EvaluateResult, bundle: ModelBundle) -> EvaluateResult:
     return replace(result, notes=(*result.notes, note))
 
 
-def _comparison(
-    other: Evaluation | None, patients: Sequence[PatientResult], config: EvaluateConfig
-) -> dict[str, Any] | None:
-    if other is None:
-        return None
-    numbers = compare_models(
-        other.patients,
-        patients,
-        decision=config.decision,
-        visible_fraction=config.visible_fraction_label,
-        samples=config.bootstrap_samples,
-        seed=config.seed,
-    )
-    return {"other": other.run.get("models", ""), "other_kind": other.kind, **numbers}
-
-
-def _in_words(comparison: dict[str, Any]) -> str:
-    change, test = comparison["auc_difference"], comparison["mcnemar"]
-    interval = "" if math.isnan(change.low) else f" [{change.low:+.3f} to {change.high:+.3f}]"
+def _in_a_line(comparison: Comparison) -> str:
     return (
-        f"against the other evaluation ({comparison['patients']} patients in both): AUC difference "
-        f"{_signed(change.value)}{interval}, "
-        f"p {_p(comparison['auc_p_value'])}; "
-        f"answers right in this one only {test['only_second_right']}, in the other only "
-        f"{test['only_first_right']}, p {_p(test['p_value'])}"
+        f"against the other evaluation ({comparison.patients} patients in both): AUC difference "
+        f"{with_interval(comparison.auc_difference, signed=True)}, p = {number(comparison.auc_p_value, 3)}; answers "
+        f"right in this one only {comparison.only_this_right}, in the other only {comparison.only_other_right}, "
+        f"p = {number(comparison.answers_p_value, 3)}"
     )
-
-
-def _signed(value: float) -> str:
-    return "not defined" if math.isnan(value) else f"{value:+.3f}"
-
-
-def _p(value: float) -> str:
-    return "not defined" if math.isnan(value) else f"= {value:.3g}"
 
 
 def _vector(figure: Figure, suffix: str) -> bytes:

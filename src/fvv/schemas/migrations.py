@@ -18,6 +18,7 @@ CURRENT: Final[Mapping[str, int]] = {
     "checkpoint": 1,
     "finished fold": 1,
     "ownership": 1,
+    "patient": 1,
     "results": 1,
     "run": 1,
     "shard report": 1,
@@ -25,6 +26,7 @@ CURRENT: Final[Mapping[str, int]] = {
     "split": 1,
     "store": 1,
     "stored case": 1,
+    "summary": 1,
     "training run": 1,
 }
 """The version that this program writes, by kind of file."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fvv.analysis.card import CARD_TITLE, Evidence, model_card
-from fvv.analysis.paper import EXTERNAL, OUT_OF_FOLD
-from fvv.analysis.patient import PatientResult
 from fvv.config import CardConfig
 from fvv.data import Failure
 from fvv.errors import InputError, ModelError, OutputExistsError
@@ -17,6 +15,8 @@ from fvv.io.atomic import write_text
 from fvv.io.bundle import ModelBundle
 from fvv.io.bundle_folder import CARD_FILE
 from fvv.io.evaluation import EvaluationFolder
+from fvv.schemas.simulation import CaseRecord
+from fvv.schemas.summary import EXTERNAL, OUT_OF_FOLD
 from fvv.simulator.files import SIMULATION_FILE, read_simulation
 from fvv.system.regular import read_regular_text
 
@@ -68,7 +68,7 @@ def card(
 
     Raises:
         OutputExistsError: a file is in the way.
-        InputError: no evaluation named, one is of another kind, or a patient's truth is missing.
+        InputError: no evaluation named, one is of another kind, or the simulator's record of a patient is missing.
         ModelError: an evaluation tested other models or other post-processing, or was to calibrate them and the
             bundle's curve is not its own.
     """
@@ -120,38 +120,34 @@ def _refuse_to_replace(file: Path, *, overwrite: bool) -> None:
 
 
 def _evidence(title: str, kind: str, folder: Path, cohort: Path | None, bundle: ModelBundle) -> Evidence:
-    summary, results, _ = EvaluationFolder(folder).read_finished()
-    settings = summary["settings"]
-    if summary["kind"] != kind:
+    summary, patients = EvaluationFolder(folder).read_finished()
+    settings = summary.settings
+    if summary.evaluation != kind:
         hint = "--out-of-fold takes one kind, --external and --real take the other"
-        raise InputError(f"{kind} evaluation expected, this one is {summary['kind']}", file=folder, hint=hint)
-    if "own_masks" not in settings:
-        hint = f"bring it up to date with `fvv report -i {folder}`"
-        raise InputError("this evaluation was reported by an earlier version", file=folder, hint=hint)
-    if summary["models_sha256"] != bundle.manifest.models_sha256:
+        raise InputError(f"{kind} evaluation expected, this one is {summary.evaluation}", file=folder, hint=hint)
+    if summary.models_sha256 != bundle.manifest.models_sha256:
         raise ModelError("this evaluation tested other models", file=folder, hint="evaluate this bundle again")
-    said = bundle.manifest.postprocess.model_dump(mode="json")
-    if settings["postprocess"] != said:
+    stated = bundle.manifest.postprocess
+    if settings.postprocess != stated:
         raise ModelError(
-            f"evaluated with post-processing {settings['postprocess']}, the bundle states {said}",
+            f"evaluated with post-processing {settings.postprocess!r}, the bundle states {stated!r}",
             file=folder,
             hint="evaluate again, without settings of evaluate.postprocess",
         )
-    patients = tuple(PatientResult.from_json(result) for result in results)
-    truth = {} if cohort is None else {patient.participant: _truth(cohort, patient.participant) for patient in patients}
-    return Evidence(title, summary, patients, truth)
+    simulated = {one.participant: _simulated(cohort / one.participant) for one in patients} if cohort else {}
+    return Evidence(title, summary, patients, simulated)
 
 
 def _check_calibration(evidence: Sequence[Evidence], bundle: ModelBundle) -> None:
     """Where an evaluation was to calibrate the bundle, the bundle's curve is one of theirs."""
-    asked = [one for one in evidence if one.summary["settings"]["calibrate"]]
+    asked = [one for one in evidence if one.summary.settings.calibrate]
     if asked and bundle.manifest.calibration not in [one.curve for one in asked]:
         what = "no curve of P(mismatch)" if bundle.manifest.calibration is None else "another curve of P(mismatch)"
         hint = "evaluate again with --calibrate"
         raise ModelError(f"evaluated with calibration, and the bundle has {what}", file=bundle.path, hint=hint)
 
 
-def _truth(cohort: Path, participant: str) -> dict[str, object]:
-    if not (cohort / participant / SIMULATION_FILE).exists():
-        raise InputError("no simulation.json", file=cohort / participant, hint="name the cohort that was evaluated")
-    return read_simulation(cohort / participant).case.model_dump()
+def _simulated(folder: Path) -> CaseRecord:
+    if not (folder / SIMULATION_FILE).exists():
+        raise InputError("no simulation.json", file=folder, hint="name the cohort that was evaluated")
+    return read_simulation(folder).case

@@ -21,6 +21,7 @@ from fvv.io.atomic import write_text
 from fvv.io.ownership import claim, claimed
 from fvv.io.shipped import shipped_bundle
 from fvv.recipes.publish import EvaluateResult
+from fvv.schemas.summary import Estimate, Summary
 from fvv.stages import StageResult
 from fvv.stages.convert import convert
 from fvv.stages.evaluate import evaluate, evaluate_external
@@ -43,12 +44,12 @@ _FOLDERS = (
     *("processed_data", "shipped_model", "predictions"),
 )
 """All that the demo writes beside its settings: none of them may be somebody's own."""
-_COMPARED = {
-    "brain_dice_mean": "brain Dice, mean",
-    "stroke_dice_pooled": "stroke Dice, pooled",
-    "stroke_dice_mean": "stroke Dice, mean",
-    "fvv_spearman": "FVV, Spearman",
-    "auc": "mismatch, AUC",
+_COMPARED: Mapping[str, Callable[[Summary], Estimate]] = {
+    "brain Dice, mean": lambda summary: summary.brain.dice_mean,
+    "stroke Dice, pooled": lambda summary: summary.stroke.dice_pooled,
+    "stroke Dice, mean": lambda summary: summary.stroke.dice_mean,
+    "FVV, Spearman": lambda summary: summary.flair_visible.volume.rank,
+    "mismatch, AUC": lambda summary: summary.marker.auc,
 }
 
 
@@ -164,14 +165,15 @@ def _shipped(cohort: Path, output: Path, config: EvaluateConfig, own: StageResul
         return ShippedResult(f"The model in the package could not be tested on this cohort: {error}")
     if not isinstance(own, EvaluateResult):
         raise TypeError("the demo's evaluation comes first")
-    return ShippedResult(comparison_table(own.headline, shipped.headline, models.name), shipped.failures)
+    return ShippedResult(comparison_table(own.found, shipped.found, models.name), shipped.failures)
 
 
-def comparison_table(own: Mapping[str, float], shipped: Mapping[str, float], name: str) -> str:
+def comparison_table(own: Summary, shipped: Summary, name: str) -> str:
     """The same numbers of both, a line each."""
     lines = [f"{'':<22}{'demo, out of fold':>20}{'in the package':>20}"]
-    for key, label in _COMPARED.items():
-        values = ("n/a" if math.isnan(numbers[key]) else f"{numbers[key]:.3f}" for numbers in (own, shipped))
+    for label, of in _COMPARED.items():
+        numbers = (of(summary).value for summary in (own, shipped))
+        values = ("n/a" if math.isnan(value) else f"{value:.3f}" for value in numbers)
         lines.append(f"{label:<22}" + "".join(f"{value:>20}" for value in values))
     return "\n".join([*lines, f"in the package: {name}, its whole ensemble; the demo's models: one for each patient"])
 

@@ -6,7 +6,6 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from fvv.analysis.paper import EXTERNAL, OUT_OF_FOLD
 from fvv.config import EvaluateConfig
 from fvv.data import Participant, Role
 from fvv.errors import ConfigError, FvvError, ModelError, StoreError
@@ -17,6 +16,7 @@ from fvv.io.tables import FAILURES_FILE, failure_of, read_table
 from fvv.recipes.evaluation import Plan, Task, run_evaluation, source_sha256
 from fvv.recipes.held_out import held_out_participants, refuse_leakage, refuse_unknown_training
 from fvv.recipes.publish import EvaluateResult
+from fvv.schemas.summary import EXTERNAL, OUT_OF_FOLD
 from fvv.simulator.files import SIMULATION_FILE
 from fvv.system.fingerprint import file_sha256
 from fvv.system.parallel import attempt

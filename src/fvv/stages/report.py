@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from fvv.config import EvaluateConfig
-from fvv.errors import InputError
 from fvv.io.evaluation import EvaluationFolder
 from fvv.io.lock import only_writer
 from fvv.recipes.publish import EvaluateResult, Evaluation, publish
@@ -18,13 +13,13 @@ from fvv.recipes.publish import EvaluateResult, Evaluation, publish
 log = logging.getLogger(__name__)
 
 MEASURED_WITH = (
-    "preprocess", "postprocess", "own_masks", "device", "threads", "chunk_slices", "heatmaps", "calibrate",
+    "preprocess", "postprocess", "own_masks", "compute", "heatmaps", "calibrate",
 )  # fmt: skip
-"""Settings of the inference. It is done, so they stay what they were: a report never says otherwise."""
+"""Settings of the inference, which is done: they stay as they were."""
 
 
 def report(folder: Path, config: EvaluateConfig | None = None, *, compare: Path | None = None) -> EvaluateResult:
-    """Compute tables, figures and the page anew from the patients' results.
+    """Compute tables, figures and the page again from the examinations' results.
 
     Args:
         folder: output of `evaluate`; its summary, tables, figures and page are replaced.
@@ -37,25 +32,18 @@ def report(folder: Path, config: EvaluateConfig | None = None, *, compare: Path 
     """
     files = EvaluationFolder(folder)
     with only_writer(folder):
-        measured = Evaluation.from_files(files)
-        given = {} if config is None else config.model_dump(mode="json", exclude_unset=True)
-        settings = _changed(measured.settings, given)
-        other = None if compare is None else Evaluation.from_files(EvaluationFolder(compare))
-        return publish(files, measured, _settings(settings, folder), other)
+        measured, settings = Evaluation.from_files(files)
+        other = None if compare is None else Evaluation.from_files(EvaluationFolder(compare))[0]
+        return publish(files, measured, settings if config is None else _changed(settings, config), other)
 
 
-def _settings(content: Mapping[str, Any], folder: Path) -> EvaluateConfig:
-    try:
-        return EvaluateConfig.model_validate(content)
-    except ValidationError as error:
-        message = f"the settings of this evaluation are not of this version: {error.errors()[0]['msg']}"
-        raise InputError(message, file=folder, hint="run `fvv evaluate` again") from error
-
-
-def _changed(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _changed(settings: EvaluateConfig, given: EvaluateConfig) -> EvaluateConfig:
     """The stored settings with those given on top, but for what the inference was done with."""
-    kept = [name for name in MEASURED_WITH if given.get(name) not in (None, "auto", settings.get(name))]
+    new = {name: getattr(given, name) for name in given.model_fields_set}
+    kept = [name for name in MEASURED_WITH if new.pop(name, None) not in (None, "auto", getattr(settings, name))]
     if kept:
         log.warning("kept as the evaluation was done, which a report cannot change: %s", ", ".join(kept))
-    new = {name: value for name, value in given.items() if name not in MEASURED_WITH}
-    return {**settings, **new, "decision": {**settings["decision"], **new.get("decision", {})}}
+    if "decision" in new:
+        decision = {name: getattr(given.decision, name) for name in given.decision.model_fields_set}
+        new["decision"] = settings.decision.model_copy(update=decision)
+    return settings.model_copy(update=new)

@@ -24,8 +24,6 @@ from fvv.training.validation import (
     slice_classes,
 )
 
-COLOURS = {Channel.STROKE: "#2f7fff", Channel.FLAIR_VISIBLE: "#e8402a"}
-"""As in the heatmaps: stroke blue, FLAIR-visible red."""
 EXAMPLE_CLASSES = (SliceClass.VISIBLE, SliceClass.MIXED, SliceClass.NOT_VISIBLE)
 _NAMES = {kind: kind.name.lower().replace("_", " ") for kind in SliceClass}
 _PROGRESS: Mapping[str, Sequence[str]] = {
@@ -127,7 +125,7 @@ def example_figure(examples: Mapping[SliceClass, Example]) -> Figure:
         if example is not None:
             _outline(places[1], example.predicted)
             _outline(places[2], example.reference)
-    figure.suptitle("stroke blue, FLAIR-visible part red", fontsize="small")
+    figure.suptitle("stroke sky blue, FLAIR-visible part vermillion", fontsize="small")
     return figure
 
 
@@ -167,7 +165,7 @@ def kappa_figure(patients: Sequence[PatientValidation]) -> Figure:
 
 
 def _outline(place: Axes, masks: BoolArray) -> None:
-    for channel, colour in COLOURS.items():
+    for channel in (Channel.STROKE, Channel.FLAIR_VISIBLE):
         if masks[channel.value].any():
             outline = masks[channel.value].T.astype(float)
-            place.contour(outline, levels=[0.5], colors=[colour], linewidths=1.0, origin="lower")
+            place.contour(outline, levels=[0.5], colors=[channel.colour], linewidths=1.0, origin="lower")

@@ -15,14 +15,14 @@ from scipy.stats import rankdata
 from torchmetrics.functional.classification import binary_auroc, binary_cohen_kappa, multiclass_cohen_kappa
 
 from fvv.arrays import BoolArray, FloatArray, IntArray
-from fvv.cohort.labels import MISMATCH_BELOW, mismatch_labels
+from fvv.cohort.labels import VISIBLE_EDGES, mismatch_labels
 from fvv.data import Channel
 from fvv.imaging.fusion import fuse_folds
 from fvv.imaging.overlap import Overlap
 
 MINIMUM_SLICE_VOXELS = 20
 """A slice with less lesion counts as one without (the reference's rule)."""
-NOT_VISIBLE_BELOW, VISIBLE_ABOVE = MISMATCH_BELOW, 0.8
+NOT_VISIBLE_BELOW, VISIBLE_ABOVE = VISIBLE_EDGES
 """FLAIR-visible share of the lesion area that bounds the slice classes."""
 SCORE = "valid/score"
 """What chooses the checkpoint (`epoch_score`); between equals the AUC (`selection_key`)."""

@@ -50,9 +50,9 @@ _INFARCT = hd.sr.CodedConcept("55641003", "SCT", "Infarct")
 _FLAIR_VISIBLE = hd.sr.CodedConcept("FLAIRVIS", "99FVV", "FLAIR-visible part of the acute infarct")
 _MILLILITRE = hd.sr.CodedConcept("mL", "UCUM", "milliliter")
 _KINDS = {
-    Channel.BRAIN: (codes.SCT.Organ, codes.SCT.Brain, (217, 217, 217)),
-    Channel.STROKE: (codes.SCT.MorphologicallyAbnormalStructure, _INFARCT, (0, 158, 232)),
-    Channel.FLAIR_VISIBLE: (codes.SCT.MorphologicallyAbnormalStructure, _FLAIR_VISIBLE, (255, 127, 14)),
+    Channel.BRAIN: (codes.SCT.Organ, codes.SCT.Brain),
+    Channel.STROKE: (codes.SCT.MorphologicallyAbnormalStructure, _INFARCT),
+    Channel.FLAIR_VISIBLE: (codes.SCT.MorphologicallyAbnormalStructure, _FLAIR_VISIBLE),
 }
 
 
@@ -275,7 +275,7 @@ def _segmentation(headers: _Headers, masks: dict[Channel, BoolArray]) -> Any:
             segmented_property_type=_KINDS[channel][1],
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=_ALGORITHM,
-            display_color=hd.color.CIELabColor.from_rgb(*_KINDS[channel][2]),
+            display_color=hd.color.CIELabColor.from_rgb(*bytes.fromhex(channel.colour[1:])),
         )
         for number, channel in enumerate(masks, start=1)
     ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fvv.analysis.paper import EXTERNAL, OUT_OF_FOLD, methods_paragraphs
+from fvv.analysis.methods import methods_paragraphs
 from fvv.config import EvaluateConfig, PostprocessConfig
+from fvv.schemas.summary import EXTERNAL, OUT_OF_FOLD
 
 PIECES = PostprocessConfig(minimum_lesion_mm3=20)
 
@@ -17,11 +18,11 @@ def text_of(kind: str, **settings: object) -> str:
 @pytest.mark.parametrize(
     ("kind", "settings", "said", "unsaid"),
     [
-        (EXTERNAL, {"own_masks": True}, "a drawn one was only compared", "the file's where there was one"),
+        (EXTERNAL, {"own_masks": True}, "a given one was only compared", "the file's where there was one"),
         (EXTERNAL, {"own_masks": False}, "the file's where there was one", "only compared"),
         (OUT_OF_FOLD, {"own_masks": True}, "the file's where there was one", "only compared"),
-        (EXTERNAL, {"postprocess": PIECES}, "pieces of the stroke under 20 mm³ were dropped", "Nothing was taken out"),
-        (EXTERNAL, {"postprocess": PostprocessConfig()}, "Nothing was taken out of the stroke", "dropped"),
+        (EXTERNAL, {"postprocess": PIECES}, "pieces of the stroke under 20 mm³ were dropped", "Nothing was removed"),
+        (EXTERNAL, {"postprocess": PostprocessConfig()}, "Nothing was removed from the stroke", "dropped"),
         (EXTERNAL, {}, "quality control refused were shown to no model", "only compared"),
         (OUT_OF_FOLD, {}, "cross-validation model", "shown to no model"),
     ],

@@ -1,0 +1,104 @@
+"""The methods section of an evaluation."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+
+from fvv import __version__
+from fvv.analysis.summary import VOLUME_EDGES_ML
+from fvv.cohort.labels import VISIBLE_EDGES
+from fvv.config import EvaluateConfig, PostprocessConfig
+from fvv.schemas.summary import EXTERNAL, OUT_OF_FOLD
+
+
+def software_versions() -> str:
+    """Versions of what the numbers depend on."""
+    packages = ("numpy", "scipy", "scikit-learn", "statsmodels", "onnxruntime", "nibabel")
+    parts = [f"fvv {__version__}", f"Python {platform.python_version()}"]
+    return ", ".join([*parts, *(f"{name} {version(name)}" for name in packages)])
+
+
+def methods_paragraphs(kind: str, label: str, config: EvaluateConfig) -> tuple[str, ...]:
+    """The methods section of the evaluation, a paragraph each, in plain sentences.
+
+    Args:
+        kind: `OUT_OF_FOLD` or `EXTERNAL`.
+        label: where the mismatch label comes from.
+        config: the settings behind the numbers.
+    """
+    volumes = ", ".join(f"{edge:g}" for edge in VOLUME_EDGES_ML)
+    shares = " and ".join(f"{100 * edge:g}" for edge in VISIBLE_EDGES)
+    text = _METHODS.format(
+        who=_WHO[kind],
+        how=" ".join(_how(kind, config)),
+        label=label,
+        cutoff=f"{config.decision.cutoff_ml:g}",
+        specificity=f"{100 * config.operating_specificity:g}",
+        draws=config.bootstrap_samples,
+        seed=config.seed,
+        pseudo=f"{config.pseudo_volume_ml:g}",
+        volumes=volumes,
+        shares=shares,
+        versions=software_versions(),
+    )
+    return tuple(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
+
+
+def _how(kind: str, config: EvaluateConfig) -> list[str]:
+    """What was done to the images and to the masks, a sentence each."""
+    sentences = [_OWN_MASKS if kind == EXTERNAL and config.own_masks else _GIVEN_MASKS]
+    post = config.postprocess
+    if post == PostprocessConfig():
+        sentences.append("Nothing was removed from the stroke afterwards.")
+    if post is not None and post.minimum_lesion_mm3:
+        sentences.append(f"Separate pieces of the stroke under {post.minimum_lesion_mm3:g} mm³ were dropped.")
+    if kind == EXTERNAL:
+        sentences.append(_REFUSED)
+    return sentences
+
+
+_GIVEN_MASKS = "Brain mask: the file's where there was one, else computed from the images."
+_OWN_MASKS = """Brain mask shown to the models: computed from the images of every patient; a given one was only compared
+    with the predicted brain."""
+_REFUSED = """Images that quality control refused were shown to no model: these examinations are counted, and are in no
+    overlap and no lesion count."""
+_WHO = {
+    OUT_OF_FOLD: """Each examination was segmented by the cross-validation model that had neither been trained on that
+        person nor used that person to choose its weights. These are numbers of single models; a new patient gets the
+        answer of the whole ensemble, which may differ.""",
+    EXTERNAL: """Each examination was segmented by the whole ensemble, none of whose models had been trained or selected
+        on that person or on these images (checked by hashes of the ids and of the voxel values). Brain and stroke:
+        voxels predicted by at least half of the models; FVV: mean over the models of the FLAIR-visible voxels inside
+        that stroke.""",
+}
+_METHODS = """
+{who} {how}
+
+Masks were compared on the grid of the input images. Pooled Dice adds up the volumes of all patients before the ratio is
+taken; mean Dice is the average over patients. Where both masks are empty, overlap is not defined and the patient is
+counted, not averaged; where only one is, Dice is 0. Distances are between surface voxels in mm, defined where both
+masks hold voxels. A lesion is a component over 26 neighbours; one common voxel is a detection. Volumes are those
+reported to users, measured on the working grid.
+
+Each examination gets one of four answers: mismatch likely, mismatch unlikely, no lesion found, not assessable. They are
+counted against mismatch, no mismatch and no lesion of the reference. Sensitivity and specificity of the answers are of
+the examinations that could be assessed; a missed stroke is no mismatch found. Label: {label}.
+
+Of the FVV alone, mismatch is the positive class and a low FVV predicts it; a missed stroke has an FVV of 0 mL and so is
+under any cut-off. The prespecified cut-off is {cutoff} mL; Youden's cut-off and the one that keeps a specificity of
+{specificity} % were chosen on the patients they are judged on: beside what they achieve there stands the same corrected
+for its optimism by bootstrap (Harrell). Where every person was examined once, AUC has DeLong's interval on the logit
+scale and proportions have Wilson's; where a person was examined twice or more, both have the interval of a percentile
+bootstrap over persons with all their examinations, as Dice, kappa, average precision and Brier score have always
+({draws} draws, seed {seed}). All intervals are at 95 %.
+
+P(mismatch) is a logistic curve on log(FVV + {pseudo} mL) with Platt's targets, judged on patients held out of its fit
+(by fold, or by person where one ensemble tested all). It holds for the share of mismatches among these patients;
+another prevalence changes the odds by Bayes' rule. Net benefit weighs a false positive by t/(1 - t) at the threshold
+probability t. Volumes: Bland-Altman limits of agreement (bias ± 1.96 SD), in mL and as ratios on log(volume + {pseudo}
+mL), Lin's concordance, ICC(A,1), Spearman's correlation. Strata: lesion volume at {volumes} mL, FLAIR-visible share at
+{shares} %, site, fold.
+
+Software: {versions}.
+"""

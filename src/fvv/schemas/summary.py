@@ -1,0 +1,358 @@
+"""`summary.json` of an evaluation: every number of its report, and what it was made from."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from fvv.config import EvaluateConfig
+from fvv.data import Failure
+from fvv.schemas.base import FileModel
+from fvv.schemas.bundle import Calibration
+from fvv.schemas.migrations import CURRENT
+from fvv.schemas.values import ByChannel, Number, Stored
+
+OUT_OF_FOLD: Final = "out-of-fold"
+EXTERNAL: Final = "external"
+CUT_OFF: Final = "cut-off"
+"""Name of the operating point at the prespecified cut-off."""
+CohortKind = Literal["simulated", "people", "unknown"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Estimate:
+    """A number with its interval; NaN where undefined."""
+
+    value: Number
+    low: Number
+    high: Number
+
+
+class Share(Stored):
+    """A share of examinations with its interval; NaN where undefined.
+
+    Attributes:
+        value: successes / trials.
+        low, high: the interval to read: Wilson's where every person was examined once, else over persons.
+        successes, trials: examinations.
+        wilson_low, wilson_high: Wilson's interval, which takes examinations of one person for independent.
+        method: of `low` and `high`.
+    """
+
+    value: Number
+    low: Number
+    high: Number
+    successes: int
+    trials: int
+    wilson_low: Number
+    wilson_high: Number
+    method: Literal["Wilson", "bootstrap over persons"]
+
+
+class Rates(Stored):
+    """Rates of the answers; all but the last are of the examinations that could be assessed."""
+
+    sensitivity: Share = Field(description="sensitivity of the answers: mismatches answered 'mismatch likely'")
+    sensitivity_right_lesion: Share = Field(
+        description="the same, where the predicted stroke touches the reference lesion"
+    )
+    specificity: Share = Field(
+        description="specificity of the answers: lesions without mismatch not answered 'mismatch likely'"
+    )
+    positive_predictive_value: Share = Field(
+        description="of the answers 'mismatch likely', those of a mismatch; stroke-free patients count"
+    )
+    stroke_missed: Share = Field(description="strokes answered 'no lesion found'")
+    stroke_free_called_stroke: Share = Field(description="stroke-free patients called stroke")
+    stroke_free_called_mismatch: Share = Field(description="stroke-free patients answered 'mismatch likely'")
+    not_assessable: Share = Field(description="examinations answered 'not assessable', of all")
+
+
+class Answers(Stored):
+    """The answers: `table` has the number of examinations by kind of reference and by answer."""
+
+    table: dict[str, dict[str, int]]
+    rates: Rates
+
+
+class Spread(Stored):
+    """A metric over the examinations for which it is defined."""
+
+    defined: int
+    mean: Number
+    sd: Number
+    median: Number
+    lower_quartile: Number
+    upper_quartile: Number
+
+
+class LesionsOfSize(Stored):
+    """Reference lesions of one range of volume, and the share that was found."""
+
+    size: str
+    found: Share
+
+
+class Agreement(Stored):
+    """Two ways to measure one quantity: Bland and Altman (doi 10.1016/S0140-6736(86)90837-8).
+
+    Attributes:
+        n: pairs.
+        bias: mean of second minus first, with its t interval.
+        lower_limit, upper_limit: bias -+ 1.96 SD of the differences.
+        concordance: Lin's coefficient.
+        intraclass: intraclass correlation of single measurements, absolute agreement.
+        rank: Spearman's correlation.
+    """
+
+    n: int
+    bias: Estimate
+    lower_limit: Number
+    upper_limit: Number
+    concordance: Estimate
+    intraclass: Estimate
+    rank: Estimate
+
+
+class RatioAgreement(Stored):
+    """Agreement on the log scale, as ratios: limits in mL say little of volumes near a cut-off of 0.5 mL.
+
+    Attributes:
+        n: pairs.
+        pseudo_volume_ml: added to both volumes, so that 0 mL has a logarithm.
+        ratio: geometric mean of (second + pseudo-volume) / (first + pseudo-volume).
+        lower_limit, upper_limit: that ratio's 95 % limits of agreement.
+    """
+
+    n: int
+    pseudo_volume_ml: float
+    ratio: Estimate
+    lower_limit: Number
+    upper_limit: Number
+
+
+class ChannelSummary(Stored):
+    """One channel of the cohort.
+
+    Attributes:
+        dice_pooled, dice_mean: with intervals of a bootstrap over persons.
+        pooled: ratios of the overlap of all examinations together, by metric.
+        per_patient: spread over examinations, by metric.
+        empty_cases: examinations by which of the two masks is empty.
+        lesions_detected, lesions_missed, lesions_false_positive, lesion_f1: of all examinations together.
+        lesions_by_size: reference lesions by volume; none of the brain.
+        volume: agreement of predicted with reference volume.
+        volume_ratio: the same on the log scale; None for the brain.
+    """
+
+    dice_pooled: Estimate
+    dice_mean: Estimate
+    pooled: dict[str, Number]
+    per_patient: dict[str, Spread]
+    empty_cases: dict[str, int]
+    lesions_detected: int
+    lesions_missed: int
+    lesions_false_positive: int
+    lesion_f1: Number
+    lesions_by_size: tuple[LesionsOfSize, ...]
+    volume: Agreement
+    volume_ratio: RatioAgreement | None
+
+
+class Performance(Stored):
+    """What a cut-off achieves."""
+
+    sensitivity: Number
+    specificity: Number
+    kappa: Number
+    youden_index: Number
+
+
+class Optimism(Stored):
+    """A cut-off chosen on the patients it is judged on: as found, and corrected by bootstrap."""
+
+    apparent: Performance
+    corrected: Performance
+
+
+class OperatingPoint(Stored):
+    """A cut-off of the FVV alone: mismatch is predicted under it. `optimism` is None where it was prespecified."""
+
+    cutoff_ml: float
+    true_positive: int
+    false_positive: int
+    false_negative: int
+    true_negative: int
+    sensitivity: Share
+    specificity: Share
+    positive_predictive_value: Share
+    negative_predictive_value: Share
+    accuracy: Share
+    kappa: Estimate
+    optimism: Optimism | None
+
+
+class ReliabilityBin(Stored):
+    """`n` patients with a similar probability: its mean, and the share that has a mismatch."""
+
+    n: int
+    predicted: float
+    observed: float
+
+
+class DecisionCurve(Stored):
+    """Net benefit over threshold probabilities of three policies; treating nobody is 0."""
+
+    threshold: tuple[float, ...]
+    calibrated: tuple[float, ...]
+    cutoff: tuple[float, ...]
+    everybody: tuple[float, ...]
+
+
+class MarkerCalibration(Stored):
+    """P(mismatch): the curve fitted on all, and how well curves fitted without each patient predict."""
+
+    curve: Calibration
+    held_out_by: Literal["fold", "person"]
+    patients: int
+    prevalence: float
+    brier: Estimate
+    brier_of_prevalence: float
+    reliability: tuple[ReliabilityBin, ...]
+    decision_curve: DecisionCurve
+
+
+class Marker(Stored):
+    """The FVV alone as a marker of mismatch.
+
+    Attributes:
+        label: where the label comes from.
+        cutoff_ml: the prespecified cut-off.
+        mismatch, no_mismatch: examinations.
+        excluded: examinations that are not used, by reason.
+        persons_repeat: a person was examined more than once.
+        auc: with the interval to read: DeLong's, or over persons where persons repeat.
+        auc_delong, auc_bootstrap: both.
+        operating_points: by name, `CUT_OFF` first; empty with one class only, as are the fields below.
+    """
+
+    label: str
+    cutoff_ml: float
+    mismatch: int
+    no_mismatch: int
+    excluded: dict[str, int]
+    persons_repeat: bool
+    auc: Estimate
+    auc_delong: Estimate
+    auc_bootstrap: Estimate
+    average_precision: Estimate
+    operating_points: dict[str, OperatingPoint]
+    calibration: MarkerCalibration | None
+
+
+class Gain(Stored):
+    """A number of the ensemble and of its models alone; `difference`: ensemble minus mean of the models."""
+
+    ensemble: Number
+    single: Number
+    lowest: Number
+    highest: Number
+    difference: Estimate
+
+
+class SingleModels(Stored):
+    """An ensemble against its models alone, on the same patients."""
+
+    models: int
+    auc: Gain
+    kappa: Gain
+    dice_mean: ByChannel[Gain]
+    youden_cutoff_ml: Number
+    youden_cutoff_single_ml: Number
+    fvv_sd_over_models_ml: Number
+
+
+class Stratum(Stored):
+    """A part of the cohort; lesion volume and FLAIR-visible share are those of the reference."""
+
+    stratum: str
+    value: str
+    patients: int
+    dice_pooled: ByChannel[Number]
+    stroke_lesion_f1: Number
+    mismatch: int
+    no_mismatch: int
+    auc: Estimate
+    sensitivity: Share
+    specificity: Share
+
+
+class Comparison(Stored):
+    """This evaluation minus another one, on the patients of both.
+
+    Attributes:
+        other, other_kind: which.
+        patients: in both.
+        patients_of_marker: those measured by both.
+        persons_repeat: p values and intervals are over persons; `auc_p_value` is then undefined.
+        auc_difference, auc_p_value: paired DeLong.
+        only_other_right, only_this_right, answers_p_value: right answers; exact McNemar.
+        dice_difference: of the mean Dice.
+    """
+
+    other: str
+    other_kind: str
+    patients: int
+    patients_of_marker: int
+    persons_repeat: bool
+    auc_difference: Estimate
+    auc_p_value: Number
+    only_other_right: int
+    only_this_right: int
+    answers_p_value: Number
+    dice_difference: ByChannel[Estimate]
+
+
+class Findings(ByChannel[ChannelSummary]):
+    """What is computed from the results of a cohort.
+
+    Attributes:
+        reference_at_cutoff_ml: reference FVVs that go with a predicted FVV at the cut-off, by the limits of agreement.
+        single_models: None where one model was tested.
+    """
+
+    answers: Answers
+    marker: Marker
+    reference_at_cutoff_ml: tuple[Number, Number]
+    single_models: SingleModels | None
+    strata: tuple[Stratum, ...]
+
+
+class Summary(Findings, FileModel):
+    """The file.
+
+    Attributes:
+        evaluation: `OUT_OF_FOLD` or `EXTERNAL`.
+        counts: patients by what became of them.
+        comparison: with another evaluation, where one was asked for.
+        run: what readers should know of the run, in order.
+        settings: those the report was made with.
+        models_sha256: hash of every model file that was tested.
+        sources: of each examination with a result, the hash of all that it depends on.
+        cohort: who the patients are.
+        failures: patients that could not be evaluated.
+    """
+
+    kind: ClassVar[str] = "summary"
+    schema_version: int = CURRENT["summary"]
+    evaluation: Literal["out-of-fold", "external"]
+    counts: dict[str, int]
+    comparison: Comparison | None
+    run: dict[str, str]
+    settings: EvaluateConfig
+    models_sha256: dict[str, str]
+    sources: dict[str, str]
+    cohort: CohortKind
+    failures: tuple[Failure, ...]

@@ -1,0 +1,62 @@
+"""The marker: data that is checked once, and a cut-off chosen on the patients it is judged on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from fvv.analysis.marker import MarkerData, StatisticsError, optimism_corrected
+from fvv.analysis.statistics import cohen_kappa, confusion, youden_cutoff
+
+
+def data_of(fvv_ml: np.ndarray, mismatch: np.ndarray, persons: np.ndarray) -> MarkerData:
+    n = len(fvv_ml)
+    return MarkerData("label", tuple(mismatch.tolist()), np.arange(n), fvv_ml, mismatch, persons, (0,) * n, {})
+
+
+@pytest.mark.parametrize("fvv_ml", [[0.1, math.nan], [0.1, math.inf], [0.1, -1.0], [0.1]])
+def test_volumes_are_finite_not_negative_and_one_for_each_label(fvv_ml):
+    with pytest.raises(StatisticsError, match="expected"):
+        data_of(np.array(fvv_ml), np.array([True, False]), np.arange(2))
+
+
+def test_labels_are_bool():
+    with pytest.raises(StatisticsError, match="a label"):
+        data_of(np.array([0.1, 0.2]), np.array([1, 0]), np.arange(2))
+
+
+def draw(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    mismatch = np.arange(n) % 2 == 0
+    return np.exp(rng.normal(np.where(mismatch, 0.0, 1.0))), mismatch
+
+
+def test_the_corrected_index_is_nearer_to_the_truth(rng):
+    """At n = 24 Youden's index is far too high where it was chosen."""
+    new = draw(rng, 20_000)
+    apparent, corrected, true = [], [], []
+    for _ in range(40):
+        fvv_ml, mismatch = draw(rng, 24)
+        found = optimism_corrected(data_of(fvv_ml, mismatch, np.arange(24)), youden_cutoff, rng=rng, draws=60)
+        apparent.append(found.apparent.youden_index)
+        corrected.append(found.corrected.youden_index)
+        table = confusion(*new, youden_cutoff(fvv_ml, mismatch))
+        true.append(table[0, 0] / table[0].sum() - table[1, 0] / table[1].sum())
+    assert np.mean(apparent) > np.mean(true) + 0.1
+    assert abs(np.mean(corrected) - np.mean(true)) < 0.5 * (np.mean(apparent) - np.mean(true))
+
+
+def test_apparent_is_what_the_cutoff_achieves_and_nothing_leaves_its_range(rng):
+    fvv_ml, mismatch = draw(rng, 40)
+    found = optimism_corrected(data_of(fvv_ml, mismatch, np.arange(40)), youden_cutoff, rng=rng, draws=50)
+    table = confusion(fvv_ml, mismatch, youden_cutoff(fvv_ml, mismatch))
+    assert found.apparent.sensitivity == table[0, 0] / table[0].sum()
+    assert found.apparent.kappa == cohen_kappa(table)
+    assert 0 <= found.corrected.sensitivity <= 1
+
+
+def test_where_hardly_a_draw_holds_both_classes_nothing_is_corrected(rng):
+    fvv_ml, mismatch = np.array([0.1, 2.0]), np.array([True, False])
+    found = optimism_corrected(data_of(fvv_ml, mismatch, np.array([1, 1])), youden_cutoff, rng=rng, draws=30)
+    assert math.isnan(found.corrected.youden_index)
