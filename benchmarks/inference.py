@@ -222,8 +222,8 @@ def main() -> None:
     print(f"{psutil.cpu_count()} cores, load before the run {load:.1f}{'' if load < 1 else ' (the machine is busy)'}")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        patient = options.patient or work / "patient"
-        if options.patient is None:
+        patient = options.examination_id or work / "patient"
+        if options.examination_id is None:
             write_patient(patient, SLICES)
         # In a process of its own: PyTorch's memory would count as ours.
         maker = Path(__file__).with_name("make_models.py")

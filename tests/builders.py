@@ -70,7 +70,7 @@ def write_cohort(folder: Path, rng: np.random.Generator, n: int = 6) -> None:
 def case_of(images: dict[str, np.ndarray], affine: np.ndarray = AFFINE, patient: str = "p") -> Case:
     """A case in memory, from what `head` gives."""
     return Case(
-        patient=patient,
+        examination_id=patient,
         b0=Volume(images["b0"], affine),
         b1000=Volume(images["b1000"], affine),
         stroke_roi=Volume(images["stroke_roi"], affine),

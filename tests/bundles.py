@@ -20,7 +20,7 @@ def write_bundle(folder: Path, store: Path, biases: tuple[float, ...] = BIASES, 
         file = write_onnx(folder / f"model{fold + 1}.onnx", biases=(biases[0], biases[1] + 0.2 * fold, biases[2]))
         trained = [name for role in (Role.TRAIN, Role.VALID) for name in cases.folds.participants(fold, role)]
         records = [cases.record(name) for name in trained]
-        ids = [record.participant.person for record in records] + [record.image_sha256 for record in records]
+        ids = [record.participant.person_id for record in records] + [record.image_sha256 for record in records]
         entries.append(ModelEntry(file=file.name, sha256=file_sha256(file), fold=fold, trained_on=hashed_ids(ids)))
     manifest = BundleManifest(
         software="test", run_name="tiny", profile=cases.profile,

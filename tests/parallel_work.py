@@ -13,7 +13,7 @@ from fvv.errors import InputError
 def square(item: int) -> int:
     """The square; 2 is refused."""
     if item == 2:
-        raise InputError("no image", patient="two")
+        raise InputError("no image", examination_id="two")
     return item * item
 
 

@@ -117,7 +117,7 @@ def test_results_that_go_away_while_the_run_goes_on_are_failures(cohort: Path) -
     thief.start()
     result = predict(cohort / "in", cohort / "models", out, CONFIG)
     thief.join()
-    assert "p0" in [failure.patient for failure in result.failures]
+    assert "p0" in [failure.examination_id for failure in result.failures]
     assert "went away" in result.failures[0].reason
     assert "p0" not in [row["Patient"] for row in read_table(out / "results.csv")]
     again = predict(cohort / "in", cohort / "models", out, CONFIG)
@@ -140,7 +140,7 @@ def test_a_patient_without_images_is_never_taken_for_results(cohort: Path) -> No
         (cohort / "in" / "p1" / "note.txt").write_text("images to come")
         for _ in range(2 if out.name == "results" else 1):
             result = predict(cohort / "in", cohort / "models", out, CONFIG)
-            assert [failure.patient for failure in result.failures] == ["p1"]
+            assert [failure.examination_id for failure in result.failures] == ["p1"]
 
 
 def test_two_links_to_one_folder_would_have_one_result(cohort: Path) -> None:

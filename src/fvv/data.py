@@ -99,7 +99,7 @@ class Case:
     """One examination as read: b0, b1000 and what was drawn on them, all on one grid.
 
     Attributes:
-        patient: folder name.
+        examination_id: name of its folder.
         b0, b1000: float64 images.
         stroke_roi, flair_visible_roi: bool volumes, None where there is no file (a new patient).
         mask: bool brain mask given by the user, or None.
@@ -109,7 +109,7 @@ class Case:
         warnings: what of it makes the volumes worth a look.
     """
 
-    patient: str
+    examination_id: str
     b0: Volume
     b1000: Volume
     stroke_roi: Volume | None = None
@@ -215,7 +215,7 @@ class PreparedCase:
     """One examination on the working grid, as the network sees it.
 
     Attributes:
-        patient: folder name.
+        examination_id: name of its folder.
         b0, b1000: (256, 256, slices) float16 (float32 for published models), z-scores clipped to +-10.
         brain: (256, 256, slices) bool, the preprocessing mask.
         stroke, flair_visible: (256, 256, slices) bool, or None for a new patient.
@@ -224,7 +224,7 @@ class PreparedCase:
         b0_scale, b1000_scale: behind the z-scores; None where they were not kept (stores written before they were).
     """
 
-    patient: str
+    examination_id: str
     b0: FloatArray
     b1000: FloatArray
     brain: BoolArray
@@ -240,7 +240,8 @@ class PreparedCase:
             array = getattr(self, name)
             if array is not None and array.shape != self.grid.working_shape:
                 raise GeometryError(
-                    f"{name} has shape {array.shape}, expected {self.grid.working_shape}", patient=self.patient
+                    f"{name} has shape {array.shape}, expected {self.grid.working_shape}",
+                    examination_id=self.examination_id,
                 )
 
     @property
@@ -258,7 +259,7 @@ class PreparedCase:
 class Failure:
     """A patient that could not be done, and why; a row of failures.csv."""
 
-    patient: str
+    examination_id: str
     reason: str
 
 
@@ -315,7 +316,7 @@ class Prediction:
     """The answer for one patient. Volumes are None where nothing could be measured: never 0.
 
     Attributes:
-        patient: folder name.
+        examination_id: name of its folder.
         decision: the answer and its reasons.
         voxel_volume_ml: volume of one working-grid voxel.
         brain_voxels, stroke_voxels, flair_visible_voxels: counts on the working grid, as the reference reports them.
@@ -333,7 +334,7 @@ class Prediction:
         seconds: time of each step.
     """
 
-    patient: str
+    examination_id: str
     decision: Decision
     n_models: int
     voxel_volume_ml: float
@@ -407,15 +408,15 @@ class Participant:
     """One row of participants.tsv: what is known of an examination beside its images.
 
     Attributes:
-        participant: folder name.
-        person: the person examined; several folders may be one person.
+        examination_id: name of its folder.
+        person_id: who was examined; several examinations may be of one person.
         site: hospital or scanner, "" where unknown.
         dwi_flair_mismatch: the readers' label, None where there is none.
         simulated: whether the simulator made the images; None: unknown.
     """
 
-    participant: str
-    person: str
+    examination_id: str
+    person_id: str
     site: str = ""
     dwi_flair_mismatch: bool | None = None
     simulated: bool | None = field(default=None, compare=False)
@@ -425,8 +426,8 @@ class Participant:
 class FoldRow:
     """One patient's part in every fold: `roles[f]` is its role in fold f."""
 
-    participant: str
-    person: str
+    examination_id: str
+    person_id: str
     roles: tuple[Role, ...]
 
 
@@ -443,7 +444,7 @@ class FoldPlan:
     def __post_init__(self) -> None:
         if not self.rows:
             raise StoreError("the split holds no patient")
-        names = [row.participant for row in self.rows]
+        names = [row.examination_id for row in self.rows]
         if len(set(names)) != len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise StoreError(f"patients listed more than once in the split: {', '.join(twice[:5])}")
@@ -451,14 +452,14 @@ class FoldPlan:
             raise StoreError("every row of the split needs a role in every fold")
         roles_of_person: dict[str, FoldRow] = {}
         for row in self.rows:
-            first = roles_of_person.setdefault(row.person, row)
+            first = roles_of_person.setdefault(row.person_id, row)
             if first.roles != row.roles:
                 raise StoreError(
-                    f"{first.participant} and {row.participant} are one person but have different roles",
+                    f"{first.examination_id} and {row.examination_id} are one person but have different roles",
                     hint="give all folders of a person the same role in each fold of the split file",
                 )
             if row.roles.count(Role.TEST) > 1:
-                raise StoreError(f"{row.participant} is a test patient of more than one fold")
+                raise StoreError(f"{row.examination_id} is a test patient of more than one fold")
         for fold in range(self.n_folds):
             for role in (Role.TRAIN, Role.TEST):
                 if not self.participants(fold, role):
@@ -477,13 +478,13 @@ class FoldPlan:
         """
         if not 0 <= fold < self.n_folds:
             raise StoreError(f"no fold {fold}: the split has folds 0 to {self.n_folds - 1}")
-        return tuple(row.participant for row in self.rows if row.roles[fold] is role)
+        return tuple(row.examination_id for row in self.rows if row.roles[fold] is role)
 
     def person_of(self, participant: str) -> str:
         """The person behind a folder."""
         for row in self.rows:
-            if row.participant == participant:
-                return row.person
+            if row.examination_id == participant:
+                return row.person_id
         raise StoreError(f"{participant} is not in the split file")
 
 

@@ -22,40 +22,47 @@ class FvvError(Exception):
 
     Args:
         message: what was expected and what was found, in one sentence.
-        patient: folder name of the patient, where one is concerned.
+        examination_id: the examination (folder name), where one is concerned.
         file: the file, where one is concerned.
         hint: how to fix it.
     """
 
     def __init__(
-        self, message: str, *, patient: str | None = None, file: str | Path | None = None, hint: str | None = None
+        self,
+        message: str,
+        *,
+        examination_id: str | None = None,
+        file: str | Path | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.patient = patient
+        self.examination_id = examination_id
         self.file = None if file is None else str(file)
         self.hint = hint
 
-    def for_patient(self, patient: str) -> FvvError:
-        """Fill in the patient where the raising code did not know it; returns the error itself."""
-        self.patient = self.patient or patient
+    def for_examination(self, examination_id: str) -> FvvError:
+        """Fill in the examination where the raising code did not know it; returns the error itself."""
+        self.examination_id = self.examination_id or examination_id
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process boundaries in parallel stages: pickle them with their context.
-        return _rebuild, (type(self), self.message, self.patient, self.file, self.hint)
+        return _rebuild, (type(self), self.message, self.examination_id, self.file, self.hint)
 
     def __str__(self) -> str:
         """One line of printable characters, whatever a name, a file or another program put into it."""
-        where = [f"patient {self.patient}"] if self.patient else []
+        where = [f"patient {self.examination_id}"] if self.examination_id else []
         where += [self.file] if self.file else []
         message = " ".join(part for line in self.message.splitlines() if (part := line.strip()))
         line = ": ".join([", ".join(where), message] if where else [message])
         return plain(f"{line} ({self.hint})" if self.hint else line)
 
 
-def _rebuild(kind: type[FvvError], message: str, patient: str | None, file: str | None, hint: str | None) -> FvvError:
-    return kind(message, patient=patient, file=file, hint=hint)
+def _rebuild(
+    kind: type[FvvError], message: str, examination_id: str | None, file: str | None, hint: str | None
+) -> FvvError:
+    return kind(message, examination_id=examination_id, file=file, hint=hint)
 
 
 class ConfigError(FvvError):

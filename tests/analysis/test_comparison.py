@@ -67,7 +67,7 @@ def test_a_cohort_against_itself_and_against_a_worse_model():
     same = compare(patients, patients)
     assert same.auc_difference.value == 0.0
     assert same.dice_difference.stroke.value == 0.0
-    worse = [patient(one.participant, visible=5, found_visible=60) if "mismatch" in one.participant else one
+    worse = [patient(one.examination_id, visible=5, found_visible=60) if "mismatch" in one.examination_id else one
              for one in patients]  # fmt: skip
     worse = [
         one.model_copy(

@@ -42,7 +42,7 @@ def prediction(
     state: DecisionState, brain: np.ndarray, stroke: np.ndarray, *, findings: tuple[Finding, ...] = ()
 ) -> Prediction:
     return Prediction(
-        patient="p $1_2$",
+        examination_id="p $1_2$",
         decision=Decision(state, 0.5, findings),
         n_models=3,
         voxel_volume_ml=0.01,

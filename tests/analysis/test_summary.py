@@ -101,7 +101,7 @@ def test_the_unmeasured_are_counted_and_never_taken_for_zero():
 
 
 def test_who_was_refused_before_any_model_ran_changes_counts_alone():
-    seen = [one for one in cohort() if one.participant != "unmeasured"]
+    seen = [one for one in cohort() if one.examination_id != "unmeasured"]
     refused = patient("refused", lesion=300, visible=50, segmented=False, person="other3", site="A", fold=1)
     assert not refused.segmented
     assert refused.stroke.lesions == refused.flair_visible.lesions == ()
@@ -380,7 +380,7 @@ def answered_cohort() -> list[PatientResult]:
     patients += [patient("free_unlikely", lesion=0, found=50, found_visible=50)]
     patients += [patient("unmeasured", visible=0, measured=False), patient("free_unmeasured", lesion=0, measured=False)]
     answered = [decided_with(one, DecisionConfig(cutoff_ml=0.5)) for one in patients]
-    place = next(index for index, one in enumerate(answered) if one.participant == "beside")
+    place = next(index for index, one in enumerate(answered) if one.examination_id == "beside")
     stroke = answered[place].stroke.model_copy(update={"lesions_detected": 0, "dice_coefficient": 0.0})
     answered[place] = answered[place].model_copy(update={"stroke": stroke})
     return answered

@@ -25,7 +25,7 @@ def test_every_person_is_tested_once_and_never_on_two_sides(n: int, k: int, scan
     plan = plan_folds(cohort(n, scans), kfolds=k, valid_proportion=0.2, seed=4)
     assert plan.n_folds == k
     tested = [name for fold in range(k) for name in plan.participants(fold, Role.TEST)]
-    assert sorted(tested) == sorted(row.participant for row in plan.rows)
+    assert sorted(tested) == sorted(row.examination_id for row in plan.rows)
     for fold in range(k):
         sides = [{plan.person_of(name) for name in plan.participants(fold, role)} for role in Role]
         assert all(side for side in sides)
@@ -47,7 +47,7 @@ def test_every_person_trains_some_model() -> None:
 def test_labels_are_spread_over_the_folds() -> None:
     cases = cohort(60)
     plan = plan_folds(cases, kfolds=5, valid_proportion=0.2, seed=1)
-    labels = {case.participant.participant: case.participant.dwi_flair_mismatch for case in cases}
+    labels = {case.participant.examination_id: case.participant.dwi_flair_mismatch for case in cases}
     shares = [sum(bool(labels[name]) for name in plan.participants(fold, Role.TEST)) for fold in range(5)]
     assert max(shares) - min(shares) <= 2
 
@@ -77,7 +77,7 @@ def test_who_joins_keeps_the_balance_and_moves_nobody(step: int) -> None:
         for fold in range(5):
             share = len(plan.participants(fold, Role.VALID)) / (end - sizes[fold])
             assert abs(share - 0.2) < 0.06
-    names = {case.participant.participant: case.participant.dwi_flair_mismatch for case in cases}
+    names = {case.participant.examination_id: case.participant.dwi_flair_mismatch for case in cases}
     labels = [sum(bool(names[name]) for name in plan.participants(fold, Role.TEST)) for fold in range(5)]
     assert max(labels) - min(labels) <= 4
     assert sum(Role.TRAIN not in row.roles for row in plan.rows) <= 1

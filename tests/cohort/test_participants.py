@@ -23,19 +23,19 @@ def cohort(tmp_path: Path, table: str | bytes | None, *folders: str) -> Path:
 
 def test_folders_without_a_table_are_persons_of_their_own(tmp_path: Path) -> None:
     known = read_participants(cohort(tmp_path, None, "a", "b", ".hidden"))
-    assert {name: one.person for name, one in known.items()} == {"a": "a", "b": "b"}
+    assert {name: one.person_id for name, one in known.items()} == {"a": "a", "b": "b"}
     assert known["a"].dwi_flair_mismatch is None
 
 
 def test_the_table_gives_person_site_and_label(tmp_path: Path) -> None:
     table = f"{HEADER}a\tx\tParis\t1\nb\tx\tn/a\tn/a\nc\t\t\t0\n"
     known = read_participants(cohort(tmp_path, table, "a", "b", "c"))
-    assert known["a"].person == known["b"].person == "x"
+    assert known["a"].person_id == known["b"].person_id == "x"
     assert known["a"].site == "Paris"
     assert known["a"].dwi_flair_mismatch is True
     assert known["b"].site == ""
     assert known["b"].dwi_flair_mismatch is None
-    assert known["c"].person == "c"
+    assert known["c"].person_id == "c"
     assert known["c"].dwi_flair_mismatch is False
 
 
@@ -53,7 +53,7 @@ def test_the_table_gives_person_site_and_label(tmp_path: Path) -> None:
 )
 def test_other_programs_ways_of_writing_change_nothing(tmp_path: Path, table: str | bytes) -> None:
     known = read_participants(cohort(tmp_path, table))
-    assert [one.person for one in known.values()] == ["x", "x"]
+    assert [one.person_id for one in known.values()] == ["x", "x"]
     assert [one.dwi_flair_mismatch for one in known.values()] == [True, False]
 
 
@@ -110,7 +110,7 @@ def test_folders_without_a_row_are_persons_only_where_that_is_said(tmp_path: Pat
     folder = cohort(tmp_path, f"{HEADER}a\tx\ts\t1\n", "a", "control")
     with pytest.raises(InputError, match=r"1 folders have no row \(control\).*--unlisted own-person"):
         read_participants(folder)
-    assert read_participants(folder, unlisted="own-person")["control"].person == "control"
+    assert read_participants(folder, unlisted="own-person")["control"].person_id == "control"
 
 
 def test_a_row_whose_folder_is_away_is_a_patient_that_will_fail(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def cases(*numbers: int, **persons: str) -> list[SplitInput]:
 
 def run(store: Path, present: list[SplitInput], settings: SplitSettings = TWO) -> StoredSplit:
     """What `prepare` does with the split."""
-    people = {case.participant.participant: case.participant.person for case in present}
+    people = {case.participant.examination_id: case.participant.person_id for case in present}
     before = StoredSplit.read(store, people)
     before.refuse_unfit(settings, people)
     split = before.updated(present, settings)
@@ -32,7 +32,7 @@ def run(store: Path, present: list[SplitInput], settings: SplitSettings = TWO) -
 
 
 def sides(split: StoredSplit) -> dict[str, tuple[Role, ...]]:
-    return {row.participant: row.roles for row in split.rows}
+    return {row.examination_id: row.roles for row in split.rows}
 
 
 def content(store: Path) -> dict[str, bytes]:
@@ -134,7 +134,7 @@ def test_two_sides_of_one_person_are_refused(store: Path) -> None:
 def test_a_given_split_stays_and_who_is_not_in_it_stays_out(store: Path) -> None:
     given = store / "mine.tsv"
     given.write_text("participant_id\tpatient_id\tfold_0\np0\tp0\ttrain\np1\tp1\ttest\np2\tp2\tvalid\np9\tp9\ttest\n")
-    people = {case.participant.participant: case.participant for case in cases(*range(6))}
+    people = {case.participant.examination_id: case.participant for case in cases(*range(6))}
     split = given_split(read_folds(given), people, TWO)
     assert split.removed == {"p3", "p4", "p5"}
     write_split(store, split, StoredSplit.read(store, people))

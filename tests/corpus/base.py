@@ -37,8 +37,8 @@ def make_base(folder: Path, *, with_torch: bool) -> None:
     for fold in range(store.folds.n_folds):
         file = write_onnx(folder / "bundle" / f"model{fold + 1}.onnx")
         rows = [row for row in store.folds.rows if row.roles[fold] is not Role.TEST]
-        seen = [store.record(row.participant).image_sha256 for row in rows]
-        trained_on = hashed_ids([*(row.person for row in rows), *seen])
+        seen = [store.record(row.examination_id).image_sha256 for row in rows]
+        trained_on = hashed_ids([*(row.person_id for row in rows), *seen])
         entries.append(ModelEntry(file=file.name, sha256=file_sha256(file), fold=fold, trained_on=trained_on))
     about = {"software": f"fvv {__version__}", "run_name": "tiny", "profile": PROFILE}
     write_manifest(folder / "bundle", BundleManifest(**about, models=tuple(entries)))

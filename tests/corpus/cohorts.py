@@ -148,7 +148,7 @@ def _two_profiles(place: Place) -> list[str]:
 def _all_kept(place: Place) -> None:
     """All that was stored is there, and the split is what it was."""
     store = CaseStore.open(place.out)
-    assert [store.record(name).participant.participant for name in store.participants] == ["p0", "p1", "p2", "p3"]
+    assert [store.record(name).participant.examination_id for name in store.participants] == ["p0", "p1", "p2", "p3"]
     assert (place.out / "folds.tsv").read_bytes() == (place.base / "prepared" / "folds.tsv").read_bytes()
 
 

@@ -34,7 +34,7 @@ def test_a_run_that_goes_wrong_is_one_error_of_the_patient(
     ensemble = OnnxEnsemble([write(tmp_path / "m.onnx")], PROFILE, device="cpu", threads=1)
     with pytest.raises(ModelError, match=says) as caught:
         segment_case(prepared_case(rng), ensemble)
-    assert caught.value.patient == "p"
+    assert caught.value.examination_id == "p"
     assert str(caught.value.file) == str(tmp_path / "m.onnx")
     assert "\n" not in str(caught.value)
 

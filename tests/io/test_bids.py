@@ -89,8 +89,8 @@ def test_subjects_that_cannot_be_used_are_failures(data_set: Path, tmp_path: Pat
     (data_set / "sub-05" / "dwi" / "sub-05_dwi.bval").symlink_to("annex/y")
     write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
     result = predict(data_set, tmp_path / "models", tmp_path / "out", PredictConfig(compute={"device": "cpu"}))
-    assert [one.patient for one in result.predictions] == ["sub-01_ses-1", "sub-01_ses-2"]
-    reasons = {failure.patient: failure.reason for failure in result.failures}
+    assert [one.examination_id for one in result.predictions] == ["sub-01_ses-1", "sub-01_ses-2"]
+    reasons = {failure.examination_id: failure.reason for failure in result.failures}
     assert list(reasons) == ["sub-02", "sub-03", "sub-04", "sub-05"]
     assert "sub-02_acq-trace_dwi.nii.gz has no sub-02_acq-trace_dwi.bval, nor one higher up" in reasons["sub-02"]
     assert "holds b = 2000" in reasons["sub-02"]
@@ -109,8 +109,8 @@ def test_patients_whose_folder_is_a_link_to_nothing_are_failures(tmp_path: Path,
     (tmp_path / "in" / "p1" / "mask.nii.gz").symlink_to("not-fetched")
     write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
     result = predict(tmp_path / "in", tmp_path / "models", tmp_path / "out", PredictConfig(compute={"device": "cpu"}))
-    assert [one.patient for one in result.predictions] == ["p0"]
-    reasons = {failure.patient: failure.reason for failure in result.failures}
+    assert [one.examination_id for one in result.predictions] == ["p0"]
+    reasons = {failure.examination_id: failure.reason for failure in result.failures}
     assert list(reasons) == ["p1", "p2"]
     assert "mask.nii.gz: a broken link to not-fetched" in reasons["p1"]
     assert "a broken link to /not/mounted/p2" in reasons["p2"]
@@ -199,7 +199,7 @@ def test_derivatives(data_set: Path, tmp_path: Path) -> None:
     write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
     out = tmp_path / "derivatives"
     result = predict(data_set, tmp_path / "models", out, PredictConfig(layout="bids", compute={"device": "cpu"}))
-    assert [one.patient for one in result.predictions] == ["sub-01_ses-1", "sub-01_ses-2", "sub-02"]
+    assert [one.examination_id for one in result.predictions] == ["sub-01_ses-1", "sub-01_ses-2", "sub-02"]
     assert (
         predict(data_set, tmp_path / "models", out, PredictConfig(layout="bids", compute={"device": "cpu"})).kept == 3
     )

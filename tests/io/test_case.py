@@ -26,7 +26,7 @@ def shifted(mm: float) -> np.ndarray:
 def test_a_whole_patient_is_read(tmp_path: Path, rng: np.random.Generator) -> None:
     written = write_patient(tmp_path / "anna", rng)
     case = read_case(tmp_path / "anna", CONFIG, labelled=True)
-    assert case.patient == "anna"
+    assert case.examination_id == "anna"
     np.testing.assert_array_equal(case.b1000.array, written["b1000"])
     assert case.stroke_roi is not None
     assert case.stroke_roi.array.dtype == bool
@@ -100,7 +100,7 @@ def test_roi_that_is_not_binary_is_cut_at_half_and_noted(tmp_path: Path, rng: np
 
 def test_an_examination_is_known_again_by_its_values(rng: np.random.Generator) -> None:
     images = head(rng)
-    assert image_sha256(case_of(images, patient="a")) == image_sha256(case_of(images, patient="b"))
+    assert image_sha256(case_of(images, examination_id="a")) == image_sha256(case_of(images, examination_id="b"))
     other = {**images, "b0": images["b0"] + 1}
     assert image_sha256(case_of(images)) != image_sha256(case_of(other))
 

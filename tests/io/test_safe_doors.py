@@ -94,7 +94,7 @@ def test_an_examination_with_an_unsafe_name_is_refused_at_every_door(name: str, 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_error_is_one_line(name: str) -> None:
-    for error in (FvvError(f"no {name}"), FvvError("x", patient=name), FvvError("x", file=name, hint=name)):
+    for error in (FvvError(f"no {name}"), FvvError("x", examination_id=name), FvvError("x", file=name, hint=name)):
         assert str(error).isprintable()
     assert str(FvvError("one line:\n  and another\n")) == "one line: and another"
 

@@ -120,7 +120,7 @@ def numbers(prediction: Prediction) -> tuple[Any, ...]:
 
 
 def evaluated(result: EvaluateResult) -> tuple[dict[str, float | None], str]:
-    (patient,) = [one for one in result.patients if one.participant == NAME]
+    (patient,) = [one for one in result.patients if one.examination_id == NAME]
     return patient.predicted_ml, patient.decision
 
 

@@ -24,7 +24,7 @@ def marks(brain: float, stroke: float, visible: float) -> Logits:
 def compared(
     first: Logits, second: Logits, rng: np.random.Generator, patients: int = 1
 ) -> tuple[Parity, tuple[Changed, ...]]:
-    cases = (prepared_case(rng, patient=f"p{n}") for n in range(patients))
+    cases = (prepared_case(rng, examination_id=f"p{n}") for n in range(patients))
     return compare_forms(first, second, cases, profile=PROFILES["robust-v3"], decision=DecisionConfig())
 
 

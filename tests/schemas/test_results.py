@@ -18,7 +18,7 @@ PUBLISHED = (
     "StrokeBlobVolume", "FlairVizVolume",
 )  # fmt: skip
 MEASURED = Prediction(
-    patient="anna",
+    examination_id="anna",
     decision=Decision(DecisionState.MISMATCH_LIKELY, 3.0, (Finding("few-slices", "8 slices", Severity.NOTE),), 0.1),
     n_models=2,
     voxel_volume_ml=0.1,

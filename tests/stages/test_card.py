@@ -27,7 +27,7 @@ from simulations import write_simulation
 
 SETTINGS = EvaluateConfig(bootstrap_samples=20, own_masks=True, postprocess=PostprocessConfig(minimum_lesion_mm3=2.0))
 CONFIG = CardConfig(training_data="on drawn heads", limits=("children",), commands=("make model",))
-PATIENTS = [one for one in cohort() if one.participant != "healthy"] + [
+PATIENTS = [one for one in cohort() if one.examination_id != "healthy"] + [
     patient("crumb", lesion=40, found=0),
     patient("refused", segmented=False),
 ]
@@ -40,7 +40,7 @@ def write_evaluation(folder: Path, models: dict[str, str], config: EvaluateConfi
     files = EvaluationFolder(folder)
     for one in PATIENTS:
         files.write_patient("", one, PatientFiles(AFFINE, None))
-    names = [one.participant for one in PATIENTS]
+    names = [one.examination_id for one in PATIENTS]
     counts = {"evaluated": len(PATIENTS), "not assessable": 1, "failed": 0}
     publish(
         files,
@@ -60,7 +60,7 @@ def told(folder_of: Path, folder: Path, **content: object) -> Path:
 def write_truth(folder: Path) -> Path:
     """What the simulator would know: half of the lesions are faint."""
     for number, one in enumerate(PATIENTS):
-        write_simulation(folder / one.participant, contrast_to_noise=2.0 if number % 2 else 5.0)
+        write_simulation(folder / one.examination_id, contrast_to_noise=2.0 if number % 2 else 5.0)
     return folder
 
 
@@ -112,7 +112,7 @@ def test_real_patients_are_not_named(bundle: tuple[Path, Path, Path]) -> None:
     models, evaluation, _ = bundle
     card(models, CONFIG, real=evaluation)
     text = (models / "MODEL_CARD.md").read_text()
-    assert not [one.participant for one in PATIENTS if one.participant in text]
+    assert not [one.examination_id for one in PATIENTS if one.examination_id in text]
     assert row_of(text, "| 1 |")[1:3] == ["0.000", "0.80"]
 
 
@@ -121,7 +121,7 @@ def test_the_breakdown_counts_who_belongs(bundle: tuple[Path, Path, Path]) -> No
     card(models, CONFIG, external=evaluation, cohort=truth)
     text = (models / "MODEL_CARD.md").read_text()
     clear = [
-        one for number, one in enumerate(PATIENTS) if not number % 2 and one.participant != "crumb" and one.segmented
+        one for number, one in enumerate(PATIENTS) if not number % 2 and one.examination_id != "crumb" and one.segmented
     ]
     asked = row_of(text, "| lesion ≥ 1 mL and CNR ≥ 3")
     assert asked[1] == str(len(clear))

@@ -82,7 +82,7 @@ def test_results_of_another_run_are_left_out(tmp_path: Path) -> None:
     config = PredictConfig(overwrite=True, compute={"device": "cpu"})
     predict(tmp_path / "in", tmp_path / "m2", tmp_path / "out", config)
     done = decide(tmp_path / "out", DecisionConfig(cutoff_ml=1.0))
-    assert [one.patient for one in done.after] == ["c", "d"]
+    assert [one.examination_id for one in done.after] == ["c", "d"]
     assert {path.parent.name for path in done.left_out} == {"a", "b"}
     assert "left out" in done.summary()
     # One of the cohort's own results replaced by a run of its own.
@@ -134,10 +134,10 @@ def test_no_probability_of_a_mismatch_where_no_lesion_is_left(tmp_path: Path) ->
 def test_another_cutoff_changes_the_answers_and_nothing_else(results: Path) -> None:
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file() and path.name[0] != "."}
     done = decide(results, DecisionConfig(cutoff_ml=1000.0))
-    states = {one.patient: one.decision.state for one in done.after}
+    states = {one.examination_id: one.decision.state for one in done.after}
     likely, none, out = DecisionState.MISMATCH_LIKELY, DecisionState.NO_LESION_FOUND, DecisionState.NOT_ASSESSABLE
     assert states == {"a": likely, "b": likely, "none": none, "same": out}
-    assert {one.patient: one.decision.state for one in done.before}["a"] is DecisionState.MISMATCH_UNLIKELY
+    assert {one.examination_id: one.decision.state for one in done.before}["a"] is DecisionState.MISMATCH_UNLIKELY
     assert "2 of 4 answers changed" in done.summary()
     for path, content in before.items():
         assert path.read_bytes() == content

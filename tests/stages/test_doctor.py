@@ -46,7 +46,7 @@ def test_a_sound_bundle_passes(tmp_path: Path) -> None:
 
 def test_a_model_with_another_output_fails(tmp_path: Path) -> None:
     result = doctor(write_bundle(tmp_path, shift=0.01), CONFIG)
-    assert [failure.patient for failure in result.failures] == ["model2.onnx"]
+    assert [failure.examination_id for failure in result.failures] == ["model2.onnx"]
     assert [model.problem == "" for model in result.models] == [True, False]
     assert "FAIL" in result.summary()
 

@@ -73,7 +73,7 @@ def test_every_patient_is_tested_once_by_the_model_of_its_test_fold(cohort):
     assert len(cohort.result.patients) == N
     assert not cohort.result.failures
     for patient in cohort.result.patients:
-        assert patient.participant in plan.participants(patient.fold, Role.TEST)
+        assert patient.examination_id in plan.participants(patient.fold, Role.TEST)
 
 
 def test_tables_summary_and_masks_tell_one_story(cohort):
@@ -118,7 +118,7 @@ def test_what_the_toy_model_finds_is_right(cohort):
 
 
 def test_the_healthy_patient_is_counted_and_not_averaged(cohort):
-    healthy = next(patient for patient in cohort.result.patients if patient.participant == "healthy")
+    healthy = next(patient for patient in cohort.result.patients if patient.examination_id == "healthy")
     assert healthy.decision.value in {"no lesion found", "mismatch likely"}
     stroke = json.loads((cohort.output / "summary.json").read_text())["stroke"]
     assert sum(stroke["empty_cases"].values()) == N
@@ -127,15 +127,15 @@ def test_the_healthy_patient_is_counted_and_not_averaged(cohort):
 
 def test_pictures_and_colour_images_are_there(cohort):
     for patient in cohort.result.patients:
-        assert (cohort.output / "heatmaps" / f"{patient.participant}.png").read_bytes().startswith(b"\x89PNG")
-        colours = nib.load(cohort.output / "heatmaps" / f"{patient.participant}.nii.gz")
+        assert (cohort.output / "heatmaps" / f"{patient.examination_id}.png").read_bytes().startswith(b"\x89PNG")
+        colours = nib.load(cohort.output / "heatmaps" / f"{patient.examination_id}.nii.gz")
         assert colours.get_data_dtype().names == ("R", "G", "B")
 
 
 def test_the_report_names_every_patient_and_asks_nobody_for_anything(cohort):
     page = (cohort.output / "report.html").read_text()
     for patient in cohort.result.patients:
-        assert f">{patient.participant}<" in page
+        assert f">{patient.examination_id}<" in page
     assert "http://" not in page
     assert "https://" not in page
     assert "research use only" in page
@@ -145,14 +145,14 @@ def test_predicting_with_one_folds_model_gives_the_same_masks_to_the_bit(cohort,
     for patient in cohort.result.patients[:3]:
         manifest = BundleManifest.model_validate_json((cohort.models / "bundle.json").read_text())
         entry = next(model for model in manifest.models if model.fold == patient.fold)
-        alone = tmp_path / f"models_{patient.participant}"
+        alone = tmp_path / f"models_{patient.examination_id}"
         alone.mkdir()
         (alone / entry.file).write_bytes((cohort.models / entry.file).read_bytes())
         write_manifest(alone, manifest.model_copy(update={"models": (entry,)}))
-        answer = predict(cohort.images / patient.participant, alone, tmp_path / "out", PredictConfig(overwrite=True))
+        answer = predict(cohort.images / patient.examination_id, alone, tmp_path / "out", PredictConfig(overwrite=True))
         assert not answer.failures
         theirs = nib.load(next((tmp_path / "out").rglob("predictions.nii.gz")))
-        ours = nib.load(cohort.output / "masks" / f"{patient.participant}.nii.gz")
+        ours = nib.load(cohort.output / "masks" / f"{patient.examination_id}.nii.gz")
         assert np.array_equal(np.asarray(theirs.dataobj), np.asarray(ours.dataobj))
         assert answer.predictions[0].fvv_ml == patient.fvv_ml
         for file in (tmp_path / "out").rglob("predictions.nii.gz"):
@@ -169,17 +169,17 @@ def test_prediction_and_evaluation_post_process_and_decide_alike_as_the_bundle_s
     result = evaluate(cohort.store, models, tmp_path / "evaluated", QUICK)
     entry = next(model for model in manifest.models if model.fold == patient.fold)
     write_manifest(models, gated.model_copy(update={"models": (entry,)}))
-    answer = predict(cohort.images / patient.participant, models, tmp_path / "out", PredictConfig())
-    evaluated = next(one for one in result.patients if one.participant == patient.participant)
+    answer = predict(cohort.images / patient.examination_id, models, tmp_path / "out", PredictConfig())
+    evaluated = next(one for one in result.patients if one.examination_id == patient.examination_id)
     assert answer.predictions[0].fvv_ml == evaluated.fvv_ml == 0
     assert answer.predictions[0].decision.state is evaluated.decision is DecisionState.NO_LESION_FOUND
     assert patient.decision is DecisionState.MISMATCH_UNLIKELY
     theirs = nib.load(next((tmp_path / "out").rglob("predictions.nii.gz")))
-    ours = nib.load(tmp_path / "evaluated" / "masks" / f"{patient.participant}.nii.gz")
+    ours = nib.load(tmp_path / "evaluated" / "masks" / f"{patient.examination_id}.nii.gz")
     assert np.array_equal(np.asarray(theirs.dataobj), np.asarray(ours.dataobj))
     for step, fvv_ml in ((PostprocessConfig(minimum_lesion_mm3=0), patient.fvv_ml), (PostprocessConfig(), 0)):
         asked = PredictConfig(overwrite=True, postprocess=step)  # What is not named stays as the bundle says.
-        found = predict(cohort.images / patient.participant, models, tmp_path / "out", asked).predictions[0]
+        found = predict(cohort.images / patient.examination_id, models, tmp_path / "out", asked).predictions[0]
         assert found.fvv_ml == fvv_ml
         assert (found.decision.state is DecisionState.MISMATCH_UNLIKELY) == bool(fvv_ml)
 
@@ -207,7 +207,7 @@ def test_the_same_command_again_is_complete_and_does_only_what_is_missing(cohort
     original = segment_case
 
     def count(case, ensemble, postprocess):
-        measured.append(case.patient)
+        measured.append(case.examination_id)
         return original(case, ensemble, postprocess)
 
     monkeypatch.setattr("fvv.recipes.examine.segment_case", count)
@@ -278,7 +278,7 @@ def test_a_killed_run_goes_on_where_it_ended(cohort, tmp_path, monkeypatch):
     def count(case, ensemble, postprocess):
         if len(done) == 4:
             raise KeyboardInterrupt
-        done.append(case.patient)
+        done.append(case.examination_id)
         return original(case, ensemble, postprocess)
 
     monkeypatch.setattr("fvv.recipes.examine.segment_case", count)
@@ -310,11 +310,11 @@ def test_a_model_that_was_trained_on_the_person_or_the_images_is_refused(cohort,
     store = CaseStore.open(cohort.store)
     record = store.record(store.folds.participants(0, Role.TEST)[0])
     models = write_bundle(tmp_path / "models", cohort.store)
-    known = record.participant.person if seen == "person" else record.image_sha256
+    known = record.participant.person_id if seen == "person" else record.image_sha256
     rewrite_models(models, trained_on=hashed_ids(["someone else", known]))
     with pytest.raises(ModelError, match=r"was trained on th(is person|ese images)") as caught:
         evaluate(cohort.store, models, tmp_path / "output", CONFIG)
-    assert caught.value.patient == record.participant.participant
+    assert caught.value.examination_id == record.participant.examination_id
     assert not (tmp_path / "output" / "summary.json").exists()
 
 
@@ -342,9 +342,9 @@ def test_a_damaged_patient_is_listed_and_the_others_go_on(cohort, tmp_path):
         if file.is_file() and file.name != "zarr.json":
             file.write_bytes(b"damaged")
     result = evaluate(store, cohort.models, tmp_path / "output", QUICK)
-    assert [failure.patient for failure in result.failures] == ["p1"]
+    assert [failure.examination_id for failure in result.failures] == ["p1"]
     assert len(result.patients) == N - 1
-    assert rows_of(tmp_path / "output" / "failures.csv")[0]["patient"] == "p1"
+    assert rows_of(tmp_path / "output" / "failures.csv")[0]["examination_id"] == "p1"
     assert "1 failed" in (tmp_path / "output" / "report.html").read_text()
     assert "1 failed" in result.summary()
 
@@ -363,9 +363,9 @@ def test_what_cannot_be_measured_is_counted_and_never_zero(cohort, tmp_path):
         assert patient.decision.value == "not assessable"
         assert patient.fvv_ml is None
         assert patient.brain.dice_coefficient == 0.0
-        assert not (tmp_path / "output" / "masks" / f"{patient.participant}.nii.gz").exists()
+        assert not (tmp_path / "output" / "masks" / f"{patient.examination_id}.nii.gz").exists()
     rows = {row["examination_id"]: row for row in rows_of(tmp_path / "output" / "patients.csv")}
-    assert all(rows[patient.participant]["flair_visible_predicted_ml"] == "" for patient in unmeasured)
+    assert all(rows[patient.examination_id]["flair_visible_predicted_ml"] == "" for patient in unmeasured)
     marker = json.loads((tmp_path / "output" / "summary.json").read_text())["marker"]
-    with_lesion = [patient for patient in unmeasured if patient.participant != "healthy"]
+    with_lesion = [patient for patient in unmeasured if patient.examination_id != "healthy"]
     assert marker["excluded"]["could not be measured"] == len(with_lesion)

@@ -51,7 +51,7 @@ def test_shards_give_what_one_run_gives(cohort: Path, tmp_path: Path, layout: st
         assert not any((tmp_path / "parts" / name).exists() for name in TABLES)
     result = gather(tmp_path / "parts")
     assert (result.finished, result.examinations, result.missing_shards) == (4, 5, ())
-    assert [failure.patient for failure in result.failures] == ["c"]
+    assert [failure.examination_id for failure in result.failures] == ["c"]
     ours, theirs = (
         {name: digest for name, digest in contents(tmp_path / folder).items() if ".fvv" not in name}
         for folder in ("parts", "whole")
@@ -74,7 +74,7 @@ def test_what_is_missing_is_said_and_joined_later(
     assert "shards missing or not ended: 2/3, 3/3" in said.out
     assert "b: done by no shard yet" in said.err
     assert [row["Patient"] for row in read_table(out / "results.csv")] == ["a", "d"]
-    assert [row["patient"] for row in read_table(out / "failures.csv")] == ["b", "c", "e"]
+    assert [row["examination_id"] for row in read_table(out / "failures.csv")] == ["b", "c", "e"]
     assert main([*words, "--shard", "2/3"]) == 0  # b, e
     assert main([*words, "--shard", "3/3"]) == 1  # c
     assert main(["gather", "-o", str(out)]) == 1
@@ -101,7 +101,7 @@ def test_a_shard_that_was_stopped_and_a_damaged_result_are_missing(cohort: Path,
     for index in (1, 2):
         predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(index, 2))
     (out / "a" / "predictions.nii.gz").write_bytes(b"")
-    reasons = {failure.patient: failure.reason for failure in gather(out).failures}
+    reasons = {failure.examination_id: failure.reason for failure in gather(out).failures}
     assert "differs from the file that was written" in reasons["a"]
     shutil.rmtree(out / ".fvv.shards" / "2-of-2")
     assert gather(out).missing_shards == ("2/2",)

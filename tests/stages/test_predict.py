@@ -48,7 +48,7 @@ def test_a_folder_of_patients(tmp_path: Path, models: Path, rng: np.random.Gener
     lesion = write_patient(tmp_path / "in" / "anna", rng)
     write_patient(tmp_path / "in" / "berta", rng, lesion=False)
     result = predict(tmp_path / "in", models, tmp_path / "out", CONFIG)
-    assert [one.patient for one in result.predictions] == ["anna", "berta"]
+    assert [one.examination_id for one in result.predictions] == ["anna", "berta"]
     assert result.failures == ()
     for name in ("anna", "berta"):
         assert {path.name for path in (tmp_path / "out" / name).iterdir() if path.name[0] != "."} == FILES
@@ -94,8 +94,8 @@ def test_bad_patients_are_listed_and_the_others_go_on(tmp_path: Path, models: Pa
     (tmp_path / "in" / "a" / "b0.nii.gz").unlink()
     save(tmp_path / "in" / "b" / "b0.nii.gz", np.ones((64, 64, 10, 3)))
     result = predict(tmp_path / "in", models, tmp_path / "out", CONFIG)
-    assert [one.patient for one in result.predictions] == ["c"]
-    reasons = {row["patient"]: row["reason"] for row in read_table(tmp_path / "out" / "failures.csv")}
+    assert [one.examination_id for one in result.predictions] == ["c"]
+    reasons = {row["examination_id"]: row["reason"] for row in read_table(tmp_path / "out" / "failures.csv")}
     assert "b0.nii.gz: missing" in reasons["a"]
     assert "--b0-index" in reasons["b"]
 
@@ -116,7 +116,7 @@ def test_a_file_that_may_not_be_read_is_its_patients_trouble_alone(
 
     monkeypatch.setattr(Path, "open", open_unless_locked)
     result = predict(tmp_path / "in", models, tmp_path / "out", CONFIG)
-    assert [one.patient for one in result.predictions] == ["b"]
+    assert [one.examination_id for one in result.predictions] == ["b"]
     assert "cannot be read: Permission denied" in result.failures[0].reason
     assert "b1000.nii.gz" in result.failures[0].reason
 
@@ -335,7 +335,9 @@ def test_no_adc_is_given_where_the_images_share_no_gain(tmp_path: Path, models: 
     ):
         for kind, image in (("b0", b0), ("b1000", b1000), ("mask", images["brain"])):
             save(tmp_path / "in" / name / f"{kind}.nii.gz", image)
-    predictions = {one.patient: one for one in predict(tmp_path / "in", models, tmp_path / "out", CONFIG).predictions}
+    predictions = {
+        one.examination_id: one for one in predict(tmp_path / "in", models, tmp_path / "out", CONFIG).predictions
+    }
     codes = {name: {reason.code for reason in one.decision.reasons} for name, one in predictions.items()}
     assert "no-common-gain" not in codes["raw"]
     for name in ("halved", "unit"):
@@ -364,7 +366,7 @@ def test_the_same_command_again_keeps_the_finished_and_does_the_others(
     hidden = (tmp_path / "in" / "b" / "b0.nii.gz").rename(tmp_path / "b0.nii.gz")
     out = tmp_path / "out"
     first = predict(tmp_path / "in", models, out, CONFIG)
-    assert [failure.patient for failure in first.failures] == ["b"]
+    assert [failure.examination_id for failure in first.failures] == ["b"]
     before = stamps(out)
     hidden.rename(tmp_path / "in" / "b" / "b0.nii.gz")
     (out / "c" / "results.json").unlink()
@@ -401,7 +403,7 @@ def test_a_damaged_output_is_made_again_and_decide_does_not_believe_it(
     for file in files:
         DAMAGES[damage](file)
         (failure,) = decide(out, DecisionConfig(cutoff_ml=3.0), overwrite=True).failures
-        assert failure.patient == "anna"
+        assert failure.examination_id == "anna"
         assert file.name in failure.reason
         result = predict(tmp_path / "in", models, out, config)
         assert (result.failures, result.kept) == ((), 0)
@@ -454,9 +456,9 @@ def test_images_that_cannot_be_reached_cost_no_result(
     really = Examination.sha256
     monkeypatch.setattr(Examination, "sha256", unreachable)
     result = predict(tmp_path / "in", models, out, CONFIG)
-    assert [failure.patient for failure in result.failures] == ["a"]
+    assert [failure.examination_id for failure in result.failures] == ["a"]
     assert (out / "a" / "results.json").read_bytes() == before
-    assert [one.patient for one in decide(out, DecisionConfig()).after] == ["b"]
+    assert [one.examination_id for one in decide(out, DecisionConfig()).after] == ["b"]
     monkeypatch.undo()
     assert predict(tmp_path / "in", models, out, CONFIG).kept == 2
 
@@ -501,7 +503,7 @@ def test_a_patients_files_of_others_are_never_replaced(
     theirs = tmp_path / "in" / "anna" / name
     theirs.write_text("mine")
     result = predict(tmp_path / "in", models, None, OVERWRITE)
-    assert [one.patient for one in result.predictions] == ["berta"]
+    assert [one.examination_id for one in result.predictions] == ["berta"]
     assert "not written by fvv" in result.failures[0].reason
     assert theirs.read_text() == "mine"
 
@@ -512,7 +514,7 @@ def test_two_runs_do_not_write_one_patient(tmp_path: Path, models: Path, rng: np
         write_patient(tmp_path / "in" / name, rng)
     with only_writer(tmp_path / "in" / "anna"):
         result = predict(tmp_path / "in", models, None, CONFIG)
-        assert [failure.patient for failure in result.failures] == ["anna"]
+        assert [failure.examination_id for failure in result.failures] == ["anna"]
         assert "another fvv process" in result.failures[0].reason
     with only_writer(tmp_path / "in"):  # The cohort's tables are not this run's.
         assert predict(tmp_path / "in" / "anna", models, None, CONFIG).failures == ()
@@ -550,9 +552,9 @@ def test_patients_side_by_side_give_the_same(tmp_path: Path, models: Path, rng: 
     (tmp_path / "in" / "c" / "b0.nii.gz").unlink()
     alone = predict(tmp_path / "in", models, tmp_path / "out1", CONFIG)
     together = predict(tmp_path / "in", models, tmp_path / "out2", CONFIG.model_copy(update={"workers": 2}))
-    assert [one.patient for one in together.predictions] == ["a", "b"]
+    assert [one.examination_id for one in together.predictions] == ["a", "b"]
     assert [one.fvv_ml for one in together.predictions] == [one.fvv_ml for one in alone.predictions]
-    assert [failure.patient for failure in together.failures] == ["c"]
+    assert [failure.examination_id for failure in together.failures] == ["c"]
 
 
 def test_from_python_on_arrays(tmp_path: Path, models: Path, rng: np.random.Generator) -> None:

@@ -48,7 +48,7 @@ def content(store: Path) -> dict[str, bytes]:
 
 
 def sides(plan: FoldPlan) -> dict[str, tuple[Role, ...]]:
-    return {row.participant: row.roles for row in plan.rows}
+    return {row.examination_id: row.roles for row in plan.rows}
 
 
 def swap_images(patient: Path) -> None:
@@ -88,11 +88,11 @@ def test_bad_patients_are_recorded_and_the_others_go_on(cohort: Path, tmp_path: 
     save(cohort / "p8" / "mask.nii.gz", empty)
     result = prepare(cohort, tmp_path / "store", CONFIG)
     assert result.prepared == 5
-    reasons = {row["patient"]: row["reason"] for row in read_table(tmp_path / "store" / "failures.csv")}
+    reasons = {row["examination_id"]: row["reason"] for row in read_table(tmp_path / "store" / "failures.csv")}
     assert set(reasons) == {"p0", "p8"}
     assert "b0.nii.gz" in reasons["p0"]
     assert "brain mask is empty" in reasons["p8"]
-    assert {failure.patient for failure in result.failures} == {"p0", "p8"}
+    assert {failure.examination_id for failure in result.failures} == {"p0", "p8"}
 
 
 def test_an_implausible_brain_is_no_brain(cohort: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_an_implausible_brain_is_no_brain(cohort: Path, tmp_path: Path) -> None:
 def test_one_image_under_two_persons_is_left_out(cohort: Path, tmp_path: Path) -> None:
     shutil.copytree(cohort / "p1", cohort / "p7")
     (failure,) = prepare(cohort, tmp_path / "store", CONFIG).failures
-    assert failure.patient == "p7"
+    assert failure.examination_id == "p7"
     assert "same images as p1" in failure.reason
 
 
@@ -115,7 +115,7 @@ def test_options_of_the_mask_reach_the_patients(cohort: Path, tmp_path: Path) ->
     (cohort / "p0" / "mask.nii.gz").unlink()
     given = CONFIG.model_copy(update={"preprocess": PreprocessConfig(mask_method="given")})
     (failure,) = prepare(cohort, tmp_path / "store", given).failures
-    assert failure.patient == "p0"
+    assert failure.examination_id == "p0"
     assert CaseStore.open(tmp_path / "store").profile.mask_method == "given"
 
 
@@ -137,7 +137,7 @@ def test_the_table_joins_nothing_from_a_patient_that_is_away(cohort: Path, tmp_p
     rows = "".join(f"p{n}\tperson{n}\n" for n in (0, 1, 2, 3, 4, 5, 7))
     (cohort / "participants.tsv").write_text("participant_id\tpatient_id\n" + rows)
     (failure,) = prepare(cohort, tmp_path / "new", CONFIG).failures
-    assert failure.patient == "p7"
+    assert failure.examination_id == "p7"
     assert read_table(tmp_path / "new" / "failures.csv")[0]["reason"].endswith(
         "is the disk mounted, and the name right?)"
     )
@@ -156,7 +156,7 @@ class TestNothingShrinks:
         if how.startswith("link"):
             (cohort / "p1" / "b1000.nii.gz").symlink_to("nowhere")
         result = prepare(cohort, store, CONFIG)
-        assert [failure.patient for failure in result.failures] == ["p1"]
+        assert [failure.examination_id for failure in result.failures] == ["p1"]
         after = content(store)
         for name in ("failures.csv",):
             assert before.pop(name) != after.pop(name)
@@ -167,7 +167,7 @@ class TestNothingShrinks:
         swap_images(cohort / "p3")
         (cohort / "p2" / "b1000.nii.gz").unlink()
         result = prepare(cohort, store, CONFIG, prune=True)
-        assert [failure.patient for failure in result.failures] == ["p2", "p3"]
+        assert [failure.examination_id for failure in result.failures] == ["p2", "p3"]
         assert CaseStore.open(store).participants == ("p0", "p2", "p4", "p5")  # p2 cannot be judged: it stays
         assert set(sides(result.plan)) == {"p0", "p2", "p4", "p5"}
 
@@ -241,7 +241,7 @@ class TestSplit:
             "p0\tp0\ttrain\ttest\np1\tp1\ttest\ttrain\np2\tp2\tvalid\tvalid\ngone\tgone\ttrain\ttrain\n"
         )
         result = prepare(cohort, tmp_path / "store", CONFIG, folds=given)
-        assert [row.participant for row in result.plan.rows] == ["p0", "p1", "p2"]
+        assert [row.examination_id for row in result.plan.rows] == ["p0", "p1", "p2"]
         given.write_text(given.read_text().replace("p2\tp2", "p2\tother"))
         with pytest.raises(StoreError, match="p2 is other in the given split and p2 in the cohort"):
             prepare(cohort, tmp_path / "store", CONFIG, folds=given)
@@ -258,7 +258,7 @@ class TestProfiles:
             half.read_slab("p0", 0, 2)
         result = prepare(cohort, store, CONFIG.model_copy(update={"profile": "robust-v2"}))
         assert (result.prepared, result.unchanged) == (6, 0)
-        assert CaseStore.open(store).read("p0").patient == "p0"
+        assert CaseStore.open(store).read("p0").examination_id == "p0"
 
     def test_identity_changes_with_all_that_training_takes(self, cohort: Path, store: Path) -> None:
         opened = CaseStore.open(store)
@@ -335,7 +335,7 @@ class TestQuality:
     def test_what_would_be_no_answer_for_a_new_patient_is_not_learned_from(self, cohort: Path, tmp_path: Path) -> None:
         swap_images(cohort / "p2")
         (failure,) = prepare(cohort, tmp_path / "new", CONFIG).failures
-        assert failure.patient == "p2"
+        assert failure.examination_id == "p2"
         assert "not assessable" in failure.reason
         assert "--quality warn" in failure.reason
         (found,) = verify(cohort, CONFIG).failures
@@ -350,7 +350,7 @@ class TestQuality:
         looked = verify(cohort, warn)
         assert not looked.failures
         assert "p2: not assessable" in looked.summary()
-        assert [failure.patient for failure in prepare(cohort, tmp_path / "new", CONFIG).failures] == ["p2"]
+        assert [failure.examination_id for failure in prepare(cohort, tmp_path / "new", CONFIG).failures] == ["p2"]
 
 
 class TestShards:

@@ -224,14 +224,14 @@ def test_a_bundle_calibrated_and_tested_gets_its_card(cohort, tmp_path):
 
 
 def test_external_patients_get_what_predict_gives_them(external, cohort, tmp_path):
-    assert [patient.participant for patient in external.patients] == ["new_p0", "new_p1", "new_p2"]
+    assert [patient.examination_id for patient in external.patients] == ["new_p0", "new_p1", "new_p2"]
     answer = predict(cohort / "others", cohort / "models", tmp_path, PredictConfig(compute={"threads": 1}))
     for patient, prediction in zip(external.patients, answer.predictions, strict=True):
         assert patient.fold is None
         assert patient.fvv_ml == prediction.fvv_ml
         assert patient.decision is prediction.decision.state
-        masks = np.asarray(nib.load(cohort / "external" / "masks" / f"{patient.participant}.nii.gz").dataobj)
-        theirs = np.asarray(nib.load(tmp_path / patient.participant / "predictions.nii.gz").dataobj)
+        masks = np.asarray(nib.load(cohort / "external" / "masks" / f"{patient.examination_id}.nii.gz").dataobj)
+        theirs = np.asarray(nib.load(tmp_path / patient.examination_id / "predictions.nii.gz").dataobj)
         assert np.array_equal(masks[..., :2] > 0, theirs[..., :2] > 0)
         assert np.array_equal(masks[..., 2] > 0, theirs[..., 2] >= 1)
         assert len(patient.single_models) == 2
@@ -266,7 +266,7 @@ def test_a_patient_the_ensemble_was_trained_on_is_refused_under_any_name(cohort,
             nib.save(nib.Nifti1Image(array, image.affine), file.with_suffix(""))
     with pytest.raises(ModelError, match=r"was trained on these images|was trained on this person") as caught:
         evaluate_external(folder, cohort / "models", tmp_path / "output", QUICK)
-    assert caught.value.patient == name
+    assert caught.value.examination_id == name
     assert not (tmp_path / "output" / "summary.json").exists()
 
 
@@ -276,7 +276,7 @@ def test_a_person_is_refused_by_id_even_with_new_images(cohort, tmp_path):
     (folder / "participants.tsv").write_text("participant_id\tpatient_id\nnew_p0\tn/a\nnew_p1\tp2\nnew_p2\tn/a\n")
     with pytest.raises(ModelError, match="trained on this person") as caught:
         evaluate_external(folder, cohort / "models", tmp_path / "output", QUICK)
-    assert caught.value.patient == "new_p1"
+    assert caught.value.examination_id == "new_p1"
 
 
 def test_models_that_do_not_say_on_whom_they_were_trained_are_refused(cohort, tmp_path):
@@ -294,10 +294,10 @@ def test_an_external_patient_that_cannot_be_read_or_measured_is_listed(cohort, t
     for name in ("b0", "b1000"):  # Two copies of one image are not assessable.
         shutil.copy(cohort / "others" / "new_p1" / "b0.nii.gz", folder / "new_p1" / f"{name}.nii.gz")
     result = evaluate_external(folder, cohort / "models", tmp_path / "output", QUICK)
-    assert [failure.patient for failure in result.failures] == ["new_p0"]
-    states = {patient.participant: patient.decision.value for patient in result.patients}
+    assert [failure.examination_id for failure in result.failures] == ["new_p0"]
+    states = {patient.examination_id: patient.decision.value for patient in result.patients}
     assert states["new_p1"] == "not assessable"
-    refused = next(p for p in result.patients if p.participant == "new_p1")
+    refused = next(p for p in result.patients if p.examination_id == "new_p1")
     assert refused.fvv_ml is None
     # Nothing was looked for, so nothing was missed.
     assert not refused.segmented

@@ -44,7 +44,7 @@ def test_layout_and_participants(cohort):
     people = read_participants(folder)
     assert list(people) == ["sim_0001", "sim_0002"]
     assert people["sim_0001"].site.startswith("site_")
-    assert people["sim_0001"].person == f"seed{CONFIG.seed}_person_0001"  # Another seed's persons are others.
+    assert people["sim_0001"].person_id == f"seed{CONFIG.seed}_person_0001"  # Another seed's persons are others.
     header = (folder / "participants.tsv").read_text().splitlines()[0].split("\t")
     assert header[:3] == ["participant_id", "patient_id", "site"]
     assert {"onset_h", "lesion_volume_ml", "flair_visible_ml", "field_strength_t", "dwi_flair_mismatch"} < set(header)
@@ -140,7 +140,7 @@ def test_a_stroke_that_cannot_be_seen_is_a_failure_and_not_a_crash(tmp_path, mon
     monkeypatch.setattr("fvv.simulator.patient.MAX_ATTEMPTS", 2)
     config = CONFIG.model_copy(update={"only": 1, "minimum_contrast_to_noise": 1e6, "stroke_free_share": 0.0})
     result = simulate(tmp_path / "none", config)
-    assert [failure.patient for failure in result.failures] == ["sim_0001"]
+    assert [failure.examination_id for failure in result.failures] == ["sim_0001"]
     assert "no visible stroke" in result.failures[0].reason
 
 

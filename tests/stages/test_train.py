@@ -276,7 +276,7 @@ def test_a_failed_fold_does_not_stop_the_others(store, tmp_path, trained):
     identity.write_text(json.dumps({"run_id": "of another run"}))
     result = train_all_folds(store, tmp_path, TINY)
     assert [fold.fold for fold in result.folds] == [1]
-    assert [failure.patient for failure in result.failures] == ["fold 0"]
+    assert [failure.examination_id for failure in result.failures] == ["fold 0"]
     # Trained in another folder, by itself: the same numbers.
     np.testing.assert_equal(result.folds[0].scores, trained[1].folds[1].scores)
 

@@ -36,7 +36,7 @@ def test_verify_says_what_prepare_would_meet(cohort: Path) -> None:
     (cohort / "participants.tsv").write_text("participant_id\nghost\np1\n")
     result = verify(cohort, CONFIG.model_copy(update={"unlisted": "own-person"}))
     gone, missing, twice = result.failures
-    assert (gone.patient, missing.patient, twice.patient) == ("ghost", "p0", "p7")
+    assert (gone.examination_id, missing.examination_id, twice.examination_id) == ("ghost", "p0", "p7")
     assert "no such folder" in gone.reason
     assert "same images as p1, said to be another person" in twice.reason
     text = result.summary()

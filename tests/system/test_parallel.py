@@ -33,7 +33,7 @@ def test_every_item_gives_its_result_or_its_error(workers: int) -> None:
     found = dict(map_items(square, [1, 2, 3], workers=workers, description="test"))
     assert (found[1], found[3]) == (1, 9)
     assert isinstance(found[2], FvvError)
-    assert found[2].patient == "two"
+    assert found[2].examination_id == "two"
 
 
 def test_ctrl_c_does_not_wait_for_work_under_way() -> None:

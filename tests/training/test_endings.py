@@ -46,7 +46,7 @@ def test_the_machines_limits_are_one_clear_line(error, expected):
 
 def test_what_a_loader_says_of_a_damaged_patient_is_said_without_its_traceback():
     said = "Caught StoreError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n File ...\n"
-    told = StoreError("damaged: a checksum", patient="p1", file="store/cases/p1.zarr", hint="delete this folder")
+    told = StoreError("damaged: a checksum", examination_id="p1", file="store/cases/p1.zarr", hint="delete this folder")
     with pytest.raises(StoreError) as raised, clear_endings(RUN, WITH_LOADERS):
         raise StoreError(f"{said}fvv.errors.StoreError: {told}\n")
     assert str(raised.value) == str(told)

@@ -191,7 +191,7 @@ def _details(one: Evidence) -> list[Table]:
         Table(f"{one.title}: lesions found", ("Lesion", "Share found"), lesions),
     ]
     if one.simulated:
-        strokes = [(patient, one.simulated[patient.participant]) for patient in one.patients if _searched(patient)]
+        strokes = [(patient, one.simulated[patient.examination_id]) for patient in one.patients if _searched(patient)]
         rows = [
             _group_row(
                 name, [patient for patient, about in strokes if belongs(patient.stroke.reference_volume_ml, about)]
@@ -246,7 +246,10 @@ def mean_dice(patients: Sequence[PatientResult], channel: Channel) -> Estimate:
     known = [patient for patient in patients if not math.isnan(dice_of(patient, channel))]
     if not known:
         return NOT_DEFINED
-    values, persons = np.array([dice_of(patient, channel) for patient in known]), [patient.person for patient in known]
+    values, persons = (
+        np.array([dice_of(patient, channel) for patient in known]),
+        [patient.person_id for patient in known],
+    )
     return bootstrap_intervals(
         np.array(persons),
         lambda drawn: {"mean": float(values[drawn].mean())},
@@ -260,11 +263,11 @@ def _failures(one: Evidence) -> Table:
     searched = [patient for patient in one.patients if _searched(patient)]
     rows = []
     for place, patient in enumerate(sorted(searched, key=lambda patient: dice_of(patient, Channel.STROKE))[:WORST]):
-        about = one.simulated.get(patient.participant)
+        about = one.simulated.get(patient.examination_id)
         rows.append(
             (
                 # A card goes to others: folders are named only where they are the simulator's.
-                str(place + 1) if about is None else patient.participant,
+                str(place + 1) if about is None else patient.examination_id,
                 number(patient.stroke.dice_coefficient, 3),
                 number(patient.stroke.reference_volume_ml),
                 _measured(patient.stroke.predicted_volume_ml),

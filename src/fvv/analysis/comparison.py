@@ -113,7 +113,7 @@ def compare_models(
     both = sorted(set(data[0].used.tolist()) & set(data[1].used.tolist()))
     fvv_ml = [np.array([side[index].fvv_ml for index in both], dtype=float) for side in sides]
     mismatch = np.array([data[0].labels[index] for index in both], dtype=bool)
-    persons = np.array([pairs[index][0].person for index in both])
+    persons = np.array([pairs[index][0].person_id for index in both])
     # An answer "mismatch likely", and not an FVV under the cut-off: that of a missed stroke is 0 mL.
     likely = [
         np.array([decided_with(side[index], config.decision).decision for index in both])
@@ -146,7 +146,7 @@ def compare_models(
             for channel, column in zip(Channel, gain[drawn].T, strict=True)
         }
 
-    everybody = np.array([one.person for one, _ in pairs])
+    everybody = np.array([one.person_id for one, _ in pairs])
     gains = bootstrap_intervals(everybody, mean_gain, samples=samples, rng=dice_rng)
     return Comparison(
         other=other,
@@ -166,8 +166,8 @@ def compare_models(
 def _common(
     first: Sequence[PatientResult], second: Sequence[PatientResult]
 ) -> list[tuple[PatientResult, PatientResult]]:
-    by_name = {patient.participant: patient for patient in second}
-    pairs = [(patient, by_name[patient.participant]) for patient in first if patient.participant in by_name]
+    by_name = {patient.examination_id: patient for patient in second}
+    pairs = [(patient, by_name[patient.examination_id]) for patient in first if patient.examination_id in by_name]
     if not pairs:
         raise FvvError("the two evaluations have no patient in common")
     for one, two in pairs:
@@ -176,7 +176,7 @@ def _common(
         if not same or one.reader_mismatch != two.reader_mismatch:
             raise FvvError(
                 "has another label or other reference volumes in the other evaluation",
-                patient=one.participant,
+                examination_id=one.examination_id,
                 hint="compare evaluations of one and the same cohort",
             )
     return pairs

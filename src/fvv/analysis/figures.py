@@ -217,7 +217,7 @@ def _write_header(figure: Figure, prediction: Prediction, height: float, *, meas
         answer = f"DWI-FLAIR {answer}"
     volumes = _volume_lines(prediction) if measured else "No volume is given: the images could not be measured."
     answer_style = {"fontsize": 16, "weight": "bold", "color": STATE_COLOURS[decision.state]}
-    _text(figure, 0.02, 1 - 0.12 / height, f"FLAIR Visibility Volume: {prediction.patient}", color="#444444")
+    _text(figure, 0.02, 1 - 0.12 / height, f"FLAIR Visibility Volume: {prediction.examination_id}", color="#444444")
     _text(figure, 0.02, 1 - 0.37 / height, answer[0].upper() + answer[1:], **answer_style)
     _text(figure, 0.02, 1 - 0.74 / height, volumes, linespacing=1.5)
     top = 0.14

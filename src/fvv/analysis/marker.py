@@ -115,7 +115,7 @@ def marker_data(patients: Sequence[PatientResult], visible_fraction: float) -> M
         used=np.array(used, dtype=int),
         fvv_ml=np.array([patients[index].fvv_ml for index in used], dtype=float),
         mismatch=np.array([labels.values[index] for index in used], dtype=bool),
-        persons=np.array([patients[index].person for index in used]),
+        persons=np.array([patients[index].person_id for index in used]),
         folds=tuple(patients[index].fold for index in used),
         excluded=excluded,
     )

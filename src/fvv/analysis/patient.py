@@ -64,8 +64,8 @@ def measure_patient(
         )
     return PatientResult(
         **results,
-        participant=participant.participant,
-        person=participant.person,
+        examination_id=participant.examination_id,
+        person_id=participant.person_id,
         site=participant.site,
         fold=fold,
         reader_mismatch=participant.dwi_flair_mismatch,
@@ -96,8 +96,8 @@ def metric_rows(patients: Sequence[PatientResult]) -> list[Row]:
     """Every metric of every examination and channel, one a row."""
     return [
         {
-            "examination_id": patient.participant,
-            "person_id": patient.person,
+            "examination_id": patient.examination_id,
+            "person_id": patient.person_id,
             "fold": patient.fold,
             "channel": channel.label,
             "metric": name,
@@ -117,8 +117,8 @@ def patient_row(patient: PatientResult, *, mismatch: bool | None) -> Row:
         mismatch: the label used for the marker, None where there is none.
     """
     row: Row = {
-        "examination_id": patient.participant,
-        "person_id": patient.person,
+        "examination_id": patient.examination_id,
+        "person_id": patient.person_id,
         "site": patient.site or None,
         "fold": patient.fold,
         "decision": patient.decision.value,

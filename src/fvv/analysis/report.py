@@ -90,7 +90,7 @@ def evaluation_page(
     Returns:
         An HTML document.
     """
-    about = {patient.participant: patient for patient in patients}
+    about = {patient.examination_id: patient for patient in patients}
     images = {
         name: {
             "about": _about(about[name]),

@@ -83,7 +83,7 @@ def summarise_cohort(
     segmentation_rng, marker_rng, single_rng, answers_rng, lesions_rng, volumes_rng, strata_rng = generators
     samples = config.bootstrap_samples
     measured = [patient for patient in patients if patient.fvv_ml is not None]
-    persons = np.array([patient.person for patient in measured])
+    persons = np.array([patient.person_id for patient in measured])
     volumes = {channel: volumes_of(measured, channel) for channel in Channel}
     agreements = {
         channel: agreement_over_persons(*volumes[channel], persons, samples=samples, rng=volumes_rng)
@@ -163,7 +163,7 @@ def _dice_intervals(patients: Sequence[PatientResult], samples: int, rng: np.ran
             found[f"{channel.label}_mean"] = float(defined.mean()) if defined.size else math.nan
         return found
 
-    persons = np.array([patient.person for patient in segmented])
+    persons = np.array([patient.person_id for patient in segmented])
     return bootstrap_intervals(persons, numbers, samples=samples, rng=rng)
 
 
@@ -223,7 +223,7 @@ def summarise_answers(
         "stroke_free_called_mismatch": (likely, none & assessed),
         "not_assessable": (~assessed, np.ones_like(assessed)),
     }
-    persons = np.array([patient.person for patient in patients])
+    persons = np.array([patient.person_id for patient in patients])
     shares: dict[str, Share] = {
         name: share_of(success[among], persons[among], samples=samples, rng=rng)
         for name, (success, among) in rates.items()
@@ -247,12 +247,12 @@ def lesions_by_size(
     if channel not in _LESION_CHANNELS:
         return ()
     lesions = [
-        (bisect_right(VOLUME_EDGES_ML, volume), touched, patient.person)
+        (bisect_right(VOLUME_EDGES_ML, volume), touched, patient.person_id)
         for patient in patients
         for volume, touched in patient.of(channel).lesions
     ]
     # Without interval where all are one person's, however often examined: they say nothing of other people.
-    one_person = {"low": math.nan, "high": math.nan} if len({patient.person for patient in patients}) < 2 else {}
+    one_person = {"low": math.nan, "high": math.nan} if len({patient.person_id for patient in patients}) < 2 else {}
     rows = []
     for place, name in enumerate(VOLUME_NAMES):
         inside = [(touched, person) for where, touched, person in lesions if where == place]
@@ -324,7 +324,7 @@ def summarise_strata(
 
 def extremes(patients: Sequence[PatientResult], most: int = 3) -> dict[str, list[str]]:
     """Examinations with the lowest and the highest stroke Dice, none in both; undefined ones are in neither."""
-    dice = {patient.participant: dice_of(patient, Channel.STROKE) for patient in patients}
+    dice = {patient.examination_id: dice_of(patient, Channel.STROKE) for patient in patients}
     ranked = sorted((name for name in dice if not math.isnan(dice[name])), key=lambda name: (dice[name], name))
     each = min(most, len(ranked) // 2) if len(ranked) > 1 else len(ranked)
     return {"Lowest stroke Dice": ranked[:each], "Highest stroke Dice": ranked[each:][-each:][::-1] if each else []}

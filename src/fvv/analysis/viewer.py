@@ -77,7 +77,7 @@ def _blocks(array: np.ndarray, factors: Sequence[int]) -> np.ndarray:
 
 def patients_to_view(patients: Sequence[PatientResult], most: int) -> list[str]:
     """Names of at most so many patients, from the lowest to the highest stroke Dice; undefined ones come last."""
-    dice = {patient.participant: patient.stroke.dice_coefficient for patient in patients}
+    dice = {patient.examination_id: patient.stroke.dice_coefficient for patient in patients}
     ranked = sorted(dice, key=lambda name: (math.isnan(dice[name]), dice[name], name))
     if len(ranked) <= most:
         return ranked

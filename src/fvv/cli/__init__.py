@@ -71,8 +71,8 @@ def _run(argv: Sequence[str] | None) -> int:
     if summary := result.summary():
         print("\n".join(plain(line) for line in summary.split("\n")))
     for failure in result.failures:
-        named = failure.patient in failure.reason
-        _complain(f"failed: {failure.reason if named else f'{failure.patient}: {failure.reason}'}")
+        named = failure.examination_id in failure.reason
+        _complain(f"failed: {failure.reason if named else f'{failure.examination_id}: {failure.reason}'}")
     return EXIT_FAILED if result.failures else EXIT_OK
 
 

@@ -62,7 +62,7 @@ def plan_folds(cases: Sequence[SplitInput], *, kfolds: int, valid_proportion: fl
         rest = [person for person in ranked if person not in tested]
         count = min(max(1, round(valid_proportion * len(rest))), len(rest) - 1)
         _assign(roles, tested, _spread(rest, count, rng))
-    names = sorted((case.participant.participant, case.participant.person) for case in cases)
+    names = sorted((case.participant.examination_id, case.participant.person_id) for case in cases)
     return FoldPlan(tuple(FoldRow(name, person, tuple(roles[person])) for name, person in names))
 
 
@@ -85,7 +85,7 @@ def extend_plan(
         StoreError: a fold is left without a patient to train on or to test.
     """
     rng = np.random.default_rng([seed, len(kept)])
-    roles = {row.person: list(row.roles) for row in kept}
+    roles = {row.person_id: list(row.roles) for row in kept}
     everybody = _persons(cases)
     ranked = _ranked({person: case for person, case in everybody.items() if person not in roles}, rng)
     kinds = {person: _kind(case)[:3] for person, case in everybody.items()}
@@ -102,11 +102,11 @@ def extend_plan(
         count = _validating_of(len(joining), sides, valid_proportion, rng)
         _assign(new, set(tested[fold]), _spread(joining, count, rng))
     roles |= new
-    there = {row.participant for row in kept}
-    people = sorted((case.participant.participant, case.participant.person) for case in cases)
+    there = {row.examination_id for row in kept}
+    people = sorted((case.participant.examination_id, case.participant.person_id) for case in cases)
     rows = [*kept, *(FoldRow(name, person, tuple(roles[person])) for name, person in people if name not in there)]
-    names = [row.participant for row in kept]
-    return FoldPlan(tuple(sorted(rows, key=lambda row: row.participant) if names == sorted(names) else rows))
+    names = [row.examination_id for row in kept]
+    return FoldPlan(tuple(sorted(rows, key=lambda row: row.examination_id) if names == sorted(names) else rows))
 
 
 def refuse_too_few(persons: Collection[str], kfolds: int) -> None:
@@ -126,8 +126,8 @@ def refuse_too_few(persons: Collection[str], kfolds: int) -> None:
 def _persons(cases: Sequence[SplitInput]) -> dict[str, SplitInput]:
     """Each person's examination with the largest lesion, which stands for the person."""
     persons: dict[str, SplitInput] = {}
-    for case in sorted(cases, key=lambda case: (-case.stroke_ml, case.participant.participant)):
-        persons.setdefault(case.participant.person, case)
+    for case in sorted(cases, key=lambda case: (-case.stroke_ml, case.participant.examination_id)):
+        persons.setdefault(case.participant.person_id, case)
     return dict(sorted(persons.items()))
 
 

@@ -81,7 +81,7 @@ def same_images_of_two_persons(people: Mapping[str, Participant], hashes: Mappin
     """Those of `same_images` whose persons differ: one person under two names would lie on both sides of a fold."""
     failures = {}
     for name, other in same_images(hashes).items():
-        if people[name].person != people[other].person:
+        if people[name].person_id != people[other].person_id:
             reason = f"has the same images as {other}, said to be another person"
             hint = f"give both the same patient_id in {PARTICIPANTS_FILE}"
             failures[name] = failure_of(name, InputError(reason, hint=hint))
@@ -104,11 +104,11 @@ def _read_rows(path: Path) -> dict[str, Participant]:
     for number, row in lines:
         try:
             one = _participant({column: row.get(column, "") for column in _COLUMNS})
-            if one.participant in known:
-                raise InputError(f"{one.participant} is listed twice")
+            if one.examination_id in known:
+                raise InputError(f"{one.examination_id} is listed twice")
         except InputError as error:
             raise InputError(f"line {number}: {error.message}", file=path, hint=error.hint) from error
-        known[one.participant] = one
+        known[one.examination_id] = one
     return known
 
 
@@ -173,14 +173,14 @@ def _core(name: str) -> str:
 
 def _refuse_alike(path: Path, people: Collection[Participant]) -> None:
     """One name written in two ways is one person in two, or one folder."""
-    names = [one.participant for one in people]
-    persons = sorted({one.person for one in people})
+    names = [one.examination_id for one in people]
+    persons = sorted({one.person_id for one in people})
     for what, written in (("participant_id", names), ("patient_id", persons)):
         if pair := first_alike(written):
             message = f"two values of {what} are the same but for case or accents: {pair[0]!a} and {pair[1]!a}"
             raise InputError(message, file=path, hint="write one person's name in one way, two persons' in two")
     seen: dict[str, str] = {}
-    for person in sorted({one.person for one in people if one.person != one.participant}):
+    for person in sorted({one.person_id for one in people if one.person_id != one.examination_id}):
         if (number := _NUMBER.fullmatch(person)) and seen.setdefault(number[1], person) != person:
             message = f"two values of patient_id are one number: {seen[number[1]]!a} and {person!a}"
             raise InputError(message, file=path, hint="write one person's number in one way")

@@ -53,17 +53,19 @@ class StoredSplit(SplitMemory):
         except StoreError as error:
             hint = f"correct it, or delete it: `fvv prepare` then writes the last split again; {_NEW_SPLIT}"
             raise StoreError(error.message, file=file, hint=hint) from error
-        names = {row.participant for row in rows}
+        names = {row.examination_id for row in rows}
         if memory is None:
             return cls(rows=rows, edited=True, removed=frozenset(prepared) - names)
-        taken_out = {row.participant for row in memory.rows} - names
+        taken_out = {row.examination_id for row in memory.rows} - names
         edited = memory.edited or set(rows) != set(memory.rows)
         removed = (memory.removed | taken_out) - names
         return memory.model_copy(update={"rows": rows, "edited": edited, "removed": removed})
 
     def without(self, names: Collection[str]) -> StoredSplit:
         """The same without examinations that are to be forgotten."""
-        rows, former = (tuple(row for row in kept if row.participant not in names) for kept in (self.rows, self.former))
+        rows, former = (
+            tuple(row for row in kept if row.examination_id not in names) for kept in (self.rows, self.former)
+        )
         return self.model_copy(update={"rows": rows, "former": former, "removed": self.removed - set(names)})
 
     def refuse_unfit(self, settings: SplitSettings, persons: Mapping[str, str]) -> None:
@@ -97,11 +99,11 @@ class StoredSplit(SplitMemory):
         """
         if not self._stays(settings):
             return _new_split(cases, settings)
-        persons = {case.participant.participant: case.participant.person for case in cases}
-        kept = [row for row in _renamed(self.rows, persons) if row.participant in persons]
-        listed = {row.participant for row in kept} | self.removed
+        persons = {case.participant.examination_id: case.participant.person_id for case in cases}
+        kept = [row for row in _renamed(self.rows, persons) if row.examination_id in persons]
+        listed = {row.examination_id for row in kept} | self.removed
         kept += _coming_back(self.former, kept, {name: persons[name] for name in persons if name not in listed})
-        inside = [case for case in cases if case.participant.participant not in self.removed]
+        inside = [case for case in cases if case.participant.examination_id not in self.removed]
         try:
             rows = self._extended(kept, inside, settings)
         except StoreError as error:
@@ -109,8 +111,8 @@ class StoredSplit(SplitMemory):
                 raise StoreError(error.message, file=FOLDS_FILE, hint=error.hint or _NEW_SPLIT) from error
             log.warning("the split cannot be kept without those who failed (%s): a new one is made", error.message)
             return _new_split(cases, settings)
-        names = {row.participant for row in rows}
-        former = {row.participant: row for row in (*self.former, *self.rows) if row.participant not in names}
+        names = {row.examination_id for row in rows}
+        former = {row.examination_id: row for row in (*self.former, *self.rows) if row.examination_id not in names}
         return self.model_copy(update={"rows": rows, "settings": settings, "former": tuple(former.values())})
 
     def _stays(self, settings: SplitSettings) -> bool:
@@ -124,12 +126,14 @@ class StoredSplit(SplitMemory):
         if kept and all(row.roles.count(Role.TEST) == 1 for row in kept):
             share, seed = settings.valid_proportion, settings.seed
             return extend_plan(kept, cases, valid_proportion=share, seed=seed).rows
-        known = {row.person: row.roles for row in kept}
-        inside = {row.participant for row in kept}
-        people = [case.participant for case in cases if case.participant.participant not in inside]
-        if outside := sorted(one.participant for one in people if one.person not in known):
+        known = {row.person_id: row.roles for row in kept}
+        inside = {row.examination_id for row in kept}
+        people = [case.participant for case in cases if case.participant.examination_id not in inside]
+        if outside := sorted(one.examination_id for one in people if one.person_id not in known):
             log.warning("in no fold, for the split does not test every person once: %s", ", ".join(outside))
-        joining = [FoldRow(one.participant, one.person, known[one.person]) for one in people if one.person in known]
+        joining = [
+            FoldRow(one.examination_id, one.person_id, known[one.person_id]) for one in people if one.person_id in known
+        ]
         return FoldPlan((*kept, *joining)).rows
 
 
@@ -145,15 +149,15 @@ def given_split(plan: FoldPlan, people: Mapping[str, Participant], settings: Spl
         StoreError: it names other persons than the cohort, or what is left is no split.
     """
     for row in plan.rows:
-        one = people.get(row.participant)
+        one = people.get(row.examination_id)
         if one is None:
-            log.warning("%s is in the given split but was not prepared", row.participant)
-        elif one.person != row.person:
-            message = f"{row.participant} is {row.person} in the given split and {one.person} in the cohort"
+            log.warning("%s is in the given split but was not prepared", row.examination_id)
+        elif one.person_id != row.person_id:
+            message = f"{row.examination_id} is {row.person_id} in the given split and {one.person_id} in the cohort"
             raise StoreError(message, hint="correct patient_id in the split file or in participants.tsv")
-    rows = FoldPlan(tuple(row for row in plan.rows if row.participant in people)).rows
-    left_out = frozenset(people) - {row.participant for row in rows}
-    former = tuple(row for row in plan.rows if row.participant not in people)
+    rows = FoldPlan(tuple(row for row in plan.rows if row.examination_id in people)).rows
+    left_out = frozenset(people) - {row.examination_id for row in rows}
+    former = tuple(row for row in plan.rows if row.examination_id not in people)
     return StoredSplit(rows=rows, edited=True, settings=settings, former=former, removed=left_out)
 
 
@@ -169,8 +173,8 @@ def write_split(store: Path, split: StoredSplit, before: StoredSplit) -> None:
     """
     file = store / FOLDS_FILE
     if split.rows != before.rows or not file.exists():
-        sides = {row.participant: row.roles for row in split.rows}
-        moved = any(sides.get(row.participant, row.roles) != row.roles for row in before.rows)
+        sides = {row.examination_id: row.roles for row in split.rows}
+        moved = any(sides.get(row.examination_id, row.roles) != row.roles for row in before.rows)
         if file.exists() and (before.edited or moved):
             copy = file.with_name(f"folds_before_{file_sha256(file)[:8]}.tsv")
             write_bytes(copy, file.read_bytes())
@@ -184,16 +188,16 @@ def _new_split(cases: Sequence[SplitInput], settings: SplitSettings) -> StoredSp
 
 
 def _renamed(rows: Iterable[FoldRow], persons: Mapping[str, str]) -> list[FoldRow]:
-    return [replace(row, person=persons.get(row.participant, row.person)) for row in rows]
+    return [replace(row, person_id=persons.get(row.examination_id, row.person_id)) for row in rows]
 
 
 def _coming_back(former: Iterable[FoldRow], kept: Sequence[FoldRow], persons: Mapping[str, str]) -> list[FoldRow]:
     """Examinations that return to the side they left, where it is still their person's."""
-    roles = {row.person: row.roles for row in kept}
+    roles = {row.person_id: row.roles for row in kept}
     back = []
     for row in _renamed(former, persons):
         fits = bool(kept) and len(row.roles) == len(kept[0].roles)
-        if row.participant in persons and fits and roles.setdefault(row.person, row.roles) == row.roles:
+        if row.examination_id in persons and fits and roles.setdefault(row.person_id, row.roles) == row.roles:
             back.append(row)
     return back
 

@@ -65,7 +65,9 @@ def gain_findings(case: PreparedCase) -> list[Finding]:
         InputError: the case was prepared without the scale of its signals.
     """
     if case.b0_scale is None or case.b1000_scale is None:
-        raise InputError("prepared without the scale of its signals", patient=case.patient, hint="prepare it again")
+        raise InputError(
+            "prepared without the scale of its signals", examination_id=case.examination_id, hint="prepare it again"
+        )
     b0, b1000 = (
         image[case.brain].astype(np.float64) * scale.deviation + scale.mean
         for image, scale in ((case.b0, case.b0_scale), (case.b1000, case.b1000_scale))

@@ -41,7 +41,7 @@ def preprocess_case(case: Case, profile: PreprocessingProfile, grid: InPlaneGrid
     try:
         return _preprocess(case, profile, grid or working_grid(case, profile))
     except FvvError as error:
-        raise error.for_patient(case.patient) from error
+        raise error.for_examination(case.examination_id) from error
 
 
 def cut_rois(
@@ -90,7 +90,7 @@ def _preprocess(case: Case, profile: PreprocessingProfile, grid: InPlaneGrid) ->
     b0_scale, b1000_scale = signal_scale(b0, reference), signal_scale(b1000, reference)
     stroke, flair_visible, cut = cut_rois(case, brain, grid)
     return PreparedCase(
-        patient=case.patient,
+        examination_id=case.examination_id,
         b0=zscore(b0, b0_scale, clip=profile.clip, dtype=profile.zscore_dtype),
         b1000=zscore(b1000, b1000_scale, clip=profile.clip, dtype=profile.zscore_dtype),
         brain=brain,

@@ -46,7 +46,7 @@ def find_bids(root: Path) -> list[CaseFiles]:
         raise InputError("no diffusion images", file=root, hint=hint)
     _say_who_has_none(root, {folder.relative_to(root).parts[0] for folder in folders})
     refused = [CaseFiles(name, b1000=place, refusal=why) for name, place, why in _unusable(root, folders)]
-    return sorted([*found, *refused], key=lambda files: files.patient)
+    return sorted([*found, *refused], key=lambda files: files.examination_id)
 
 
 def _diffusion_folders(root: Path) -> list[Path]:

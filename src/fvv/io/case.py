@@ -26,7 +26,7 @@ class CaseFiles:
     """The files of one examination, named one by one.
 
     Attributes:
-        patient: its name in the results.
+        examination_id: its name in the results.
         b1000, b0, adc: images; b0 is computed from an ADC map where there is no b0.
         mask: brain mask.
         stroke_roi, flairviz_roi: reference masks.
@@ -34,7 +34,7 @@ class CaseFiles:
             listed among the failures and not left out in silence.
     """
 
-    patient: str
+    examination_id: str
     b1000: Path
     b0: Path | None = None
     adc: Path | None = None
@@ -72,7 +72,7 @@ def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = Fal
         InputError: a file is missing or unreadable, or the ADC map is none.
         GeometryError: a file lies on another grid than b1000.
     """
-    with _naming(files.patient, files.b1000):
+    with _naming(files.examination_id, files.b1000):
         if files.refusal:
             raise InputError(files.refusal, file=files.b1000)
         b1000, b_value, note = read_weighted(files.b1000, index=config.b1000_index, target_b=TARGET_B, finite=finite)
@@ -89,7 +89,7 @@ def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = Fal
             return mask
 
         masks = mask_of(files.stroke_roi), mask_of(files.flairviz_roi), mask_of(files.mask)
-        return Case(files.patient, b0, b1000, *masks, files.b1000, b_value, tuple(notes))
+        return Case(files.examination_id, b0, b1000, *masks, files.b1000, b_value, tuple(notes))
 
 
 def case_files(folder: Path) -> list[Path]:
@@ -147,10 +147,10 @@ def _naming(patient: str, place: Path) -> Iterator[None]:
     try:
         yield
     except FvvError as error:
-        raise error.for_patient(patient) from error
+        raise error.for_examination(patient) from error
     except OSError as error:
         message = f"cannot be read: {error.strerror or error}"
-        raise InputError(message, patient=patient, file=error.filename or place) from error
+        raise InputError(message, examination_id=patient, file=error.filename or place) from error
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from fvv.system.fingerprint import file_sha256
 log = logging.getLogger(__name__)
 
 SUMMARY_FILE, EARLIER_SUMMARY_FILE = "summary.json", ".fvv.summary.json"
-SCHEMA_VERSION = CURRENT["patient"]
+SCHEMA_VERSION = CURRENT["examination_id"]
 """Of the patients' records."""
 VIEWER_IMAGES = ("b1000", "reference", "predicted")
 OWN_FOLDERS = ("patients", "masks", "heatmaps", "viewer", "figures")
@@ -158,7 +158,7 @@ class EvaluationFolder:
             result: what was measured.
             files: masks and pictures.
         """
-        participant = result.participant
+        participant = result.examination_id
         self._claim()
         self.forget(participant)
         picture, coloured = self._heatmaps(participant)

@@ -36,7 +36,7 @@ def read_folds(path: Path) -> FoldPlan:
         except ValueError as error:
             message = f"line {number}: {plain(str(error))}"
             raise StoreError(message, file=path, hint="roles are train, valid, test") from error
-    if pair := first_alike(row.person for row in rows) or first_alike(row.participant for row in rows):
+    if pair := first_alike(row.person_id for row in rows) or first_alike(row.examination_id for row in rows):
         message = f"two names are the same but for case or accents: {pair[0]!a} and {pair[1]!a}"
         raise StoreError(message, file=path, hint="write one person's name in one way, two persons' in two")
     try:
@@ -49,7 +49,7 @@ def read_folds(path: Path) -> FoldPlan:
 def write_folds(path: Path, plan: FoldPlan) -> None:
     """Write the split."""
     rows = [
-        {"participant_id": row.participant, "patient_id": row.person}
+        {"participant_id": row.examination_id, "patient_id": row.person_id}
         | {f"fold_{k}": role.value for k, role in enumerate(row.roles)}
         for row in plan.rows
     ]

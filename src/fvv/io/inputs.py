@@ -104,12 +104,14 @@ class Examination:
         try:
             for path in self.files():
                 if path.stat().st_size > MAX_BYTES:
-                    raise InputError("over the largest image read here", file=path, patient=self.name)
+                    raise InputError("over the largest image read here", file=path, examination_id=self.name)
                 digest.update(path.name.encode())
                 digest.update(file_sha256(path).encode())
         except OSError as error:
             where = error.filename or self.home
-            raise InputError(f"cannot be read: {error.strerror or error}", file=where, patient=self.name) from error
+            raise InputError(
+                f"cannot be read: {error.strerror or error}", file=where, examination_id=self.name
+            ) from error
         return digest.hexdigest()
 
     def refuse_to_replace(self, targets: Iterable[Path]) -> None:
@@ -149,7 +151,9 @@ def find_examinations(path: Path) -> list[Examination]:
 
 def named_files(files: CaseFiles) -> Examination:
     """An examination whose files do not lie in a folder of their own: results go to a new one beside b1000."""
-    return Examination(files.patient, files.b1000.parent / f"{files.patient}_fvv", files.b1000, "files", files)
+    return Examination(
+        files.examination_id, files.b1000.parent / f"{files.examination_id}_fvv", files.b1000, "files", files
+    )
 
 
 def without_results(cohort: list[Examination], output: Path) -> list[Examination]:

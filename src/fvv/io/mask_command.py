@@ -54,14 +54,18 @@ def with_commanded_mask(case: Case, profile: PreprocessingProfile, *, resample: 
             # The user typed this command for this purpose; its words never pass through a shell.
             done = subprocess.run(words, capture_output=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise MaskError(plain(f"the mask command could not run: {error}"), patient=case.patient) from error
+            raise MaskError(
+                plain(f"the mask command could not run: {error}"), examination_id=case.examination_id
+            ) from error
         if done.returncode != 0:
             said = (done.stderr or done.stdout).decode("utf-8", errors="replace")
             last = plain((said.strip().splitlines() or ["no message"])[-1])
-            raise MaskError(f"the mask command ended with {done.returncode}: {last}", patient=case.patient)
+            raise MaskError(
+                f"the mask command ended with {done.returncode}: {last}", examination_id=case.examination_id
+            )
         try:
             mask, notes = read_roi(files["mask"], case.b1000, resample=resample)
         except FvvError as error:
             error.message, error.file = f"the mask command's output: {error.message}", None  # The file is temporary.
-            raise error.for_patient(case.patient) from error
+            raise error.for_examination(case.examination_id) from error
     return replace(case, mask=mask, notes=(*case.notes, *notes))

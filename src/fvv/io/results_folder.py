@@ -160,7 +160,7 @@ class ResultsFolder:
 
     def _in_tables(self) -> set[str]:
         listed = set()
-        for name, column in ((RESULTS_FILE, "Patient"), (FAILURES_FILE, "patient")):
+        for name, column in ((RESULTS_FILE, "Patient"), (FAILURES_FILE, "examination_id")):
             with suppress(InputError):  # Missing or damaged: it is written again.
                 listed |= {row[column] for row in read_table(self.root / name, required=(column,))}
         return listed

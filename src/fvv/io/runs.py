@@ -153,7 +153,12 @@ def _identity(store: CaseStore, config: TrainConfig) -> str:
     The number of epochs is part of it only where the learning rate is laid out over them (onecycle).
     """
     rows = [
-        [row.participant, row.person, [role.value for role in row.roles], store.record(row.participant).source_sha256]
+        [
+            row.examination_id,
+            row.person_id,
+            [role.value for role in row.roles],
+            store.record(row.examination_id).source_sha256,
+        ]
         for row in store.folds.rows
     ]
     left_out = _NOT_IDENTITY | ({"epochs"} if config.schedule == "plateau" else set())

@@ -88,7 +88,7 @@ class CaseStore:
     def folds(self) -> FoldPlan:
         """The split, checked against the patients that are really here."""
         plan = read_folds(self.path / FOLDS_FILE)
-        missing = sorted({row.participant for row in plan.rows} - set(self.participants))
+        missing = sorted({row.examination_id for row in plan.rows} - set(self.participants))
         if missing:
             message = f"the split names patients that are not prepared: {', '.join(missing[:5])}"
             raise StoreError(message, file=self.path)
@@ -110,13 +110,13 @@ class CaseStore:
                 cases[patient] = file_sha256(self._case_path(patient) / "zarr.json")
             except InputError as error:
                 raise self._damaged(patient, error) from error
-        rows = {row.participant: row for row in store.folds.rows}
+        rows = {row.examination_id: row for row in store.folds.rows}
         return fingerprint(profile=store.profile.sha256, rows=rows, cases=cases)
 
     def write(self, case: PreparedCase, participant: Participant, *, image_sha256: str, source_sha256: str) -> None:
         """Write one patient, atomically: it is whole, or not there. The case must carry both ROIs."""
         if case.stroke is None or case.flair_visible is None:
-            raise StoreError("only labelled patients can be stored", patient=case.patient)
+            raise StoreError("only labelled patients can be stored", examination_id=case.examination_id)
         # (i, j, k) to (channel, k, i, j)
         images = np.stack([np.moveaxis(image, 2, 0) for image in (case.b1000, case.b0)])
         labels = np.stack([np.moveaxis(mask, 2, 0) for mask in (case.brain, case.stroke, case.flair_visible)])
@@ -134,7 +134,7 @@ class CaseStore:
             image_sha256=image_sha256,
             source_sha256=source_sha256,
         )
-        with atomic_write(self._case_path(case.patient)) as temporary:
+        with atomic_write(self._case_path(case.examination_id)) as temporary:
             group = zarr.create_group(store=temporary, attributes=sealed(record.model_dump(mode="json")))
             for name, array in (("images", images), ("labels", labels)):
                 group.create_array(
@@ -163,7 +163,7 @@ class CaseStore:
         b1000, b0 = images
         brain, stroke, flair_visible = labels
         return PreparedCase(
-            patient=patient,
+            examination_id=patient,
             b0=b0,
             b1000=b1000,
             brain=brain,
@@ -207,7 +207,7 @@ class CaseStore:
     def _open(self, patient: str) -> tuple[zarr.Group, CaseRecord]:
         path = self._case_path(patient)
         if not path.exists():
-            raise StoreError("not in the store", patient=patient, file=self.path)
+            raise StoreError("not in the store", examination_id=patient, file=self.path)
         try:
             group = zarr.open_group(path, mode="r")
             stored = dict(group.attrs)
@@ -217,16 +217,16 @@ class CaseStore:
             record = CaseRecord.parse(stored, path)
         except _BROKEN as error:
             raise self._damaged(patient, error) from error
-        if record.participant.participant != patient:
-            raise self._damaged(patient, f"it is {record.participant.participant!a}, under another name")
+        if record.participant.examination_id != patient:
+            raise self._damaged(patient, f"it is {record.participant.examination_id!a}, under another name")
         if record.profile_sha256 != self.profile.sha256:
             message = f"prepared under another profile than the store's, {self.profile.name}"
             hint = "an earlier `fvv prepare` was not finished: run it again"
-            raise StoreError(message, patient=patient, file=path, hint=hint)
+            raise StoreError(message, examination_id=patient, file=path, hint=hint)
         return group, record
 
     def _arrays(self, group: zarr.Group, record: CaseRecord, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
-        patient, size = record.participant.participant, record.grid.size
+        patient, size = record.participant.examination_id, record.grid.size
         try:
             arrays = dict(group.arrays())
             for name, channels in (("images", len(IMAGE_CHANNELS)), ("labels", len(Channel))):
@@ -242,7 +242,7 @@ class CaseStore:
     def _damaged(self, patient: str, error: object) -> StoreError:
         return StoreError(
             f"damaged: {' '.join(str(error).split())[:200]}",
-            patient=patient,
+            examination_id=patient,
             file=self._case_path(patient),
             hint="run `fvv prepare` again: it prepares this patient once more",
         )

@@ -78,13 +78,13 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], *, columns: Seque
 
 def write_failures(path: Path, failures: Iterable[Failure]) -> None:
     """Write failures.csv: patient, reason. With no failure the table has only its header."""
-    rows = [{"patient": failure.patient, "reason": failure.reason} for failure in failures]
-    write_table(path, rows, columns=("patient", "reason"))
+    rows = [{"examination_id": failure.examination_id, "reason": failure.reason} for failure in failures]
+    write_table(path, rows, columns=("examination_id", "reason"))
 
 
 def failure_of(patient: str, error: FvvError) -> Failure:
     """The row of failures.csv for an error, on one line."""
-    return Failure(patient, plain(str(error.for_patient(patient))))
+    return Failure(patient, plain(str(error.for_examination(patient))))
 
 
 def _other_delimiter(columns: Sequence[str], path: Path) -> str | None:

@@ -29,7 +29,7 @@ def write_cohort(root: Path, stored: Sequence[StoredResult], record: RunRecord) 
     predictions = tuple(one.prediction for one in stored)
     write_results_table(root / RESULTS_FILE, predictions)
     write_failures(root / FAILURES_FILE, record.failures)
-    pictures = {one.prediction.patient: one.picture for one in stored[:MOST_PICTURES]}
+    pictures = {one.prediction.examination_id: one.picture for one in stored[:MOST_PICTURES]}
     shown = {name: path.read_bytes() for name, path in pictures.items() if path is not None and path.is_file()}
     page = prediction_page(predictions, record.failures, shown, record.about)
     write_text(root / REPORT_FILE, page)

@@ -123,12 +123,12 @@ def run_evaluation(
     settings = replace(Settings.of(bundle.profile, config, bundle.manifest), calibration=None)
     failures = list(plan.failures)
     with only_writer(output):
-        sources = {task.participant.participant: task.source_sha256 for task in plan.tasks}
+        sources = {task.participant.examination_id: task.source_sha256 for task in plan.tasks}
         finished = folder.begin(sources, config, overwrite=overwrite)
         patients: list[PatientResult] = []
         missing: list[Task] = []
         for task in track(plan.tasks, "look for finished patients", len(plan.tasks)):
-            known = folder.read_patient(task.participant.participant, task.source_sha256)
+            known = folder.read_patient(task.participant.examination_id, task.source_sha256)
             if known is None:
                 missing.append(task)
             else:
@@ -140,7 +140,7 @@ def run_evaluation(
                 opened = task.models, _open(bundle, task.models, config)
             outcome = attempt(_evaluate_one, task, opened[1], folder, settings, config)
             if isinstance(outcome, FvvError):
-                failures.append(failure_of(task.participant.participant, outcome))
+                failures.append(failure_of(task.participant.examination_id, outcome))
             else:
                 patients.append(outcome)
         if not patients:
@@ -176,13 +176,13 @@ def _evaluate_one(
 
 def _measured(plan: Plan, bundle: ModelBundle, patients: list[PatientResult], failures: list[Failure]) -> Evaluation:
     """The cohort as it was measured, in the order of the names."""
-    patients = sorted(patients, key=lambda patient: patient.participant)
-    tasks = {task.participant.participant: task for task in plan.tasks}
-    evaluated = [tasks[patient.participant] for patient in patients]
+    patients = sorted(patients, key=lambda patient: patient.examination_id)
+    tasks = {task.participant.examination_id: task for task in plan.tasks}
+    evaluated = [tasks[patient.examination_id] for patient in patients]
     return Evaluation(
         kind=plan.kind,
         patients=tuple(patients),
-        failures=tuple(sorted(failures, key=lambda failure: failure.patient)),
+        failures=tuple(sorted(failures, key=lambda failure: failure.examination_id)),
         counts={
             "evaluated": len(patients),
             "not assessable": sum(patient.fvv_ml is None for patient in patients),
@@ -195,6 +195,6 @@ def _measured(plan: Plan, bundle: ModelBundle, patients: list[PatientResult], fa
             "software": software_versions(),
         },
         models_sha256=bundle.manifest.models_sha256,
-        sources={task.participant.participant: task.source_sha256 for task in evaluated},
+        sources={task.participant.examination_id: task.source_sha256 for task in evaluated},
         cohort=cohort_kind(task.simulated for task in evaluated),
     )

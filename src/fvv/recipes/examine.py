@@ -177,7 +177,7 @@ def examine(
 
     decision = decide(together, grid.voxel_volume_ml, findings, settings.decision)
     prediction = Prediction(
-        case.patient,
+        case.examination_id,
         decision,
         len(models),
         grid.voxel_volume_ml,

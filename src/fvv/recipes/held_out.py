@@ -46,7 +46,7 @@ def held_out_participants(
         if isinstance(case, FvvError):
             failures.append(failure_of(name, case))
             continue
-        refuse_leakage(bundle.models, bundle, name, [participant.person], image_sha256(case))
+        refuse_leakage(bundle.models, bundle, name, [participant.person_id], image_sha256(case))
         readable.append(participant)
     return readable, failures
 
@@ -71,7 +71,7 @@ def refuse_leakage(
             if set(hashed_ids(ids)) & set(model.trained_on):
                 raise ModelError(
                     f"{model.file} was trained on {what}: evaluating it here would be biased (data leakage)",
-                    patient=examination,
+                    examination_id=examination,
                     file=bundle.path,
                     hint="leave this examination out, or use the split the models were trained with; "
                     "another person needs another patient_id",
@@ -98,5 +98,7 @@ def reference_masks(subject: Case | PreparedCase, examined: Examined, *, own_mas
         # Without any brain the ROIs still count: they are not cut.
         stroke, visible, _ = cut_rois(subject, brain if brain.any() else ~nothing, examined.grid)
     if stroke is None or visible is None:
-        raise StoreError("no ROI is stored: only labelled patients can be evaluated", patient=subject.patient)
+        raise StoreError(
+            "no ROI is stored: only labelled patients can be evaluated", examination_id=subject.examination_id
+        )
     return {Channel.BRAIN: brain, Channel.STROKE: stroke, Channel.FLAIR_VISIBLE: visible}

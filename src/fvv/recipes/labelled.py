@@ -42,11 +42,13 @@ def prepare_labelled(folder: Path, config: PrepareConfig) -> tuple[Case, Prepare
     case, prepared, findings = prepare_and_check(case, settings, working_grid(case, settings.profile))
     for finding in findings:
         if finding.code == "brain-volume":
-            raise MaskError(finding.message, hint="give a mask file, or another --mask-method", patient=case.patient)
+            raise MaskError(
+                finding.message, hint="give a mask file, or another --mask-method", examination_id=case.examination_id
+            )
     reasons = [finding.message for finding in findings if finding.severity is Severity.NOT_ASSESSABLE]
     if reasons and config.quality == "refuse":
         hint = "correct the images, or store them with a warning: --quality warn"
-        raise InputError(f"not assessable: {'; '.join(reasons)}", patient=case.patient, hint=hint)
+        raise InputError(f"not assessable: {'; '.join(reasons)}", examination_id=case.examination_id, hint=hint)
     return case, replace(prepared, findings=findings)
 
 

@@ -85,7 +85,7 @@ def _title(result: PatientResult) -> str:
     """Without the answer: it changes with the cut-off, the picture does not."""
     dice = result.stroke.dice_coefficient
     return (
-        f"{result.participant}   {'ensemble' if result.fold is None else f'fold {result.fold}'}\n"
+        f"{result.examination_id}   {'ensemble' if result.fold is None else f'fold {result.fold}'}\n"
         f"FVV {format_ml(result.fvv_ml)} (reference {format_ml(result.flair_visible.reference_volume_ml)})   "
         f"stroke Dice {'not defined' if np.isnan(dice) else f'{dice:.2f}'}"
     )

@@ -79,7 +79,7 @@ def compare_forms(
         fvv_differences.append(fvv_difference * case.voxel_volume_ml)
         states = [found.prediction.decision.state for found in examined]
         if states[0] is not states[1]:
-            changed.append((case.patient, states[0], states[1]))
+            changed.append((case.examination_id, states[0], states[1]))
     parity = Parity(
         patients=len(overlaps),
         voxels=voxels,

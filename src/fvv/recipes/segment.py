@@ -80,6 +80,6 @@ def _masks(case: PreparedCase, models: Models) -> Iterator[BoolArray]:
             for mask in models.each_mask(padded):
                 yield np.moveaxis(mask, 1, 3)  # (3, k, i, j) -> (3, i, j, k)
         except FvvError as error:
-            raise error.for_patient(case.patient) from error
+            raise error.for_examination(case.examination_id) from error
 
     return run()

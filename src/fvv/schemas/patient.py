@@ -70,8 +70,8 @@ class PatientResult(ByChannel[ChannelResult]):
     """How one examination was predicted by a model, or models, that never saw that person.
 
     Attributes:
-        participant: folder name of the examination.
-        person: who was examined.
+        examination_id: name of the folder of the examination.
+        person_id: who was examined.
         site: hospital or scanner, "" where unknown.
         fold: the fold whose model predicted; None: the whole ensemble did.
         reader_mismatch: the readers' label, None where there is none.
@@ -80,8 +80,8 @@ class PatientResult(ByChannel[ChannelResult]):
         single_models: each model of an ensemble alone; empty for one model.
     """
 
-    participant: str
-    person: str
+    examination_id: str
+    person_id: str
     site: str
     fold: int | None
     reader_mismatch: bool | None
@@ -117,7 +117,7 @@ class PatientRecord(FileModel):
     """
 
     kind: ClassVar[str] = "patient"
-    schema_version: int = CURRENT["patient"]
+    schema_version: int = CURRENT["examination_id"]
     source_sha256: str
     files: dict[str, str]
     result: PatientResult

@@ -27,7 +27,7 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    patient: _Shown = Field(alias="Patient")
+    examination_id: _Shown = Field(alias="Patient")
     brain_voxels: int | None = Field(alias="BrainMaskVoxels")
     stroke_voxels: int | None = Field(alias="StrokeBlobVoxels")
     flair_visible_voxels: float | None = Field(alias="FlairVizVoxels")

@@ -84,7 +84,7 @@ class RunRecord(FileModel):
     @property
     def examinations(self) -> set[str]:
         """Names of all that it answers for."""
-        return {*self.results, *(failure.patient for failure in self.failures)}
+        return {*self.results, *(failure.examination_id for failure in self.failures)}
 
     def finished(self, results: dict[str, str], failures: tuple[Failure, ...], seconds: float) -> RunRecord:
         """The same run, at its end."""

@@ -85,10 +85,10 @@ def refuse_other_settings(folder: Path, config: SimulateConfig) -> None:
         same = _made_with(Simulation.parse(content, folder / SIMULATION_FILE), config)
     except InputError as error:
         message = f"already there, made by another version: {error.message}"
-        raise OutputExistsError(message, patient=folder.name, file=folder, hint=hint) from error
+        raise OutputExistsError(message, examination_id=folder.name, file=folder, hint=hint) from error
     if not same:
         message = "already there, made with another seed or other settings"
-        raise OutputExistsError(message, patient=folder.name, file=folder, hint=hint)
+        raise OutputExistsError(message, examination_id=folder.name, file=folder, hint=hint)
 
 
 def read_simulation(folder: Path) -> Simulation:

@@ -213,7 +213,9 @@ def find_stroke(patient: Patient, model: HeadModel, config: SimulateConfig) -> S
         clear = stroke.contrast_to_noise >= config.minimum_contrast_to_noise
         if large_enough and clear and stroke.brightening >= config.minimum_brightening:
             return stroke
-    raise FvvError(f"no visible stroke in {MAX_ATTEMPTS} draws", patient=visit.participant, hint="use another seed")
+    raise FvvError(
+        f"no visible stroke in {MAX_ATTEMPTS} draws", examination_id=visit.participant, hint="use another seed"
+    )
 
 
 def _stroke(patient: Patient, model: HeadModel, config: SimulateConfig, attempt: int) -> SeenStroke:

@@ -134,7 +134,7 @@ def _evidence(title: str, kind: str, folder: Path, cohort: Path | None, bundle: 
             file=folder,
             hint="evaluate again, without settings of evaluate.postprocess",
         )
-    simulated = {one.participant: _simulated(cohort / one.participant) for one in patients} if cohort else {}
+    simulated = {one.examination_id: _simulated(cohort / one.examination_id) for one in patients} if cohort else {}
     return Evidence(title, summary, patients, simulated)
 
 

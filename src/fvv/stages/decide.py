@@ -39,7 +39,7 @@ class DecideResult:
     def summary(self) -> str:
         """One line a patient whose answer changed, and where the table is."""
         lines = [
-            f"{new.patient}: {old.decision.state.value} -> {new.decision.state.value}, "
+            f"{new.examination_id}: {old.decision.state.value} -> {new.decision.state.value}, "
             f"FVV {format_ml(new.fvv_ml, new.decision.cutoff_ml)}"
             for old, new in zip(self.before, self.after, strict=True)
             if old.decision.state is not new.decision.state

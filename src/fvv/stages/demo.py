@@ -147,7 +147,7 @@ def demo(output: Path, config: Config, *, cases: int | None = None, seed: int | 
         result = results[step] = run()
         seconds[step] = time.perf_counter() - started
         summaries[step] = result.summary()
-        failures += [Failure(failure.patient, f"{step}: {failure.reason}") for failure in result.failures]
+        failures += [Failure(failure.examination_id, f"{step}: {failure.reason}") for failure in result.failures]
         log.info("== %s took %.1f s\n%s", step, seconds[step], summaries[step])
     return DemoResult(output, seconds, summaries, tuple(failures))
 

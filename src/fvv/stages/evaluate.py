@@ -88,11 +88,11 @@ def _out_of_fold(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) 
                 failures.append(failure_of(name, error))
                 continue
             who, person = record.participant, folds.person_of(name)
-            refuse_leakage(models, bundle, name, [person, who.person], record.image_sha256)
+            refuse_leakage(models, bundle, name, [person, who.person_id], record.image_sha256)
             images = [record.source_sha256, record.findings, person, fold]
             source = source_sha256(bundle, models, who, config, images)
             tasks.append(Task(who, models, fold, partial(store.read, name), who.simulated, source))
-    tested = {*(task.participant.participant for task in tasks), *(failure.patient for failure in failures)}
+    tested = {*(task.participant.examination_id for task in tasks), *(failure.examination_id for failure in failures)}
     in_no_fold = len(set(store.participants) - tested)
     if in_no_fold:
         log.warning("%d patients are test patients of no fold", in_no_fold)
@@ -110,9 +110,9 @@ def _whole_ensemble(external: Path, bundle: ModelBundle, config: EvaluateConfig)
     config.preprocess.applied_to(bundle.profile)  # Refuses a mask command that nobody has typed, for all at once.
     tasks = []
     for participant in participants:
-        task = attempt(_external_task, external / participant.participant, participant, bundle, config)
+        task = attempt(_external_task, external / participant.examination_id, participant, bundle, config)
         if isinstance(task, FvvError):
-            failures.append(failure_of(participant.participant, task))
+            failures.append(failure_of(participant.examination_id, task))
         else:
             tasks.append(task)
     return Plan(EXTERNAL, external, tasks, failures, f"ensemble of {len(bundle.models)}")

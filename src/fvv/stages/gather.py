@@ -58,7 +58,7 @@ def gather(root: Path) -> GatherResult:
     """
     with only_writer(root, clear=False):
         records = read_shards(root)
-        failures = {failure.patient: failure for record in records for failure in record.failures}
+        failures = {failure.examination_id: failure for record in records for failure in record.failures}
         cohort, unfinished = records[0].cohort, _unfinished(records)
         lacking = set(cohort).difference(*(record.examinations for record in records))
         whose = {name: shard for shard in unfinished for name in shard.select(cohort)}
@@ -85,7 +85,7 @@ def _join_predicted(root: Path, records: list[RunRecord], places: dict[str, str]
     claim_tables(root)
     remove_decisions(root)
     whole = records[0].model_copy(update={"shard": None})
-    results = {one.prediction.patient: places[one.prediction.patient] for one in stored}
+    results = {one.prediction.examination_id: places[one.prediction.examination_id] for one in stored}
     seconds = sum(record.seconds for record in records)
     write_cohort(root, stored, whole.finished(results, _sorted(failures), seconds))
     return len(stored)
@@ -96,7 +96,7 @@ def _join_simulated(root: Path, records: list[RunRecord], _: dict[str, str], fai
     claim(root, [PARTICIPANTS_FILE])
     cases, damaged = write_cohort_table(root)
     there = {one.case.participant_id for one in cases}
-    failures |= {failure.patient: failure for failure in damaged}
+    failures |= {failure.examination_id: failure for failure in damaged}
     return len(there & set(records[0].cohort))
 
 

@@ -77,7 +77,7 @@ class PredictResult:
         lines = []
         for prediction in self.predictions:
             fvv = format_ml(prediction.fvv_ml, prediction.decision.cutoff_ml)
-            lines.append(f"{prediction.patient}: {prediction.decision.state.value}, FVV {fvv}")
+            lines.append(f"{prediction.examination_id}: {prediction.decision.state.value}, FVV {fvv}")
             lines += [
                 f"  {finding.severity.value}: {finding.message}"
                 for finding in prediction.decision.reasons
@@ -152,7 +152,7 @@ def predict(
             examinations, made_from, overwrite=config.overwrite, workers=config.compute.workers
         )
         done = dict(kept)
-        settled = {*kept, *(failure.patient for failure in failures)}
+        settled = {*kept, *(failure.examination_id for failure in failures)}
         remaining = [one for one in examinations if one.name not in settled]
         if shard is not None:
             write_run(folder.root, record)
@@ -166,8 +166,8 @@ def predict(
                 # A cohort's masks are on disk by now; only its numbers stay in memory.
                 done[one.name] = outcome
         stored = _still_there([done[one.name] for one in examinations if one.name in done], failures)
-        failures.sort(key=lambda failure: failure.patient)
-        places = {one.prediction.patient: relative(one.path, folder.root) for one in stored}
+        failures.sort(key=lambda failure: failure.examination_id)
+        places = {one.prediction.examination_id: relative(one.path, folder.root) for one in stored}
         record = record.finished(places, tuple(failures), time.perf_counter() - started)
         if shard is not None:
             write_run(folder.root, record)
@@ -182,7 +182,7 @@ def _still_there(stored: list[StoredResult], failures: list[Failure]) -> list[St
     """No table lists results that are gone: the folder was moved, emptied or unmounted while the run went on."""
     there = [one for one in stored if one.path.is_file()]
     error = InputError("its results went away while the run went on", hint="the same command makes them again")
-    failures += [failure_of(one.prediction.patient, error) for one in stored if one not in there]
+    failures += [failure_of(one.prediction.examination_id, error) for one in stored if one not in there]
     return there
 
 
@@ -238,7 +238,7 @@ def _with_dicom(folder: Path, source: DicomSource, prediction: Prediction, synth
     except FvvError as error:
         said = (f"DICOM results not written: {error.message} ({error.file or folder})",)
     for message in said:
-        log.warning("%s: %s", prediction.patient, message)
+        log.warning("%s: %s", prediction.examination_id, message)
     findings = (Finding("dicom-output", message, Severity.WARNING) for message in said)
     decision = replace(prediction.decision, reasons=(*prediction.decision.reasons, *findings))
     return replace(prediction, decision=decision)

@@ -148,9 +148,9 @@ def _refuse_hopeless(
     split = StoredSplit.read(path, stored)
     if given:
         return
-    split.refuse_unfit(_split_settings(config), {name: one.person for name, one in people.items()})
+    split.refuse_unfit(_split_settings(config), {name: one.person_id for name, one in people.items()})
     if not split.rows:
-        refuse_too_few({one.person for one in people.values()}, config.kfolds)
+        refuse_too_few({one.person_id for one in people.values()}, config.kfolds)
 
 
 def _split_settings(config: PrepareConfig) -> SplitSettings:
@@ -165,8 +165,8 @@ def _prepare_each(
     outcomes = []
     for one, result in map_items(work, list(people), workers=config.compute.workers, description="prepare"):
         if isinstance(result, FvvError):
-            reason = failure_of(one.participant, result).reason
-            reachable = files_reachable(input_path / one.participant)
+            reason = failure_of(one.examination_id, result).reason
+            reachable = files_reachable(input_path / one.examination_id)
             outcomes.append(Outcome(participant=one, reason=reason, reachable=reachable))
         else:
             outcomes.append(Outcome(participant=one, newly=result))
@@ -177,9 +177,9 @@ def _prepare_one(
     input_path: Path, store: CaseStore, config: PrepareConfig, one: Participant, *, overwrite: bool
 ) -> bool:
     """Prepare one patient; False where the store already holds exactly this."""
-    folder = input_path / one.participant
+    folder = input_path / one.examination_id
     source = _source_sha256(folder, config, one)
-    if not overwrite and _is_stored(store, one.participant, source):
+    if not overwrite and _is_stored(store, one.examination_id, source):
         return False
     case, prepared = prepare_labelled(folder, config)
     one = replace(one, simulated=(folder / SIMULATION_FILE).exists())
@@ -198,7 +198,7 @@ def _source_sha256(folder: Path, config: PrepareConfig, one: Participant) -> str
         preprocess=config.preprocess,
         quality=config.quality,
         profile=profile_of(config).sha256,
-        who=(one.person, one.site, one.dwi_flair_mismatch),
+        who=(one.person_id, one.site, one.dwi_flair_mismatch),
         files={path.name: file_sha256(path) for path in files},
     )
 
@@ -223,8 +223,8 @@ def _finish(
         message = f"none of the {len(outcomes)} patients could be prepared; the first: {failures[min(failures)].reason}"
         raise StoreError(message, file=path)
     store = CaseStore.create(path, profile_of(config))
-    stored, people = set(store.participants), {one.participant.participant: one.participant for one in outcomes}
-    unusable = {one.participant.participant for one in outcomes if one.reason is not None and one.reachable}
+    stored, people = set(store.participants), {one.participant.examination_id: one.participant for one in outcomes}
+    unusable = {one.participant.examination_id for one in outcomes if one.reason is not None and one.reachable}
     gone = (stored - set(people)) | (stored & unusable) if prune else set()
     records = _usable_records(store, people, stored - unusable - gone)
     hashes = {name: record.image_sha256 for name, record in records.items()}
@@ -247,7 +247,7 @@ def _finish(
 
 
 def _failures(outcomes: Iterable[Outcome]) -> dict[str, Failure]:
-    names = ((one.participant.participant, one.reason) for one in outcomes)
+    names = ((one.participant.examination_id, one.reason) for one in outcomes)
     return {name: Failure(name, reason) for name, reason in names if reason is not None}
 
 
@@ -287,7 +287,7 @@ def _result(
     plan: FoldPlan | None = None,
     warnings: Iterable[str] = (),
 ) -> PrepareResult:
-    done = [one for one in outcomes if one.participant.participant not in failures]
+    done = [one for one in outcomes if one.participant.examination_id not in failures]
     newly = sum(one.newly for one in done)
     listed = tuple(failures[name] for name in sorted(failures))
     return PrepareResult(path, newly, len(done) - newly, listed, plan, tuple(warnings))

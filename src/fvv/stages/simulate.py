@@ -132,7 +132,7 @@ def _make_all(names: Sequence[str], output: Path, config: SimulateConfig) -> tup
             log.error("%s", result)
         else:
             done[name] = result
-    return done, sorted(failures, key=lambda failure: failure.patient)
+    return done, sorted(failures, key=lambda failure: failure.examination_id)
 
 
 def _make_case(name: str, *, output: Path, config: SimulateConfig) -> bool:

@@ -96,7 +96,7 @@ class TrainAllResult:
         lines = [f"{'fold':<8}{'epoch':>7}{'seconds':>10}" + "".join(f"{label:>15}" for label in _SHOWN.values())]
         lines += [text + "".join(f"{score:>15.3f}" for score in row) for text, row in zip(begin, scores, strict=True)]
         lines.append("Dice and scores are those of the validation patients, which chose the epoch.")
-        return "\n".join([*lines, *(f"{failure.patient}: {failure.reason}" for failure in self.failures)])
+        return "\n".join([*lines, *(f"{failure.examination_id}: {failure.reason}" for failure in self.failures)])
 
 
 def train_fold(store: Path, output: Path, fold: int, config: TrainConfig) -> TrainResult:

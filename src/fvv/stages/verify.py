@@ -66,9 +66,9 @@ def verify(input_path: Path, config: PrepareConfig, *, shard: Shard | None = Non
     work = partial(_look, input_path, config)
     for one, outcome in map_items(work, list(people.values()), workers=config.compute.workers, description="verify"):
         if isinstance(outcome, FvvError):
-            failures[one.participant] = failure_of(one.participant, outcome)
+            failures[one.examination_id] = failure_of(one.examination_id, outcome)
         else:
-            seen[one.participant] = outcome
+            seen[one.examination_id] = outcome
     hashes = {name: one.image_sha256 for name, one in seen.items()}
     failures |= same_images_of_two_persons(people, hashes)
     lesions = sum(one.has_lesion for one in seen.values())
@@ -78,13 +78,13 @@ def verify(input_path: Path, config: PrepareConfig, *, shard: Shard | None = Non
         notes.insert(0, f"no {PARTICIPANTS_FILE}: every folder is taken as a person of its own, no labels")
     return VerifyResult(
         patients=len(people),
-        persons=len({one.person for one in people.values()}),
+        persons=len({one.person_id for one in people.values()}),
         failures=tuple(failures[name] for name in sorted(failures)),
         notes=(*notes, f"{lesions} with a lesion, {len(seen) - lesions} without"),
     )
 
 
 def _look(input_path: Path, config: PrepareConfig, one: Participant) -> _Seen:
-    case, prepared = prepare_labelled(input_path / one.participant, config)
+    case, prepared = prepare_labelled(input_path / one.examination_id, config)
     has_lesion = prepared.stroke is not None and bool(prepared.stroke.any())
-    return _Seen(image_sha256(case), has_lesion, finding_lines(one.participant, prepared.findings))
+    return _Seen(image_sha256(case), has_lesion, finding_lines(one.examination_id, prepared.findings))

@@ -120,7 +120,7 @@ def _description(store: CaseStore, patients: FoldPatients, run: FoldRun, config:
         run_id=run.about.run_id,
         network=config.network,
         profile=store.profile,
-        training_person_ids=hashed_ids(record.participant.person for record in records),
+        training_person_ids=hashed_ids(record.participant.person_id for record in records),
         training_image_ids=hashed_ids(record.image_sha256 for record in records),
         settings=config.model_dump(mode="json"),
     )

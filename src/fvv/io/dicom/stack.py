@@ -73,7 +73,7 @@ def read_dicom(
             return _read(examination, name, config, series, reader)
     except FvvError as error:
         error.file = error.file or str(examination.place)
-        raise error.for_patient(name) from error
+        raise error.for_examination(name) from error
 
 
 def _read(

@@ -105,12 +105,12 @@ def write_dicom_results(
             _write(folder, headers, prediction, synthesis_png)
     except FvvError as error:
         remove_dicom_results(folder)
-        raise error.for_patient(prediction.patient) from error
+        raise error.for_examination(prediction.examination_id) from error
     except Exception as error:  # Whatever a library raises of a strange header, the answer stands.
         remove_dicom_results(folder)
         message = f"no DICOM results could be made: {type(error).__name__}: {plain(str(error))}"
         hint = "the headers lack what these need, or fvv is at fault: please report it"
-        raise FvvError(message, patient=prediction.patient, hint=hint) from error
+        raise FvvError(message, examination_id=prediction.examination_id, hint=hint) from error
     if not headers.lost:
         return ()
     return (f"damaged elements of the headers are not in the DICOM results: {', '.join(sorted(headers.lost))}",)
@@ -314,7 +314,7 @@ def _report(
     for channel in Channel:
         volume = prediction.volume_ml(channel)
         if volume is None:
-            raise FvvError(f"no volume of the {channel.label} was measured", patient=prediction.patient)
+            raise FvvError(f"no volume of the {channel.label} was measured", examination_id=prediction.examination_id)
         about: dict[str, Any] = {
             "tracking_identifier": hd.sr.TrackingIdentifier(hd.UID(), channel.label),
             "finding_type": _KINDS[channel][1],
