@@ -67,10 +67,10 @@ def write_cohort(folder: Path, rng: np.random.Generator, n: int = 6) -> None:
         write_patient(folder / f"p{index}", rng, visible=index % 2 == 0)
 
 
-def case_of(images: dict[str, np.ndarray], affine: np.ndarray = AFFINE, patient: str = "p") -> Case:
+def case_of(images: dict[str, np.ndarray], affine: np.ndarray = AFFINE, examination_id: str = "p") -> Case:
     """A case in memory, from what `head` gives."""
     return Case(
-        examination_id=patient,
+        examination_id=examination_id,
         b0=Volume(images["b0"], affine),
         b1000=Volume(images["b1000"], affine),
         stroke_roi=Volume(images["stroke_roi"], affine),
@@ -79,14 +79,16 @@ def case_of(images: dict[str, np.ndarray], affine: np.ndarray = AFFINE, patient:
     )
 
 
-def prepared_case(rng: np.random.Generator, slices: int = 8, size: int = 256, patient: str = "p") -> PreparedCase:
+def prepared_case(
+    rng: np.random.Generator, slices: int = 8, size: int = 256, examination_id: str = "p"
+) -> PreparedCase:
     """A prepared case of random numbers."""
     grid = InPlaneGrid((size, size, slices), np.diag([1.0, 1.0, 5.0, 1.0]), ((0, 1), (1, 1), (2, 1)), 1.0, size)
     b0, b1000 = rng.normal(size=(2, size, size, slices)).astype(np.float16)
     brain = ellipsoid((size, size, slices), (size / 2,) * 2 + (slices / 2,), (size / 3,) * 2 + (slices,))
     stroke = ellipsoid((size, size, slices), (size / 3, size / 2, slices / 2), (size / 12,) * 2 + (slices / 3,))
     visible = stroke & (b0 > 0)
-    return PreparedCase(patient, b0, b1000, brain, grid, stroke, visible)
+    return PreparedCase(examination_id, b0, b1000, brain, grid, stroke, visible)
 
 
 WEIGHTS = ((1.0, 0.0), (1.0, 0.0), (0.5, 1.0))

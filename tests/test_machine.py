@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_streams import script, start
+from test_terminal import script, start
 
 import fvv.system.parallel
 from builders import write_cohort, write_onnx

@@ -46,19 +46,19 @@ def test_a_draw_depends_on_seed_and_epoch_alone():
 
 
 def test_patients_are_drawn_equally_often():
-    assert Counter(place.examination_id for place in sampler()) == {0: 20, 1: 20, 2: 20}
+    assert Counter(place.examination for place in sampler()) == {0: 20, 1: 20, 2: 20}
 
 
 def test_slabs_lie_inside_the_volume_where_they_fit():
     places = list(sampler())
-    assert {place.start for place in places if place.examination_id == 2} == {0}  # five slices, eight wanted
-    assert all(0 <= place.start <= 16 for place in places if place.examination_id == 0)
-    assert len({place.start for place in places if place.examination_id == 1}) > 5
+    assert {place.start for place in places if place.examination == 2} == {0}  # five slices, eight wanted
+    assert all(0 <= place.start <= 16 for place in places if place.examination == 0)
+    assert len({place.start for place in places if place.examination == 1}) > 5
 
 
 @pytest.mark.parametrize(("share", "expected"), [(1.0, 20), (0.0, 0)])
 def test_stroke_share_says_how_often_a_slab_is_drawn_around_stroke(share, expected):
-    reach = [place.start + 8 > 20 for place in sampler(share) if place.examination_id == 0]
+    reach = [place.start + 8 > 20 for place in sampler(share) if place.examination == 0]
     # Without stroke wanted, a slab may still reach into it by chance.
     assert sum(reach) == expected or (share == 0.0 and sum(reach) < 10)
 

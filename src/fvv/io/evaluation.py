@@ -35,7 +35,7 @@ from fvv.system.fingerprint import file_sha256
 log = logging.getLogger(__name__)
 
 SUMMARY_FILE, EARLIER_SUMMARY_FILE = "summary.json", ".fvv.summary.json"
-SCHEMA_VERSION = CURRENT["examination_id"]
+SCHEMA_VERSION = CURRENT["patient"]
 """Of the patients' records."""
 VIEWER_IMAGES = ("b1000", "reference", "predicted")
 OWN_FOLDERS = ("patients", "masks", "heatmaps", "viewer", "figures")

@@ -117,7 +117,7 @@ class PatientRecord(FileModel):
     """
 
     kind: ClassVar[str] = "patient"
-    schema_version: int = CURRENT["examination_id"]
+    schema_version: int = CURRENT["patient"]
     source_sha256: str
     files: dict[str, str]
     result: PatientResult

@@ -42,7 +42,7 @@ Batch: TypeAlias = tuple[Tensor | int, Tensor, Tensor]
 class Slab(NamedTuple):
     """Supervised slices [start, stop) of the patient at this position in the list."""
 
-    patient: int
+    examination: int
     start: int
     stop: int
 
@@ -72,10 +72,10 @@ class SlabDataset(Dataset[Batch]):
         start, stop = slab.start - CONTEXT_SLICES, slab.stop + CONTEXT_SLICES
         if self._loaded:
             part = slice(start + self.margin, stop + self.margin)
-            images, labels = (volume[:, part] for volume in self._loaded[slab.patient])
+            images, labels = (volume[:, part] for volume in self._loaded[slab.examination])
         else:
-            images, labels = self._from_store(slab.patient, start, stop)
-        return slab.patient, images, labels[:, CONTEXT_SLICES:-CONTEXT_SLICES]
+            images, labels = self._from_store(slab.examination, start, stop)
+        return slab.examination, images, labels[:, CONTEXT_SLICES:-CONTEXT_SLICES]
 
     def _from_store(self, patient: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
         images, labels = self.store.read_slab(self.patients[patient], start, stop)
