@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from fvv.cli import build_parser, main
 from fvv.cli.options import truth
-from fvv.config import Config, load_config
+from fvv.config import SHARED, Config, load_config
 from fvv.data import Failure
 from fvv.errors import ConfigError, InputError
 
@@ -163,7 +163,7 @@ def test_predict_refuses_two_folders(calls: Calls) -> None:
 @pytest.mark.parametrize(("favorite", "device"), [("GPU", "gpu"), ("CPU", "cpu"), ("cpu", "cpu")])
 def test_predict_device(favorite: str, device: str, calls: Calls) -> None:
     main(["predict", "-f", favorite])
-    assert calls.seen["predict"]["config"].device == device
+    assert calls.seen["predict"]["config"].compute.device == device
 
 
 def test_predict_options(calls: Calls) -> None:
@@ -190,7 +190,7 @@ def test_one_cutoff_reaches_every_stage(verb: str, calls: Calls, tmp_path: Path)
 def test_settings_written_are_settings_read() -> None:
     config = load_config(overrides={"decision.cutoff_ml": 0.7})
     content = config.model_dump(mode="json")
-    assert "decision" not in content["evaluate"]
+    assert not set(SHARED) & set(content["evaluate"])
     assert load_config(overrides=content) == config
     assert config.evaluate.decision == config.predict.decision == config.decision
 
@@ -208,7 +208,7 @@ def test_no_setting_takes_infinity_or_nan() -> None:
 def _floats(settings: BaseModel, place: str) -> Iterator[str]:
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
-        moved = place in {"evaluate.", "predict."} and name == "decision"
+        moved = bool(place) and name in SHARED
         if isinstance(value, BaseModel) and not moved:
             yield from _floats(value, f"{place}{name}.")
         elif field.annotation is float:
@@ -297,7 +297,7 @@ def test_a_module_of_ours_that_is_missing_is_a_fault(calls: Calls) -> None:
         (["convert", "--models-file", "nowhere.yaml"], "nowhere.yaml"),
         (["evaluate", "--set", "evaluate.decision.cutoff_ml=1"], "set decision.cutoff_ml"),
         (["predict", "--set", "predict.decision.minimum_lesion_ml=1"], "set decision.minimum_lesion_ml"),
-        (["predict", "--set", "predict.decision=1"], "set decision.cutoff_ml"),
+        (["predict", "--set", "predict.decision=1"], "set decision"),
         (["decide", "results", "--cutoff", "nan"], "decision.cutoff_ml: Input should be a finite number"),
         (["decide", "results", "--cutoff", "inf"], "decision.cutoff_ml: Input should be a finite number"),
         (["decide", "results", "--cutoff=-1"], "decision.cutoff_ml: Input should be greater than 0"),
@@ -374,7 +374,7 @@ def test_demo_settings_load() -> None:
 @pytest.mark.parametrize(("quietly", "said"), [(False, True), (True, False)])
 def test_what_python_tidies_after_us_is_no_news(quietly, said):
     """A semaphore that nobody removed: Python's own process removes it, and says so where it may."""
-    script = "from multiprocessing import resource_tracker; from fvv.cli import _let_others_tidy_quietly as quietly;"
+    script = "from multiprocessing import resource_tracker; from fvv.cli import _silence_resource_tracker as quietly;"
     script += "quietly();" if quietly else ""
     script += "resource_tracker.register('/fvv-test-never-made', 'semaphore')"
     # The pipe closes when the last of the processes has ended.

@@ -124,7 +124,7 @@ def test_inference_test(run: Run) -> None:
 )
 def test_direct_inference(words: str, folder: str, device: str, run: Run) -> None:
     received = run("5-DirectInference.py", words, "predict", "predict")
-    assert (received["input_path"], received["config"].device) == (Path(folder), device)
+    assert (received["input_path"], received["config"].compute.device) == (Path(folder), device)
     assert received["output"] is None
 
 

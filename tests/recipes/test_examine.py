@@ -119,9 +119,9 @@ def numbers(prediction: Prediction) -> tuple[Any, ...]:
     return prediction.decision.state, *volumes, prediction.fvv_per_model_ml, prediction.voxel_volume_ml
 
 
-def evaluated(result: EvaluateResult) -> tuple[dict[str, float | None], str]:
+def evaluated(result: EvaluateResult) -> tuple[dict[str, float], str]:
     (patient,) = [one for one in result.patients if one.examination_id == NAME]
-    return patient.predicted_ml, patient.decision
+    return {channel.label: patient.of(channel).predicted_volume_ml for channel in Channel}, patient.decision.value
 
 
 def test_an_examination_passes_few_files_on_the_way_through_predict(place: Place) -> None:

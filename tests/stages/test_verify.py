@@ -34,7 +34,7 @@ def test_verify_says_what_prepare_would_meet(cohort: Path) -> None:
     shutil.copytree(cohort / "p1", cohort / "p7")
     save(cohort / "p2" / "stroke_roi.nii.gz", np.zeros((64, 64, 10)))
     (cohort / "participants.tsv").write_text("participant_id\nghost\np1\n")
-    result = verify(cohort, CONFIG.model_copy(update={"unlisted": "own-person"}))
+    result = verify(cohort, PrepareConfig(**{**dict(CONFIG), "preprocess": {"unlisted": "own-person"}}))
     gone, missing, twice = result.failures
     assert (gone.examination_id, missing.examination_id, twice.examination_id) == ("ghost", "p0", "p7")
     assert "no such folder" in gone.reason
