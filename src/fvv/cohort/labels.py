@@ -11,9 +11,6 @@ from fvv.config import MISMATCH_BELOW
 VISIBLE_EDGES = (MISMATCH_BELOW, 0.8)
 """FLAIR-visible shares that part not visible, mixed and visible: of slices, of strata, of the folds."""
 
-VISIBLE_EDGES = (MISMATCH_BELOW, 0.8)
-"""FLAIR-visible shares that part not visible, mixed and visible: of slices, of strata, of the folds."""
-
 
 @dataclass(frozen=True, slots=True)
 class MismatchLabels:
