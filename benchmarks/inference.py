@@ -104,7 +104,7 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
     baseline = OnnxEnsemble([work / "models" / "baseline.onnx"], PROFILE, device="cpu", threads=threads)
     output = work / "all"
     case = read_case(patient, config.preprocess, labelled=False)
-    found = answer_of(case, opened["fp32"], config, bundle)
+    found = answer_of(case, opened, config, bundle)
     rows: dict[str, Row] = {}
 
     def run(name: str, task: Callable[[], Result]) -> Result:
@@ -122,15 +122,14 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
         fused = run("fusion", partial(fuse_folds, np.moveaxis(masks, 2, 4)))
         for mask in (fused.brain, fused.stroke):
             run("back to the native grid, a mask", partial(restore_to_native, mask, prepared.grid))
-        run("examination as read to answer", partial(answer_of, case, opened["fp32"], config, bundle))
+        run("examination as read to answer", partial(answer_of, case, opened, config, bundle))
         heatmap = run("heatmap", lambda: heatmap_of(case, found))
         picture = run("synthesis picture", lambda: figure_png(synthesis_figure(case.b1000, found)))
         files = files_in_folder(output / "written")
         (output / "written").mkdir(parents=True, exist_ok=True)
         run("writing", lambda: write_images(files, case, found, heatmap=heatmap, synthesis_png=picture))
-        for precision in ("int8", "fp32"):
-            settings = config.model_copy(update={"overwrite": True, "precision": precision})
-            result = run(f"all, files to files, {precision}", partial(predict, patient, bundle.path, output, settings))
+        settings = config.model_copy(update={"overwrite": True})
+        result = run("all, files to files", partial(predict, patient, bundle.path, output, settings))
         of_which = json.loads(next(output.rglob("results.json")).read_text())["seconds"]
         return f"{result.summary().splitlines()[0]}; of the wall: {of_which}"
 
