@@ -1,4 +1,4 @@
-"""P(mismatch): known curves, held-out groups, and what decisions are worth."""
+"""P(mismatch): known curves, held-out groups."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from sklearn.metrics import brier_score_loss
 
 from fvv.analysis.calibration import (
     brier_score,
-    decision_curve,
     fit_calibration,
     held_out_probabilities,
-    net_benefit,
     reliability,
 )
 
@@ -85,21 +83,3 @@ def test_reliability_counts_everybody_once_in_rising_groups(rng):
     assert sum(one.n * one.observed for one in bins) == pytest.approx(mismatch.sum())
     assert [one.predicted for one in bins] == sorted(one.predicted for one in bins)
     assert len(reliability(probabilities[:7], mismatch[:7])) == 1
-
-
-def test_net_benefit_by_hand_and_of_nobody_and_everybody(rng):
-    mismatch = np.array([True] * 30 + [False] * 70)
-    called = np.array([True] * 20 + [False] * 10 + [True] * 14 + [False] * 56)
-    assert net_benefit(called, mismatch, 0.2) == pytest.approx((20 - 14 * 0.25) / 100)
-    assert net_benefit(np.zeros(100, dtype=bool), mismatch, 0.2) == 0.0
-    # Treating everybody is worth nothing where the threshold is the prevalence.
-    assert net_benefit(np.ones(100, dtype=bool), mismatch, 0.3) == pytest.approx(0.0)
-
-
-def test_a_calibrated_policy_is_never_much_worse_than_treating_all_or_none(rng):
-    fvv_ml, mismatch = draw(rng, 4000)
-    probabilities = held_out_probabilities(fvv_ml, mismatch, np.arange(4000) % 5, 0.1)
-    curve = decision_curve(probabilities, fvv_ml, mismatch, 0.5)
-    best = np.maximum(np.array(curve.everybody), 0.0)
-    assert (np.array(curve.calibrated) > best - 0.01).all()
-    assert len(curve.threshold) == len(curve.cutoff) == 19

@@ -18,9 +18,8 @@ from fvv.analysis.summary import REFERENCES, extremes, summarise_answers, summar
 from fvv.analysis.tables import all_tables
 from fvv.config import DecisionConfig, EvaluateConfig
 from fvv.data import Channel, Decision, DecisionState, Failure, Prediction
-from fvv.schemas.patient import PatientResult, SingleModelResult
+from fvv.schemas.patient import PatientResult
 from fvv.schemas.summary import CUT_OFF, Findings, Summary
-from fvv.schemas.values import ByChannel, Number
 
 CONFIG = EvaluateConfig(bootstrap_samples=60)
 
@@ -219,12 +218,12 @@ def test_numbers_that_do_not_exist_are_empty_on_the_page():
 def test_every_plot_is_drawn_and_the_marker_only_with_two_classes():
     patients = cohort()
     plots = evaluation_plots(patients, marker_data(patients, 0.2), summary_of(patients))
-    names = "roc precision_recall fvv_by_label reliability decision_curve dice bland_altman_flair_visible"
+    names = "roc precision_recall fvv_by_label reliability dice bland_altman_flair_visible"
     names += " bland_altman_log_flair_visible bland_altman_stroke bland_altman_log_stroke"
     assert [plot.name for plot in plots] == names.split()
     one_class = [patient("a"), patient("b", person="a")]
     plots = evaluation_plots(one_class, marker_data(one_class, 0.2), summary_of(one_class))
-    assert not {"roc", "precision_recall", "reliability", "decision_curve"} & {plot.name for plot in plots}
+    assert not {"roc", "precision_recall", "reliability"} & {plot.name for plot in plots}
 
 
 @pytest.mark.parametrize(("n", "each"), [(0, (0, 0)), (1, (1, 0)), (2, (1, 1)), (5, (2, 2)), (9, (3, 3))])
@@ -278,10 +277,10 @@ def test_limits_of_agreement_are_given_on_the_log_scale_too():
 def test_numbers_with_and_without_optimism_stand_on_the_page():
     summary = summary_of(cohort())
     points = summary.marker.operating_points
-    assert points[CUT_OFF].optimism is None
-    found = points["Youden"].optimism
-    assert found.corrected.youden_index < found.apparent.youden_index
-    assert f"{found.apparent.youden_index:.3f}, {found.corrected.youden_index:.3f}" in page(cohort())
+    assert points[CUT_OFF].corrected is None
+    youden = points["Youden"]
+    assert youden.corrected.kappa < youden.kappa.value
+    assert f"<td>{youden.corrected.kappa:.3f}</td>" in page(cohort())
 
 
 def test_another_cutoff_changes_the_answer_and_nothing_else():
@@ -319,52 +318,6 @@ def test_lesions_are_counted_by_size_as_found_or_missed():
     assert counts["70 mL or more"] == (0, 0)
     assert math.isnan(rows[-1].found.value)
     assert summary_of(patients).brain.lesions_by_size == ()
-
-
-def test_only_patients_whose_dice_all_of_them_have_are_compared():
-    """Where the reference is empty, an empty prediction has no Dice, and one of a voxel has 0."""
-    patients = []
-    for number in range(10):
-        visible = 50 if number < 5 else 0
-        one = patient(f"p{number}", lesion=100, visible=visible, found=visible)
-        dice = ByChannel[Number](
-            brain=one.brain.dice_coefficient,
-            stroke=one.stroke.dice_coefficient,
-            flair_visible=0.0 if number >= 5 else one.flair_visible.dice_coefficient,
-        )
-        alone = (SingleModelResult(fvv_ml=0.1, dice=dice),)
-        patients.append(one.model_copy(update={"fold": None, "single_models": alone}))
-    assert summary_of(patients).single_models.dice_mean.flair_visible.difference.value == 0
-
-
-def test_an_ensemble_is_compared_with_its_models_alone():
-    half = ByChannel[Number](brain=0.5, stroke=0.5, flair_visible=0.5)
-    patients = [
-        one.model_copy(
-            update={
-                "fold": None,
-                "single_models": tuple(SingleModelResult(fvv_ml=one.fvv_ml + shift, dice=half) for shift in (0.0, 0.8)),
-            }
-        )
-        for one in cohort()
-        if one.fvv_ml is not None
-    ]
-    summary = summary_of(patients)
-    gain = summary.single_models
-    assert gain.models == 2
-    dice = gain.dice_mean.stroke
-    assert (dice.single, dice.lowest, dice.highest) == (0.5, 0.5, 0.5)
-    assert dice.difference.value == pytest.approx(dice.ensemble - 0.5)
-    # A shift of every volume changes no rank, but the answers at the cut-off.
-    assert gain.auc.difference.value == pytest.approx(0.0)
-    assert gain.kappa.lowest < gain.kappa.highest
-    assert gain.youden_cutoff_single_ml == pytest.approx(gain.youden_cutoff_ml + 0.4)
-    assert summary.marker.calibration.held_out_by == "person"
-    assert "against its 2 models alone" in page(patients, evaluation="external")
-    refused = patient("a first by name", segmented=False)
-    assert summary_of([refused, *patients]).single_models == gain
-    assert summary_of([refused]).single_models is None
-    assert summary_of(cohort()).single_models is None
 
 
 def answered_cohort() -> list[PatientResult]:
@@ -431,17 +384,17 @@ def test_rates_of_nobody_are_not_defined_and_said_so():
 
 
 def test_a_person_examined_twice_makes_the_intervals_those_of_persons():
-    patients = [one.model_copy(update={"person": f"person{index // 2}"}) for index, one in enumerate(answered_cohort())]
+    patients = [
+        one.model_copy(update={"person_id": f"person{index // 2}"}) for index, one in enumerate(answered_cohort())
+    ]
     summary = summary_of(patients)
     assert summary.marker.persons_repeat
-    assert summary.answers.rates.sensitivity.method == "bootstrap over persons"
-    marker = summary.marker
-    assert marker.auc == marker.auc_bootstrap
-    assert marker.auc_delong.value == marker.auc.value
-    assert "(Wilson [" in all_tables(summary, None).rates.markdown()
-    assert "(Wilson [" not in all_tables(summary_of(answered_cohort()), None).rates.markdown()
-    alone = summary_of(answered_cohort()).marker
-    assert alone.auc == alone.auc_delong
+    over_all = all_tables(summary, None).cutoffs
+    assert over_all.rows[0][2] == "bootstrap over persons"
+    once = summary_of(answered_cohort())
+    assert once.marker.auc.value == summary.marker.auc.value
+    assert once.marker.auc.low != summary.marker.auc.low
+    assert all_tables(once, None).cutoffs.rows[0][2] == "DeLong"
 
 
 @pytest.mark.parametrize("state", list(DecisionState))

@@ -1,4 +1,4 @@
-"""From a volume to the probability of a mismatch, how far that can be trusted, and what acting on it is worth.
+"""From a volume to the probability of a mismatch, and how far that can be trusted.
 
 Volumes are (n,) mL, finite; labels (n,) bool; probabilities (n,) 0 to 1.
 """
@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from fvv.arrays import BoolArray, FloatArray
 from fvv.schemas.bundle import Calibration
-from fvv.schemas.summary import CohortKind, DecisionCurve, ReliabilityBin
+from fvv.schemas.summary import CohortKind, ReliabilityBin
 
 
 def fit_calibration(
@@ -112,38 +112,4 @@ def reliability(probabilities: FloatArray, mismatch: BoolArray, n_bins: int = 10
         ReliabilityBin(n=part.size, predicted=probabilities[part].mean(), observed=mismatch[part].mean())
         for part in np.array_split(order, max(1, min(n_bins, order.size // 5)))
         if part.size
-    )
-
-
-def net_benefit(called: BoolArray, mismatch: BoolArray, threshold: float) -> float:
-    """True positives less false positives at their exchange rate, per examination (doi 10.1177/0272989X06295361).
-
-    Args:
-        called: treated as mismatch.
-        mismatch: labels.
-        threshold: probability of mismatch, between 0 and 1, from which treating is worth its risk; a false positive
-            weighs t / (1 - t).
-    """
-    right, wrong = int((called & mismatch).sum()), int((called & ~mismatch).sum())
-    return (right - wrong * threshold / (1 - threshold)) / mismatch.size
-
-
-def decision_curve(
-    probabilities: FloatArray, fvv_ml: FloatArray, mismatch: BoolArray, cutoff_ml: float
-) -> DecisionCurve:
-    """Net benefit over threshold probabilities from 0.05 to 0.95.
-
-    Args:
-        probabilities: P(mismatch), held out.
-        fvv_ml: volumes.
-        mismatch: labels.
-        cutoff_ml: of the policy that calls mismatch where FVV is under it, at any threshold.
-    """
-    thresholds = tuple(round(0.05 * step, 2) for step in range(1, 20))
-    everybody = np.ones(mismatch.size, dtype=bool)
-    return DecisionCurve(
-        threshold=thresholds,
-        calibrated=tuple(net_benefit(probabilities >= threshold, mismatch, threshold) for threshold in thresholds),
-        cutoff=tuple(net_benefit(fvv_ml < cutoff_ml, mismatch, threshold) for threshold in thresholds),
-        everybody=tuple(net_benefit(everybody, mismatch, threshold) for threshold in thresholds),
     )

@@ -6,23 +6,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
 
 from fvv.analysis.marker import marker_data
 from fvv.analysis.patient import decided_with, dice_of
-from fvv.analysis.statistics import (
-    NOT_DEFINED,
-    Z,
-    auc,
-    bootstrap_intervals,
-    both_classes,
-    delong_variance,
-    placements,
-    repeated,
-    without_interval,
-)
-from fvv.arrays import BoolArray, FloatArray, IntArray
+from fvv.analysis.statistics import auc, bootstrap_intervals
+from fvv.arrays import BoolArray, IntArray
 from fvv.config import EvaluateConfig
 from fvv.data import Channel, DecisionState
 from fvv.errors import FvvError
@@ -31,45 +19,12 @@ from fvv.schemas.summary import Comparison, Estimate
 from fvv.schemas.values import ByChannel
 
 
-def paired_delong(first_ml: FloatArray, second_ml: FloatArray, mismatch: BoolArray) -> tuple[Estimate, float]:
-    """AUC of the second marker minus that of the first, on the same examinations (DeLong, doi 10.2307/2531595).
-
-    Args:
-        first_ml: (n,) volumes of one model, mL.
-        second_ml: (n,) volumes of the other.
-        mismatch: (n,) bool labels.
-
-    Returns:
-        The difference, and its two-sided p value. Not defined with one class only. Equal markers differ by 0, p = 1.
-    """
-    if not both_classes(mismatch):
-        return NOT_DEFINED, math.nan
-    of_positive, of_negative = (
-        there - here
-        for here, there in zip(placements(first_ml, mismatch), placements(second_ml, mismatch), strict=True)
-    )
-    difference, variance = float(of_positive.mean()), delong_variance(of_positive, of_negative)
-    if variance == 0 and abs(difference) < 1e-12:
-        return Estimate(0.0, 0.0, 0.0), 1.0
-    if not variance > 0:
-        return without_interval(difference), math.nan
-    error = math.sqrt(variance)
-    interval = Estimate(difference, difference - Z * error, difference + Z * error)
-    return interval, 2 * float(stats.norm.sf(abs(difference) / error))
-
-
-def exact_mcnemar(first: BoolArray, second: BoolArray) -> float:
-    """P value of the exact McNemar test of two models' right answers, (n,) each (doi 10.1007/BF02295996)."""
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    return float(mcnemar([[0, only_first], [only_second, 0]], exact=True).pvalue)
-
-
 def sign_flip_test(
     first: BoolArray, second: BoolArray, persons: np.ndarray, *, samples: int, rng: np.random.Generator
 ) -> float:
     """Two-sided p value of the difference in right answers, by exchanging the two models within persons.
 
-    McNemar's test takes examinations for independent; here all of a person's are exchanged together.
+    All examinations of a person are exchanged together. Where every person was examined once, this is McNemar's test.
 
     Args:
         first: (n,) the first model is right.
@@ -123,20 +78,11 @@ def compare_models(
     right = [np.asarray(one, dtype=bool) == mismatch for one in likely]
     samples, dice_rng = config.bootstrap_samples, np.random.default_rng(config.seed)
     auc_rng, answers_rng = dice_rng.spawn(2)
-    difference, p_value = paired_delong(fvv_ml[0], fvv_ml[1], mismatch)
-    answers_p_value = exact_mcnemar(right[0], right[1])
-    persons_repeat = repeated(persons)
-    if persons_repeat:  # No p value, which DeLong's would not be.
-        difference, p_value = (
-            bootstrap_intervals(
-                persons,
-                lambda drawn: {"auc": auc(fvv_ml[1][drawn], mismatch[drawn]) - auc(fvv_ml[0][drawn], mismatch[drawn])},
-                samples=samples,
-                rng=auc_rng,
-            )["auc"],
-            math.nan,
-        )
-        answers_p_value = sign_flip_test(right[0], right[1], persons, samples=samples, rng=answers_rng)
+
+    def auc_gain(drawn: IntArray) -> dict[str, float]:
+        here, there = (auc(volumes[drawn], mismatch[drawn]) for volumes in reversed(fvv_ml))
+        return {"auc": here - there}
+
     dice = np.array([[[dice_of(one, channel) for channel in Channel] for one in pair] for pair in pairs])
     gain = dice[:, 1] - dice[:, 0]  # (examinations, channels); NaN where one of the two is undefined.
 
@@ -153,12 +99,10 @@ def compare_models(
         other_kind=other_kind,
         patients=len(pairs),
         patients_of_marker=len(both),
-        persons_repeat=persons_repeat,
-        auc_difference=difference,
-        auc_p_value=p_value,
+        auc_difference=bootstrap_intervals(persons, auc_gain, samples=samples, rng=auc_rng)["auc"],
         only_other_right=int((right[0] & ~right[1]).sum()),
         only_this_right=int((right[1] & ~right[0]).sum()),
-        answers_p_value=answers_p_value,
+        answers_p_value=sign_flip_test(right[0], right[1], persons, samples=samples, rng=answers_rng),
         dice_difference=ByChannel[Estimate](**gains),
     )
 

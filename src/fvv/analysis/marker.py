@@ -10,26 +10,20 @@ from functools import partial
 import numpy as np
 
 from fvv.analysis import calibration, statistics
-from fvv.analysis.patient import dice_of
 from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.cohort.labels import mismatch_labels
 from fvv.config import EvaluateConfig
-from fvv.data import Channel
 from fvv.errors import FvvError
 from fvv.schemas.patient import PatientResult
 from fvv.schemas.summary import (
     CUT_OFF,
     CohortKind,
-    Gain,
     Marker,
     MarkerCalibration,
     OperatingPoint,
-    Optimism,
     Performance,
     Share,
-    SingleModels,
 )
-from fvv.schemas.values import ByChannel
 
 OPTIMISM_DRAWS = 400
 """Bootstrap draws behind a mean, which needs fewer than the ends of an interval do."""
@@ -124,7 +118,7 @@ def marker_data(patients: Sequence[PatientResult], visible_fraction: float) -> M
 def summarise_marker(
     data: MarkerData, config: EvaluateConfig, rng: np.random.Generator, cohort: CohortKind = "unknown"
 ) -> Marker:
-    """AUC, precision-recall, operating points, calibration, decision curve.
+    """AUC, precision-recall, operating points, calibration.
 
     Where a person was examined more than once, the headline intervals are those of a bootstrap over persons.
 
@@ -134,9 +128,9 @@ def summarise_marker(
         rng: of the bootstrap.
         cohort: who the patients are.
     """
-    shares_rng, optimism_rng = rng.spawn(2)
-    fvv_ml, mismatch, cutoff_ml = data.fvv_ml, data.mismatch, config.decision.cutoff_ml
-    delong = statistics.delong_interval(fvv_ml, mismatch)
+    auc_rng, shares_rng, optimism_rng = rng.spawn(3)
+    fvv_ml, mismatch, samples = data.fvv_ml, data.mismatch, config.bootstrap_samples
+    cutoff_ml = config.decision.cutoff_ml
     marker = Marker(
         label=data.label_source,
         cutoff_ml=cutoff_ml,
@@ -144,9 +138,7 @@ def summarise_marker(
         no_mismatch=int((~mismatch).sum()),
         excluded=data.excluded,
         persons_repeat=statistics.repeated(data.persons),
-        auc=delong,
-        auc_delong=delong,
-        auc_bootstrap=statistics.NOT_DEFINED,
+        auc=statistics.auc_interval(fvv_ml, mismatch, data.persons, samples=samples, rng=auc_rng),
         average_precision=statistics.NOT_DEFINED,
         operating_points={},
         calibration=None,
@@ -167,7 +159,6 @@ def summarise_marker(
         volumes, labels = fvv_ml[drawn], mismatch[drawn]
         judged = drawn[known[drawn]]
         return {
-            "auc": statistics.auc(volumes, labels),
             "average_precision": statistics.average_precision(volumes, labels),
             "brier": calibration.brier_score(probabilities[judged], mismatch[judged]),
             **{
@@ -176,8 +167,7 @@ def summarise_marker(
             },
         }
 
-    intervals = statistics.bootstrap_intervals(data.persons, numbers, samples=config.bootstrap_samples, rng=rng)
-    draws = min(OPTIMISM_DRAWS, config.bootstrap_samples)
+    intervals = statistics.bootstrap_intervals(data.persons, numbers, samples=samples, rng=rng)
     points = {}
     for name, cutoff in cutoffs.items():
         (right, missed), (wrong, rest) = statistics.confusion(fvv_ml, mismatch, cutoff).tolist()
@@ -188,9 +178,9 @@ def summarise_marker(
             false_positive=wrong,
             false_negative=missed,
             true_negative=rest,
-            **_shares(data, cutoff, config.bootstrap_samples, shares_rng),
+            **_shares(data, cutoff, samples, shares_rng),
             kappa=intervals[name],
-            optimism=None if choose is None else optimism_corrected(data, choose, rng=optimism_rng, draws=draws),
+            corrected=None if choose is None else optimism_corrected(data, choose, rng=optimism_rng, draws=samples),
         )
     fitted = None
     if known.any():
@@ -204,14 +194,9 @@ def summarise_marker(
             brier=intervals["brier"],
             brier_of_prevalence=share * (1 - share),
             reliability=calibration.reliability(held_out, labels),
-            decision_curve=calibration.decision_curve(held_out, fvv_ml[known], labels, cutoff_ml),
         )
-    # Classes that are separated without error show nothing of the variance: no draw differs, which is no certainty.
-    over_persons = marker.persons_repeat and 0 < delong.value < 1
     return marker.model_copy(
         update={
-            "auc": intervals["auc"] if over_persons else delong,
-            "auc_bootstrap": intervals["auc"],
             "average_precision": intervals["average_precision"],
             "operating_points": points,
             "calibration": fitted,
@@ -235,126 +220,37 @@ def _shares(data: MarkerData, cutoff_ml: float, samples: int, rng: np.random.Gen
     }
 
 
-def optimism_corrected(
-    data: MarkerData, choose: Chooser, *, rng: np.random.Generator, draws: int = OPTIMISM_DRAWS
-) -> Optimism:
-    """Bootstrap correction of the optimism (Harrell et al. 1996, doi 10.1002/(SICI)1097-0258(19960229)15:4<361).
+def optimism_corrected(data: MarkerData, choose: Chooser, *, rng: np.random.Generator, draws: int) -> Performance:
+    """What a cut-off chosen on these data achieves, less its optimism (Harrell et al. 1996).
 
     In each draw of persons a cut-off is chosen; how much better it does on the draw than on all examinations is
-    optimism, whose mean is subtracted from the apparent value.
+    optimism, whose mean is subtracted from the apparent value (doi 10.1002/(SICI)1097-0258(19960229)15:4<361).
 
     Args:
         data: both classes present.
         choose: the cut-off.
         rng: source of the draws.
-        draws: how many.
+        draws: how many; the first `OPTIMISM_DRAWS` are made.
 
     Returns:
-        Corrected is NaN where under half of the draws hold both classes.
+        NaN where under half of the draws hold both classes.
     """
     fvv_ml, mismatch = data.fvv_ml, data.mismatch
-    names = list(Performance.model_fields)
-    apparent = _performance(fvv_ml, mismatch, choose(fvv_ml, mismatch))
-    gains: list[list[float]] = []
-
-    def learn(drawn: IntArray) -> dict[str, float]:
-        labels = mismatch[drawn]
+    draws = min(draws, OPTIMISM_DRAWS)
+    gains = []
+    for drawn in statistics.resampled(data.persons, samples=draws, rng=rng):
+        volumes, labels = fvv_ml[drawn], mismatch[drawn]
         if statistics.both_classes(labels):
-            cutoff_ml = choose(fvv_ml[drawn], labels)
-            here, there = _performance(fvv_ml[drawn], labels, cutoff_ml), _performance(fvv_ml, mismatch, cutoff_ml)
-            gains.append([here[name] - there[name] for name in names])
-        return {}
-
-    statistics.bootstrap_intervals(data.persons, learn, samples=draws, rng=rng)
-    known = gains[1:]  # The first call is on all examinations, where nothing is gained.
-    optimism = np.nanmean(known, axis=0) if 2 * len(known) >= draws else np.full(len(names), math.nan)
-    lowest = {"sensitivity": 0.0, "specificity": 0.0, "kappa": -1.0, "youden_index": -1.0}
-    corrected = {
-        name: float(np.clip(apparent[name] - gain, lowest[name], 1.0))
-        for name, gain in zip(names, optimism, strict=True)
-    }
-    return Optimism(apparent=Performance(**apparent), corrected=Performance(**corrected))
+            cutoff_ml = choose(volumes, labels)
+            gains.append(_performance(volumes, labels, cutoff_ml) - _performance(fvv_ml, mismatch, cutoff_ml))
+    if 2 * len(gains) < draws:
+        return Performance(sensitivity=math.nan, specificity=math.nan, kappa=math.nan)
+    apparent = _performance(fvv_ml, mismatch, choose(fvv_ml, mismatch))
+    sensitivity, specificity, kappa = np.clip(apparent - np.nanmean(gains, axis=0), (0, 0, -1), 1).tolist()
+    return Performance(sensitivity=sensitivity, specificity=specificity, kappa=kappa)
 
 
-def _performance(fvv_ml: FloatArray, mismatch: BoolArray, cutoff_ml: float) -> dict[str, float]:
+def _performance(fvv_ml: FloatArray, mismatch: BoolArray, cutoff_ml: float) -> FloatArray:
+    """Sensitivity, specificity and kappa."""
     table = statistics.confusion(fvv_ml, mismatch, cutoff_ml)
-    sensitivity, specificity = table[0, 0] / table[0].sum(), 1 - table[1, 0] / table[1].sum()
-    return {
-        "sensitivity": float(sensitivity),
-        "specificity": float(specificity),
-        "kappa": statistics.cohen_kappa(table),
-        "youden_index": float(sensitivity + specificity - 1),
-    }
-
-
-def summarise_single_models(
-    patients: Sequence[PatientResult], data: MarkerData, config: EvaluateConfig, rng: np.random.Generator
-) -> SingleModels | None:
-    """What an ensemble gains over its models alone, on the same examinations; None where one model was tested.
-
-    Args:
-        patients: tested with the whole ensemble.
-        data: of the same examinations.
-        config: cut-off, bootstrap draws.
-        rng: of the bootstrap.
-    """
-    used = [patients[index] for index in data.used]  # What is not assessable was shown to no model.
-    n_models = len(used[0].single_models) if used else 0
-    if not n_models:
-        return None
-    mismatch, cutoff_ml = data.mismatch, config.decision.cutoff_ml
-    volumes = np.array([[patient.fvv_ml, *(one.fvv_ml for one in patient.single_models)] for patient in used])
-    dice = np.array(
-        [
-            [
-                [dice_of(patient, channel), *(one.dice.of(channel) for one in patient.single_models)]
-                for channel in Channel
-            ]
-            for patient in used
-        ]
-    )  # (examinations, channels, ensemble and models)
-    # Two empty masks have no Dice; where one of the models has none, the examination is compared for none of them.
-    shared = ~np.isnan(dice).any(axis=2)
-
-    def of_model(drawn: IntArray, place: int) -> dict[str, float]:
-        table = statistics.confusion(volumes[drawn, place], mismatch[drawn], cutoff_ml)
-        numbers = {
-            "auc": statistics.auc(volumes[drawn, place], mismatch[drawn]),
-            "kappa": statistics.cohen_kappa(table),
-        }
-        for channel in Channel:
-            defined = dice[drawn, channel.value, place][shared[drawn, channel.value]]
-            numbers[channel.label] = float(defined.mean()) if defined.size else math.nan
-        return numbers
-
-    def gain(drawn: IntArray) -> dict[str, float]:
-        alone = [of_model(drawn, place) for place in range(1, n_models + 1)]
-        return {
-            name: value - float(np.mean([one[name] for one in alone])) for name, value in of_model(drawn, 0).items()
-        }
-
-    everybody = np.arange(len(used))
-    together, *alone = (of_model(everybody, place) for place in range(n_models + 1))
-    differences = statistics.bootstrap_intervals(data.persons, gain, samples=config.bootstrap_samples, rng=rng)
-    gains = {
-        name: Gain(
-            ensemble=value,
-            single=float(np.mean([one[name] for one in alone])),
-            lowest=min(one[name] for one in alone),
-            highest=max(one[name] for one in alone),
-            difference=differences[name],
-        )
-        for name, value in together.items()
-    }
-    youden = [math.nan] * (n_models + 1)
-    if statistics.both_classes(mismatch):
-        youden = [statistics.youden_cutoff(volumes[:, place], mismatch) for place in range(n_models + 1)]
-    return SingleModels(
-        models=n_models,
-        auc=gains["auc"],
-        kappa=gains["kappa"],
-        dice_mean=ByChannel[Gain](**{channel.label: gains[channel.label] for channel in Channel}),
-        youden_cutoff_ml=youden[0],
-        youden_cutoff_single_ml=float(np.mean(youden[1:])),
-        fvv_sd_over_models_ml=float(np.median(volumes[:, 1:].std(axis=1, ddof=1))) if n_models > 1 else math.nan,
-    )
+    return np.array([table[0, 0] / table[0].sum(), table[1, 1] / table[1].sum(), statistics.cohen_kappa(table)])

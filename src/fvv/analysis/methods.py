@@ -90,15 +90,14 @@ under any cut-off. The prespecified cut-off is {cutoff} mL; Youden's cut-off and
 {specificity} % were chosen on the patients they are judged on: beside what they achieve there stands the same corrected
 for its optimism by bootstrap (Harrell). Where every person was examined once, AUC has DeLong's interval on the logit
 scale and proportions have Wilson's; where a person was examined twice or more, both have the interval of a percentile
-bootstrap over persons with all their examinations, as Dice, kappa, average precision and Brier score have always
-({draws} draws, seed {seed}). All intervals are at 95 %.
+bootstrap over persons with all their examinations, as all other numbers have always ({draws} draws, seed {seed}). All
+intervals are at 95 %.
 
 P(mismatch) is a logistic curve on log(FVV + {pseudo} mL) with Platt's targets, judged on patients held out of its fit
 (by fold, or by person where one ensemble tested all). It holds for the share of mismatches among these patients;
-another prevalence changes the odds by Bayes' rule. Net benefit weighs a false positive by t/(1 - t) at the threshold
-probability t. Volumes: Bland-Altman limits of agreement (bias ± 1.96 SD), in mL and as ratios on log(volume + {pseudo}
-mL), Lin's concordance, ICC(A,1), Spearman's correlation. Strata: lesion volume at {volumes} mL, FLAIR-visible share at
-{shares} %, site, fold.
+another prevalence changes the odds by Bayes' rule. Volumes: Bland-Altman limits of agreement (bias ± 1.96 SD), in mL
+and as ratios on log(volume + {pseudo} mL), Lin's concordance, Spearman's correlation. Strata: lesion volume at
+{volumes} mL, FLAIR-visible share at {shares} %, site, fold.
 
 Software: {versions}.
 """

@@ -10,7 +10,7 @@ from fvv.arrays import BoolArray
 from fvv.config import DecisionConfig
 from fvv.data import Channel, Decision, DecisionState, Participant
 from fvv.imaging.decision import answer
-from fvv.schemas.patient import METRICS, ChannelResult, MaskMetrics, PatientResult, SingleModelResult
+from fvv.schemas.patient import METRICS, ChannelResult, MaskMetrics, PatientResult
 
 Masks = Mapping[Channel, BoolArray]
 Row = dict[str, str | float | None]
@@ -27,7 +27,6 @@ def measure_patient(
     spacing_mm: tuple[float, float, float],
     reference_ml: Mapping[Channel, float],
     predicted_ml: Mapping[Channel, float],
-    single_models: Sequence[SingleModelResult] = (),
 ) -> PatientResult:
     """Measure a prediction against the reference.
 
@@ -41,7 +40,6 @@ def measure_patient(
         spacing_mm: voxel edges of that grid.
         reference_ml: volumes as prepared.
         predicted_ml: volumes as reported to users; none are needed where nothing is measured.
-        single_models: each model of an ensemble alone.
     """
     measured = decision.state is not DecisionState.NOT_ASSESSABLE
     results = {}
@@ -71,7 +69,6 @@ def measure_patient(
         reader_mismatch=participant.dwi_flair_mismatch,
         decision=decision.state,
         reasons=tuple(finding.code for finding in decision.reasons),
-        single_models=tuple(single_models),
     )
 
 

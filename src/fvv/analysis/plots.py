@@ -60,8 +60,6 @@ def evaluation_plots(patients: Sequence[PatientResult], data: MarkerData, findin
         caption = "Reliability of P(mismatch), held out; bars: Wilson's 95 % interval of the observed share, "
         caption += "which takes examinations for independent."
         plots.append(Plot("reliability", caption, reliability_figure(marker.calibration)))
-        caption = "Decision curve: net benefit of treating by P(mismatch), by the cut-off, everybody, nobody."
-        plots.append(Plot("decision_curve", caption, decision_curve_figure(marker.calibration)))
     segmented = [patient for patient in patients if patient.segmented]
     dice = {channel: [dice_of(patient, channel) for patient in segmented] for channel in Channel}
     plots.append(Plot("dice", "Dice of every examination, sorted within each channel.", dice_figure(dice)))
@@ -127,20 +125,6 @@ def reliability_figure(calibration: MarkerCalibration) -> Figure:
     note = f"Brier {calibration.brier.value:.3f}  (prevalence alone: {calibration.brier_of_prevalence:.3f})"
     axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top", fontsize=9)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.08), aspect="equal")
-    return figure
-
-
-def decision_curve_figure(calibration: MarkerCalibration) -> Figure:
-    """Net benefit against threshold probability."""
-    figure, axes = _figure("threshold probability", "net benefit")
-    curve = calibration.decision_curve
-    axes.plot(curve.threshold, curve.calibrated, color=INK, linewidth=1.5, label="by P(mismatch)")
-    axes.plot(curve.threshold, curve.cutoff, color=OTHER_COLOUR, linewidth=1.5, label="by the cut-off")
-    axes.plot(curve.threshold, curve.everybody, color=SOFT, linewidth=1.5, linestyle="dashed", label="everybody")
-    axes.axhline(0, color=SOFT, linewidth=1, linestyle="dotted", label="nobody")
-    top = max(*curve.calibrated, *curve.cutoff, 0.05)
-    axes.set(xlim=(0, 1), ylim=(-0.3 * top, 1.3 * top))
-    axes.legend(loc="upper right", frameon=False, fontsize=9, ncols=2)
     return figure
 
 

@@ -7,7 +7,7 @@ persons (n,) the person behind each examination: `MarkerData` checks them once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
@@ -117,34 +117,20 @@ def delong_interval(fvv_ml: FloatArray, mismatch: BoolArray) -> Estimate:
         error (the variance is then 0, which is no certainty) or a class has one examination.
     """
     area = auc(fvv_ml, mismatch)
-    if not 0 < area < 1:
+    positive, negative = -fvv_ml[mismatch], -fvv_ml[~mismatch]
+    m, n = positive.size, negative.size
+    if not 0 < area < 1 or min(m, n) < 2:
         return without_interval(area)
-    variance = delong_variance(*placements(fvv_ml, mismatch))
+    ranks = stats.rankdata(np.concatenate([positive, negative]))
+    # The share of the other class that each examination is on the right side of, ties half.
+    of_positive, of_negative = (ranks[:m] - stats.rankdata(positive)) / n, (ranks[m:] - stats.rankdata(negative)) / m
+    variance = float(of_positive.var(ddof=1) / m + of_negative.var(ddof=1) / n)
     if not variance > 0:
         return without_interval(area)
     centre = math.log(area / (1 - area))
     margin = Z * math.sqrt(variance) / (area * (1 - area))
     low, high = (1 / (1 + math.exp(-(centre + side * margin))) for side in (-1, 1))
     return Estimate(area, low, high)
-
-
-def placements(fvv_ml: FloatArray, mismatch: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Of each examination: the share of the other class that it is on the right side of, ties half.
-
-    Returns:
-        Those of the mismatches and of the others. The mean of either is the AUC; their variances make DeLong's.
-    """
-    positive, negative = -fvv_ml[mismatch], -fvv_ml[~mismatch]
-    m, n = positive.size, negative.size
-    ranks = stats.rankdata(np.concatenate([positive, negative]))
-    return (ranks[:m] - stats.rankdata(positive)) / n, 1 - (ranks[m:] - stats.rankdata(negative)) / m
-
-
-def delong_variance(of_positive: FloatArray, of_negative: FloatArray) -> float:
-    """Variance of an AUC from its placements, or of a difference of AUCs from theirs; NaN with one in a class."""
-    if min(of_positive.size, of_negative.size) < 2:
-        return math.nan
-    return float(of_positive.var(ddof=1) / of_positive.size + of_negative.var(ddof=1) / of_negative.size)
 
 
 def auc_interval(
@@ -163,7 +149,7 @@ def auc_interval(
         rng: source of the draws.
     """
     delong = delong_interval(fvv_ml, mismatch)
-    if not repeated(persons) or not 0 < delong.value < 1:
+    if not repeated(persons):
         return delong
     return bootstrap_intervals(
         persons, lambda chosen: {"auc": auc(fvv_ml[chosen], mismatch[chosen])}, samples=samples, rng=rng
@@ -175,6 +161,22 @@ def repeated(persons: np.ndarray) -> bool:
     return bool(np.unique(persons).size < len(persons))
 
 
+def resampled(persons: np.ndarray, *, samples: int, rng: np.random.Generator) -> Iterator[IntArray]:
+    """Indices of the examinations of persons drawn with replacement, each with all of theirs (a cluster bootstrap).
+
+    Nothing is drawn of one person, who would be the same in every draw.
+
+    Args:
+        persons: the person behind each examination.
+        samples: draws.
+        rng: source of the draws.
+    """
+    _, codes = np.unique(persons, return_inverse=True)
+    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    for _ in range(samples if len(members) > 1 else 0):
+        yield np.concatenate([members[person] for person in rng.integers(len(members), size=len(members))])
+
+
 def bootstrap_intervals(
     persons: np.ndarray,
     statistics: Callable[[IntArray], dict[str, float]],
@@ -182,7 +184,7 @@ def bootstrap_intervals(
     samples: int,
     rng: np.random.Generator,
 ) -> dict[str, Estimate]:
-    """Percentile bootstrap that resamples persons, each with all of their examinations (a cluster bootstrap).
+    """Percentile bootstrap over persons.
 
     Args:
         persons: the person behind each examination.
@@ -192,23 +194,16 @@ def bootstrap_intervals(
 
     Returns:
         For each name its value over all examinations, and the interval over the draws where it is defined; no
-        interval if those are under half of the draws, or of one person, who is the same in every draw.
+        interval if those are under half of the draws, or all give one number: that nothing varied is no certainty.
     """
-    _, codes = np.unique(persons, return_inverse=True)
-    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    draws = [statistics(chosen) for chosen in resampled(persons, samples=samples, rng=rng)]
     whole = statistics(np.arange(len(persons)))
-    if len(members) == 1:
-        return {name: without_interval(value) for name, value in whole.items()}
-    draws = [
-        statistics(np.concatenate([members[person] for person in rng.integers(len(members), size=len(members))]))
-        for _ in range(samples)
-    ]
     return {name: _percentiles(value, np.array([draw[name] for draw in draws])) for name, value in whole.items()}
 
 
 def _percentiles(value: float, draws: FloatArray) -> Estimate:
     defined = draws[~np.isnan(draws)]
-    if math.isnan(value) or 2 * defined.size < draws.size:
+    if math.isnan(value) or not defined.size or 2 * defined.size < draws.size or np.ptp(defined) <= 1e-12:
         return without_interval(value)
     low, high = np.quantile(defined, TAILS)
     return Estimate(value, float(low), float(high))
@@ -230,19 +225,11 @@ def share_of(success: BoolArray, persons: np.ndarray, *, samples: int, rng: np.r
         Not defined for no examination; no interval where all are of one person.
     """
     successes, trials = int(success.sum()), success.size
-    wilson = wilson_interval(successes, trials)
-    over_persons = repeated(persons)
-    interval = _share_over_persons(success, persons, samples, rng) if over_persons else (wilson.low, wilson.high)
-    return Share(
-        value=wilson.value,
-        low=interval[0],
-        high=interval[1],
-        successes=successes,
-        trials=trials,
-        wilson_low=wilson.low,
-        wilson_high=wilson.high,
-        method="bootstrap over persons" if over_persons else "Wilson",
+    interval = wilson_interval(successes, trials)
+    low, high = (
+        _share_over_persons(success, persons, samples, rng) if repeated(persons) else (interval.low, interval.high)
     )
+    return Share(value=interval.value, low=low, high=high, successes=successes, trials=trials)
 
 
 def _share_over_persons(

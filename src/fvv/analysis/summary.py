@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from fvv.analysis.agreement import agreement_over_persons, ratio_agreement, reference_range_ml
-from fvv.analysis.marker import MarkerData, summarise_marker, summarise_single_models
+from fvv.analysis.agreement import bland_altman, ratio_agreement, reference_range_ml
+from fvv.analysis.marker import MarkerData, summarise_marker
 from fvv.analysis.metrics import lesion_f1
 from fvv.analysis.patient import dice_of
 from fvv.analysis.statistics import auc_interval, bootstrap_intervals, share_of
@@ -79,15 +79,14 @@ def summarise_cohort(
         cohort: who the patients are.
     """
     # One generator for each, so that no number depends on which others are computed.
-    generators = np.random.default_rng(config.seed).spawn(7)
-    segmentation_rng, marker_rng, single_rng, answers_rng, lesions_rng, volumes_rng, strata_rng = generators
+    generators = np.random.default_rng(config.seed).spawn(6)
+    segmentation_rng, marker_rng, answers_rng, lesions_rng, volumes_rng, strata_rng = generators
     samples = config.bootstrap_samples
     measured = [patient for patient in patients if patient.fvv_ml is not None]
     persons = np.array([patient.person_id for patient in measured])
     volumes = {channel: volumes_of(measured, channel) for channel in Channel}
     agreements = {
-        channel: agreement_over_persons(*volumes[channel], persons, samples=samples, rng=volumes_rng)
-        for channel in Channel
+        channel: bland_altman(*volumes[channel], persons, samples=samples, rng=volumes_rng) for channel in Channel
     }
     ratios = {
         channel: ratio_agreement(*volumes[channel], config.pseudo_volume_ml, persons, samples=samples, rng=volumes_rng)
@@ -124,7 +123,6 @@ def summarise_cohort(
         answers=summarise_answers(patients, data, samples=samples, rng=answers_rng),
         marker=summarise_marker(data, config, marker_rng, cohort),
         reference_at_cutoff_ml=reference_range_ml(ratios[Channel.FLAIR_VISIBLE], config.decision.cutoff_ml),
-        single_models=summarise_single_models(patients, data, config, single_rng),
         strata=summarise_strata(patients, data, samples=samples, rng=strata_rng),
     )
 

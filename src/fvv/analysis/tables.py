@@ -15,13 +15,10 @@ from fvv.schemas.summary import (
     Comparison,
     Estimate,
     Findings,
-    Gain,
     Marker,
-    Optimism,
     Rates,
     RatioAgreement,
     Share,
-    SingleModels,
     Spread,
     Stratum,
 )
@@ -82,16 +79,12 @@ def with_interval(estimate: Estimate | Share, decimals: int = 3, *, signed: bool
     return value if math.isnan(estimate.low) else f"{value} [{low} to {high}]"
 
 
-def percent(share: Share, *, wilson: bool = True) -> str:
-    """A share in percent with its interval and, where that is over persons and it is asked for, Wilson's beside it."""
+def percent(share: Share) -> str:
+    """A share in percent with its interval."""
     if math.isnan(share.value):
         return NOT_DEFINED
-    text = f"{100 * share.value:.1f} %"
-    if not math.isnan(share.low):
-        text += f" [{100 * share.low:.1f} to {100 * share.high:.1f}]"
-    if not wilson or share.method == "Wilson" or math.isnan(share.wilson_low):
-        return text
-    return f"{text} (Wilson [{100 * share.wilson_low:.1f} to {100 * share.wilson_high:.1f}])"
+    interval = "" if math.isnan(share.low) else f" [{100 * share.low:.1f} to {100 * share.high:.1f}]"
+    return f"{100 * share.value:.1f} %{interval}"
 
 
 def counted(share: Share) -> str:
@@ -115,7 +108,6 @@ class Tables:
     lesions: Table
     volumes: Table
     ratios: Table
-    single_models: Table | None
     comparison: Table | None
     strata: Table | None
 
@@ -127,7 +119,7 @@ class Tables:
 
 def all_tables(findings: Findings, comparison: Comparison | None) -> Tables:
     """The tables of an evaluation, and of its comparison with another one."""
-    marker, single = findings.marker, findings.single_models
+    marker = findings.marker
     judged = bool(marker.operating_points)
     return Tables(
         answers=answers_table(findings.answers),
@@ -138,7 +130,6 @@ def all_tables(findings: Findings, comparison: Comparison | None) -> Tables:
         lesions=_lesions(findings),
         volumes=_volumes(findings),
         ratios=_ratios(findings),
-        single_models=None if single is None else _single_models(single),
         comparison=None if comparison is None else _comparison(comparison),
         strata=_strata(findings.strata) if findings.strata else None,
     )
@@ -172,13 +163,10 @@ def _marker(marker: Marker) -> Table:
         )
     ]
     rows.append(("Cohen's κ", *(with_interval(point.kappa) for point in points)))
-    for label, name in (
-        ("Sensitivity", "sensitivity"),
-        ("Specificity", "specificity"),
-        ("Cohen's κ", "kappa"),
-        ("Youden's index", "youden_index"),
-    ):
-        rows.append((f"{label}: apparent, optimism corrected", *(_corrected(point.optimism, name) for point in points)))
+    for name, label in (("sensitivity", "Sensitivity"), ("specificity", "Specificity"), ("kappa", "Cohen's κ")):
+        # The prespecified cut-off has no optimism.
+        corrected = ("-" if one.corrected is None else number(getattr(one.corrected, name), 3) for one in points)
+        rows.append((f"{label}, corrected for optimism", *corrected))
     rows += [
         ("True, false positives", *(f"{point.true_positive}, {point.false_positive}" for point in points)),
         ("True, false negatives", *(f"{point.true_negative}, {point.false_negative}" for point in points)),
@@ -191,17 +179,9 @@ def _marker(marker: Marker) -> Table:
     return Table(title, head, tuple(rows))
 
 
-def _corrected(optimism: Optimism | None, name: str) -> str:
-    """Of the prespecified cut-off, which has no optimism, a dash."""
-    if optimism is None:
-        return "-"
-    return f"{number(getattr(optimism.apparent, name), 3)}, {number(getattr(optimism.corrected, name), 3)}"
-
-
 def _over_all_cutoffs(marker: Marker) -> Table:
     rows = [
-        ("AUC", with_interval(marker.auc_delong), "DeLong; too narrow here" if marker.persons_repeat else "DeLong"),
-        ("AUC", with_interval(marker.auc_bootstrap), "bootstrap over persons"),
+        ("AUC", with_interval(marker.auc), "bootstrap over persons" if marker.persons_repeat else "DeLong"),
         ("Average precision", with_interval(marker.average_precision), "bootstrap over persons"),
     ]
     if marker.calibration is not None:
@@ -252,9 +232,9 @@ def _volumes(findings: Findings) -> Table:
     rows = []
     for channel in Channel:
         row = findings.of(channel).volume
-        correlations = (with_interval(one) for one in (row.concordance, row.intraclass, row.rank))
+        correlations = (with_interval(one) for one in (row.concordance, row.rank))
         rows.append((channel.title, str(row.n), with_interval(row.bias, 2), _limits(row), *correlations))
-    head = ("", "n", "Bias, mL", "Limits of agreement, mL", "Lin's concordance", "ICC(A,1)", "Spearman")
+    head = ("", "n", "Bias, mL", "Limits of agreement, mL", "Lin's concordance", "Spearman")
     return Table("Volumes, predicted against reference", head, tuple(rows))
 
 
@@ -269,32 +249,15 @@ def _ratios(findings: Findings) -> Table:
     return Table(title, ("", "n", "Ratio, geometric mean", "95 % limits of agreement"), tuple(rows))
 
 
-def _single_models(single: SingleModels) -> Table:
-    def row(name: str, gain: Gain) -> tuple[str, ...]:
-        numbers = (number(one, 3) for one in (gain.ensemble, gain.single, gain.lowest, gain.highest))
-        return (name, *numbers, with_interval(gain.difference, signed=True))
-
-    rows = (
-        row("AUC", single.auc),
-        row("Cohen's κ at the cut-off", single.kappa),
-        *(row(f"{channel.title} Dice, mean", single.dice_mean.of(channel)) for channel in Channel),
-        ("Youden's cut-off, mL", number(single.youden_cutoff_ml), number(single.youden_cutoff_single_ml), "", "", ""),
-    )
-    head = ("", "Ensemble", "One model, mean", "Lowest", "Highest", "Ensemble - one model")
-    return Table(f"The ensemble against its {single.models} models alone", head, rows)
-
-
 def _comparison(comparison: Comparison) -> Table:
-    over_persons = comparison.persons_repeat
-    auc_test = "bootstrap over persons" if over_persons else f"p = {number(comparison.auc_p_value, 3)}, paired DeLong"
-    test = "exchange of the models within persons" if over_persons else "exact McNemar"
     right, other = comparison.only_this_right, comparison.only_other_right
+    p_value = number(comparison.answers_p_value, 3)
     rows = [
-        ("AUC", with_interval(comparison.auc_difference, signed=True), auc_test),
+        ("AUC", with_interval(comparison.auc_difference, signed=True), "bootstrap over persons"),
         (
             "Right answers",
             f"{right - other:+d}",
-            f"{right} right here only, {other} there only, p = {number(comparison.answers_p_value, 3)}, {test}",
+            f"{right} right here only, {other} there only, p = {p_value}, exchange of the models within persons",
         ),
     ]
     for channel in Channel:
@@ -313,8 +276,8 @@ def _strata(strata: Iterable[Stratum]) -> Table:
             number(row.stroke_lesion_f1, 3),
             f"{row.mismatch}, {row.no_mismatch}",
             with_interval(row.auc, 2),
-            percent(row.sensitivity, wilson=False),
-            percent(row.specificity, wilson=False),
+            percent(row.sensitivity),
+            percent(row.specificity),
         )
         for row in strata
     )

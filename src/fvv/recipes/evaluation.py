@@ -167,7 +167,7 @@ def _evaluate_one(
     """Read, examine, measure, draw, write."""
     subject = task.read()
     without_mask = replace(subject, mask=None) if config.own_masks and isinstance(subject, Case) else subject
-    examined = examine(without_mask, ensemble, settings, alone=task.fold is None)
+    examined = examine(without_mask, ensemble, settings)
     reference = reference_masks(subject, examined, own_masks=config.own_masks)
     result, files = measure_examination(examined, reference, task.participant, task.fold, pictures=config.heatmaps)
     folder.write_patient(task.source_sha256, result, files)

@@ -41,7 +41,7 @@ from fvv.imaging.quality import assess_quality
 from fvv.imaging.quality.signal import without_gaps
 from fvv.io.mask_command import with_commanded_mask
 from fvv.protocol import TARGET_B
-from fvv.recipes.segment import Models, segment_case, segment_together_and_alone
+from fvv.recipes.segment import Models, segment_case
 from fvv.schemas.bundle import BundleManifest, Calibration
 
 
@@ -124,7 +124,6 @@ class Examined:
         grid: the way between the native and the working grid.
         prepared: on the working grid, as the models saw it; None where no brain mask can be made.
         segmentation: of all models, on the working grid; None where quality control refuses the images.
-        alone: what each model finds alone, where that was asked for.
         native: the segmentation on the native grid (brain, stroke, FLAIR-visible votes), also where it allows no
             answer.
     """
@@ -133,13 +132,10 @@ class Examined:
     grid: InPlaneGrid
     prepared: PreparedCase | None
     segmentation: FusedSegmentation | None = None
-    alone: tuple[FusedSegmentation, ...] = ()
     native: tuple[BoolArray, BoolArray, UInt8Array] | None = None
 
 
-def examine(
-    case: Case | PreparedCase, models: Models, settings: Settings, *, alone: bool = False, clock: Clock | None = None
-) -> Examined:
+def examine(case: Case | PreparedCase, models: Models, settings: Settings, *, clock: Clock | None = None) -> Examined:
     """Prepare, check, segment, bring back to the native grid, decide.
 
     An examination without a trustworthy brain mask, or with images that quality control refuses, is not assessable: no
@@ -150,7 +146,6 @@ def examine(
             ADC is given, for the images are not at hand.
         models: applied together.
         settings: of the run.
-        alone: also find what each model says alone.
         clock: keeps the time of each step.
     """
     clock = clock or Clock()
@@ -167,13 +162,9 @@ def examine(
             findings = (Finding("no-brain-mask", error.message, Severity.NOT_ASSESSABLE),)
 
     together: FusedSegmentation | None = None
-    each: tuple[FusedSegmentation, ...] = ()
     if prepared is not None and not not_assessable(findings):
         with clock.step("network"):
-            if alone:
-                together, each = segment_together_and_alone(prepared, models, settings.postprocess)
-            else:
-                together = segment_case(prepared, models, settings.postprocess)
+            together = segment_case(prepared, models, settings.postprocess)
 
     decision = decide(together, grid.voxel_volume_ml, findings, settings.decision)
     prediction = Prediction(
@@ -194,7 +185,7 @@ def examine(
             if images is not None and all(finding.code != NO_COMMON_GAIN for finding in findings):
                 adc = adc_map(images.b0.array, images.b1000.array, images.b_value or TARGET_B)
             prediction = _with_probability(_measured(prediction, together, native, adc), settings)
-    return Examined(prediction, grid, prepared, together, each, native)
+    return Examined(prediction, grid, prepared, together, native)
 
 
 def prepare_and_check(

@@ -10,15 +10,13 @@ from fvv.analysis.figures import comparison_figure, figure_png, grey_scale, pain
 from fvv.analysis.patient import Masks, measure_patient
 from fvv.analysis.viewer import viewer_volumes
 from fvv.arrays import UInt8Array
-from fvv.data import Channel, DecisionState, FusedSegmentation, Participant, Volume
+from fvv.data import Channel, DecisionState, Participant, Volume
 from fvv.imaging.decision import format_ml
-from fvv.imaging.fusion import channel_masks, restore_segmentation
+from fvv.imaging.fusion import channel_masks
 from fvv.imaging.geometry import restore_to_native, slice_axis
-from fvv.imaging.overlap import dice_coefficient
 from fvv.io.evaluation import PatientFiles
 from fvv.recipes.examine import Examined
-from fvv.schemas.patient import PatientResult, SingleModelResult
-from fvv.schemas.values import ByChannel, Number
+from fvv.schemas.patient import PatientResult
 
 
 def measure_examination(
@@ -39,11 +37,6 @@ def measure_examination(
     def volumes_ml(*voxels: float) -> dict[Channel, float]:
         return {channel: float(n) * grid.voxel_volume_ml for channel, n in zip(Channel, voxels, strict=True)}
 
-    def single(one: FusedSegmentation) -> SingleModelResult:
-        masks = channel_masks(*restore_segmentation(one, grid), one.n_models)
-        dice = {channel.label: dice_coefficient(native_reference[channel], masks[channel]) for channel in Channel}
-        return SingleModelResult(fvv_ml=one.flair_visible_voxels * grid.voxel_volume_ml, dice=ByChannel[Number](**dice))
-
     predicted, predicted_ml = None, {}
     if fused is not None and examined.native is not None:
         predicted = channel_masks(*examined.native, fused.n_models)
@@ -57,7 +50,6 @@ def measure_examination(
         spacing_mm=Volume(native_reference[Channel.BRAIN], grid.native_affine).spacing_mm,
         reference_ml=volumes_ml(*(mask.sum() for mask in reference.values())),
         predicted_ml=predicted_ml,
-        single_models=[single(one) for one in examined.alone],
     )
     measured = decision.state is not DecisionState.NOT_ASSESSABLE
     predicted = predicted or {channel: np.zeros_like(mask) for channel, mask in native_reference.items()}

@@ -227,8 +227,8 @@ def calibrated(result: EvaluateResult, bundle: ModelBundle) -> EvaluateResult:
 def _in_a_line(comparison: Comparison) -> str:
     return (
         f"against the other evaluation ({comparison.patients} patients in both): AUC difference "
-        f"{with_interval(comparison.auc_difference, signed=True)}, p = {number(comparison.auc_p_value, 3)}; answers "
-        f"right in this one only {comparison.only_this_right}, in the other only {comparison.only_other_right}, "
+        f"{with_interval(comparison.auc_difference, signed=True)}; answers right in "
+        f"this one only {comparison.only_this_right}, in the other only {comparison.only_other_right}, "
         f"p = {number(comparison.answers_p_value, 3)}"
     )
 

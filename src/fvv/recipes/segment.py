@@ -1,4 +1,4 @@
-"""From a prepared examination to what the models, together or alone, find in it."""
+"""From a prepared examination to what the models find in it."""
 
 from __future__ import annotations
 
@@ -49,14 +49,6 @@ def segment_case(
         ModelError: a model's output is not finite.
     """
     return _fused(_masks(case, models), case, postprocess)
-
-
-def segment_together_and_alone(
-    case: PreparedCase, models: Models, postprocess: PostprocessConfig
-) -> tuple[FusedSegmentation, tuple[FusedSegmentation, ...]]:
-    """`segment_case`, and what each model alone finds; every model runs once."""
-    masks = list(_masks(case, models))
-    return _fused(masks, case, postprocess), tuple(_fused([mask], case, postprocess) for mask in masks)
 
 
 def _fused(masks: Iterable[BoolArray], case: PreparedCase, postprocess: PostprocessConfig) -> FusedSegmentation:

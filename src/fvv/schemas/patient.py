@@ -59,13 +59,6 @@ METRICS = tuple(name for name in ChannelResult.model_fields if name != "lesions"
 """Names of the numbers of a channel."""
 
 
-class SingleModelResult(Stored):
-    """What one model of an ensemble predicts alone: its FVV, and its Dice (NaN where both masks are empty)."""
-
-    fvv_ml: float
-    dice: ByChannel[Number]
-
-
 class PatientResult(ByChannel[ChannelResult]):
     """How one examination was predicted by a model, or models, that never saw that person.
 
@@ -77,7 +70,6 @@ class PatientResult(ByChannel[ChannelResult]):
         reader_mismatch: the readers' label, None where there is none.
         decision: the answer.
         reasons: codes of the findings behind it, that of the answer first.
-        single_models: each model of an ensemble alone; empty for one model.
     """
 
     examination_id: str
@@ -87,7 +79,6 @@ class PatientResult(ByChannel[ChannelResult]):
     reader_mismatch: bool | None
     decision: DecisionState
     reasons: tuple[str, ...]
-    single_models: tuple[SingleModelResult, ...] = ()
 
     @property
     def fvv_ml(self) -> float | None:

@@ -37,8 +37,6 @@ class Share(Stored):
         value: successes / trials.
         low, high: the interval to read: Wilson's where every person was examined once, else over persons.
         successes, trials: examinations.
-        wilson_low, wilson_high: Wilson's interval, which takes examinations of one person for independent.
-        method: of `low` and `high`.
     """
 
     value: Number
@@ -46,9 +44,6 @@ class Share(Stored):
     high: Number
     successes: int
     trials: int
-    wilson_low: Number
-    wilson_high: Number
-    method: Literal["Wilson", "bootstrap over persons"]
 
 
 class Rates(Stored):
@@ -100,10 +95,9 @@ class Agreement(Stored):
 
     Attributes:
         n: pairs.
-        bias: mean of second minus first, with its t interval.
+        bias: mean of second minus first.
         lower_limit, upper_limit: bias -+ 1.96 SD of the differences.
         concordance: Lin's coefficient.
-        intraclass: intraclass correlation of single measurements, absolute agreement.
         rank: Spearman's correlation.
     """
 
@@ -112,7 +106,6 @@ class Agreement(Stored):
     lower_limit: Number
     upper_limit: Number
     concordance: Estimate
-    intraclass: Estimate
     rank: Estimate
 
 
@@ -167,18 +160,14 @@ class Performance(Stored):
     sensitivity: Number
     specificity: Number
     kappa: Number
-    youden_index: Number
-
-
-class Optimism(Stored):
-    """A cut-off chosen on the patients it is judged on: as found, and corrected by bootstrap."""
-
-    apparent: Performance
-    corrected: Performance
 
 
 class OperatingPoint(Stored):
-    """A cut-off of the FVV alone: mismatch is predicted under it. `optimism` is None where it was prespecified."""
+    """A cut-off of the FVV alone: mismatch is predicted under it.
+
+    Attributes:
+        corrected: less the optimism of a cut-off chosen on these very patients; None where it was prespecified.
+    """
 
     cutoff_ml: float
     true_positive: int
@@ -191,7 +180,7 @@ class OperatingPoint(Stored):
     negative_predictive_value: Share
     accuracy: Share
     kappa: Estimate
-    optimism: Optimism | None
+    corrected: Performance | None
 
 
 class ReliabilityBin(Stored):
@@ -200,15 +189,6 @@ class ReliabilityBin(Stored):
     n: int
     predicted: float
     observed: float
-
-
-class DecisionCurve(Stored):
-    """Net benefit over threshold probabilities of three policies; treating nobody is 0."""
-
-    threshold: tuple[float, ...]
-    calibrated: tuple[float, ...]
-    cutoff: tuple[float, ...]
-    everybody: tuple[float, ...]
 
 
 class MarkerCalibration(Stored):
@@ -221,7 +201,6 @@ class MarkerCalibration(Stored):
     brier: Estimate
     brier_of_prevalence: float
     reliability: tuple[ReliabilityBin, ...]
-    decision_curve: DecisionCurve
 
 
 class Marker(Stored):
@@ -233,8 +212,7 @@ class Marker(Stored):
         mismatch, no_mismatch: examinations.
         excluded: examinations that are not used, by reason.
         persons_repeat: a person was examined more than once.
-        auc: with the interval to read: DeLong's, or over persons where persons repeat.
-        auc_delong, auc_bootstrap: both.
+        auc: with DeLong's interval, or one over persons where persons repeat.
         operating_points: by name, `CUT_OFF` first; empty with one class only, as are the fields below.
     """
 
@@ -245,33 +223,9 @@ class Marker(Stored):
     excluded: dict[str, int]
     persons_repeat: bool
     auc: Estimate
-    auc_delong: Estimate
-    auc_bootstrap: Estimate
     average_precision: Estimate
     operating_points: dict[str, OperatingPoint]
     calibration: MarkerCalibration | None
-
-
-class Gain(Stored):
-    """A number of the ensemble and of its models alone; `difference`: ensemble minus mean of the models."""
-
-    ensemble: Number
-    single: Number
-    lowest: Number
-    highest: Number
-    difference: Estimate
-
-
-class SingleModels(Stored):
-    """An ensemble against its models alone, on the same patients."""
-
-    models: int
-    auc: Gain
-    kappa: Gain
-    dice_mean: ByChannel[Gain]
-    youden_cutoff_ml: Number
-    youden_cutoff_single_ml: Number
-    fvv_sd_over_models_ml: Number
 
 
 class Stratum(Stored):
@@ -296,9 +250,8 @@ class Comparison(Stored):
         other, other_kind: which.
         patients: in both.
         patients_of_marker: those measured by both.
-        persons_repeat: p values and intervals are over persons; `auc_p_value` is then undefined.
-        auc_difference, auc_p_value: paired DeLong.
-        only_other_right, only_this_right, answers_p_value: right answers; exact McNemar.
+        auc_difference: with its interval over persons.
+        only_other_right, only_this_right, answers_p_value: right answers; exchange of the two models within persons.
         dice_difference: of the mean Dice.
     """
 
@@ -306,9 +259,7 @@ class Comparison(Stored):
     other_kind: str
     patients: int
     patients_of_marker: int
-    persons_repeat: bool
     auc_difference: Estimate
-    auc_p_value: Number
     only_other_right: int
     only_this_right: int
     answers_p_value: Number
@@ -320,13 +271,11 @@ class Findings(ByChannel[ChannelSummary]):
 
     Attributes:
         reference_at_cutoff_ml: reference FVVs that go with a predicted FVV at the cut-off, by the limits of agreement.
-        single_models: None where one model was tested.
     """
 
     answers: Answers
     marker: Marker
     reference_at_cutoff_ml: tuple[Number, Number]
-    single_models: SingleModels | None
     strata: tuple[Stratum, ...]
 
 
