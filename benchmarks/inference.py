@@ -30,7 +30,7 @@ import numpy as np
 import psutil
 from scipy import ndimage
 
-from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
+from fvv.analysis.figures import figure_png, grey_scale, heatmap_rgb, synthesis_figure
 from fvv.arrays import UInt8Array
 from fvv.config import PROFILES, PredictConfig
 from fvv.data import Case, Prediction
@@ -165,7 +165,7 @@ def answer_of(case: Case, ensemble: OnnxEnsemble, config: PredictConfig, bundle:
 
 def heatmap_of(case: Case, found: Prediction) -> UInt8Array:
     return heatmap_rgb(
-        case.b1000.array,
+        grey_scale(case.b1000.array, np.asarray(found.brain)),
         np.asarray(found.brain),
         np.asarray(found.stroke),
         np.asarray(found.flair_visible_votes),

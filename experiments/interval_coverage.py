@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from fvv.analysis.statistics import (
+    Bootstrap,
     auc,
-    bootstrap_intervals,
     cohen_kappa,
     confusion,
     delong_interval,
@@ -70,7 +70,7 @@ def intervals(rng: np.random.Generator, n: int, samples: int) -> dict[str, tuple
             "mean Dice, bootstrap": float(dice[drawn].mean()),
         }
 
-    estimates = bootstrap_intervals(np.arange(n), numbers, samples=samples, rng=rng)
+    estimates = Bootstrap(samples, rng).intervals(np.arange(n), numbers)
     estimates["AUC, DeLong"] = delong_interval(fvv_ml, mismatch)
     called = int((mismatch & (fvv_ml < CUTOFF_ML)).sum())
     estimates["sensitivity, Wilson"] = wilson_interval(called, int(mismatch.sum()))

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from fvv.analysis.agreement import bland_altman, concordance_coefficient, limits_of_agreement, rank_correlation
+from fvv.analysis.statistics import Bootstrap
 from fvv.schemas.summary import Agreement
 
 
 def agreement(first: np.ndarray, second: np.ndarray, samples: int = 100) -> Agreement:
-    return bland_altman(first, second, np.arange(first.size), samples=samples, rng=np.random.default_rng(0))
+    return bland_altman(first, second, np.arange(first.size), Bootstrap(samples, np.random.default_rng(0)))
 
 
 def test_bland_altman_of_a_constant_shift():

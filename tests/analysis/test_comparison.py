@@ -8,6 +8,7 @@ from scipy import stats
 
 from cohorts import cohort, patient
 from fvv.analysis.comparison import compare_models, sign_flip_test
+from fvv.analysis.statistics import Bootstrap
 from fvv.config import EvaluateConfig
 from fvv.errors import FvvError
 from fvv.schemas.patient import PatientResult
@@ -76,9 +77,9 @@ def test_the_auc_difference_changes_sign_with_the_order():
 def test_exchange_within_persons_is_mcnemar_where_each_was_examined_once(rng):
     first = np.array([True] * 30 + [True] * 9 + [False] * 2 + [False] * 5)
     second = np.array([True] * 30 + [False] * 9 + [True] * 2 + [False] * 5)
-    p_value = sign_flip_test(first, second, np.arange(46), samples=4000, rng=rng)
+    p_value = sign_flip_test(first, second, np.arange(46), Bootstrap(4000, rng))
     assert p_value == pytest.approx(stats.binomtest(2, 11).pvalue, abs=0.02)
     # Four copies of every scan say no more than one.
     copies = [np.repeat(answers, 4) for answers in (first, second, np.arange(46))]
-    assert sign_flip_test(*copies, samples=4000, rng=rng) == pytest.approx(p_value, abs=0.02)
-    assert sign_flip_test(first, first, np.arange(46), samples=100, rng=rng) == 1.0
+    assert sign_flip_test(*copies, Bootstrap(4000, rng)) == pytest.approx(p_value, abs=0.02)
+    assert sign_flip_test(first, first, np.arange(46), Bootstrap(100, rng)) == 1.0

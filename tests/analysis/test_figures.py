@@ -86,8 +86,8 @@ def test_heatmap_marks_votes_red_brain_green_stroke_blue(rng):
     image, brain, stroke = head(rng)
     votes = np.where(stroke, 3, 0).astype(np.uint8)
     votes[15, 10, 4] = 1
-    rgb = heatmap_rgb(image, brain, stroke, votes, 3)
     grey = grey_scale(image, brain)
+    rgb = heatmap_rgb(grey, brain, stroke, votes, 3)
     assert rgb.shape == (*SHAPE, 3)
     assert rgb.dtype == np.uint8
     assert tuple(rgb[4, 10, 4]) == (0, 255, 0)

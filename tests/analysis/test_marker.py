@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fvv.analysis.marker import MarkerData, StatisticsError, optimism_corrected
-from fvv.analysis.statistics import confusion, youden_cutoff
+from fvv.analysis.statistics import Bootstrap, confusion, youden_cutoff
 
 
 def data_of(fvv_ml: np.ndarray, mismatch: np.ndarray, persons: np.ndarray) -> MarkerData:
@@ -44,7 +44,7 @@ def test_the_corrected_index_is_nearer_to_that_of_new_patients(rng):
     for _ in range(40):
         fvv_ml, mismatch = draw(rng, 24)
         cutoff_ml = youden_cutoff(fvv_ml, mismatch)
-        found = optimism_corrected(data_of(fvv_ml, mismatch, np.arange(24)), youden_cutoff, rng=rng, draws=60)
+        found = optimism_corrected(data_of(fvv_ml, mismatch, np.arange(24)), youden_cutoff, Bootstrap(60, rng))
         apparent.append(youden(fvv_ml, mismatch, cutoff_ml))
         corrected.append(found.sensitivity + found.specificity - 1)
         true.append(youden(*new, cutoff_ml))
@@ -55,5 +55,5 @@ def test_the_corrected_index_is_nearer_to_that_of_new_patients(rng):
 
 def test_where_hardly_a_draw_holds_both_classes_nothing_is_corrected(rng):
     fvv_ml, mismatch = np.array([0.1, 2.0]), np.array([True, False])
-    found = optimism_corrected(data_of(fvv_ml, mismatch, np.array([1, 1])), youden_cutoff, rng=rng, draws=30)
+    found = optimism_corrected(data_of(fvv_ml, mismatch, np.array([1, 1])), youden_cutoff, Bootstrap(30, rng))
     assert math.isnan(found.sensitivity)

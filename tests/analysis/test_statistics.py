@@ -10,9 +10,9 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score, precision_recall_curve, roc_auc_score
 
 from fvv.analysis.statistics import (
+    Bootstrap,
     auc,
     average_precision,
-    bootstrap_intervals,
     cohen_kappa,
     confusion,
     cutoff_at_specificity,
@@ -150,7 +150,7 @@ def mean_of(values: np.ndarray):
 
 def test_bootstrap_agrees_with_the_standard_error_of_a_mean(rng):
     values = rng.normal(size=200)
-    estimate = bootstrap_intervals(np.arange(200), mean_of(values), samples=1000, rng=rng)["mean"]
+    estimate = Bootstrap(1000, rng).intervals(np.arange(200), mean_of(values))["mean"]
     error = values.std() / math.sqrt(200)
     assert estimate.value == pytest.approx(values.mean())
     assert (estimate.high - estimate.low) / 2 == pytest.approx(1.96 * error, rel=0.15)
@@ -159,7 +159,7 @@ def test_bootstrap_agrees_with_the_standard_error_of_a_mean(rng):
 def test_one_person_gives_no_interval() -> None:
     """However many examinations: drawing that person again and again would say that nothing can vary."""
     persons, values = np.array(["a", "a"]), np.array([0.7, 0.9])
-    estimate = bootstrap_intervals(persons, mean_of(values), samples=20, rng=np.random.default_rng(1))["mean"]
+    estimate = Bootstrap(20, np.random.default_rng(1)).intervals(persons, mean_of(values))["mean"]
     assert estimate.value == pytest.approx(0.8)
     assert np.isnan([estimate.low, estimate.high]).all()
 
@@ -169,7 +169,7 @@ def test_examining_the_same_persons_again_does_not_narrow_the_bootstrap(rng):
     again, persons_again = np.tile(values, 4), np.tile(persons, 4)
 
     def width(persons: np.ndarray, values: np.ndarray) -> float:
-        estimate = bootstrap_intervals(persons, mean_of(values), samples=800, rng=np.random.default_rng(1))["mean"]
+        estimate = Bootstrap(800, np.random.default_rng(1)).intervals(persons, mean_of(values))["mean"]
         return estimate.high - estimate.low
 
     assert width(persons_again, again) == pytest.approx(width(persons, values))
@@ -177,14 +177,9 @@ def test_examining_the_same_persons_again_does_not_narrow_the_bootstrap(rng):
 
 
 def test_bootstrap_gives_no_interval_to_what_is_mostly_undefined(rng):
-    estimate = bootstrap_intervals(
-        np.arange(4),
-        lambda indices: {"rare": 1.0 if len(set(indices)) == 4 else math.nan},
-        samples=100,
-        rng=rng,
-    )["rare"]
-    assert estimate.value == 1.0
-    assert math.isnan(estimate.low)
+    rare = Bootstrap(100, rng).interval(np.arange(4), lambda indices: 1.0 if len(set(indices)) == 4 else math.nan)
+    assert rare.value == 1.0
+    assert math.isnan(rare.low)
 
 
 @pytest.mark.parametrize("wanted", [0.5, 0.8, 0.9, 1.0])

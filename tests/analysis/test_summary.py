@@ -14,6 +14,7 @@ from fvv.analysis.marker import marker_data
 from fvv.analysis.patient import decided_with, metric_rows, patient_row
 from fvv.analysis.plots import evaluation_plots
 from fvv.analysis.report import evaluation_page, prediction_page
+from fvv.analysis.statistics import Bootstrap
 from fvv.analysis.summary import REFERENCES, extremes, summarise_answers, summarise_cohort
 from fvv.analysis.tables import all_tables
 from fvv.config import DecisionConfig, EvaluateConfig
@@ -400,5 +401,5 @@ def test_a_person_examined_twice_makes_the_intervals_those_of_persons():
 @pytest.mark.parametrize("state", list(DecisionState))
 def test_every_answer_has_its_column(state):
     one = patient("a").model_copy(update={"decision": state})
-    answers = summarise_answers([one], marker_data([one], 0.2), samples=5, rng=np.random.default_rng(0))
+    answers = summarise_answers([one], marker_data([one], 0.2), Bootstrap(5, np.random.default_rng(0)))
     assert answers.table["mismatch"][state.value] == 1

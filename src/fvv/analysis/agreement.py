@@ -7,23 +7,13 @@ import math
 import numpy as np
 from scipy import stats
 
-from fvv.analysis.statistics import bootstrap_intervals
+from fvv.analysis.statistics import Bootstrap
 from fvv.arrays import FloatArray, IntArray
 from fvv.schemas.summary import Agreement, RatioAgreement
 
 
-def bland_altman(
-    first: FloatArray, second: FloatArray, persons: np.ndarray, *, samples: int, rng: np.random.Generator
-) -> Agreement:
-    """Agreement of two measurements, with intervals over persons.
-
-    Args:
-        first: reference volumes.
-        second: the other ones.
-        persons: the person behind each pair.
-        samples: bootstrap draws of persons.
-        rng: source of the draws.
-    """
+def bland_altman(first: FloatArray, second: FloatArray, persons: np.ndarray, bootstrap: Bootstrap) -> Agreement:
+    """Agreement of two measurements, the first the reference, with intervals over the persons behind each pair."""
 
     def numbers(chosen: IntArray) -> dict[str, float]:
         one, two = first[chosen], second[chosen]
@@ -33,40 +23,32 @@ def bland_altman(
             "rank": rank_correlation(one, two),
         }
 
-    intervals = bootstrap_intervals(persons, numbers, samples=samples, rng=rng)
     lower_limit, upper_limit = limits_of_agreement(first, second)
-    return Agreement(n=first.size, lower_limit=lower_limit, upper_limit=upper_limit, **intervals)
+    return Agreement(
+        n=first.size, lower_limit=lower_limit, upper_limit=upper_limit, **bootstrap.intervals(persons, numbers)
+    )
 
 
 def ratio_agreement(
-    first_ml: FloatArray,
-    second_ml: FloatArray,
-    pseudo_volume_ml: float,
-    persons: np.ndarray,
-    *,
-    samples: int,
-    rng: np.random.Generator,
+    first_ml: FloatArray, second_ml: FloatArray, pseudo_volume_ml: float, persons: np.ndarray, bootstrap: Bootstrap
 ) -> RatioAgreement:
     """Bland-Altman agreement of log(volume + pseudo-volume), given as ratios (doi 10.1177/096228029900800204).
 
-    Args:
-        first_ml: reference volumes, not negative.
-        second_ml: the other ones, not negative.
-        pseudo_volume_ml: over 0.
-        persons: the person behind each pair.
-        samples: bootstrap draws of persons.
-        rng: source of the draws.
+    Volumes are not negative, the pseudo-volume is over 0.
     """
     first, second = (np.log(volumes + pseudo_volume_ml) for volumes in (first_ml, second_ml))
-
-    def mean_ratio(chosen: IntArray) -> dict[str, float]:
-        return {"ratio": math.exp((second - first)[chosen].mean()) if chosen.size else math.nan}
-
+    difference = second - first
     lower_limit, upper_limit = (math.exp(limit) for limit in limits_of_agreement(first, second))
+
+    def mean_ratio(chosen: IntArray) -> float:
+        return math.exp(difference[chosen].mean()) if chosen.size else math.nan
+
     return RatioAgreement(
         n=first.size,
         pseudo_volume_ml=pseudo_volume_ml,
-        ratio=bootstrap_intervals(persons, mean_ratio, samples=samples, rng=rng)["ratio"],
+        ratio=bootstrap.interval(
+            persons, lambda chosen: math.exp(difference[chosen].mean()) if len(chosen) else math.nan
+        ),
         lower_limit=lower_limit,
         upper_limit=upper_limit,
     )

@@ -14,8 +14,7 @@ from typing import Literal
 import numpy as np
 
 from fvv.analysis.calibration import calibration_in_words
-from fvv.analysis.patient import dice_of
-from fvv.analysis.statistics import NOT_DEFINED, bootstrap_intervals
+from fvv.analysis.statistics import NOT_DEFINED, Bootstrap
 from fvv.analysis.summary import VOLUME_EDGES_ML, VOLUME_NAMES
 from fvv.analysis.tables import Table, answers_table, counted, number, with_interval
 from fvv.config import CardConfig
@@ -236,33 +235,27 @@ def _contrast(about: CaseRecord) -> float:
 
 
 def _group_row(name: str, patients: Sequence[PatientResult]) -> tuple[str, ...]:
-    missed = sum(dice_of(patient, Channel.STROKE) == 0 for patient in patients)
+    missed = sum(patient.stroke.dice_coefficient == 0 for patient in patients)
     dice = (with_interval(mean_dice(patients, channel)) for channel in (Channel.STROKE, Channel.FLAIR_VISIBLE))
     return name, str(len(patients)), *dice, str(missed)
 
 
 def mean_dice(patients: Sequence[PatientResult], channel: Channel) -> Estimate:
     """Mean over the examinations whose Dice is defined, with a bootstrap interval over persons."""
-    known = [patient for patient in patients if not math.isnan(dice_of(patient, channel))]
+    known = [patient for patient in patients if not math.isnan(patient.of(channel).dice_coefficient)]
     if not known:
         return NOT_DEFINED
-    values, persons = (
-        np.array([dice_of(patient, channel) for patient in known]),
-        [patient.person_id for patient in known],
-    )
-    return bootstrap_intervals(
-        np.array(persons),
-        lambda drawn: {"mean": float(values[drawn].mean())},
-        samples=_SAMPLES,
-        rng=np.random.default_rng(0),
-    )["mean"]
+    values = np.array([patient.of(channel).dice_coefficient for patient in known])
+    persons = np.array([patient.person_id for patient in known])
+    bootstrap = Bootstrap(_SAMPLES, np.random.default_rng(0))
+    return bootstrap.interval(persons, lambda drawn: float(values[drawn].mean()))
 
 
 def _failures(one: Evidence) -> Table:
     """The worst strokes of an evaluation."""
     searched = [patient for patient in one.patients if _searched(patient)]
     rows = []
-    for place, patient in enumerate(sorted(searched, key=lambda patient: dice_of(patient, Channel.STROKE))[:WORST]):
+    for place, patient in enumerate(sorted(searched, key=lambda patient: patient.stroke.dice_coefficient)[:WORST]):
         about = one.simulated.get(patient.examination_id)
         rows.append(
             (

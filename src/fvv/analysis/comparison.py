@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fvv.analysis.marker import marker_data
-from fvv.analysis.patient import decided_with, dice_of
-from fvv.analysis.statistics import auc, bootstrap_intervals
+from fvv.analysis.patient import decided_with
+from fvv.analysis.statistics import Bootstrap, auc
 from fvv.arrays import BoolArray, IntArray
 from fvv.config import EvaluateConfig
 from fvv.data import Channel, DecisionState
@@ -19,9 +19,7 @@ from fvv.schemas.summary import Comparison, Estimate
 from fvv.schemas.values import ByChannel
 
 
-def sign_flip_test(
-    first: BoolArray, second: BoolArray, persons: np.ndarray, *, samples: int, rng: np.random.Generator
-) -> float:
+def sign_flip_test(first: BoolArray, second: BoolArray, persons: np.ndarray, bootstrap: Bootstrap) -> float:
     """Two-sided p value of the difference in right answers, by exchanging the two models within persons.
 
     All examinations of a person are exchanged together. Where every person was examined once, this is McNemar's test.
@@ -30,15 +28,14 @@ def sign_flip_test(
         first: (n,) the first model is right.
         second: (n,) the second is.
         persons: (n,) the person behind each.
-        samples: random exchanges.
-        rng: source of them.
+        bootstrap: source of the random exchanges.
     """
     if not first.size:
         return math.nan
     _, codes = np.unique(persons, return_inverse=True)
     gains = np.bincount(codes, weights=second.astype(float) - first)
-    exchanged = np.array([abs(gains @ rng.choice((-1, 1), gains.size)) for _ in range(samples)])
-    return float((1 + (exchanged >= abs(gains.sum())).sum()) / (1 + samples))
+    exchanged = np.array([abs(gains @ bootstrap.rng.choice((-1, 1), gains.size)) for _ in range(bootstrap.samples)])
+    return float((1 + (exchanged >= abs(gains.sum())).sum()) / (1 + bootstrap.samples))
 
 
 def compare_models(
@@ -76,14 +73,13 @@ def compare_models(
         for side in sides
     ]
     right = [np.asarray(one, dtype=bool) == mismatch for one in likely]
-    samples, dice_rng = config.bootstrap_samples, np.random.default_rng(config.seed)
-    auc_rng, answers_rng = dice_rng.spawn(2)
+    on_dice = Bootstrap(config.bootstrap_samples, np.random.default_rng(config.seed))
+    on_auc, on_answers = on_dice.spawn(2)
 
-    def auc_gain(drawn: IntArray) -> dict[str, float]:
-        here, there = (auc(volumes[drawn], mismatch[drawn]) for volumes in reversed(fvv_ml))
-        return {"auc": here - there}
+    def auc_gain(drawn: IntArray) -> float:
+        return auc(fvv_ml[1][drawn], mismatch[drawn]) - auc(fvv_ml[0][drawn], mismatch[drawn])
 
-    dice = np.array([[[dice_of(one, channel) for channel in Channel] for one in pair] for pair in pairs])
+    dice = np.array([[[one.of(channel).dice_coefficient for channel in Channel] for one in pair] for pair in pairs])
     gain = dice[:, 1] - dice[:, 0]  # (examinations, channels); NaN where one of the two is undefined.
 
     def mean_gain(drawn: IntArray) -> dict[str, float]:
@@ -93,16 +89,16 @@ def compare_models(
         }
 
     everybody = np.array([one.person_id for one, _ in pairs])
-    gains = bootstrap_intervals(everybody, mean_gain, samples=samples, rng=dice_rng)
+    gains = on_dice.intervals(everybody, mean_gain)
     return Comparison(
         other=other,
         other_kind=other_kind,
         patients=len(pairs),
         patients_of_marker=len(both),
-        auc_difference=bootstrap_intervals(persons, auc_gain, samples=samples, rng=auc_rng)["auc"],
+        auc_difference=on_auc.interval(persons, auc_gain),
         only_other_right=int((right[0] & ~right[1]).sum()),
         only_this_right=int((right[1] & ~right[0]).sum()),
-        answers_p_value=sign_flip_test(right[0], right[1], persons, samples=samples, rng=answers_rng),
+        answers_p_value=sign_flip_test(right[0], right[1], persons, on_answers),
         dice_difference=ByChannel[Estimate](**gains),
     )
 

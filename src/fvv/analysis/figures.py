@@ -68,12 +68,12 @@ def grey_scale(image: FloatArray, brain: BoolArray | None = None) -> UInt8Array:
 
 
 def heatmap_rgb(
-    b1000: FloatArray, brain: BoolArray, stroke: BoolArray, votes: IntArray, n_models: int, *, slice_axis: int = 2
+    grey: UInt8Array, brain: BoolArray, stroke: BoolArray, votes: IntArray, n_models: int, *, slice_axis: int = 2
 ) -> UInt8Array:
     """Colour b1000 with what the models found.
 
     Args:
-        b1000: (i, j, k) image on any intensity scale.
+        grey: (i, j, k) grey levels 0..255, from `grey_scale`.
         brain: (i, j, k) bool.
         stroke: (i, j, k) bool.
         votes: (i, j, k) number of models, 0..n_models, that call the voxel FLAIR-visible.
@@ -84,13 +84,6 @@ def heatmap_rgb(
         (i, j, k, 3) uint8: b1000 in grey, votes inside the stroke blended in red (all models: 70 %), brain outline
         green, stroke outline blue.
     """
-    return paint_heatmap(grey_scale(b1000, brain), brain, stroke, votes, n_models, slice_axis=slice_axis)
-
-
-def paint_heatmap(
-    grey: UInt8Array, brain: BoolArray, stroke: BoolArray, votes: IntArray, n_models: int, *, slice_axis: int = 2
-) -> UInt8Array:
-    """`heatmap_rgb` for an image that is already grey levels 0..255."""
     rgb = np.repeat(grey[..., None], 3, axis=3)
     voted = (votes > 0) & stroke  # Votes of `reference-v1` may spill over the stroke's edge.
     opacity = 0.7 * np.clip(votes[voted].astype(np.float32) / n_models, 0.0, 1.0)

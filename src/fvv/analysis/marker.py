@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from fvv.analysis import calibration, statistics
+from fvv.analysis.statistics import Bootstrap
 from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.cohort.labels import mismatch_labels
 from fvv.config import EvaluateConfig
@@ -116,20 +117,18 @@ def marker_data(patients: Sequence[PatientResult], visible_fraction: float) -> M
 
 
 def summarise_marker(
-    data: MarkerData, config: EvaluateConfig, rng: np.random.Generator, cohort: CohortKind = "unknown"
+    data: MarkerData, config: EvaluateConfig, bootstrap: Bootstrap, cohort: CohortKind = "unknown"
 ) -> Marker:
     """AUC, precision-recall, operating points, calibration.
 
-    Where a person was examined more than once, the headline intervals are those of a bootstrap over persons.
-
     Args:
         data: the examinations on which the marker is judged.
-        config: cut-off, bootstrap draws, pseudo-volume.
-        rng: of the bootstrap.
+        config: cut-off, wanted specificity, pseudo-volume.
+        bootstrap: of the intervals.
         cohort: who the patients are.
     """
-    auc_rng, shares_rng, optimism_rng = rng.spawn(3)
-    fvv_ml, mismatch, samples = data.fvv_ml, data.mismatch, config.bootstrap_samples
+    on_auc, on_shares, on_optimism = bootstrap.spawn(3)
+    fvv_ml, mismatch = data.fvv_ml, data.mismatch
     cutoff_ml = config.decision.cutoff_ml
     marker = Marker(
         label=data.label_source,
@@ -138,7 +137,7 @@ def summarise_marker(
         no_mismatch=int((~mismatch).sum()),
         excluded=data.excluded,
         persons_repeat=statistics.repeated(data.persons),
-        auc=statistics.auc_interval(fvv_ml, mismatch, data.persons, samples=samples, rng=auc_rng),
+        auc=on_auc.auc(fvv_ml, mismatch, data.persons),
         average_precision=statistics.NOT_DEFINED,
         operating_points={},
         calibration=None,
@@ -167,7 +166,7 @@ def summarise_marker(
             },
         }
 
-    intervals = statistics.bootstrap_intervals(data.persons, numbers, samples=samples, rng=rng)
+    intervals = bootstrap.intervals(data.persons, numbers)
     points = {}
     for name, cutoff in cutoffs.items():
         (right, missed), (wrong, rest) = statistics.confusion(fvv_ml, mismatch, cutoff).tolist()
@@ -178,9 +177,9 @@ def summarise_marker(
             false_positive=wrong,
             false_negative=missed,
             true_negative=rest,
-            **_shares(data, cutoff, samples, shares_rng),
+            **_shares(data, cutoff, on_shares),
             kappa=intervals[name],
-            corrected=None if choose is None else optimism_corrected(data, choose, rng=optimism_rng, draws=samples),
+            corrected=None if choose is None else optimism_corrected(data, choose, on_optimism),
         )
     fitted = None
     if known.any():
@@ -204,7 +203,7 @@ def summarise_marker(
     )
 
 
-def _shares(data: MarkerData, cutoff_ml: float, samples: int, rng: np.random.Generator) -> dict[str, Share]:
+def _shares(data: MarkerData, cutoff_ml: float, bootstrap: Bootstrap) -> dict[str, Share]:
     """What a cut-off achieves on the volumes alone."""
     under, mismatch = data.fvv_ml < cutoff_ml, data.mismatch
     among = {
@@ -214,31 +213,23 @@ def _shares(data: MarkerData, cutoff_ml: float, samples: int, rng: np.random.Gen
         "negative_predictive_value": (~mismatch, ~under),
         "accuracy": (under == mismatch, np.ones_like(mismatch)),
     }
-    return {
-        name: statistics.share_of(success[chosen], data.persons[chosen], samples=samples, rng=rng)
-        for name, (success, chosen) in among.items()
-    }
+    return {name: bootstrap.share(success[chosen], data.persons[chosen]) for name, (success, chosen) in among.items()}
 
 
-def optimism_corrected(data: MarkerData, choose: Chooser, *, rng: np.random.Generator, draws: int) -> Performance:
+def optimism_corrected(data: MarkerData, choose: Chooser, bootstrap: Bootstrap) -> Performance:
     """What a cut-off chosen on these data achieves, less its optimism (Harrell et al. 1996).
 
     In each draw of persons a cut-off is chosen; how much better it does on the draw than on all examinations is
-    optimism, whose mean is subtracted from the apparent value (doi 10.1002/(SICI)1097-0258(19960229)15:4<361).
-
-    Args:
-        data: both classes present.
-        choose: the cut-off.
-        rng: source of the draws.
-        draws: how many; the first `OPTIMISM_DRAWS` are made.
+    optimism, whose mean is subtracted from the apparent value (doi 10.1002/(SICI)1097-0258(19960229)15:4<361). Both classes are
+    present; at most `OPTIMISM_DRAWS` draws are made.
 
     Returns:
         NaN where under half of the draws hold both classes.
     """
     fvv_ml, mismatch = data.fvv_ml, data.mismatch
-    draws = min(draws, OPTIMISM_DRAWS)
+    draws = min(bootstrap.samples, OPTIMISM_DRAWS)
     gains = []
-    for drawn in statistics.resampled(data.persons, samples=draws, rng=rng):
+    for drawn in Bootstrap(draws, bootstrap.rng).draws(data.persons):
         volumes, labels = fvv_ml[drawn], mismatch[drawn]
         if statistics.both_classes(labels):
             cutoff_ml = choose(volumes, labels)

@@ -84,11 +84,6 @@ def decided_with(patient: PatientResult, config: DecisionConfig) -> PatientResul
     return patient.model_copy(update={"decision": state, "reasons": (code, *found)})
 
 
-def dice_of(patient: PatientResult, channel: Channel) -> float:
-    """Dice of a channel; NaN where undefined."""
-    return patient.of(channel).dice_coefficient
-
-
 def metric_rows(patients: Sequence[PatientResult]) -> list[Row]:
     """Every metric of every examination and channel, one a row."""
     return [

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from fvv.analysis.marker import MarkerData
-from fvv.analysis.patient import dice_of
 from fvv.analysis.statistics import wilson_interval
 from fvv.analysis.summary import volumes_of
 from fvv.analysis.tables import with_interval
@@ -61,7 +60,7 @@ def evaluation_plots(patients: Sequence[PatientResult], data: MarkerData, findin
         caption += "which takes examinations for independent."
         plots.append(Plot("reliability", caption, reliability_figure(marker.calibration)))
     segmented = [patient for patient in patients if patient.segmented]
-    dice = {channel: [dice_of(patient, channel) for patient in segmented] for channel in Channel}
+    dice = {channel: [patient.of(channel).dice_coefficient for patient in segmented] for channel in Channel}
     plots.append(Plot("dice", "Dice of every examination, sorted within each channel.", dice_figure(dice)))
     for channel, name in ((Channel.FLAIR_VISIBLE, "FVV"), (Channel.STROKE, "stroke volume")):
         volumes = volumes_of(patients, channel)

@@ -13,14 +13,13 @@ import numpy as np
 from fvv.analysis.agreement import bland_altman, ratio_agreement, reference_range_ml
 from fvv.analysis.marker import MarkerData, summarise_marker
 from fvv.analysis.metrics import lesion_f1
-from fvv.analysis.patient import dice_of
-from fvv.analysis.statistics import auc_interval, bootstrap_intervals, share_of
+from fvv.analysis.statistics import Bootstrap
 from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.cohort.labels import VISIBLE_EDGES
 from fvv.config import EvaluateConfig
 from fvv.data import Channel, DecisionState
 from fvv.imaging.overlap import Emptiness, Overlap
-from fvv.schemas.patient import PatientResult
+from fvv.schemas.patient import ChannelResult, PatientResult
 from fvv.schemas.summary import (
     Answers,
     ChannelSummary,
@@ -78,21 +77,17 @@ def summarise_cohort(
         config: cut-off, bootstrap.
         cohort: who the patients are.
     """
-    # One generator for each, so that no number depends on which others are computed.
-    generators = np.random.default_rng(config.seed).spawn(6)
-    segmentation_rng, marker_rng, answers_rng, lesions_rng, volumes_rng, strata_rng = generators
-    samples = config.bootstrap_samples
+    bootstrap = Bootstrap(config.bootstrap_samples, np.random.default_rng(config.seed))
+    on_dice, on_marker, on_answers, on_lesions, on_volumes, on_strata = bootstrap.spawn(6)
     measured = [patient for patient in patients if patient.fvv_ml is not None]
     persons = np.array([patient.person_id for patient in measured])
     volumes = {channel: volumes_of(measured, channel) for channel in Channel}
-    agreements = {
-        channel: bland_altman(*volumes[channel], persons, samples=samples, rng=volumes_rng) for channel in Channel
-    }
+    agreements = {channel: bland_altman(*volumes[channel], persons, on_volumes) for channel in Channel}
     ratios = {
-        channel: ratio_agreement(*volumes[channel], config.pseudo_volume_ml, persons, samples=samples, rng=volumes_rng)
+        channel: ratio_agreement(*volumes[channel], config.pseudo_volume_ml, persons, on_volumes)
         for channel in _LESION_CHANNELS
     }
-    dice = _dice_intervals(patients, samples, segmentation_rng)
+    dice = _dice_intervals(patients, on_dice)
     channels = {}
     for channel in Channel:
         segmented = [patient.of(channel) for patient in patients if patient.segmented]
@@ -100,10 +95,7 @@ def summarise_cohort(
         empty = Counter(pooled_overlap([one], channel).emptiness.value for one in patients if one.segmented)
         if len(segmented) < len(patients):
             empty[Emptiness.UNKNOWN.value] = len(patients) - len(segmented)
-        detected, missed, false_positive = (
-            int(sum(getattr(one, name) for one in segmented))
-            for name in ("lesions_detected", "lesions_missed", "lesions_false_positive")
-        )
+        detected, missed, false_positive = _lesion_counts(segmented)
         channels[channel.label] = ChannelSummary(
             dice_pooled=dice[f"{channel.label}_pooled"],
             dice_mean=dice[f"{channel.label}_mean"],
@@ -114,16 +106,16 @@ def summarise_cohort(
             lesions_missed=missed,
             lesions_false_positive=false_positive,
             lesion_f1=lesion_f1(detected, missed, false_positive),
-            lesions_by_size=lesions_by_size(patients, channel, samples=samples, rng=lesions_rng),
+            lesions_by_size=lesions_by_size(patients, channel, on_lesions),
             volume=agreements[channel],
             volume_ratio=ratios.get(channel),
         )
     return Findings(
         **channels,
-        answers=summarise_answers(patients, data, samples=samples, rng=answers_rng),
-        marker=summarise_marker(data, config, marker_rng, cohort),
+        answers=summarise_answers(patients, data, on_answers),
+        marker=summarise_marker(data, config, on_marker, cohort),
         reference_at_cutoff_ml=reference_range_ml(ratios[Channel.FLAIR_VISIBLE], config.decision.cutoff_ml),
-        strata=summarise_strata(patients, data, samples=samples, rng=strata_rng),
+        strata=summarise_strata(patients, data, on_strata),
     )
 
 
@@ -141,7 +133,14 @@ def pooled_overlap(patients: Iterable[PatientResult], channel: Channel) -> Overl
     return Overlap(*(sum(getattr(one, part) for one in segmented) for part in parts))
 
 
-def _dice_intervals(patients: Sequence[PatientResult], samples: int, rng: np.random.Generator) -> dict[str, Estimate]:
+def _lesion_counts(segmented: Sequence[ChannelResult]) -> tuple[int, int, int]:
+    """Lesions detected, missed and false-positive."""
+    names = ("lesions_detected", "lesions_missed", "lesions_false_positive")
+    detected, missed, false_positive = (int(sum(getattr(one, name) for one in segmented)) for name in names)
+    return detected, missed, false_positive
+
+
+def _dice_intervals(patients: Sequence[PatientResult], bootstrap: Bootstrap) -> dict[str, Estimate]:
     segmented = [patient for patient in patients if patient.segmented]
 
     def table(name: str) -> FloatArray:
@@ -162,7 +161,7 @@ def _dice_intervals(patients: Sequence[PatientResult], samples: int, rng: np.ran
         return found
 
     persons = np.array([patient.person_id for patient in segmented])
-    return bootstrap_intervals(persons, numbers, samples=samples, rng=rng)
+    return bootstrap.intervals(persons, numbers)
 
 
 def _spread(values: Sequence[float]) -> Spread:
@@ -179,19 +178,11 @@ def _spread(values: Sequence[float]) -> Spread:
     )
 
 
-def summarise_answers(
-    patients: Sequence[PatientResult], data: MarkerData, *, samples: int, rng: np.random.Generator
-) -> Answers:
+def summarise_answers(patients: Sequence[PatientResult], data: MarkerData, bootstrap: Bootstrap) -> Answers:
     """The four answers, as `predict` gives them, for every kind of examination, and their rates.
 
     The FVV of a missed stroke is 0 mL, which is under any cut-off; its answer is "no lesion found", which is no
     mismatch found. Rates of the volume (`fvv.analysis.marker`) and rates of the answers are therefore two things.
-
-    Args:
-        patients: all of them.
-        data: labels of the same examinations.
-        samples: bootstrap draws of persons, where someone was examined twice.
-        rng: of the bootstrap.
     """
     kind_of = {True: "mismatch", False: "no mismatch", None: "lesion without label"}
     kinds = np.array(
@@ -223,24 +214,17 @@ def summarise_answers(
     }
     persons = np.array([patient.person_id for patient in patients])
     shares: dict[str, Share] = {
-        name: share_of(success[among], persons[among], samples=samples, rng=rng)
-        for name, (success, among) in rates.items()
+        name: bootstrap.share(success[among], persons[among]) for name, (success, among) in rates.items()
     }
     return Answers(table=table, rates=Rates(**shares))
 
 
 def lesions_by_size(
-    patients: Sequence[PatientResult], channel: Channel, *, samples: int, rng: np.random.Generator
+    patients: Sequence[PatientResult], channel: Channel, bootstrap: Bootstrap
 ) -> tuple[LesionsOfSize, ...]:
     """Reference lesions found, by their volume; none of the brain.
 
     Lesions of one person are not independent of each other: where a person has two, the interval is over persons.
-
-    Args:
-        patients: all of them.
-        channel: stroke or FLAIR-visible.
-        samples: bootstrap draws of persons.
-        rng: of the bootstrap.
     """
     if channel not in _LESION_CHANNELS:
         return ()
@@ -255,22 +239,13 @@ def lesions_by_size(
     for place, name in enumerate(VOLUME_NAMES):
         inside = [(touched, person) for where, touched, person in lesions if where == place]
         found = np.array([touched for touched, _ in inside], dtype=bool)
-        share = share_of(found, np.array([person for _, person in inside]), samples=samples, rng=rng)
+        share = bootstrap.share(found, np.array([person for _, person in inside]))
         rows.append(LesionsOfSize(size=name, found=share.model_copy(update=one_person)))
     return tuple(rows)
 
 
-def summarise_strata(
-    patients: Sequence[PatientResult], data: MarkerData, *, samples: int, rng: np.random.Generator
-) -> tuple[Stratum, ...]:
-    """Numbers of parts of the cohort; a kind of stratum with one value is left out.
-
-    Args:
-        patients: all of them.
-        data: of the same examinations.
-        samples: bootstrap draws of persons, where someone was examined twice.
-        rng: of the bootstrap.
-    """
+def summarise_strata(patients: Sequence[PatientResult], data: MarkerData, bootstrap: Bootstrap) -> tuple[Stratum, ...]:
+    """Numbers of parts of the cohort; a kind of stratum with one value is left out."""
     strokes_ml = [patient.stroke.reference_volume_ml for patient in patients]
     shares = [patient.visible_fraction for patient in patients]
     values_of = {
@@ -295,8 +270,7 @@ def summarise_strata(
             inside = np.array([one == value for one in values])
             chosen = [patient for patient, mine in zip(patients, inside, strict=True) if mine]
             part = data.of(inside)
-            rates = summarise_answers(chosen, part, samples=samples, rng=rng).rates
-            stroke = [patient.stroke for patient in chosen if patient.segmented]
+            rates = summarise_answers(chosen, part, bootstrap).rates
             rows.append(
                 Stratum(
                     stratum=kind,
@@ -306,13 +280,11 @@ def summarise_strata(
                         **{channel.label: pooled_overlap(chosen, channel).dice_coefficient for channel in Channel}
                     ),
                     stroke_lesion_f1=lesion_f1(
-                        sum(one.lesions_detected for one in stroke),
-                        sum(one.lesions_missed for one in stroke),
-                        sum(one.lesions_false_positive for one in stroke),
+                        *_lesion_counts([patient.stroke for patient in chosen if patient.segmented])
                     ),
                     mismatch=int(part.mismatch.sum()),
                     no_mismatch=int((~part.mismatch).sum()),
-                    auc=auc_interval(part.fvv_ml, part.mismatch, part.persons, samples=samples, rng=rng),
+                    auc=bootstrap.auc(part.fvv_ml, part.mismatch, part.persons),
                     sensitivity=rates.sensitivity,
                     specificity=rates.specificity,
                 )
@@ -322,7 +294,7 @@ def summarise_strata(
 
 def extremes(patients: Sequence[PatientResult], most: int = 3) -> dict[str, list[str]]:
     """Examinations with the lowest and the highest stroke Dice, none in both; undefined ones are in neither."""
-    dice = {patient.examination_id: dice_of(patient, Channel.STROKE) for patient in patients}
+    dice = {patient.examination_id: patient.stroke.dice_coefficient for patient in patients}
     ranked = sorted((name for name in dice if not math.isnan(dice[name])), key=lambda name: (dice[name], name))
     each = min(most, len(ranked) // 2) if len(ranked) > 1 else len(ranked)
     return {"Lowest stroke Dice": ranked[:each], "Highest stroke Dice": ranked[each:][-each:][::-1] if each else []}

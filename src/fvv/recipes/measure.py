@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fvv.analysis.figures import comparison_figure, figure_png, grey_scale, paint_heatmap
+from fvv.analysis.figures import comparison_figure, figure_png, grey_scale, heatmap_rgb
 from fvv.analysis.patient import Masks, measure_patient
 from fvv.analysis.viewer import viewer_volumes
 from fvv.arrays import UInt8Array
@@ -67,7 +67,7 @@ def _with_pictures(
     heatmap = None
     if files.masks is not None:
         brain, stroke, visible = (predicted[channel] for channel in Channel)
-        heatmap = paint_heatmap(grey, brain, stroke, visible.astype(np.uint8), 1, slice_axis=axis)
+        heatmap = heatmap_rgb(grey, brain, stroke, visible.astype(np.uint8), 1, slice_axis=axis)
     figure = comparison_figure(grey, files.affine, reference, predicted, title=title)
     viewer = viewer_volumes(grey, files.affine, reference, predicted, slice_axis=axis)
     return replace(files, heatmap=heatmap, picture_png=figure_png(figure), viewer=viewer)

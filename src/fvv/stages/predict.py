@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fvv import __version__
-from fvv.analysis.figures import figure_png, heatmap_rgb, synthesis_figure
+from fvv.analysis.figures import figure_png, grey_scale, heatmap_rgb, synthesis_figure
 from fvv.arrays import UInt8Array
 from fvv.config import PredictConfig
 from fvv.data import Case, Failure, Finding, Prediction, Severity
@@ -220,7 +220,7 @@ def _heatmap(case: Case, prediction: Prediction, axis: int) -> UInt8Array | None
     if prediction.brain is None or prediction.stroke is None:
         return None
     return heatmap_rgb(
-        case.b1000.array,
+        grey_scale(case.b1000.array, prediction.brain),
         prediction.brain,
         prediction.stroke,
         np.asarray(prediction.flair_visible_votes),
