@@ -13,6 +13,7 @@ from fvv.data import Case, Volume
 from fvv.imaging.geometry import restore_to_native
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality
+from fvv.imaging.quality.view import native_view
 
 MOST_VOXELS = 2_500_000
 """Of one image, so that an example takes seconds at most."""
@@ -39,7 +40,9 @@ def test_any_matrix(nx: int, ny: int, n_slices: int, radius: float) -> None:
     images[1][nx // 2 - nx // 12 : nx // 2 + nx // 12, ny // 2 - ny // 12 : ny // 2 + ny // 12] = 80.0
     case = Case("p", *(Volume(image, affine) for image in images), mask=Volume(brain, affine))
     prepared = preprocess_case(case, PROFILES["robust-v1"])
-    found = {finding.code for finding in assess_quality(case, prepared, brain_volume_bounds_ml=(400, 2500))}
+    found = {
+        finding.code for finding in assess_quality(native_view(case, prepared, brain_volume_bounds_ml=(400, 2500)))
+    }
 
     back = restore_to_native(prepared.brain, prepared.grid)
     assert back.shape == shape

@@ -108,20 +108,20 @@ def test_mask_method_command_needs_a_command() -> None:
 
 def test_a_clean_patient_raises_no_finding(rng: np.random.Generator) -> None:
     case = case_of(head(rng))
-    assert assess_quality(case, preprocess_case(case, ROBUST), brain_volume_bounds_ml=BOUNDS) == ()
+    assert assess_quality(native_view(case, preprocess_case(case, ROBUST), brain_volume_bounds_ml=BOUNDS)) == ()
 
 
 def test_swapped_images_are_named(rng: np.random.Generator) -> None:
     case = case_of(head(rng))
     swapped = replace(case, b0=case.b1000, b1000=case.b0)
-    findings = assess_quality(swapped, preprocess_case(swapped, ROBUST), brain_volume_bounds_ml=BOUNDS)
+    findings = assess_quality(native_view(swapped, preprocess_case(swapped, ROBUST), brain_volume_bounds_ml=BOUNDS))
     assert "swapped" in codes(findings)
 
 
 def test_the_same_image_twice_is_named(rng: np.random.Generator) -> None:
     case = case_of(head(rng))
     same = replace(case, b0=case.b1000)
-    findings = assess_quality(same, preprocess_case(same, ROBUST), brain_volume_bounds_ml=BOUNDS)
+    findings = assess_quality(native_view(same, preprocess_case(same, ROBUST), brain_volume_bounds_ml=BOUNDS))
     assert "same-image" in codes(findings)
 
 

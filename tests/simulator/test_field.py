@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fvv.simulator.field import AIR_POCKETS, Bumps, smooth_field, with_bands
+from fvv.simulator.field import AIR_POCKETS, Field, smooth_field, with_bands
 
 
 def test_distortion_piles_up_what_it_moves():
@@ -13,7 +13,7 @@ def test_distortion_piles_up_what_it_moves():
     pocket = AIR_POCKETS[0]
     y = np.linspace(-40, 40, 801)
     line = np.stack([np.full_like(y, pocket.centre_mm[0]), pocket.centre_mm[1] + y, np.full_like(y, -26.0)])
-    only_first = Bumps((4.0,) + (0.0,) * (len(AIR_POCKETS) - 1))
+    only_first = Field((4.0,) + (0.0,) * (len(AIR_POCKETS) - 1))
     shift, factor = only_first.at(line.astype(np.float32), np.array([0.0, 1.0, 0.0]))
     assert shift.max() == pytest.approx(4.0, rel=0.01)
     np.testing.assert_allclose(factor, 1.0 + np.gradient(shift, y), atol=0.02)
@@ -42,6 +42,6 @@ def test_bands_keep_the_law_of_distortion_and_are_brighter_and_narrower():
 
 
 def test_without_air_nothing_moves():
-    shift, factor = Bumps((), ()).at(np.zeros((3, 5), dtype=np.float32), np.array([0.0, 1.0, 0.0]))
+    shift, factor = Field((), ()).at(np.zeros((3, 5), dtype=np.float32), np.array([0.0, 1.0, 0.0]))
     assert not shift.any()
     assert (factor == 1.0).all()

@@ -46,9 +46,7 @@ def ratio_agreement(
     return RatioAgreement(
         n=first.size,
         pseudo_volume_ml=pseudo_volume_ml,
-        ratio=bootstrap.interval(
-            persons, lambda chosen: math.exp(difference[chosen].mean()) if len(chosen) else math.nan
-        ),
+        ratio=bootstrap.interval(persons, mean_ratio),
         lower_limit=lower_limit,
         upper_limit=upper_limit,
     )

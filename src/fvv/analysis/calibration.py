@@ -25,10 +25,8 @@ def fit_calibration(
     close it may still be very steep, so no probability beyond those targets is given: 1 of 1 is no certainty.
 
     Args:
-        fvv_ml: volumes.
         mismatch: labels, both classes present.
         pseudo_volume_ml: over 0; added to every volume, so that 0 mL has a logarithm.
-        fitted_on: who the patients are.
     """
     positives = int(mismatch.sum())
     highest, lowest = (positives + 1) / (positives + 2), 1 / (mismatch.size - positives + 2)
@@ -76,10 +74,7 @@ def held_out_probabilities(
     """P(mismatch) of every examination from a curve fitted on the other groups.
 
     Args:
-        fvv_ml: volumes.
-        mismatch: labels.
         groups: (n,) folds, or persons: no person in two groups.
-        pseudo_volume_ml: see `fit_calibration`.
 
     Returns:
         (n,) probabilities; NaN where the others hold one class only.
@@ -103,8 +98,6 @@ def reliability(probabilities: FloatArray, mismatch: BoolArray, n_bins: int = 10
     """Observed share of mismatches in groups of about equal size, sorted by predicted probability.
 
     Args:
-        probabilities: predicted.
-        mismatch: labels.
         n_bins: at most this many groups, each of at least five examinations (of fewer: one group).
     """
     order = np.argsort(probabilities, kind="stable")

@@ -62,7 +62,6 @@ def model_card(
     """The card.
 
     Args:
-        manifest: of the bundle.
         sizes: bytes of each of its model files by name.
         evidence: what was measured, in the order it is shown.
         config: what no file says.

@@ -51,9 +51,6 @@ def compare_models(
     Args:
         first: results of the other model.
         second: results of this one.
-        config: settings of both models' answers, label, bootstrap.
-        other: name of the other model.
-        other_kind: kind of its evaluation.
 
     Raises:
         FvvError: no examination in common, or one whose reference differs between the two evaluations.

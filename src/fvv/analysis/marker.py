@@ -119,14 +119,7 @@ def marker_data(patients: Sequence[PatientResult], visible_fraction: float) -> M
 def summarise_marker(
     data: MarkerData, config: EvaluateConfig, bootstrap: Bootstrap, cohort: CohortKind = "unknown"
 ) -> Marker:
-    """AUC, precision-recall, operating points, calibration.
-
-    Args:
-        data: the examinations on which the marker is judged.
-        config: cut-off, wanted specificity, pseudo-volume.
-        bootstrap: of the intervals.
-        cohort: who the patients are.
-    """
+    """AUC, precision-recall, operating points, calibration."""
     on_auc, on_shares, on_optimism = bootstrap.spawn(3)
     fvv_ml, mismatch = data.fvv_ml, data.mismatch
     cutoff_ml = config.decision.cutoff_ml
@@ -220,8 +213,8 @@ def optimism_corrected(data: MarkerData, choose: Chooser, bootstrap: Bootstrap) 
     """What a cut-off chosen on these data achieves, less its optimism (Harrell et al. 1996).
 
     In each draw of persons a cut-off is chosen; how much better it does on the draw than on all examinations is
-    optimism, whose mean is subtracted from the apparent value (doi 10.1002/(SICI)1097-0258(19960229)15:4<361). Both classes are
-    present; at most `OPTIMISM_DRAWS` draws are made.
+    optimism, whose mean is subtracted from the apparent value (doi 10.1002/(SICI)1097-0258(19960229)15:4<361). Both
+    classes are present; at most `OPTIMISM_DRAWS` draws are made.
 
     Returns:
         NaN where under half of the draws hold both classes.

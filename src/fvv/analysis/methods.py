@@ -24,8 +24,6 @@ def methods_paragraphs(kind: str, label: str, config: EvaluateConfig) -> tuple[s
 
     Args:
         kind: `OUT_OF_FOLD` or `EXTERNAL`.
-        label: where the mismatch label comes from.
-        config: the settings behind the numbers.
     """
     volumes = ", ".join(f"{edge:g}" for edge in VOLUME_EDGES_ML)
     shares = " and ".join(f"{100 * edge:g}" for edge in VISIBLE_EDGES)

@@ -105,7 +105,6 @@ def patient_row(patient: PatientResult, *, mismatch: bool | None) -> Row:
     """An examination as one row.
 
     Args:
-        patient: the result.
         mismatch: the label used for the marker, None where there is none.
     """
     row: Row = {

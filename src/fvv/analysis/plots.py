@@ -37,13 +37,7 @@ class Plot:
 
 
 def evaluation_plots(patients: Sequence[PatientResult], data: MarkerData, findings: Findings) -> tuple[Plot, ...]:
-    """Every plot of the report.
-
-    Args:
-        patients: the results.
-        data: of the same examinations.
-        findings: of the same examinations.
-    """
+    """Every plot of the report."""
     marker = findings.marker
     plots = []
     if marker.operating_points:
@@ -128,13 +122,7 @@ def reliability_figure(calibration: MarkerCalibration) -> Figure:
 
 
 def marker_figure(fvv_ml: FloatArray, mismatch: BoolArray, cutoff_ml: float) -> Figure:
-    """FVV of every examination by label, with the cut-off.
-
-    Args:
-        fvv_ml: (n,) volumes, mL.
-        mismatch: (n,) bool labels.
-        cutoff_ml: shown as a line.
-    """
+    """FVV of every examination by label, with the cut-off."""
     figure, axes = _figure("predicted FVV (mL)", "")
     groups = (("no mismatch", ~mismatch, OTHER_COLOUR), ("mismatch", mismatch, MISMATCH_COLOUR))
     for row, (_, inside, colour) in enumerate(groups):

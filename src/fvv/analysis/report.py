@@ -37,13 +37,8 @@ def prediction_page(
 
     Args:
         predictions: the answers; their masks are not looked at and may be None.
-        failures: patients without an answer.
         pictures: synthesis PNG of each patient by name; the first `MOST_PICTURES` are shown.
         run: what readers should know of the run (models, preprocessing, device), in order.
-        title: heading.
-
-    Returns:
-        An HTML document.
     """
     shown = list(pictures.items())[:MOST_PICTURES]
     cutoffs = sorted({f"{prediction.decision.cutoff_ml:g} mL" for prediction in predictions})
@@ -78,7 +73,6 @@ def evaluation_page(
     """The page about an evaluation.
 
     Args:
-        summary: all numbers.
         patients: the results they were computed from.
         data: labels of the same examinations.
         tables: from `all_tables`.
@@ -86,9 +80,6 @@ def evaluation_page(
         pictures: PNG of examinations by name, by the heading they stand under.
         viewer: of each examination in the scrollable viewer, the gzipped NIfTI files of `VIEWER_IMAGES`.
         methods: paragraphs of the methods section.
-
-    Returns:
-        An HTML document.
     """
     about = {patient.examination_id: patient for patient in patients}
     images = {

@@ -73,9 +73,6 @@ def summarise_cohort(
 
     Args:
         patients: at least one.
-        data: of the same examinations.
-        config: cut-off, bootstrap.
-        cohort: who the patients are.
     """
     bootstrap = Bootstrap(config.bootstrap_samples, np.random.default_rng(config.seed))
     on_dice, on_marker, on_answers, on_lesions, on_volumes, on_strata = bootstrap.spawn(6)

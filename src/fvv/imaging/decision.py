@@ -40,14 +40,18 @@ def decide(
         not assessable, if a finding says so, nothing was segmented, or no head holds what was; no lesion found, if the
         stroke is not over the smallest lesion; else mismatch likely under the cut-off and unlikely from it on.
     """
-    found = [*findings, *(() if fused is None else fused.findings)]
-    if fused is not None:
-        brain_ml, stroke_ml = (float(mask.sum()) * voxel_volume_ml for mask in (fused.brain, fused.stroke))
-        found += _impossible(brain_ml, stroke_ml)
-    if fused is None or not_assessable(found):
-        return _decision(DecisionState.NOT_ASSESSABLE, found, config)
-    fvv_ml = fused.flair_visible_voxels * voxel_volume_ml
-    per_model = tuple(voxels * voxel_volume_ml for voxels in fused.flair_visible_voxels_per_model)
+    if fused is None:
+        return _decision(DecisionState.NOT_ASSESSABLE, findings, config)
+    brain_ml, stroke_ml, fvv_ml, *per_model = (
+        float(voxels) * voxel_volume_ml
+        for voxels in (
+            fused.brain.sum(),
+            fused.stroke.sum(),
+            fused.flair_visible_voxels,
+            *fused.flair_visible_voxels_per_model,
+        )
+    )
+    found = [*findings, *fused.findings, *_impossible(brain_ml, stroke_ml)]
     return decide_volumes(stroke_ml, fvv_ml, per_model, found, config)
 
 
@@ -91,8 +95,6 @@ def decide_again(prediction: Prediction, config: DecisionConfig) -> Decision:
     if brain_ml is None or stroke_ml is None or fvv_ml is None:
         return _decision(DecisionState.NOT_ASSESSABLE, kept, config)
     kept += _impossible(brain_ml, stroke_ml)
-    if not_assessable(kept):
-        return _decision(DecisionState.NOT_ASSESSABLE, kept, config)
     return decide_volumes(stroke_ml, fvv_ml, prediction.fvv_per_model_ml, kept, config)
 
 
@@ -109,9 +111,11 @@ def decide_volumes(
         stroke_ml, fvv_ml: of the fused segmentation.
         fvv_per_model_ml: FVV of each model within the fused stroke; where many lie on the other side of the cut-off,
             the reader is warned.
-        findings: what quality control has said; none of it not assessable.
+        findings: what quality control has said.
         config: cut-off and smallest lesion.
     """
+    if not_assessable(findings):
+        return _decision(DecisionState.NOT_ASSESSABLE, findings, config)
     state, code = answer(stroke_ml, fvv_ml, config)
     if state is DecisionState.NO_LESION_FOUND:
         smallest_ml = config.minimum_lesion_ml

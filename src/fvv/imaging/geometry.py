@@ -116,7 +116,6 @@ def to_working_grid(array: np.ndarray, grid: InPlaneGrid) -> np.ndarray:
 
     Args:
         array: (i, j, k) on the native grid.
-        grid: from `plan_grid`.
 
     Returns:
         (size, size, slices), float64 or bool.
@@ -129,7 +128,6 @@ def scale_slices(array: np.ndarray, grid: InPlaneGrid, *, order: int | None = No
 
     Args:
         array: (i, j, k) on the native grid.
-        grid: from `plan_grid`.
         order: 0 takes the nearest voxel of an image too; None: as `to_working_grid` says.
     """
     oriented = _reorient(array, grid.orientation)
@@ -167,7 +165,6 @@ def restore_to_native(array: np.ndarray, grid: InPlaneGrid) -> np.ndarray:
 
     Args:
         array: (size, size, slices); bool masks go back by nearest neighbour, counts (uint8 votes) linearly and rounded.
-        grid: the grid of the case.
 
     Returns:
         (i, j, k) on the native grid, of the dtype that came in. What the forward crop had cut off is 0.

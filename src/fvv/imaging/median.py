@@ -29,7 +29,6 @@ def median_3x3x3(volume: np.ndarray, passes: int = 1) -> np.ndarray:
 
     Args:
         volume: (i, j, k), finite.
-        passes: how often.
 
     Returns:
         (i, j, k) of the same dtype.

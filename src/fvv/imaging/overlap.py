@@ -49,7 +49,11 @@ class Overlap:
         Raises:
             GeometryError: the shapes differ, or a mask is not bool.
         """
-        refuse_unlike(reference, predicted)
+        if reference.shape != predicted.shape:
+            raise GeometryError(f"masks of one shape expected, got {reference.shape} and {predicted.shape}")
+        for mask in (reference, predicted):
+            if mask.dtype != bool:
+                raise GeometryError(f"bool masks expected, got {mask.dtype}")
         both = int(np.count_nonzero(reference & predicted))
         size, found = int(np.count_nonzero(reference)), int(np.count_nonzero(predicted))
         return cls(both, found - both, size - both, reference.size - size - found + both)
@@ -131,20 +135,6 @@ OVERLAP_RATIOS = (
 )  # fmt: skip
 
 
-def dice_coefficient(reference: BoolArray, predicted: BoolArray) -> float:
-    """Dice coefficient of two masks of one shape; NaN when both are empty."""
-    return Overlap.of_masks(reference, predicted).dice_coefficient
-
-
 def ratio(part: float, whole: float) -> float:
     """The share; NaN of nothing."""
     return part / whole if whole else math.nan
-
-
-def refuse_unlike(reference: BoolArray, predicted: BoolArray) -> None:
-    """Raise GeometryError unless both are bool masks of one shape."""
-    if reference.shape != predicted.shape:
-        raise GeometryError(f"masks of one shape expected, got {reference.shape} and {predicted.shape}")
-    for mask in (reference, predicted):
-        if mask.dtype != bool:
-            raise GeometryError(f"bool masks expected, got {mask.dtype}")

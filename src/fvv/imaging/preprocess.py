@@ -52,7 +52,6 @@ def cut_rois(
     Args:
         case: with its ROIs; without, None is given.
         brain: (i, j, k) bool on the working grid.
-        grid: of the case.
     """
     findings: list[Finding] = []
     stroke = flair_visible = None

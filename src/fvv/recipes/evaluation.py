@@ -82,11 +82,7 @@ def source_sha256(
     """Hash of all that one result depends on: is a stored one still valid?
 
     Args:
-        bundle: of the models.
-        models: those that are applied.
-        participant: who.
         config: the settings; of one model's answer the cut-off is no part, it is applied again whenever it is shown.
-        images: what identifies the images.
     """
     settings = {"preprocess", "postprocess", "heatmaps", "own_masks", *(() if len(models) == 1 else ("decision",))}
     return fingerprint(
@@ -107,8 +103,6 @@ def run_evaluation(
     """Examine and measure every examination of a plan that the folder does not hold yet, and publish all.
 
     Args:
-        plan: what is to do.
-        bundle: of the models.
         output: folder for tables, masks, pictures and report.html.
         config: with what it leaves to the bundle filled in.
         overwrite: measure all again, and replace a finished evaluation of other models, settings or examinations.

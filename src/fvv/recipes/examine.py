@@ -39,6 +39,7 @@ from fvv.imaging.fusion import restore_segmentation
 from fvv.imaging.preprocess import preprocess_case, working_grid
 from fvv.imaging.quality import assess_quality
 from fvv.imaging.quality.signal import without_gaps
+from fvv.imaging.quality.view import native_view
 from fvv.io.mask_command import with_commanded_mask
 from fvv.protocol import TARGET_B
 from fvv.recipes.segment import Models, segment_case
@@ -93,8 +94,6 @@ class Settings:
         """What the user asks for, and where that leaves a choice, what the bundle says.
 
         Args:
-            profile: of the models.
-            config: the user's choices.
             manifest: of the models' bundle; None: there is none.
             models: which models run, in words.
 
@@ -144,8 +143,6 @@ def examine(case: Case | PreparedCase, models: Models, settings: Settings, *, cl
     Args:
         case: images as read; or prepared with the models' profile, when preparation and checks are its findings, and no
             ADC is given, for the images are not at hand.
-        models: applied together.
-        settings: of the run.
         clock: keeps the time of each step.
     """
     clock = clock or Clock()
@@ -205,13 +202,14 @@ def prepare_and_check(
         case = with_commanded_mask(case, settings.profile, resample=settings.preprocess.resample_rois)
         prepared = preprocess_case(case, settings.profile, grid)
     with clock.step("check"):
-        findings = assess_quality(
+        view = native_view(
             case,
             prepared,
             brain_volume_bounds_ml=settings.preprocess.brain_volume_bounds_ml,
             not_finite=not_finite,
             usual_range=settings.usual_range,
         )
+        findings = assess_quality(view)
     return case, prepared, findings
 
 

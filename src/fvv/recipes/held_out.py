@@ -30,7 +30,6 @@ def held_out_participants(
     Args:
         folder: labelled examinations, a folder each, as for `prepare`.
         bundle: none of its models may have seen them.
-        config: how images are read.
 
     Returns:
         Those that can be read, in the order of the table, and those that cannot.

@@ -26,7 +26,6 @@ def prepare_labelled(folder: Path, config: PrepareConfig) -> tuple[Case, Prepare
     """Prepare one patient.
 
     Args:
-        folder: the patient's.
         config: which files and volumes are read, how they are prepared, what quality control refuses.
 
     Returns:

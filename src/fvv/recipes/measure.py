@@ -25,9 +25,7 @@ def measure_examination(
     """Compare what was predicted with the reference, on the native grid, and draw both.
 
     Args:
-        examined: what was predicted.
         reference: (i, j, k) bool mask of each channel on the working grid.
-        participant: who.
         fold: whose model; None: the ensemble.
         pictures: draw the picture, the heat map and the viewer's volumes, where the examination could be prepared.
     """

@@ -136,8 +136,6 @@ def publish(
     """Compute everything said of the cohort and write it.
 
     Args:
-        folder: of the evaluation.
-        measured: what was measured.
         config: cut-off, label, bootstrap; the answers are those under its cut-off.
         other: another model's evaluation of the same patients, to compare with.
     """

@@ -52,7 +52,6 @@ def simulate_case(number: int, model: HeadModel, config: SimulateConfig) -> Simu
     Args:
         number: of the case; the result depends on it, on the seed and the settings, and on nothing else.
         model: the head that persons differ from.
-        config: settings of the cohort.
 
     Raises:
         FvvError: no visible stroke was found.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -41,33 +41,23 @@ CREVICES = AIR_POCKETS + _on_both_sides(
 """Around these the air's edges are rough: the places of narrow bumps of the field."""
 
 
-class Field(Protocol):
-    """What an examination's field does to an echo-planar image."""
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What an examination's field of Gaussian bumps does to an echo-planar image."""
+
+    shift_mm: tuple[float, ...]  # largest displacement at each pocket, signed by the phase-encoding direction
+    pockets: tuple[AirPocket, ...] = AIR_POCKETS
 
     def at(self, points_mm: FloatArray, direction: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Displacement and intensity at atlas positions.
+        """Displacement and intensity at atlas positions (Jezzard and Balaban 1995, doi 10.1002/mrm.1910340111).
 
         Args:
             points_mm: (3, ...) atlas positions before displacement.
             direction: (3,) change of atlas position per mm along the phase-encoding axis.
 
         Returns:
-            Displacement in mm along that axis, and the factor by which signal piles up or thins out.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Bumps:
-    """A field of Gaussian bumps."""
-
-    shift_mm: tuple[float, ...]  # largest displacement at each pocket, signed by the phase-encoding direction
-    pockets: tuple[AirPocket, ...] = AIR_POCKETS
-
-    def at(self, points_mm: FloatArray, direction: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """See `Field`; the factor is 1 + d(displacement)/dj, kept within 0.1 to 3.5.
-
-        Jezzard and Balaban 1995, doi 10.1002/mrm.1910340111.
+            Displacement in mm along that axis, and the factor by which signal piles up or thins out: 1 +
+            d(displacement)/dj, kept within 0.1 to 3.5.
         """
         shift = np.zeros(points_mm.shape[1:], dtype=np.float32)
         slope = np.zeros_like(shift)
@@ -104,18 +94,18 @@ def draw_field(
     """
     smooth = smooth_field(rng, field_strength_t)
     if near_air == "none":
-        return Bumps((), ())
+        return Field((), ())
     return with_bands(smooth, bands_rng) if near_air == "bands" else smooth
 
 
-def smooth_field(rng: np.random.Generator, field_strength_t: float) -> Bumps:
+def smooth_field(rng: np.random.Generator, field_strength_t: float) -> Field:
     """Shifts up to 5 mm at 1.5 T and 11 mm at 3 T (chosen here; the field offset grows with the field strength)."""
     sign = 1.0 if rng.random() < 0.5 else -1.0
     overall = rng.uniform(0.3, 1.2) * 3.0 * field_strength_t
-    return Bumps(tuple((sign * overall * rng.uniform(0.2, 1.0, len(AIR_POCKETS))).tolist()))
+    return Field(tuple((sign * overall * rng.uniform(0.2, 1.0, len(AIR_POCKETS))).tolist()))
 
 
-def with_bands(field: Bumps, rng: np.random.Generator) -> Bumps:
+def with_bands(field: Field, rng: np.random.Generator) -> Field:
     """Make a field as uneven as skull bases are: displaced and resized pockets, one wide bump, dozens of narrow ones.
 
     A bump of height h and width w along the phase axis piles signal up by 1 + 0.61 h/w on one side and empties the
@@ -134,7 +124,7 @@ def with_bands(field: Bumps, rng: np.random.Generator) -> Bumps:
         pockets.append(_displaced(CREVICES[rng.integers(len(CREVICES))], rng, 7.0, (0.6, 1.4), (0.4, 0.8)))
         # Most have the sign of air; bone and bent currents give the other.
         shifts.append((sign if rng.random() < 0.7 else -sign) * overall * rng.uniform(0.15, 0.9))
-    return Bumps(tuple(float(shift) for shift in shifts), tuple(pockets))
+    return Field(tuple(float(shift) for shift in shifts), tuple(pockets))
 
 
 def _displaced(

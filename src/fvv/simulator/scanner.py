@@ -73,7 +73,6 @@ SITES = (
 class Protocol:
     """One examination's settings."""
 
-    site: str
     field_strength_t: float
     matrix: tuple[int, int]  # reconstructed voxels along i, j
     acquired: tuple[int, int]  # measured k-space samples along i, j
@@ -144,7 +143,6 @@ def _usual_protocol(rng: np.random.Generator, site: Site, oblique_share: float) 
     csf_t1 = nominal_tissues(site.field_strength_t).csf.t1_ms
     oblique = np.deg2rad(rng.normal(0.0, (5.0, 2.0, 2.0))) if rng.random() < oblique_share else np.zeros(3)
     return Protocol(
-        site=site.name,
         field_strength_t=site.field_strength_t,
         matrix=matrix,
         acquired=_acquired(matrix, share),

@@ -99,7 +99,6 @@ def smooth_noise(
     """Gaussian noise on a coarse lattice, interpolated by cubic B-splines: zero mean, unit deviation.
 
     Args:
-        rng: source of randomness.
         shape: (i, j, k) of the field.
         knot_spacing: distance of the knots in voxels along i, j, k; sets the size of the bumps.
 

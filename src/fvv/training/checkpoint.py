@@ -58,11 +58,6 @@ class TrainedModel(CheckpointDescription):
     path: Path
     weights: dict[str, Tensor]
 
-    @property
-    def is_best(self) -> bool:
-        """No epoch before it has a better score: `best.ckpt` may be made of it again."""
-        return self.epoch == self.best_epoch
-
     def build(self) -> SegmentationNetwork:
         """The network with its weights, in evaluation mode on the CPU.
 
@@ -168,7 +163,7 @@ def _usable(run: FoldRun, name: str) -> TrainedModel | ModelError | None:
 
 
 def _make_best_again(run: FoldRun, last: TrainedModel, lost: ModelError | None) -> None:
-    if not last.is_best:
+    if last.epoch != last.best_epoch:  # Otherwise no epoch before it has a better score.
         raise TrainingError(
             "the best epoch's checkpoint is missing" if lost is None else f"the best epoch's checkpoint: {lost}",
             file=run.best,

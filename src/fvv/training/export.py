@@ -51,7 +51,6 @@ def export_onnx(model: TrainedModel, path: Path) -> None:
     """Write a model as ONNX with all it must say of itself, and check the file.
 
     Args:
-        model: from a checkpoint.
         path: the .onnx file to write.
 
     Raises:
@@ -137,7 +136,6 @@ def torch_logits(model: TrainedModel, padded: FloatArray) -> FloatArray:
     """The logits of the checkpoint's network in PyTorch, to compare an ONNX file with.
 
     Args:
-        model: from a checkpoint.
         padded: (2, slices + 6, H, W) float32, from `imaging.slabs.network_input`.
 
     Returns:

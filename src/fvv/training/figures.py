@@ -83,7 +83,6 @@ def progress_figure(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
 
     Args:
         rows: of metrics.csv, at least one.
-        title: name of the run and its fold.
     """
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     places = figure.subplots(2, 2, sharex=True)

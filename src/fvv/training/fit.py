@@ -44,11 +44,6 @@ DEBUG_BATCHES = 2
 def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgress:
     """Train one fold, from its last checkpoint if there is one.
 
-    Args:
-        store: prepared patients.
-        run: the fold's folder and identity.
-        config: settings.
-
     Raises:
         TrainingError: no validation patient, a loss that is no number, no time for one epoch, no memory or room on the
             disk, a loader process that died, or a store that changed meanwhile.

@@ -101,7 +101,6 @@ def judge_patient(
     Args:
         predicted: (3, Z, H, W) bool, from `final_masks`.
         reference: (3, Z, H, W) bool.
-        loss: as computed with the logits.
         voxel_volume_ml: of one voxel of the working grid.
         mismatch: the readers' label, where one is given.
     """

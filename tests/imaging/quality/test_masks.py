@@ -12,6 +12,7 @@ from fvv.config import PROFILES
 from fvv.data import Case, Severity, Volume
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality
+from fvv.imaging.quality.view import native_view
 
 BOUNDS = (400.0, 2500.0)
 MOVES = {
@@ -23,9 +24,9 @@ MOVES = {
 
 def codes(case: Case) -> dict[str, Severity]:
     prepared = preprocess_case(case, PROFILES["robust-v1"].model_copy(update={"grid_size": 128}))
-    labelled = assess_quality(case, prepared, brain_volume_bounds_ml=BOUNDS)
+    labelled = assess_quality(native_view(case, prepared, brain_volume_bounds_ml=BOUNDS))
     plain = replace(case, stroke_roi=None, flair_visible_roi=None)
-    unlabelled = assess_quality(plain, prepared, brain_volume_bounds_ml=BOUNDS)
+    unlabelled = assess_quality(native_view(plain, prepared, brain_volume_bounds_ml=BOUNDS))
     assert labelled[: len(unlabelled)] == unlabelled
     return {finding.code: finding.severity for finding in labelled if finding.severity is not Severity.NOTE}
 

@@ -43,7 +43,7 @@ def case_of(simulated: Simulated, number: int = NUMBER) -> Case:
 def codes(case: Case, profile: Any = ROBUST) -> Codes:
     whole, not_finite = without_gaps(case)
     prepared = preprocess_case(whole, profile)
-    findings = assess_quality(whole, prepared, brain_volume_bounds_ml=BOUNDS, not_finite=not_finite)
+    findings = assess_quality(native_view(whole, prepared, brain_volume_bounds_ml=BOUNDS, not_finite=not_finite))
     return {finding.code: finding.severity for finding in findings}
 
 
@@ -441,7 +441,7 @@ def test_a_header_in_other_units_takes_no_more_memory(rng: np.random.Generator, 
         scaled = replace(case, b0=Volume(case.b0.array, affine), b1000=Volume(case.b1000.array, affine))
         prepared = preprocess_case(scaled, profile)
         tracemalloc.start()
-        found = assess_quality(scaled, prepared, brain_volume_bounds_ml=BOUNDS)
+        found = assess_quality(native_view(scaled, prepared, brain_volume_bounds_ml=BOUNDS))
         peaks[factor] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert "brain-size" in {finding.code for finding in found}

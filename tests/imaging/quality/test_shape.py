@@ -86,7 +86,7 @@ def test_a_header_that_lost_the_voxel_size(simulated: Simulated, edges_mm: tuple
     affine = np.diag([*edges_mm, 1.0])
     case = case_of(simulated, 6)
     case = replace(case, b0=Volume(case.b0.array, affine), b1000=Volume(case.b1000.array, affine))
-    found = assess_quality(case, preprocess_case(case, ROBUST), brain_volume_bounds_ml=BOUNDS)
+    found = assess_quality(native_view(case, preprocess_case(case, ROBUST), brain_volume_bounds_ml=BOUNDS))
     (size,) = [finding for finding in found if finding.code == "brain-size"]
     assert size.severity is Severity.NOT_ASSESSABLE
     assert ("converter" in size.message) is (edges_mm[0] == 1)

@@ -7,12 +7,11 @@ docs/explanation/quality.md, which also says how far clean examinations lie from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
-from fvv.arrays import BoolArray
-from fvv.data import Case, Finding, PreparedCase
+from fvv.data import Finding
 from fvv.imaging.quality import alignment, contrast, masks, shape, signal, stack, usual
-from fvv.imaging.quality.view import NativeView, native_view
+from fvv.imaging.quality.view import NativeView
 
 Check = Callable[[NativeView], Iterable[Finding]]
 CHECKS: tuple[Check, ...] = (
@@ -40,31 +39,10 @@ CHECKS: tuple[Check, ...] = (
 """Every check, in the order in which findings are listed."""
 
 
-def assess_quality(
-    case: Case,
-    prepared: PreparedCase,
-    *,
-    brain_volume_bounds_ml: tuple[float, float],
-    not_finite: BoolArray | None = None,
-    usual_range: Mapping[str, tuple[float, float]] | None = None,
-) -> tuple[Finding, ...]:
+def assess_quality(view: NativeView) -> tuple[Finding, ...]:
     """Everything there is to say about an examination, and about its ROIs if it has some, before it is believed.
-
-    Args:
-        case: as read, on the native grid, finite everywhere.
-        prepared: the same, prepared.
-        brain_volume_bounds_ml: a mask outside these is no brain.
-        not_finite: (i, j, k) voxels that were not finite before `without_gaps` filled them.
-        usual_range: of each feature of `fvv.imaging.quality.usual`, the range of the training cohort.
 
     Returns:
         The findings of preparation, then those of `CHECKS`.
     """
-    view = native_view(
-        case,
-        prepared,
-        brain_volume_bounds_ml=brain_volume_bounds_ml,
-        not_finite=not_finite,
-        usual_range=usual_range,
-    )
-    return (*prepared.findings, *(finding for check in CHECKS for finding in check(view)))
+    return (*view.prepared.findings, *(finding for check in CHECKS for finding in check(view)))

@@ -79,7 +79,15 @@ def native_view(
     not_finite: BoolArray | None = None,
     usual_range: Mapping[str, tuple[float, float]] | None = None,
 ) -> NativeView:
-    """Turn images and masks to the axes of the working grid, without its zoom, padding and cropping."""
+    """Turn images and masks to the axes of the working grid, without its zoom, padding and cropping.
+
+    Args:
+        case: as read, on the native grid, finite everywhere.
+        prepared: the same, prepared.
+        brain_volume_bounds_ml: a mask outside these is no brain.
+        not_finite: (i, j, k) voxels that were not finite before `without_gaps` filled them.
+        usual_range: of each feature of `usual`, the range of the training cohort.
+    """
     turn_only = replace(prepared.grid, scale=1.0)
     brain = np.asarray(scale_slices(restore_to_native(prepared.brain, prepared.grid), turn_only))
     core = ndimage.binary_erosion(brain, np.ones((3, 3, 1)))
