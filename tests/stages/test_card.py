@@ -18,9 +18,9 @@ from fvv.errors import InputError, ModelError, OutputExistsError
 from fvv.io.bundle import ModelBundle, write_manifest
 from fvv.io.evaluation import EvaluationFolder, PatientFiles
 from fvv.io.sealed import read_sealed, write_sealed
-from fvv.recipes.publish import Evaluation, publish
+from fvv.recipes.publish import publish
 from fvv.schemas.bundle import BundleManifest, Calibration, ModelEntry
-from fvv.schemas.summary import EXTERNAL, OUT_OF_FOLD
+from fvv.schemas.summary import EXTERNAL, OUT_OF_FOLD, Measured
 from fvv.stages.card import card
 from fvv.system.fingerprint import file_sha256
 from simulations import write_simulation
@@ -42,11 +42,16 @@ def write_evaluation(folder: Path, models: dict[str, str], config: EvaluateConfi
         files.write_patient("", one, PatientFiles(AFFINE, None))
     names = [one.examination_id for one in PATIENTS]
     counts = {"evaluated": len(PATIENTS), "not assessable": 1, "failed": 0}
-    publish(
-        files,
-        Evaluation(EXTERNAL, tuple(PATIENTS), (), counts, {"software": "x"}, models, dict.fromkeys(names, "")),
-        config,
+    measured = Measured(
+        evaluation=EXTERNAL,
+        counts=counts,
+        run={"software": "x"},
+        models_sha256=models,
+        sources=dict.fromkeys(names, ""),
+        cohort="unknown",
+        failures=(),
     )
+    publish(files, measured, PATIENTS, config)
     return folder
 
 

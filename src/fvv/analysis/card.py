@@ -133,8 +133,6 @@ def _trained(manifest: BundleManifest) -> Table:
 
 
 def _overview(evidence: Sequence[Evidence]) -> Table:
-    """The same numbers of every evaluation, side by side."""
-
     def row(name: str, cell: Callable[[Summary], str]) -> tuple[str, ...]:
         return name, *(cell(one.summary) for one in evidence)
 
@@ -251,7 +249,6 @@ def mean_dice(patients: Sequence[PatientResult], channel: Channel) -> Estimate:
 
 
 def _failures(one: Evidence) -> Table:
-    """The worst strokes of an evaluation."""
     searched = [patient for patient in one.patients if _searched(patient)]
     rows = []
     for place, patient in enumerate(sorted(searched, key=lambda patient: patient.stroke.dice_coefficient)[:WORST]):

@@ -267,7 +267,6 @@ def _adc_line(prediction: Prediction) -> str:
 
 
 def _finding_lines(findings: tuple[Finding, ...]) -> list[tuple[str, Severity]]:
-    """The findings, worst first, wrapped to the space beside the volumes."""
     worst_first = sorted(findings, key=lambda finding: list(Severity).index(finding.severity), reverse=True)
     lines: list[tuple[str, Severity]] = []
     for finding in worst_first:

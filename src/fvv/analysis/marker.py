@@ -197,7 +197,6 @@ def summarise_marker(
 
 
 def _shares(data: MarkerData, cutoff_ml: float, bootstrap: Bootstrap) -> dict[str, Share]:
-    """What a cut-off achieves on the volumes alone."""
     under, mismatch = data.fvv_ml < cutoff_ml, data.mismatch
     among = {
         "sensitivity": (under, mismatch),

@@ -105,7 +105,6 @@ def evaluation_page(
 
 
 def _about(patient: PatientResult) -> str:
-    """What the viewer says of an examination."""
     stroke, visible = patient.stroke, patient.flair_visible
     return (
         f"{patient.decision.value}. FVV predicted {_ml(visible.predicted_volume_ml)}, reference "

@@ -204,7 +204,6 @@ class Bootstrap:
         return Share(value=estimate.value, low=low, high=high, successes=successes, trials=trials)
 
     def _share_over_persons(self, success: BoolArray, persons: np.ndarray) -> tuple[float, float]:
-        """As `intervals` would, for many draws at once."""
         _, codes = np.unique(persons, return_inverse=True)
         trials, successes = np.bincount(codes), np.bincount(codes, weights=success)
         n = trials.size

@@ -131,7 +131,6 @@ def pooled_overlap(patients: Iterable[PatientResult], channel: Channel) -> Overl
 
 
 def _lesion_counts(segmented: Sequence[ChannelResult]) -> tuple[int, int, int]:
-    """Lesions detected, missed and false-positive."""
     names = ("lesions_detected", "lesions_missed", "lesions_false_positive")
     detected, missed, false_positive = (int(sum(getattr(one, name) for one in segmented)) for name in names)
     return detected, missed, false_positive

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fvv import __version__
 from fvv.analysis.methods import software_versions
@@ -23,13 +23,13 @@ from fvv.recipes.measure import measure_examination
 from fvv.recipes.publish import (
     ALREADY_COMPLETE,
     EvaluateResult,
-    Evaluation,
     calibrated,
     cohort_kind,
     publish,
 )
 from fvv.schemas.bundle import ModelEntry
 from fvv.schemas.patient import PatientResult
+from fvv.schemas.summary import Measured
 from fvv.system.fingerprint import fingerprint
 from fvv.system.parallel import attempt, track
 
@@ -68,7 +68,7 @@ class Plan:
         counts: more examinations, by what became of them.
     """
 
-    kind: str
+    kind: Literal["out-of-fold", "external"]
     cohort: Path
     tasks: Sequence[Task]
     failures: Sequence[Failure]
@@ -139,7 +139,8 @@ def run_evaluation(
                 patients.append(outcome)
         if not patients:
             raise InputError(f"no patient could be evaluated; the first: {failures[0].reason}", file=plan.cohort)
-        result = publish(folder, _measured(plan, bundle, patients, failures), config)
+        patients.sort(key=lambda patient: patient.examination_id)
+        result = publish(folder, _measured(plan, bundle, patients, failures), patients, config)
         if finished and not missing:
             result = replace(result, notes=(*result.notes, ALREADY_COMPLETE))
     return calibrated(result, bundle) if config.calibrate else result
@@ -158,7 +159,6 @@ def _open(bundle: ModelBundle, models: tuple[ModelEntry, ...], config: EvaluateC
 def _evaluate_one(
     task: Task, ensemble: OnnxEnsemble, folder: EvaluationFolder, settings: Settings, config: EvaluateConfig
 ) -> PatientResult:
-    """Read, examine, measure, draw, write."""
     subject = task.read()
     without_mask = replace(subject, mask=None) if config.own_masks and isinstance(subject, Case) else subject
     examined = examine(without_mask, ensemble, settings)
@@ -168,14 +168,13 @@ def _evaluate_one(
     return result
 
 
-def _measured(plan: Plan, bundle: ModelBundle, patients: list[PatientResult], failures: list[Failure]) -> Evaluation:
-    """The cohort as it was measured, in the order of the names."""
-    patients = sorted(patients, key=lambda patient: patient.examination_id)
+def _measured(
+    plan: Plan, bundle: ModelBundle, patients: Sequence[PatientResult], failures: Sequence[Failure]
+) -> Measured:
     tasks = {task.participant.examination_id: task for task in plan.tasks}
     evaluated = [tasks[patient.examination_id] for patient in patients]
-    return Evaluation(
-        kind=plan.kind,
-        patients=tuple(patients),
+    return Measured(
+        evaluation=plan.kind,
         failures=tuple(sorted(failures, key=lambda failure: failure.examination_id)),
         counts={
             "evaluated": len(patients),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from fvv.io.bundle import BUNDLE_FILE, ModelBundle, write_manifest
 from fvv.io.evaluation import EvaluationFolder
 from fvv.schemas.bundle import Calibration
 from fvv.schemas.patient import PatientResult
-from fvv.schemas.summary import CUT_OFF, OUT_OF_FOLD, CohortKind, Comparison, Summary
+from fvv.schemas.summary import CUT_OFF, OUT_OF_FOLD, CohortKind, Comparison, Measured, Summary
 
 ALREADY_COMPLETE = "already complete: no patient was measured again"
 """Note of an evaluation whose every result was there."""
@@ -40,36 +40,6 @@ def cohort_kind(simulated: Iterable[bool | None]) -> CohortKind:
     if kinds == {True}:
         return "simulated"
     return "people" if kinds == {False} else "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What was measured, before anything is said of it; `Summary` describes the fields.
-
-    Attributes:
-        patients: results, by name.
-    """
-
-    kind: str
-    patients: tuple[PatientResult, ...]
-    failures: tuple[Failure, ...]
-    counts: dict[str, int]
-    run: dict[str, str]
-    models_sha256: dict[str, str]
-    sources: dict[str, str]
-    cohort: CohortKind = "unknown"
-
-    @classmethod
-    def from_files(cls, folder: EvaluationFolder) -> tuple[Evaluation, EvaluateConfig]:
-        """A finished evaluation as it was measured, and the settings that its report was last made with.
-
-        Raises:
-            InputError: none there, one of its files is missing or damaged, or it is of another version.
-        """
-        summary, patients = folder.read_finished()
-        same = ("failures", "counts", "run", "models_sha256", "sources", "cohort")
-        rest = {name: getattr(summary, name) for name in same}
-        return cls(kind=summary.evaluation, patients=patients, **rest), summary.settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,36 +101,34 @@ class EvaluateResult:
 
 
 def publish(
-    folder: EvaluationFolder, measured: Evaluation, config: EvaluateConfig, other: Evaluation | None = None
+    folder: EvaluationFolder,
+    measured: Measured,
+    results: Sequence[PatientResult],
+    config: EvaluateConfig,
+    other: tuple[Measured, Sequence[PatientResult]] | None = None,
 ) -> EvaluateResult:
     """Compute everything said of the cohort and write it.
 
     Args:
+        folder: of the evaluation.
+        measured: how.
+        results: of each examination, by name.
         config: cut-off, label, bootstrap; the answers are those under its cut-off.
         other: another model's evaluation of the same patients, to compare with.
     """
-    patients = tuple(decided_with(patient, config.decision) for patient in measured.patients)
+    patients = tuple(decided_with(patient, config.decision) for patient in results)
     data = marker_data(patients, config.visible_fraction_label)
     findings = summarise_cohort(patients, data, config, measured.cohort)
     comparison: Comparison | None = None
     if other is not None:
-        name = other.run.get("models", "")
-        comparison = compare_models(other.patients, patients, config, other=name, other_kind=other.kind)
-    summary = Summary(
-        **dict(findings),
-        evaluation=measured.kind,
-        counts=measured.counts,
-        comparison=comparison,
-        run=measured.run,
-        settings=config,
-        models_sha256=measured.models_sha256,
-        sources=measured.sources,
-        cohort=measured.cohort,
-        failures=measured.failures,
-    )
+        about, theirs = other
+        name = about.run.get("models", "")
+        comparison = compare_models(theirs, patients, config, other=name, other_kind=about.evaluation)
+    same = {name: getattr(measured, name) for name in Measured.model_fields}
+    summary = Summary(**dict(findings), **same, comparison=comparison, settings=config)
     plots = evaluation_plots(patients, data, findings)
     tables = all_tables(findings, comparison)
-    methods = methods_paragraphs(measured.kind, data.label_source, config)
+    methods = methods_paragraphs(measured.evaluation, data.label_source, config)
     page = evaluation_page(
         summary,
         patients,

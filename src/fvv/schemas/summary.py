@@ -279,29 +279,37 @@ class Findings(ByChannel[ChannelSummary]):
     strata: tuple[Stratum, ...]
 
 
-class Summary(Findings, FileModel):
-    """The file.
+class Measured(Stored):
+    """What an evaluation was made from, before anything is computed of the cohort.
 
     Attributes:
         evaluation: `OUT_OF_FOLD` or `EXTERNAL`.
         counts: patients by what became of them.
-        comparison: with another evaluation, where one was asked for.
         run: what readers should know of the run, in order.
-        settings: those the report was made with.
         models_sha256: hash of every model file that was tested.
         sources: of each examination with a result, the hash of all that it depends on.
         cohort: who the patients are.
         failures: patients that could not be evaluated.
     """
 
-    kind: ClassVar[str] = "summary"
-    schema_version: int = CURRENT["summary"]
     evaluation: Literal["out-of-fold", "external"]
     counts: dict[str, int]
-    comparison: Comparison | None
     run: dict[str, str]
-    settings: EvaluateConfig
     models_sha256: dict[str, str]
     sources: dict[str, str]
     cohort: CohortKind
     failures: tuple[Failure, ...]
+
+
+class Summary(Findings, Measured, FileModel):
+    """The file: what was measured, what is computed of it, and the settings that this was done with.
+
+    Attributes:
+        comparison: with another evaluation, where one was asked for.
+        settings: those the report was made with.
+    """
+
+    kind: ClassVar[str] = "summary"
+    schema_version: int = CURRENT["summary"]
+    comparison: Comparison | None
+    settings: EvaluateConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 from fvv.config import EvaluateConfig
 from fvv.io.evaluation import EvaluationFolder
 from fvv.io.lock import only_writer
-from fvv.recipes.publish import EvaluateResult, Evaluation, publish
+from fvv.recipes.publish import EvaluateResult, publish
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +32,10 @@ def report(folder: Path, config: EvaluateConfig | None = None, *, compare: Path 
     """
     files = EvaluationFolder(folder)
     with only_writer(folder):
-        measured, settings = Evaluation.from_files(files)
-        other = None if compare is None else Evaluation.from_files(EvaluationFolder(compare))[0]
-        return publish(files, measured, settings if config is None else _changed(settings, config), other)
+        finished, patients = files.read_finished()
+        other = None if compare is None else EvaluationFolder(compare).read_finished()
+        settings = finished.settings if config is None else _changed(finished.settings, config)
+        return publish(files, finished, patients, settings, other)
 
 
 def _changed(settings: EvaluateConfig, given: EvaluateConfig) -> EvaluateConfig:

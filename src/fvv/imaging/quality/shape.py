@@ -106,7 +106,6 @@ def _cause_of_size(view: NativeView, closed: tuple[bool, ...]) -> str:
 
 
 def _misplaced(view: NativeView, extents: tuple[float, float, float]) -> str:
-    """What is not where the affine says, in words."""
     width, length, height = extents
     if length < max(width, height):
         axis = _AXES[0] if width > height else _AXES[2]
