@@ -13,11 +13,15 @@ from fvv.analysis.metrics import (
     surface_distances_mm,
 )
 from fvv.errors import GeometryError
-from fvv.imaging.overlap import Emptiness, Overlap, dice_coefficient
+from fvv.imaging.overlap import Emptiness, Overlap
 
 SPACING = (0.9, 1.3, 5.0)
 SHAPE = (20, 18, 12)
 NOTHING = np.zeros(SHAPE, dtype=bool)
+
+
+def dice(reference: np.ndarray, predicted: np.ndarray) -> float:
+    return Overlap.of_masks(reference, predicted).dice_coefficient
 
 
 def box(i: slice, j: slice, k: slice) -> np.ndarray:
@@ -73,7 +77,7 @@ def test_dice_and_iou_are_one_function_of_each_other(pair):
     overlap = Overlap.of_masks(*pair)
     iou = overlap.intersection_over_union
     assert overlap.dice_coefficient == pytest.approx(2 * iou / (1 + iou))
-    assert dice_coefficient(*pair) == overlap.dice_coefficient
+    assert dice(*pair) == overlap.dice_coefficient
 
 
 def test_distances_scale_with_the_voxels(pair):
@@ -151,7 +155,7 @@ def test_concentric_spheres(spacing_mm):
     assert hausdorff_distance_95(inner, outer, spacing_mm=spacing_mm) == pytest.approx(4.0, abs=0.9)
     # |A| / |B| is the cube of the ratio of the radii.
     ratio = (10 / 14) ** 3
-    assert dice_coefficient(outer, inner) == pytest.approx(2 * ratio / (1 + ratio), abs=0.01)
+    assert dice(outer, inner) == pytest.approx(2 * ratio / (1 + ratio), abs=0.01)
     volume = np.count_nonzero(inner) * math.prod(spacing_mm)
     assert volume == pytest.approx(4 / 3 * math.pi * 1000, rel=0.02)
 
@@ -218,7 +222,7 @@ SOMETHING = box(slice(2, 5), slice(2, 5), slice(2, 5))
         (
             NOTHING,
             SOMETHING,
-            Emptiness.TRUTH,
+            Emptiness.REFERENCE,
             {"dice_coefficient": 0.0, "intersection_over_union": 0.0, "precision": 0.0, "lesion_f1": 0.0},
         ),
     ],
@@ -247,9 +251,9 @@ def test_empty_masks_give_zero_where_that_is_the_answer_and_nan_where_there_is_n
 
 def test_masks_must_fit_and_be_bool():
     with pytest.raises(GeometryError, match="one shape"):
-        dice_coefficient(NOTHING, NOTHING[:-1])
+        dice(NOTHING, NOTHING[:-1])
     with pytest.raises(GeometryError, match="bool"):
-        dice_coefficient(NOTHING.astype(float), NOTHING)
+        dice(NOTHING.astype(float), NOTHING)
 
 
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, math.nan), (1.0, 1.0, 0.0), (1.0, 1.0)])

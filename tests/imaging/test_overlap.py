@@ -23,7 +23,7 @@ def test_dice_and_empty_masks() -> None:
     assert dice(NOTHING, ONE) == dice(ONE, NOTHING) == 0
     assert dice(ONE, TWO) == pytest.approx(2 / 3)
     found = [Overlap.of_masks(*pair).emptiness for pair in ((NOTHING, NOTHING), (ONE, NOTHING), (NOTHING, ONE))]
-    assert found == [Emptiness.BOTH, Emptiness.PREDICTION, Emptiness.TRUTH]
+    assert found == [Emptiness.BOTH, Emptiness.PREDICTION, Emptiness.REFERENCE]
 
 
 def test_smoothing_makes_two_empty_masks_agree() -> None:

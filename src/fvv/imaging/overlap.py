@@ -22,7 +22,7 @@ class Emptiness(Enum):
     NEITHER = "both hold voxels"
     BOTH = "both empty"
     PREDICTION = "missed: only the prediction is empty"
-    TRUTH = "false alarm: only the truth is empty"
+    REFERENCE = "false positive: only the reference is empty"
     UNKNOWN = "not segmented: quality control refused the images"
 
 
@@ -66,23 +66,23 @@ class Overlap:
         return Overlap(*(part * voxel_volume_ml for part in astuple(self)))
 
     @property
-    def truth_size(self) -> float:
+    def reference_size(self) -> float:
         """Size of the reference."""
         return self.true_positive + self.false_negative
 
     @property
-    def prediction_size(self) -> float:
+    def predicted_size(self) -> float:
         """Size of the predicted mask."""
         return self.true_positive + self.false_positive
 
     @property
     def emptiness(self) -> Emptiness:
         """Which mask is empty."""
-        if self.truth_size and self.prediction_size:
+        if self.reference_size and self.predicted_size:
             return Emptiness.NEITHER
-        if self.truth_size:
+        if self.reference_size:
             return Emptiness.PREDICTION
-        return Emptiness.TRUTH if self.prediction_size else Emptiness.BOTH
+        return Emptiness.REFERENCE if self.predicted_size else Emptiness.BOTH
 
     @property
     def dice_coefficient(self) -> float:
@@ -91,7 +91,7 @@ class Overlap:
 
     def smoothed_dice(self, smoothing: float) -> float:
         """(2 TP + s) / (2 TP + FP + FN + s): 1 when both are empty, s > 0 in the unit of the overlap."""
-        return ratio(2 * self.true_positive + smoothing, self.truth_size + self.prediction_size + smoothing)
+        return ratio(2 * self.true_positive + smoothing, self.reference_size + self.predicted_size + smoothing)
 
     @property
     def intersection_over_union(self) -> float:
@@ -112,7 +112,7 @@ class Overlap:
     @property
     def sensitivity(self) -> float:
         """TP / (TP + FN); NaN when the reference is empty."""
-        return ratio(self.true_positive, self.truth_size)
+        return ratio(self.true_positive, self.reference_size)
 
     @property
     def specificity(self) -> float:
@@ -122,7 +122,7 @@ class Overlap:
     @property
     def precision(self) -> float:
         """TP / (TP + FP); NaN when the predicted mask is empty."""
-        return ratio(self.true_positive, self.prediction_size)
+        return ratio(self.true_positive, self.predicted_size)
 
     def ratios(self) -> dict[str, float]:
         """All of the above by name."""
