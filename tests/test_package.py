@@ -14,6 +14,7 @@ import pytest
 
 from builders import write_patient
 from fvv.config import PROFILES, ComputeConfig, load_config
+from fvv.imaging.postprocess import in_words
 from fvv.io.bundle import ModelBundle
 from fvv.io.shipped import shipped_bundle
 from fvv.stages.doctor import doctor
@@ -119,3 +120,6 @@ def test_the_shipped_bundle_is_what_its_recipe_makes() -> None:
     card = (shipped / "MODEL_CARD.md").read_text(encoding="utf-8")
     for said in (*recipe.card.limits, *recipe.card.commands, recipe.card.training_data):
         assert " ".join(said.split()) in card
+    asked = in_words(manifest.postprocess)
+    assert asked
+    assert f"* Evidence asked of each lesion: {asked}\n" in card

@@ -174,10 +174,43 @@ class DecisionConfig(_Settings):
 
 
 class PostprocessConfig(_Settings):
-    """What is removed from the fused stroke; all off by default. See `fvv.imaging.postprocess`."""
+    """What is removed from the fused stroke; all off by default. See `fvv.imaging.postprocess`.
+
+    The settings after the first are one rule, which asks every component for evidence of its own. It is off until
+    `minimum_core_mm3` is set. The figures are those of the model in the package: 12 acquisitions of healthy heads and
+    113 simulated strokes (docs/how-to/shipped-model.md).
+    """
 
     minimum_lesion_mm3: float = Field(0.0, ge=0)
     """Remove connected components of the stroke smaller than this (mm3; 0 = off)."""
+    minimum_core_mm3: float = Field(0.0, ge=0)
+    """Remove components with less than this volume (mm3) of voxels in which the models are sure (0 = off, with all
+    settings below). False components of healthy heads rarely have a core, true ones nearly always."""
+    core_logit: float = 3.0
+    """Stroke logit, mean over the models, above which they are sure of a voxel."""
+    maximum_relative_adc: float | None = Field(None, gt=0)
+    """Remove components whose median ADC is at or above this multiple of the brain's median (default: off). Acute
+    infarcts have 0.5 to 0.85, false components of healthy heads 0.75 to 1.1."""
+    minimum_mirror_drop: float | None = Field(None, ge=0)
+    """Remove components whose relative ADC is not lower than on the mirrored side by at least this (default: off).
+    Tissue that is bright in everybody is so on both sides: false components with a core differ by at most 0.04,
+    strokes by 0.055 and more."""
+    certain_logit: float = 4.0
+    """Stroke logit, mean over the models, above which they are certain of a voxel."""
+    certain_core_mm3: float = Field(0.0, ge=0)
+    """Core of certain voxels (mm3) that stands for the mirrored side in strokes of both sides, and for ADC where b0 and
+    b1000 have different scales. The largest such core of a healthy component with low ADC is 36 mm3."""
+    late_core_mm3: float | None = Field(None, gt=0)
+    """Core of certain voxels (mm3) with which a component brighter than the mirrored side stays whatever its ADC, which
+    is normal again about a week after onset (default: never). The largest of a healthy head is 760 mm3."""
+    late_contrast: float = Field(1.5, ge=0)
+    """How much brighter that component must be (median difference of b1000 from the mirrored side, z-score). The
+    healthy components with the largest cores reach 1.0."""
+
+    @property
+    def asks_for_evidence(self) -> bool:
+        """Whether components are judged one by one, for which the models' logits are needed."""
+        return self.minimum_core_mm3 > 0
 
 
 class ComputeConfig(_Settings):

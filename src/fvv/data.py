@@ -299,7 +299,7 @@ class FusedSegmentation:
         flair_visible_votes: (256, 256, slices) uint8, number of models (0..n) inside the stroke.
         flair_visible_voxels: mean over models of the FLAIR-visible voxels inside the stroke.
         flair_visible_voxels_per_model: the same for each model, in model order.
-        findings: what could not be done of the post-processing.
+        findings: what the post-processing removed, could not judge or doubts.
     """
 
     n_models: int

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
+from scipy import ndimage
 
+from fvv.config import DecisionConfig, PostprocessConfig
+from fvv.data import DecisionState, Finding, FusedSegmentation, InPlaneGrid, PreparedCase, Severity, SignalScale
+from fvv.imaging.adc import RESCALED
+from fvv.imaging.decision import decide
 from fvv.imaging.fusion import fuse_folds
-from fvv.imaging.postprocess import without_small_pieces
+from fvv.imaging.postprocess import believable_stroke, in_words, mirrored, without_small_pieces
 
 SHAPE = (32, 32, 6)
 VOXEL_MM3 = 2.0 * 2.0 * 5.0
@@ -44,9 +47,179 @@ def test_pieces_are_judged_one_by_one_and_corners_join() -> None:
 
 def test_fvv_is_counted_in_the_stroke_that_is_left(stroke: np.ndarray) -> None:
     masks = np.stack([np.stack([BRAIN, stroke, stroke]), np.stack([BRAIN, stroke, np.zeros_like(stroke)])])
-    fused = fuse_folds(masks, partial(without_small_pieces, minimum_mm3=500.0, voxel_mm3=VOXEL_MM3))
+    fused = fuse_folds(masks, lambda stroke, _: (without_small_pieces(stroke, 500.0, VOXEL_MM3), ()))
     n = int(fused.stroke.sum())
     assert 0 < n < stroke.sum()
     assert fused.flair_visible_voxels_per_model == (n, 0)
     assert fused.flair_visible_voxels == n / 2
     assert not fused.flair_visible_votes[~fused.stroke].any()
+
+
+RULE = PostprocessConfig(
+    minimum_core_mm3=40, core_logit=3, maximum_relative_adc=0.9, minimum_mirror_drop=0.05, certain_logit=4,
+    certain_core_mm3=200, late_core_mm3=1000, late_contrast=1.5,
+)  # fmt: skip
+B0, DROP = 500.0, 0.8
+"""Signal of tissue on b0, and its ln(b0/b1000)."""
+HEAD = (64, 64, 6)
+TISSUE = np.zeros(HEAD, dtype=bool)
+TISSUE[8:56, 6:58] = True
+HERE = (slice(14, 22), slice(20, 30), slice(2, 4))
+"""160 voxels of 20 mm3 on one side."""
+THERE = (slice(42, 50), *HERE[1:])
+"""The same on the other side: the brain's columns are 8 to 55."""
+BOTH_SIDES = ((slice(9, 27), slice(15, 35), slice(0, 6)), (slice(37, 55), slice(15, 35), slice(0, 6)))
+"""Tissue around both: the mirrored side is blurred, and what is small there vanishes."""
+
+
+def head_with(*lesions: tuple[tuple[slice, ...], float, float], rescaled: bool = False) -> PreparedCase:
+    """A head; each lesion is a place, its ADC and its b0 as multiples of those of tissue."""
+    b0, drop = np.where(TISSUE, B0, 20.0), np.full(HEAD, DROP)
+    for place, adc, brightness in lesions:
+        drop[place] *= adc
+        b0[place] *= brightness
+    signals = {"b0": b0, "b1000": b0 * np.exp(-drop)}
+    scales = {f"{name}_scale": SignalScale(float(signal[TISSUE].mean()), 60.0) for name, signal in signals.items()}
+    images = {name: (signal - scales[f"{name}_scale"].mean) / 60 for name, signal in signals.items()}
+    grid = InPlaneGrid(HEAD, np.diag([2.0, 2.0, 5.0, 1.0]), ((0, 1), (1, 1), (2, 1)), 1.0, 64)
+    said = (Finding(RESCALED, "each was rescaled by itself", Severity.NOTE),) if rescaled else ()
+    return PreparedCase("p", brain=TISSUE, grid=grid, findings=said, **images, **scales)  # type: ignore[arg-type]
+
+
+def at(*places: tuple[slice, ...]) -> np.ndarray:
+    mask = np.zeros(HEAD, dtype=bool)
+    for place in places:
+        mask[place] = True
+    return mask
+
+
+def logits_of(stroke: np.ndarray, core: float, n_core: int) -> np.ndarray:
+    """1 in the stroke, `core` in the first so many voxels of it, -5 elsewhere."""
+    logits = np.where(stroke, 1.0, -5.0).astype(np.float32)
+    logits[tuple(axis[:n_core] for axis in np.nonzero(stroke))] = core
+    return logits
+
+
+@pytest.mark.parametrize(
+    ("adc", "brightness", "both_sides", "core", "n_core", "stays", "doubt"),
+    [
+        (0.6, 1.0, False, 4.5, 10, True, ""),
+        (0.6, 1.0, False, 3.5, 10, True, "hardly sure"),
+        (0.6, 1.0, False, 3.5, 2, True, "hardly sure"),  # a core of exactly 40 mm3
+        (0.6, 1.0, False, 3.5, 1, False, ""),
+        (0.6, 1.0, False, 2.9, 160, False, ""),
+        (0.95, 1.0, False, 4.5, 10, False, ""),
+        (1.0, 1.0, False, 4.5, 49, False, ""),
+        (0.6, 1.0, True, 4.5, 9, False, ""),  # as low on the other side
+        (0.6, 1.0, True, 4.5, 10, True, "mirrored side"),  # a certain core of exactly 200 mm3
+        (1.0, 2.0, False, 4.5, 50, True, "not low"),  # a late infarct: 1000 mm3 of certain core
+        (1.3, 2.5, False, 4.5, 160, True, "not low"),
+        (1.0, 2.0, False, 4.5, 49, False, ""),
+        (1.0, 2.0, True, 4.5, 160, False, ""),  # bright on both sides
+        (1.0, 1.2, False, 4.5, 160, False, ""),  # hardly brighter
+    ],
+)
+def test_a_component_needs_evidence_of_its_own(
+    adc: float, brightness: float, both_sides: bool, core: float, n_core: int, stays: bool, doubt: str
+) -> None:
+    lesions = [(place, adc, brightness) for place in (BOTH_SIDES if both_sides else (HERE,))]
+    stroke = at(HERE)
+    kept, findings = believable_stroke(
+        stroke, TISSUE, logits_of(stroke, core, n_core), case=head_with(*lesions), config=RULE
+    )
+    np.testing.assert_array_equal(kept, stroke if stays else np.zeros_like(stroke))
+    if not stays:
+        (said,) = findings
+        assert (said.code, said.severity) == ("weak-evidence-removed", Severity.NOTE)
+        assert "1 of 1 component (3.20 of 3.20 mL)" in said.message
+        assert "nothing is left" in said.message
+    elif doubt:
+        (said,) = findings
+        assert (said.code, said.severity) == ("doubtful-lesion", Severity.WARNING)
+        assert said.message.startswith("reported lesion has weak evidence: 1 of 1 component (3.20 of 3.20 mL): ")
+        assert doubt in said.message
+    else:
+        assert findings == ()
+
+
+def test_components_are_judged_one_by_one_and_what_is_removed_is_counted() -> None:
+    stroke = at(HERE, THERE)
+    logits = logits_of(stroke, 5.0, 320)
+    case = head_with((HERE, 0.6, 1.0))
+    kept, findings = believable_stroke(stroke, TISSUE, logits, case=case, config=RULE)
+    np.testing.assert_array_equal(kept, at(HERE))
+    (said,) = findings
+    assert said.message == "removed from the stroke for too little evidence: 1 of 2 components (3.20 of 6.40 mL)"
+
+
+@pytest.mark.parametrize("rescaled", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_whole_components_go_and_twice_is_once(seed: int, rescaled: bool) -> None:
+    rng = np.random.default_rng(seed)
+    places = [(slice(x, x + 5), slice(y, y + 5), slice(1, 4)) for x in (10, 20, 36, 46) for y in (10, 22, 34, 46)]
+    lesions = [(place, rng.uniform(0.5, 1.2), rng.uniform(0.8, 2.5)) for place in places[1:]]
+    case, stroke = head_with((places[0], 0.3, 1.0), *lesions, rescaled=rescaled), at(*places)
+    logits = rng.normal(0.0, 0.5, HEAD)
+    for place, certainty in zip(places, [7.0, -1.0, *rng.uniform(0, 7, len(places) - 2)], strict=True):
+        logits[place] += certainty
+    kept, _ = believable_stroke(stroke, TISSUE, logits, case=case, config=RULE)
+    assert not (kept & ~stroke).any()
+    labels, n = ndimage.label(stroke, structure=np.ones((3, 3, 3)))
+    whole = [bool(kept[labels == label].all()) for label in range(1, n + 1)]
+    assert n == len(places)
+    assert 0 < sum(whole) < n
+    assert kept.sum() == sum(int((labels == label).sum()) for label, stays in enumerate(whole, 1) if stays)
+    again, findings = believable_stroke(kept, TISSUE, logits, case=case, config=RULE)
+    np.testing.assert_array_equal(again, kept)
+    assert "weak-evidence-removed" not in [one.code for one in findings]
+
+
+@pytest.mark.parametrize(("core", "n_core", "stays"), [(4.5, 10, True), (4.5, 9, False), (3.9, 160, False)])
+@pytest.mark.parametrize("why", ["rescaled", "scale unknown"])
+def test_without_an_adc_the_models_must_be_certain_and_it_is_said(
+    core: float, n_core: int, stays: bool, why: str
+) -> None:
+    case, stroke = head_with((HERE, 0.6, 1.0), rescaled=why == "rescaled"), at(HERE)
+    if why != "rescaled":
+        case = PreparedCase("p", case.b0, case.b1000, case.brain, case.grid)
+    kept, findings = believable_stroke(stroke, TISSUE, logits_of(stroke, core, n_core), case=case, config=RULE)
+    assert kept.any() == stays
+    assert ("evidence-without-adc", Severity.WARNING) in [(one.code, one.severity) for one in findings]
+
+
+def test_rules_that_are_off_ask_for_nothing() -> None:
+    assert not PostprocessConfig(minimum_lesion_mm3=30, maximum_relative_adc=0.9).asks_for_evidence
+    assert in_words(PostprocessConfig(minimum_lesion_mm3=30)) == ""
+    assert "0.9 of the brain's" in in_words(RULE)
+    logits_alone = PostprocessConfig(minimum_core_mm3=40)
+    stroke = at(HERE, THERE)
+    case = head_with(rescaled=True)  # No ADC is asked for, so none is missed.
+    kept, findings = believable_stroke(stroke, TISSUE, logits_of(stroke, 3.5, 2), case=case, config=logits_alone)
+    np.testing.assert_array_equal(kept, at(HERE))
+    assert [one.code for one in findings] == ["weak-evidence-removed", "doubtful-lesion"]
+
+
+def test_nothing_found_is_nothing_said() -> None:
+    nothing = np.zeros(HEAD, dtype=bool)
+    kept, findings = believable_stroke(nothing, TISSUE, np.zeros(HEAD), case=head_with(rescaled=True), config=RULE)
+    assert not kept.any()
+    assert findings == ()
+
+
+def test_where_all_was_removed_no_lesion_is_found_and_the_answer_says_why() -> None:
+    stroke = at(HERE)
+    kept, findings = believable_stroke(stroke, TISSUE, logits_of(stroke, 1.0, 0), case=head_with(), config=RULE)
+    fused = FusedSegmentation(3, TISSUE, kept, np.zeros(HEAD, dtype=np.uint8), 0.0, (0, 0, 0), findings)
+    decision = decide(fused, 0.02, (), DecisionConfig())
+    assert decision.state is DecisionState.NO_LESION_FOUND
+    assert [reason.code for reason in decision.reasons] == ["no-lesion", "weak-evidence-removed"]
+
+
+def test_the_mirror_stands_in_the_middle_of_the_brain() -> None:
+    volume = at(HERE).astype(float)
+    other = mirrored(volume, TISSUE)
+    assert other[THERE].mean() > 0.3 > other[HERE].max()
+    np.testing.assert_allclose(other, mirrored(at(THERE).astype(float), TISSUE)[63::-1], atol=1e-9)
+    aside = TISSUE & (np.arange(64) < 28)[:, None, None]  # Its middle is column 17.5: from 36 on, nothing is opposite.
+    assert np.isnan(mirrored(volume, aside)[36:]).all()
+    assert np.isfinite(mirrored(volume, aside)[:36]).all()

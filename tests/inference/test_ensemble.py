@@ -9,6 +9,7 @@ import pytest
 
 from builders import prepared_case, write_onnx
 from fvv.config import PROFILES, PredictConfig
+from fvv.data import Channel
 from fvv.errors import ModelError
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
@@ -41,7 +42,12 @@ def test_logits_are_what_the_model_says(tmp_path: Path, rng: np.random.Generator
     b1000, b0 = (np.moveaxis(image.astype(np.float32), 2, 0) for image in (case.b1000, case.b0))
     np.testing.assert_allclose(logits[0], b1000 + 1.5, atol=1e-5)
     np.testing.assert_allclose(logits[2], 0.5 * b1000 + b0 - 1.2, atol=1e-5)
-    np.testing.assert_array_equal(ensemble.masks(network_input(case, 3))[0], logits > 0)
+    padded = network_input(case, 3)
+    np.testing.assert_array_equal(ensemble.masks(padded)[0], logits > 0)
+    ((mask, stroke_logits),) = ensemble.each_output(padded, stroke_logits=True)
+    np.testing.assert_array_equal(mask, logits > 0)
+    np.testing.assert_array_equal(stroke_logits, logits[Channel.STROKE.value])
+    assert next(ensemble.each_output(padded))[1] is None
 
 
 def test_slices_beyond_the_volume_are_the_minimum_over_both_channels(rng: np.random.Generator) -> None:

@@ -92,7 +92,7 @@ def test_another_cutoff_needs_no_inference_and_agrees_with_evaluating_under_it(o
 def test_a_report_changes_what_was_set_and_never_how_it_was_measured(output, tmp_path, capsys):
     file = output / "summary.json"
     summary = read_sealed(file)
-    done = {"own_masks": True, "postprocess": {"minimum_lesion_mm3": 2.0}}
+    done = {"own_masks": True, "postprocess": PostprocessConfig(minimum_lesion_mm3=2.0).model_dump(mode="json")}
     summary["settings"] |= {**done, "decision": {"cutoff_ml": 0.8, "minimum_lesion_ml": 0.1}}
     write_sealed(file, summary)
     settings = tmp_path / "mine.yaml"

@@ -19,6 +19,7 @@ from fvv.analysis.summary import VOLUME_EDGES_ML, VOLUME_NAMES
 from fvv.analysis.tables import Table, answers_table, counted, number, with_interval
 from fvv.config import CardConfig
 from fvv.data import Channel
+from fvv.imaging.postprocess import in_words
 from fvv.schemas.bundle import BundleManifest, Calibration
 from fvv.schemas.patient import PatientResult
 from fvv.schemas.simulation import CaseRecord
@@ -110,6 +111,7 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequenc
         f"* Preprocessing: profile `{manifest.profile.name}`, brain mask `{manifest.profile.mask_method}` where none "
         "is given\n"
         f"* Smallest lesion: {smallest}\n"
+        f"* Evidence asked of each lesion: {in_words(post) or 'none'}\n"
         f"* P(mismatch): {probability}\n"
         f"* Made with: {manifest.software}",
     ]

@@ -9,6 +9,7 @@ from fvv import __version__
 from fvv.analysis.summary import VOLUME_EDGES_ML
 from fvv.cohort.labels import VISIBLE_EDGES
 from fvv.config import EvaluateConfig, PostprocessConfig
+from fvv.imaging.postprocess import in_words
 from fvv.schemas.summary import EXTERNAL, OUT_OF_FOLD
 
 
@@ -51,6 +52,8 @@ def _how(kind: str, config: EvaluateConfig) -> list[str]:
         sentences.append("Nothing was removed from the stroke afterwards.")
     if post is not None and post.minimum_lesion_mm3:
         sentences.append(f"Separate pieces of the stroke under {post.minimum_lesion_mm3:g} mm³ were dropped.")
+    if post is not None and post.asks_for_evidence:
+        sentences.append(f"Pieces without evidence of their own were dropped too ({in_words(post)}).")
     if kind == EXTERNAL:
         sentences.append(_REFUSED)
     return sentences

@@ -6,6 +6,7 @@ Signal of a diffusion-weighted image: S(b) = S(0) e^(-b ADC) (Stejskal & Tanner 
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray
 from fvv.data import Finding, PreparedCase, Severity
@@ -18,6 +19,8 @@ NO_COMMON_GAIN = "no-common-gain"
 """Code of the finding that rules an ADC out."""
 RESCALED = "rescaled"
 """Code of the finding of preparation that each image was rescaled by itself."""
+_SMOOTHED_OVER = (3, 3, 1)
+"""Voxels of the working grid: the diffusion of a single voxel is too noisy to judge by."""
 _FAINTEST = 0.01
 """Of the brain's mean: fainter signals are lost in the rounding of the stored z-scores."""
 _UNITS = {"mm^2/s": 1.0, "10^-3 mm^2/s": 1e-3, "10^-6 mm^2/s": 1e-6}
@@ -55,11 +58,15 @@ def lesion_adc(adc: FloatArray, stroke: BoolArray, brain: BoolArray) -> tuple[fl
     return median * 1e6, float(np.percentile(inside, 10)) * 1e6, median / float(np.median(outside))
 
 
-def gain_findings(case: PreparedCase) -> list[Finding]:
-    """Do b0 and b1000 share one gain? Where they do not, their ratio is no diffusion, and no ADC is given.
+def log_drop(case: PreparedCase, within: BoolArray) -> FloatArray:
+    """ln(b0/b1000), taken from the z-scores, so that a stored examination and a new one give the same numbers.
 
-    ln(b0/b1000) is taken from the z-scores, so that a stored examination and a new one give the same numbers. A gain of
-    b1000 of about 0.6 to 1.4 times that of b0 passes unnoticed.
+    Args:
+        case: prepared.
+        within: (i, j, k) bool on the working grid.
+
+    Returns:
+        (n,) float64, one for each voxel of `within`; NaN where an image holds no signal.
 
     Raises:
         InputError: the case was prepared without the scale of its signals.
@@ -69,11 +76,52 @@ def gain_findings(case: PreparedCase) -> list[Finding]:
             "prepared without the scale of its signals", examination_id=case.examination_id, hint="prepare it again"
         )
     b0, b1000 = (
-        image[case.brain].astype(np.float64) * scale.deviation + scale.mean
+        image[within].astype(np.float64) * scale.deviation + scale.mean
         for image, scale in ((case.b0, case.b0_scale), (case.b1000, case.b1000_scale))
     )
     measured = (b0 > _FAINTEST * case.b0_scale.mean) & (b1000 > _FAINTEST * case.b1000_scale.mean)
-    typical = float(np.median(np.log(b0[measured] / b1000[measured]))) if measured.any() else 0.0
+    drop = np.full(b0.shape, np.nan)
+    drop[measured] = np.log(b0[measured] / b1000[measured])
+    return drop
+
+
+def relative_adc(case: PreparedCase, brain: BoolArray) -> FloatArray | None:
+    """ADC over the brain's median ADC, as ln(b0/b1000) averaged over 3 x 3 voxels in plane; the b-value cancels out.
+
+    Args:
+        case: prepared.
+        brain: (i, j, k) bool on the working grid.
+
+    Returns:
+        (i, j, k) float64, NaN outside the brain and where no signal is near; None where b0 and b1000 have different
+        scales, or theirs are not known: there is no ADC.
+    """
+    if case.b0_scale is None or case.b1000_scale is None or gain_findings(case):
+        return None
+    drop = np.full(brain.shape, np.nan)
+    drop[brain] = log_drop(case, brain)
+    measured = np.isfinite(drop)
+    # In the brain only: the air and the skull around it would otherwise blur into its rim.
+    near = ndimage.uniform_filter(measured.astype(np.float64), _SMOOTHED_OVER)
+    known = brain & (near > 0.5 / np.prod(_SMOOTHED_OVER))
+    drop[~measured] = 0.0
+    smoothed = np.full(brain.shape, np.nan)
+    smoothed[known] = ndimage.uniform_filter(drop, _SMOOTHED_OVER)[known] / near[known]
+    usual = float(np.median(smoothed[measured])) if measured.any() else 0.0
+    return smoothed / usual if usual > 0 else None
+
+
+def gain_findings(case: PreparedCase) -> list[Finding]:
+    """Do b0 and b1000 share one gain? Where they do not, their ratio is no diffusion, and no ADC is given.
+
+    A gain of b1000 of about 0.6 to 1.4 times that of b0 passes unnoticed.
+
+    Raises:
+        InputError: the case was prepared without the scale of its signals.
+    """
+    drop = log_drop(case, case.brain)
+    measured = np.isfinite(drop)
+    typical = float(np.median(drop[measured])) if measured.any() else 0.0
     low, high = USUAL_LOG_DROP
     if any(finding.code == RESCALED for finding in case.findings):
         why = "each was rescaled by itself"

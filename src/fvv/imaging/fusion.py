@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from fvv.arrays import BoolArray, UInt8Array
-from fvv.data import Channel, FusedSegmentation, InPlaneGrid
+from fvv.data import Channel, Finding, FusedSegmentation, InPlaneGrid
 from fvv.imaging.brain import largest_component
 from fvv.imaging.geometry import restore_to_native
 
-StrokeFilter = Callable[[BoolArray], BoolArray]
-"""From a fused stroke to the voxels of it that stay."""
+StrokeFilter = Callable[[BoolArray, BoolArray], tuple[BoolArray, tuple[Finding, ...]]]
+"""From a fused stroke and a fused brain to the voxels of the stroke that stay, and what is to be said of it."""
 
 
 def fuse_folds(masks: Iterable[BoolArray], keep: StrokeFilter | None = None) -> FusedSegmentation:
@@ -23,7 +23,8 @@ def fuse_folds(masks: Iterable[BoolArray], keep: StrokeFilter | None = None) -> 
 
     Args:
         masks: of each model (3, i, j, k) bool, channels in `Channel` order; at least one.
-        keep: what stays of the fused stroke; the FLAIR-visible voxels are counted in what is left.
+        keep: what stays of the fused stroke, called once, after the last model; the FLAIR-visible voxels are counted in
+            what is left.
     """
     shape: tuple[int, ...] = ()
     brain_votes = stroke_votes = np.zeros((), dtype=np.uint8)
@@ -36,8 +37,9 @@ def fuse_folds(masks: Iterable[BoolArray], keep: StrokeFilter | None = None) -> 
     n = len(packed)
     brain = np.asarray(brain_votes >= n / 2)
     stroke = np.asarray(stroke_votes >= n / 2) & brain
+    findings: tuple[Finding, ...] = ()
     if keep is not None:
-        stroke = keep(stroke)
+        stroke, findings = keep(stroke, brain)
     visible_votes = np.zeros(shape, dtype=np.uint8)
     per_model = []
     for bits in packed:
@@ -51,6 +53,7 @@ def fuse_folds(masks: Iterable[BoolArray], keep: StrokeFilter | None = None) -> 
         flair_visible_votes=visible_votes,
         flair_visible_voxels=sum(per_model) / n,
         flair_visible_voxels_per_model=tuple(per_model),
+        findings=findings,
     )
 
 

@@ -1,21 +1,203 @@
-"""What is taken out of a fused stroke. A rule only ever removes voxels, and applied twice it changes nothing more."""
+"""What is taken out of a fused stroke. A rule removes whole components only; applied twice it changes nothing more.
+
+`believable_stroke` asks each component for evidence of its own. It stays if one of these holds:
+
+* acute: its median ADC is low against the brain's, lower than on the mirrored side (or the models are certain of a
+  larger core), and the models are sure of a core;
+* late: the models are certain of a large core, and it is clearly brighter on b1000 than the mirrored side. About a week
+  after onset the ADC of an infarct is normal again while it is still bright (Lansberg et al., AJNR 2001; 22: 637-644);
+* without an ADC (b0 and b1000 have different scales): the models are certain of a core.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
 
-from fvv.arrays import BoolArray
+from fvv.arrays import BoolArray, FloatArray, IntArray
+from fvv.config import PostprocessConfig
+from fvv.data import Finding, PreparedCase, Severity
+from fvv.imaging.adc import relative_adc
 
 _TOUCHING = np.ones((3, 3, 3))
+"""Voxels that touch by a corner are of one component."""
+_MIRROR_BLUR = (3.0, 3.0, 0.5)
+"""Voxels of the working grid: no head is so symmetric that single voxels could be compared."""
+
+
+def remaining_stroke(
+    stroke: BoolArray,
+    brain: BoolArray,
+    *,
+    mean_logit: FloatArray | None,
+    case: PreparedCase,
+    config: PostprocessConfig,
+) -> tuple[BoolArray, tuple[Finding, ...]]:
+    """What post-processing leaves of a fused stroke, and what is to be said of it; arguments of `believable_stroke`.
+
+    `mean_logit` is None where no evidence is asked for.
+    """
+    stroke = without_small_pieces(stroke, config.minimum_lesion_mm3, 1000 * case.voxel_volume_ml)
+    if mean_logit is None:
+        return stroke, ()
+    return believable_stroke(stroke, brain, mean_logit, case=case, config=config)
 
 
 def without_small_pieces(mask: BoolArray, minimum_mm3: float, voxel_mm3: float) -> BoolArray:
-    """The pieces of a mask that are no smaller than a volume; voxels that touch by a corner are of one piece."""
+    """The components of a mask that are no smaller than a volume; voxels that touch by a corner belong together."""
     if not minimum_mm3:
         return mask
     labels, _ = ndimage.label(mask, structure=_TOUCHING)
-    # A billionth of tolerance: a piece of exactly the volume stays, whatever the rounding of the product.
-    kept = np.bincount(labels.ravel()) * voxel_mm3 >= minimum_mm3 * (1 - 1e-9)
+    kept = np.bincount(labels.ravel()) * voxel_mm3 >= _just_under(minimum_mm3)
     kept[0] = False
     return np.asarray(kept[labels])
+
+
+def _just_under(volume_mm3: float) -> float:
+    """A billionth of tolerance: exactly the volume is enough, whatever the rounding of voxels times their volume."""
+    return volume_mm3 * (1 - 1e-9)
+
+
+def believable_stroke(
+    stroke: BoolArray, brain: BoolArray, mean_logit: FloatArray, *, case: PreparedCase, config: PostprocessConfig
+) -> tuple[BoolArray, tuple[Finding, ...]]:
+    """The components of a stroke that have evidence of their own.
+
+    Args:
+        stroke: (i, j, k) bool, inside the brain.
+        brain: (i, j, k) bool, fused.
+        mean_logit: (i, j, k) stroke logit, mean over the models.
+        case: the examination.
+        config: what counts as evidence.
+
+    Returns:
+        (i, j, k) bool, and what was removed, could not be judged, or is doubtful.
+    """
+    labels, n = ndimage.label(stroke, structure=_TOUCHING)
+    if not n:
+        return stroke, ()
+    clues = _Clues(case, brain, mean_logit, config)
+    doubts = [clues.doubt(labels, label, box) for label, box in enumerate(ndimage.find_objects(labels), start=1)]
+    kept = np.array([False, *(doubt is not None for doubt in doubts)])
+    volumes_ml = np.bincount(labels.ravel())[1:] * case.voxel_volume_ml
+    findings = _findings(doubts, volumes_ml)
+    if clues.adc_is_missing:
+        findings.append(Finding("evidence-without-adc", _WITHOUT_ADC, Severity.WARNING))
+    return np.asarray(kept[labels]), tuple(findings)
+
+
+class _Clues:
+    """What components are judged by; each volume is computed when a component first needs it."""
+
+    def __init__(self, case: PreparedCase, brain: BoolArray, mean_logit: FloatArray, config: PostprocessConfig) -> None:
+        self._case, self._brain, self._logit, self._config = case, brain, mean_logit, config
+        asks = config.maximum_relative_adc is not None or config.minimum_mirror_drop is not None
+        self._adc = relative_adc(case, brain) if asks else None
+        self.adc_is_missing = asks and self._adc is None
+        self._mirrored_adc: FloatArray | None = None
+        self._brighter: FloatArray | None = None
+
+    def doubt(self, labels: IntArray, label: int, box: tuple[slice, ...]) -> str | None:
+        """What speaks against a component that stays ("": nothing); None where it does not stay."""
+        config, inside = self._config, labels[box] == label
+        logits = self._logit[box][inside]
+        voxel_mm3 = 1000 * self._case.voxel_volume_ml
+        sure = np.count_nonzero(logits > config.core_logit) * voxel_mm3 >= _just_under(config.minimum_core_mm3)
+        certain_mm3 = np.count_nonzero(logits > config.certain_logit) * voxel_mm3
+        certain = certain_mm3 >= _just_under(config.certain_core_mm3)
+        if self.adc_is_missing:
+            return "" if sure and certain else None
+        if sure and self._low_adc(box, inside):
+            if self._lower_than_mirrored(box, inside):
+                return "" if certain_mm3 >= _just_under(config.minimum_core_mm3) else "the models are hardly sure"
+            if config.certain_core_mm3 and certain:
+                return "its ADC is not lower than on the mirrored side"
+        late = config.late_core_mm3 is not None and certain_mm3 >= _just_under(config.late_core_mm3)
+        if late and self._contrast(box, inside) >= config.late_contrast:
+            return "its ADC is not low"
+        return None
+
+    def _low_adc(self, box: tuple[slice, ...], inside: BoolArray) -> bool:
+        highest = self._config.maximum_relative_adc
+        return highest is None or (self._adc is not None and _median(self._adc[box][inside]) < highest)
+
+    def _lower_than_mirrored(self, box: tuple[slice, ...], inside: BoolArray) -> bool:
+        least = self._config.minimum_mirror_drop
+        if least is None:
+            return True
+        if self._adc is None:
+            return False
+        if self._mirrored_adc is None:
+            # Where the other side holds no brain, as if it held usual tissue.
+            self._mirrored_adc = mirrored(np.nan_to_num(self._adc, nan=1.0), self._brain)
+        return _median((self._mirrored_adc[box] - self._adc[box])[inside]) >= least
+
+    def _contrast(self, box: tuple[slice, ...], inside: BoolArray) -> float:
+        if self._brighter is None:
+            b1000 = self._case.b1000.astype(np.float32)
+            self._brighter = ndimage.gaussian_filter(b1000, _MIRROR_BLUR) - mirrored(b1000, self._brain)
+        return _median(self._brighter[box][inside])
+
+
+def mirrored(volume: FloatArray, brain: BoolArray) -> FloatArray:
+    """A volume blurred and reflected at the middle of the brain's extent along the first axis, left to right.
+
+    Args:
+        volume: (i, j, k), finite.
+        brain: (i, j, k) bool, not empty.
+
+    Returns:
+        (i, j, k); NaN where the other side lies outside the grid.
+    """
+    columns = np.flatnonzero(brain.any(axis=(1, 2)))
+    opposite = columns[0] + columns[-1] - np.arange(len(volume))
+    there = (opposite >= 0) & (opposite < len(volume))
+    result = np.full(volume.shape, np.nan, dtype=volume.dtype)
+    result[there] = ndimage.gaussian_filter(volume, _MIRROR_BLUR)[opposite[there]]
+    return result
+
+
+def _median(values: FloatArray) -> float:
+    """Of what was measured; NaN, of which every comparison is false, where nothing was."""
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else float("nan")
+
+
+_WITHOUT_ADC = (
+    "b0 and b1000 have different intensity scales: the stroke was judged without its ADC, by the models alone"
+)
+
+
+def _findings(doubts: list[str | None], volumes_ml: FloatArray) -> list[Finding]:
+    stays = np.array([doubt is not None for doubt in doubts])
+    found = []
+    if not stays.all():
+        left = "" if stays.any() else "; nothing is left of the stroke"
+        what = f"removed from the stroke for too little evidence: {_components(~stays, volumes_ml)}{left}"
+        found.append(Finding("weak-evidence-removed", what, Severity.NOTE))
+    doubtful = np.array([bool(doubt) for doubt in doubts])
+    if doubtful.any():
+        why = ", ".join(dict.fromkeys(filter(None, doubts)))
+        which = _components(doubtful[stays], volumes_ml[stays])
+        message = f"reported lesion has weak evidence: {which}: {why}"
+        found.append(Finding("doubtful-lesion", message, Severity.WARNING))
+    return found
+
+
+def _components(which: BoolArray, volumes_ml: FloatArray) -> str:
+    n, volume_ml = np.count_nonzero(which), float(volumes_ml[which].sum())
+    return (
+        f"{n} of {len(which)} component{'' if len(which) == 1 else 's'} ({volume_ml:.2f} of {volumes_ml.sum():.2f} mL)"
+    )
+
+
+def in_words(config: PostprocessConfig) -> str:
+    """The rule of evidence, as one phrase; "" where it is off."""
+    if not config.asks_for_evidence:
+        return ""
+    asked = [f"at least {config.minimum_core_mm3:g} mm³ with a mean logit over {config.core_logit:g}"]
+    if config.maximum_relative_adc is not None:
+        asked.append(f"a median ADC under {config.maximum_relative_adc:g} of the brain's")
+    if config.minimum_mirror_drop is not None:
+        asked.append(f"at least {config.minimum_mirror_drop:g} lower than on the mirrored side")
+    return ", ".join(asked)

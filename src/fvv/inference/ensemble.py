@@ -95,20 +95,24 @@ class OnnxEnsemble:
     def __len__(self) -> int:
         return len(self._models)
 
-    def each_mask(self, padded: FloatArray) -> Iterator[BoolArray]:
+    def each_output(
+        self, padded: FloatArray, *, stroke_logits: bool = False
+    ) -> Iterator[tuple[BoolArray, FloatArray | None]]:
         """What one model after another predicts (logit > 0).
 
         Args:
             padded: (2, slices + 2 * context, 256, 256) float32, channels (b1000, b0).
+            stroke_logits: give the logits of the stroke, too.
 
         Yields:
-            (3, slices, 256, 256) bool, in `Channel` order.
+            (3, slices, 256, 256) bool, in `Channel` order; and (slices, 256, 256) float32 or None.
 
         Raises:
             ModelError: a model could not run, or gave something that is no logit: no mask may be made of it.
         """
         for model in self._models:
             mask = np.empty(self._output_shape(padded), dtype=bool)
+            kept = np.empty(mask.shape[1:], dtype=np.float32) if stroke_logits else None
             lowest = np.full(len(Channel), np.inf)
             for first, logits in self._logits(model, padded):
                 # Minimum and maximum both keep NaN, in two passes and without an array of truth values.
@@ -117,6 +121,8 @@ class OnnxEnsemble:
                     hint = "the model or the images are damaged"
                     raise ModelError("the network's output is not finite", file=model.file, hint=hint)
                 np.greater(np.moveaxis(logits, 0, 1), 0, out=mask[:, first : first + len(logits)])
+                if kept is not None:
+                    kept[first : first + len(logits)] = logits[:, Channel.STROKE.value]
             # A logit says no where it is negative, as it is in the air around every head; a probability never is.
             for channel in Channel:
                 if lowest[channel.value] >= 0:
@@ -125,11 +131,11 @@ class OnnxEnsemble:
                         file=model.file,
                         hint="export the model without the sigmoid or softmax at its end",
                     )
-            yield mask
+            yield mask, kept
 
     def masks(self, padded: FloatArray) -> BoolArray:
-        """What every model predicts, see `each_mask`: (n, 3, slices, 256, 256) bool."""
-        return np.stack(list(self.each_mask(padded)))
+        """What every model predicts, see `each_output`: (n, 3, slices, 256, 256) bool."""
+        return np.stack([mask for mask, _ in self.each_output(padded)])
 
     def logits(self, padded: FloatArray) -> FloatArray:
         """Logits of every model: (n, 3, slices, 256, 256) float32."""

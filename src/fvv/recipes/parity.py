@@ -9,7 +9,7 @@ import numpy as np
 
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import DecisionConfig, PreprocessingProfile
-from fvv.data import DecisionState, PreparedCase
+from fvv.data import Channel, DecisionState, PreparedCase
 from fvv.imaging.overlap import Overlap
 from fvv.imaging.slabs import network_input
 from fvv.recipes.examine import Settings, examine
@@ -35,9 +35,9 @@ class _Form:
     def __len__(self) -> int:
         return 1
 
-    def each_mask(self, padded: FloatArray) -> Iterator[BoolArray]:
+    def each_output(self, padded: FloatArray, *, stroke_logits: bool) -> Iterator[tuple[BoolArray, FloatArray | None]]:
         self.logits = self.run(padded)
-        yield self.logits > 0
+        yield self.logits > 0, self.logits[Channel.STROKE.value] if stroke_logits else None
 
 
 def compare_forms(

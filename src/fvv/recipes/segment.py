@@ -14,7 +14,7 @@ from fvv.config import PostprocessConfig, PreprocessingProfile
 from fvv.data import Finding, FusedSegmentation, PreparedCase, Severity
 from fvv.errors import FvvError
 from fvv.imaging.fusion import fuse_folds
-from fvv.imaging.postprocess import without_small_pieces
+from fvv.imaging.postprocess import remaining_stroke
 from fvv.imaging.slabs import network_input
 
 NOTHING_REMOVED = PostprocessConfig()
@@ -30,9 +30,16 @@ class Models(Protocol):
 
     def __len__(self) -> int: ...
 
-    def each_mask(self, padded: FloatArray) -> Iterator[BoolArray]:
-        """(2, slices + 2 * context, i, j) network input to (3, slices, i, j) bool of one model after another."""
+    def each_output(self, padded: FloatArray, *, stroke_logits: bool) -> Iterator[tuple[BoolArray, FloatArray | None]]:
+        """(2, slices + 2 * context, i, j) network input to (3, slices, i, j) bool of one model after another.
+
+        With `stroke_logits`, each comes with its (slices, i, j) float32 logits of the stroke.
+        """
         ...
+
+
+Output = tuple[BoolArray, FloatArray | None]
+"""Of one model: (3, i, j, k) bool masks, and where they are needed (i, j, k) float32 logits of the stroke."""
 
 
 def segment_case(
@@ -48,29 +55,37 @@ def segment_case(
     Raises:
         ModelError: a model's output is not finite.
     """
-    return _fused(_masks(case, models), case, postprocess)
+    return _fused(_outputs(case, models, postprocess), len(models), case, postprocess)
 
 
-def _fused(masks: Iterable[BoolArray], case: PreparedCase, postprocess: PostprocessConfig) -> FusedSegmentation:
-    voxel_mm3 = 1000 * case.voxel_volume_ml
-    keep = partial(without_small_pieces, minimum_mm3=postprocess.minimum_lesion_mm3, voxel_mm3=voxel_mm3)
-    fused = fuse_folds(masks, keep)
+def _fused(
+    outputs: Iterable[Output], n_models: int, case: PreparedCase, postprocess: PostprocessConfig
+) -> FusedSegmentation:
+    mean_logit = np.zeros(case.brain.shape, dtype=np.float32) if postprocess.asks_for_evidence else None
+
+    def masks() -> Iterator[BoolArray]:
+        for mask, logits in outputs:
+            if mean_logit is not None and logits is not None:
+                np.add(mean_logit, logits / n_models, out=mean_logit)
+            yield mask
+
+    fused = fuse_folds(masks(), partial(remaining_stroke, mean_logit=mean_logit, case=case, config=postprocess))
     # The stroke is cut to the predicted brain: with hardly any brain, 0 mL of stroke would mean nothing.
     found, expected = (int(mask.sum()) * case.voxel_volume_ml for mask in (fused.brain, case.brain))
     if not found or found >= LEAST_BRAIN * expected:  # With none at all `decide` gives no answer.
         return fused
     message = f"the models found {found:.0f} mL of brain, the mask holds {expected:.0f} mL"
-    return replace(fused, findings=(Finding("no-brain", message, Severity.NOT_ASSESSABLE),))
+    return replace(fused, findings=(Finding("no-brain", message, Severity.NOT_ASSESSABLE), *fused.findings))
 
 
-def _masks(case: PreparedCase, models: Models) -> Iterator[BoolArray]:
-    """(3, i, j, k) bool of one model after another."""
+def _outputs(case: PreparedCase, models: Models, postprocess: PostprocessConfig) -> Iterator[Output]:
     padded = network_input(case, models.profile.context_slices)
 
-    def run() -> Iterator[BoolArray]:
+    def run() -> Iterator[Output]:
         try:
-            for mask in models.each_mask(padded):
-                yield np.moveaxis(mask, 1, 3)  # (3, k, i, j) -> (3, i, j, k)
+            for mask, logits in models.each_output(padded, stroke_logits=postprocess.asks_for_evidence):
+                # (3, k, i, j) -> (3, i, j, k)
+                yield np.moveaxis(mask, 1, 3), None if logits is None else np.moveaxis(logits, 0, 2)
         except FvvError as error:
             raise error.for_examination(case.examination_id) from error
 

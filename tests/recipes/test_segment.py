@@ -1,0 +1,104 @@
+"""From models to a fused stroke: the evidence asked of it, together and alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from builders import prepared_case
+from fvv.arrays import BoolArray, FloatArray
+from fvv.config import PROFILES, PostprocessConfig
+from fvv.data import Channel, FusedSegmentation, PreparedCase, Severity
+from fvv.recipes.segment import segment_case, segment_together_and_alone
+
+RULE = PostprocessConfig(minimum_core_mm3=20, core_logit=3)
+
+
+class Stub:
+    """Models whose logits are given: (n, 3, i, j, k)."""
+
+    profile = PROFILES["robust-v1"]
+    provider = ""
+
+    def __init__(self, *logits: FloatArray) -> None:
+        self.logits = logits
+        self.asked: list[bool] = []
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def each_output(self, padded: FloatArray, *, stroke_logits: bool) -> Iterator[tuple[BoolArray, FloatArray | None]]:
+        self.asked.append(stroke_logits)
+        for one in self.logits:
+            slices_first = np.moveaxis(one, 3, 1)
+            yield slices_first > 0, slices_first[Channel.STROKE.value] if stroke_logits else None
+
+
+@pytest.fixture
+def case(rng: np.random.Generator) -> PreparedCase:
+    return prepared_case(rng, slices=4, size=64)
+
+
+def logits_of(case: PreparedCase, *strengths: float) -> FloatArray:
+    """Brain everywhere, and strokes of 8 x 8 x 2 voxels (640 mm3) of these logits."""
+    logits = np.full((3, *case.brain.shape), -5.0, dtype=np.float32)
+    logits[Channel.BRAIN.value] = 5
+    for number, strength in enumerate(strengths):
+        logits[Channel.STROKE.value, 5 + 20 * number : 13 + 20 * number, 20:28, 1:3] = strength
+    logits[Channel.FLAIR_VISIBLE.value] = logits[Channel.STROKE.value]
+    return logits
+
+
+def same(one: FusedSegmentation, other: FusedSegmentation) -> None:
+    for name in ("brain", "stroke", "flair_visible_votes"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert one.flair_visible_voxels_per_model == other.flair_visible_voxels_per_model
+    assert one.findings == other.findings
+
+
+def test_the_mean_over_the_models_counts(case: PreparedCase) -> None:
+    models = Stub(logits_of(case, 5, 1), logits_of(case, 2, 9), logits_of(case, 2.5, -2))
+    fused = segment_case(case, models, RULE)
+    assert fused.stroke[5:13].sum() == 128  # A mean of 3.17.
+    assert not fused.stroke[25:].any()  # One model is very sure, the mean is 2.67.
+    assert fused.flair_visible_voxels_per_model == (128, 128, 128)
+    removed, doubtful = fused.findings
+    assert (removed.code, removed.severity) == ("weak-evidence-removed", Severity.NOTE)
+    assert "1 of 2 components (0.64 of 1.28 mL)" in removed.message
+    assert doubtful.code == "doubtful-lesion"  # No voxel has a mean over 4.
+    assert "1 of 1 component (0.64 of 0.64 mL)" in doubtful.message
+
+
+def test_the_order_of_the_models_does_not_matter(case: PreparedCase) -> None:
+    logits = [logits_of(case, *strengths) for strengths in ((5, 1), (2, 9), (2.5, 3), (4, 4))]
+    same(segment_case(case, Stub(*logits), RULE), segment_case(case, Stub(*logits[::-1]), RULE))
+
+
+def test_together_and_alone_are_what_each_would_be_by_itself(case: PreparedCase) -> None:
+    logits = [logits_of(case, *strengths) for strengths in ((5, 1), (2, 9), (2.5, 3))]
+    together, alone = segment_together_and_alone(case, Stub(*logits), RULE)
+    same(together, segment_case(case, Stub(*logits), RULE))
+    for one, its_own in zip(alone, logits, strict=True):
+        same(one, segment_case(case, Stub(its_own), RULE))
+
+
+@pytest.mark.parametrize("off", [PostprocessConfig(), PostprocessConfig(minimum_lesion_mm3=30, maximum_relative_adc=1)])
+def test_where_the_rule_is_off_no_logits_are_kept_and_nothing_changes(
+    case: PreparedCase, off: PostprocessConfig
+) -> None:
+    models = Stub(logits_of(case, 0.1, 1), logits_of(case, 0.2, 9))
+    fused = segment_case(case, models, off)
+    assert models.asked == [False]
+    assert fused.stroke.sum() == 256
+    assert fused.findings == ()
+    segment_case(case, models, RULE)
+    assert models.asked == [False, True]
+
+
+def test_no_brain_does_not_silence_the_rule(case: PreparedCase) -> None:
+    logits = logits_of(case, 1)
+    logits[Channel.BRAIN.value, 8:] = -5
+    fused = segment_case(case, Stub(logits), RULE)
+    assert [one.code for one in fused.findings] == ["no-brain", "weak-evidence-removed"]
