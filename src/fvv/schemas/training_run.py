@@ -51,7 +51,7 @@ class FoldProgress(FileModel):
     patience: int | None
     best_epoch: int = Field(ge=0)
     scores: dict[str, Number]
-    files: dict[str, str] = {}
+    files: dict[str, str] = Field(default_factory=dict)
 
     def satisfies(self, config: TrainConfig) -> bool:
         """Whether nothing is left to do: no more epochs are asked for, or the same or less patience ended them."""
