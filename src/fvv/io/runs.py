@@ -28,12 +28,11 @@ from fvv.config import TrainConfig
 from fvv.errors import InputError, StoreError, TrainingError
 from fvv.io.atomic import write_text
 from fvv.io.ownership import claim, claimed
-from fvv.io.sealed import read_record, write_sealed
+from fvv.io.sealed import read_record, verify_files, write_sealed
 from fvv.io.store import CaseStore
 from fvv.names import first_few
 from fvv.schemas.training_run import FoldProgress, RunDescription
 from fvv.system.fingerprint import file_sha256
-from fvv.system.regular import refuse_irregular
 
 log = logging.getLogger(__name__)
 
@@ -144,15 +143,16 @@ class FoldRun:
         Raises:
             TrainingError: a checkpoint differs or is missing.
         """
-        found = {name: _hash_or_reason(self.folder / name) for name in done.files}
-        differing = [name for name, sha256 in done.files.items() if found[name] != sha256]
-        for name in differing:
-            if name in {BEST, LAST}:
-                raise TrainingError(
-                    f"not as training wrote it: expected SHA-256 {done.files[name]}, found {found[name]}",
-                    file=self.folder / name,
-                    hint="restore it, or delete the fold's folder to train it again",
-                )
+        differing = []
+        for name, sha256 in done.files.items():
+            try:
+                verify_files(self.folder, {name: sha256})
+            except InputError as error:
+                if name in {BEST, LAST}:
+                    message = f"{error.message}; expected SHA-256 {sha256}"
+                    hint = "restore it, or delete the fold's folder to train it again"
+                    raise TrainingError(message, file=self.folder / name, hint=hint) from error
+                differing.append(name)
         if differing:
             log.warning("%s: damaged or missing, and only training makes it: %s", self.folder, first_few(differing))
 
@@ -204,12 +204,3 @@ def _known_run(folder: Path) -> RunDescription | None:
             return None
         hint = "restore the file, or give this run another name (--name)"
         raise TrainingError(error.message, file=path, hint=hint) from error
-
-
-def _hash_or_reason(path: Path) -> str:
-    """SHA-256 of a file, or why it has none."""
-    try:
-        refuse_irregular(path)
-        return file_sha256(path)
-    except InputError as error:
-        return error.message
