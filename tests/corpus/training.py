@@ -22,7 +22,9 @@ def variants() -> Iterator[Variant]:
     for name, content in (("damaged", b"{"), ("nested", b"[" * 100_000), ("of-other-types", b'{"run_id": 1}')):
         for file in ("run.json", "done.json"):
             yield Variant(f"train-{file}-{name}", "train", _go_on(_write(file, content)), "warning", "again")
-    yield Variant("train-settings-and-table-damaged", "train", _go_on(_others), "warning", "missing: metrics.csv")
+    yield Variant(
+        "train-settings-and-table-damaged", "train", _go_on(_others), "warning", "only training makes it: metrics.csv"
+    )
     torn = _write("last.ckpt", b"x")
     yield Variant("train-finished-checkpoint-damaged", "train", _go_on(torn), "error", "delete the fold's folder")
     yield Variant("train-run-record-a-pipe", "train", _go_on(_pipe("run.json")), "error", "regular file")
