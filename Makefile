@@ -82,6 +82,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_typed_middle.py
 
 # One thread each: a reader must not need more, and forks of a process with threads may hang.
 corpus: $(READY)

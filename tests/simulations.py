@@ -7,7 +7,6 @@ from typing import Any
 
 from fvv.config import SimulateConfig
 from fvv.io.sealed import write_sealed
-from fvv.schemas.migrations import CURRENT
 from fvv.schemas.simulation import CaseRecord, Simulation
 
 RECORD = CaseRecord(
@@ -37,12 +36,11 @@ def write_simulation(folder: Path, **case: Any) -> Simulation:
     """simulation.json of an examination without images."""
     record = RECORD.model_copy(update=case)
     simulation = Simulation(
-        schema_version=CURRENT["simulation"],
         simulator_version=2,
         settings=SimulateConfig(seed=7),
         case=record,
         files={},
     )
     folder.mkdir(parents=True, exist_ok=True)
-    write_sealed(folder / "simulation.json", simulation.model_dump(mode="json"))
+    write_sealed(folder / "simulation.json", simulation)
     return simulation

@@ -60,7 +60,10 @@ def chosen_damages(output: Path, each: int, rng: random.Random) -> Iterator[tupl
 def damaged_and_again(
     stage: Stage, folder: Path, whole: Path, expected: dict[str, str], name: str, damage: str
 ) -> str | None:
-    """What was wrong with the same command on damaged output; None where it repaired, or refused in one line."""
+    """What was wrong with the same command on damaged output; None where it repaired, refused in one line, or warned.
+
+    A warning is enough of `train` alone: no log or picture of a finished fold can be made again without training it.
+    """
     output = folder / stage.output
     shutil.rmtree(output, ignore_errors=True)
     shutil.copytree(whole, output, symlinks=True)
@@ -82,6 +85,9 @@ def damaged_and_again(
     # A split that differs counts as edited: it is kept, and copied where it changes.
     if name in {FOLDS_FILE, SPLIT_FILE}:
         wrong = [key for key in wrong if key != SPLIT_FILE and not key.startswith("folds")]
+    warned = any("damaged or missing" in line and Path(name).name in line for line in said.splitlines())
+    if stage.verb == "train" and wrong == [name] and warned:
+        return None
     return f"{what}: exit 0, but {', '.join(wrong[:3])} differ" if wrong else None
 
 

@@ -31,7 +31,7 @@ SETTINGS = {
 VOLATILE_KEYS = {
     *("seconds", "ms_per_step", "started", "ended", "hours", "time", "machine", "wandb_id"),
     *("workers", "threads", "jobs"),
-    *("content_sha256", "results.txt"),
+    *("content_sha256", "results.txt", "metrics.csv", "best.ckpt", "last.ckpt"),
 }
 """In JSON files and checkpoints: how long it took, when, where, by how many, and hashes of that. All else must be the
 same."""
@@ -116,7 +116,8 @@ def _digest(path: Path) -> str:
 
 def _without_times(content: Any) -> Any:
     if isinstance(content, dict):
-        return {str(key): _without_times(value) for key, value in content.items() if key not in VOLATILE_KEYS}
+        kept = {str(key): value for key, value in content.items() if key not in VOLATILE_KEYS}
+        return {key: _without_times(value) for key, value in kept.items() if not is_volatile(key)}
     return [_without_times(item) for item in content] if isinstance(content, (list, tuple)) else content
 
 

@@ -76,23 +76,23 @@ SETTINGS: dict[str, tuple[bytes, str]] = {
 }
 SPLITS: dict[str, tuple[str, str]] = {
     "empty": ("", "lacks column"),
-    "without-folds": ("participant_id\tpatient_id\np0\tp0\n", "lacks column fold_0"),
-    "unknown-role": ("participant_id\tpatient_id\tfold_0\np0\tp0\tjudge\n", "train, valid, test"),
-    "folds-out-of-order": ("participant_id\tpatient_id\tfold_1\tfold_0\np0\tp0\ttrain\ttest\n", "in order"),
+    "without-folds": ("examination_id\tperson_id\np0\tp0\n", "lacks column fold_0"),
+    "unknown-role": ("examination_id\tperson_id\tfold_0\np0\tp0\tjudge\n", "train, valid, test"),
+    "folds-out-of-order": ("examination_id\tperson_id\tfold_1\tfold_0\np0\tp0\ttrain\ttest\n", "in order"),
     "person-on-two-sides": (
-        "participant_id\tpatient_id\tfold_0\np0\ta\ttrain\np1\ta\ttest\np2\tc\tvalid\np3\td\ttrain\n",
+        "examination_id\tperson_id\tfold_0\np0\ta\ttrain\np1\ta\ttest\np2\tc\tvalid\np3\td\ttrain\n",
         "one person",
     ),
-    "patient-twice": ("participant_id\tpatient_id\tfold_0\np0\ta\ttrain\np0\ta\ttrain\n", "more than once"),
+    "patient-twice": ("examination_id\tperson_id\tfold_0\np0\ta\ttrain\np0\ta\ttrain\n", "more than once"),
     "other-persons": ("participant_id\tpatient_id\tfold_0\np0\ta\ttrain\np1\tb\ttest\n", "p0 is a in the given split"),
-    "names-of-escape-codes": ("participant_id\tpatient_id\tfold_0\np\x1b[2J\ta\ttrain\n", "names on one line"),
+    "names-of-escape-codes": ("examination_id\tperson_id\tfold_0\np\x1b[2J\ta\ttrain\n", "names on one line"),
     "persons-in-two-cases": (
-        "participant_id\tpatient_id\tfold_0\np0\ta\ttrain\np1\tA\ttest\n",
+        "examination_id\tperson_id\tfold_0\np0\ta\ttrain\np1\tA\ttest\n",
         "same but for case",
     ),
-    "nobody-tests": ("participant_id\tpatient_id\tfold_0\np0\tp0\ttrain\np1\tp1\ttrain\n", "no test patient"),
-    "header-alone": ("participant_id\tpatient_id\tfold_0\n", "no patient"),
-    "strangers-alone": ("participant_id\tpatient_id\tfold_0\n../x\t../x\ttrain\ny\ty\ttest\n", "no patient"),
+    "nobody-tests": ("examination_id\tperson_id\tfold_0\np0\tp0\ttrain\np1\tp1\ttrain\n", "no test patient"),
+    "header-alone": ("examination_id\tperson_id\tfold_0\n", "no patient"),
+    "strangers-alone": ("examination_id\tperson_id\tfold_0\n../x\t../x\ttrain\ny\ty\ttest\n", "no patient"),
 }
 WORDS: dict[str, tuple[list[str], str, str]] = {
     "no-verb": ([], "usage", "VERB"),

@@ -22,10 +22,14 @@ def variants() -> Iterator[Variant]:
     for name, content in (("damaged", b"{"), ("nested", b"[" * 100_000), ("of-other-types", b'{"run_id": 1}')):
         for file in ("run.json", "done.json"):
             yield Variant(f"train-{file}-{name}", "train", _go_on(_write(file, content)), "warning", "again")
-    yield Variant("train-settings-and-table-damaged", "train", _go_on(_others), "success", done)
+    yield Variant(
+        "train-settings-and-table-damaged", "train", _go_on(_others), "warning", "only training makes it: metrics.csv"
+    )
+    torn = _write("last.ckpt", b"x")
+    yield Variant("train-finished-checkpoint-damaged", "train", _go_on(torn), "error", "delete the fold's folder")
     yield Variant("train-run-record-a-pipe", "train", _go_on(_pipe("run.json")), "error", "regular file")
     yield Variant("train-run-record-gone", "train", _go_on(_gone("run.json")), "success", done)
-    yield Variant("train-run-record-of-somebody-else", "train", _go_on(_foreign_record), "error", "schema_version")
+    yield Variant("train-run-record-of-somebody-else", "train", _go_on(_foreign_record), "error", "its own hash")
     last = {"damaged": _write("last.ckpt", b"x"), "gone": _gone("last.ckpt"), "a-pipe": _pipe("last.ckpt")}
     for name, change in last.items():
         goes_on = _go_on(_gone("done.json"), change)

@@ -89,7 +89,7 @@ def targets(folder: Path) -> list[Target]:
     write_four_dimensional(image, four)
     tables = {
         folder / "cohort" / "participants.tsv": b"participant_id\tpatient_id\tsite\tdwi_flair_mismatch\np0\ta\tx\t1\n",
-        folder / "folds.tsv": b"participant_id\tpatient_id\tfold_0\np0\ta\ttrain\np1\tb\ttest\np2\tc\tvalid\n",
+        folder / "folds.tsv": b"examination_id\tperson_id\tfold_0\np0\ta\ttrain\np1\tb\ttest\np2\tc\tvalid\n",
         folder
         / "settings.yaml": b"prepare: {kfolds: 3, seed: 1}\ntrain:\n  name: x\n  network: {widths: [4, 4, 8, 8]}\n",
         folder / "choices.yaml": b"0: a/best.ckpt\n1: b/best.ckpt\n",

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,6 +83,50 @@ def test_descriptions_that_are_damaged_are_made_again(store, run, whole, damage)
     assert json.loads((run / "run.json").read_text())["run_id"] == read_checkpoint(run / "last.ckpt").run_id
     assert json.loads((run / "done.json").read_text())["epochs"] == 3
     assert "tiny" in (run / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE.values(), Path.unlink, lambda path: path.replace(path.with_suffix(".x"))])
+def test_a_log_or_picture_of_a_finished_fold_that_is_damaged_is_named(store, run, damage, caplog):
+    assert set(json.loads((run / "done.json").read_text())["files"]) >= {"metrics.csv", "figures/kappa.png"}
+    train_fold(store, run.parents[1], 0, LONGER)
+    assert "damaged" not in caplog.text
+    for name in ("metrics.csv", "figures/kappa.png"):
+        damage(run / name)
+    assert train_fold(store, run.parents[1], 0, LONGER).seconds == 0
+    (line,) = [line for line in caplog.messages if "damaged or missing" in line]
+    assert line.endswith("metrics.csv, figures/kappa.png")
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt"])
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_checkpoint_of_a_finished_fold_that_is_damaged_is_refused(store, run, name, damage):
+    expected = json.loads((run / "done.json").read_text())["files"][name]
+    damage(run / name)
+    with pytest.raises(TrainingError) as refused:
+        train_fold(store, run.parents[1], 0, LONGER)
+    assert refused.value.file == str(run / name)
+    assert f"expected SHA-256 {expected}" in str(refused.value)
+    assert "delete the fold's folder" in str(refused.value)
+
+
+def test_with_more_epochs_a_fold_is_recorded_again(store, run, caplog):
+    (run / "metrics.csv").write_bytes(b"")
+    longer = LONGER.model_copy(update={"epochs": 4})
+    before = json.loads((run / "done.json").read_text())["files"]
+    train_fold(store, run.parents[1], 0, longer)
+    after = json.loads((run / "done.json").read_text())["files"]
+    assert all(after[name] != before[name] for name in ("last.ckpt", "metrics.csv", "progress.png"))
+    train_fold(store, run.parents[1], 0, longer)
+    assert "damaged" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["run.json", "done.json"])
+def test_a_description_that_was_edited_is_made_again(store, run, name, caplog):
+    written = (run / name).read_text()
+    edited = json.loads(written) | ({"wandb_id": "0"} if name == "run.json" else {"epochs": 2})
+    (run / name).write_text(json.dumps(edited))
+    assert train_fold(store, run.parents[1], 0, LONGER).epochs == 3
+    assert "its own hash" in caplog.text
 
 
 def test_without_its_description_a_run_of_other_settings_is_still_refused(store, run):

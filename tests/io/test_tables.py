@@ -61,6 +61,6 @@ def test_a_column_given_twice_is_refused(tmp_path: Path) -> None:
 
 def test_no_failure_is_still_a_table(tmp_path: Path) -> None:
     write_failures(tmp_path / "f.csv", [])
-    assert (tmp_path / "f.csv").read_text() == "patient,reason\n"
+    assert (tmp_path / "f.csv").read_text() == "examination_id,reason\n"
     write_failures(tmp_path / "f.csv", [Failure("p", "b0, broken")])
-    assert read_table(tmp_path / "f.csv") == [{"patient": "p", "reason": "b0, broken"}]
+    assert read_table(tmp_path / "f.csv") == [{"examination_id": "p", "reason": "b0, broken"}]

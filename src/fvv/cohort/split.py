@@ -154,7 +154,7 @@ def given_split(plan: FoldPlan, people: Mapping[str, Participant], settings: Spl
             log.warning("%s is in the given split but was not prepared", row.examination_id)
         elif one.person_id != row.person_id:
             message = f"{row.examination_id} is {row.person_id} in the given split and {one.person_id} in the cohort"
-            raise StoreError(message, hint="correct patient_id in the split file or in participants.tsv")
+            raise StoreError(message, hint="correct person_id in the split file, or patient_id in participants.tsv")
     rows = FoldPlan(tuple(row for row in plan.rows if row.examination_id in people)).rows
     left_out = frozenset(people) - {row.examination_id for row in rows}
     former = tuple(row for row in plan.rows if row.examination_id not in people)

@@ -10,16 +10,18 @@ from fvv.io.tables import read_lines, write_table
 from fvv.names import first_alike, is_plain, plain
 
 FOLDS_FILE = "folds.tsv"
+_COLUMNS = {"participant_id": "examination_id", "patient_id": "person_id"}
+"""Names of the two columns of names, as participants.tsv has them and as they are written here; both are read."""
 
 
 def read_folds(path: Path) -> FoldPlan:
-    """Read a split file; columns other than names and folds are ignored.
+    """Read a split file; columns other than names and folds are ignored. The names' columns may be spelt either way.
 
     Raises:
         StoreError: missing, unreadable, a role other than train/valid/test, or a person on two sides.
     """
     try:
-        lines = read_lines(path, required=("participant_id", "patient_id", "fold_0"))
+        lines = read_lines(path, required=(*_COLUMNS.values(), "fold_0"), other_names=_COLUMNS)
     except InputError as error:
         raise StoreError(error.message, file=path, hint=error.hint or "run `fvv prepare` first") from error
     columns = [name for name in lines[0][1] if name.startswith("fold_")] if lines else []
@@ -27,9 +29,9 @@ def read_folds(path: Path) -> FoldPlan:
         raise StoreError(f"fold columns must be fold_0, fold_1, ... in order, got {columns}", file=path)
     rows = []
     for number, row in lines:
-        names = (row["participant_id"], row["patient_id"])
+        names = (row["examination_id"], row["person_id"])
         if not all(name and is_plain(name) for name in names):
-            message = f"line {number}: participant_id and patient_id must be names on one line, got {names!a}"
+            message = f"line {number}: examination_id and person_id must be names on one line, got {names!a}"
             raise StoreError(message, file=path)
         try:
             rows.append(FoldRow(*names, tuple(Role(row[column]) for column in columns)))
@@ -49,7 +51,7 @@ def read_folds(path: Path) -> FoldPlan:
 def write_folds(path: Path, plan: FoldPlan) -> None:
     """Write the split."""
     rows = [
-        {"participant_id": row.examination_id, "patient_id": row.person_id}
+        {"examination_id": row.examination_id, "person_id": row.person_id}
         | {f"fold_{k}": role.value for k, role in enumerate(row.roles)}
         for row in plan.rows
     ]

@@ -7,7 +7,7 @@ last.ckpt       where to go on
 metrics.csv     a row an epoch
 progress.png    the same as curves
 figures/, tensorboard/, wandb/
-done.json       written last: the fold is finished, after how many epochs
+done.json       written last: the fold is finished, after how many epochs, and the hash of each of its files
 .fvv.json       which of these names are this program's (`fvv.io.ownership`)
 """
 
@@ -18,28 +18,29 @@ import json
 import logging
 import secrets
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import yaml
-from pydantic import ValidationError
-from pydantic_core import from_json
 
 from fvv.config import TrainConfig
 from fvv.errors import InputError, StoreError, TrainingError
 from fvv.io.atomic import write_text
 from fvv.io.ownership import claim, claimed
+from fvv.io.sealed import read_record, verify_files, write_sealed
 from fvv.io.store import CaseStore
-from fvv.schemas.migrations import migrated
+from fvv.names import first_few
 from fvv.schemas.training_run import FoldProgress, RunDescription
-from fvv.system.regular import read_regular_text
+from fvv.system.fingerprint import file_sha256
 
 log = logging.getLogger(__name__)
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 _IDENTITY, _DONE, _SETTINGS = "run.json", "done.json", "config.yaml"
-_NAMES = (BEST, LAST, _IDENTITY, _DONE, _SETTINGS, "metrics.csv", "progress.png", "figures", "tensorboard", "wandb")
+_FINAL = (BEST, LAST, "metrics.csv", "progress.png", "figures", "tensorboard")
+"""What stays as it is once a fold is finished; Weights & Biases' own program sends and removes what it wrote."""
+_NAMES = (*_FINAL, _IDENTITY, _DONE, _SETTINGS, "wandb")
 _NOT_IDENTITY = {
     "wandb_project",
     "wandb_mode",
@@ -54,8 +55,6 @@ _NOT_IDENTITY = {
 }
 """Settings that change no weight of an epoch: a run may be continued with others."""
 _CHANGED = "the epochs before are kept; prepare the same data again to go on, or train under another --name"
-
-Described = TypeVar("Described", RunDescription, FoldProgress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class FoldRun:
         if about is None:
             claim(folder, _NAMES)
             about = RunDescription(run_name=config.name, run_id=run_id, fold=fold, wandb_id=secrets.token_hex(4))
-            write_text(folder / _IDENTITY, about.model_dump_json(indent=2) + "\n")
+            write_sealed(folder / _IDENTITY, about)
         elif about.run_id != run_id:
             laid_out = f" (the {config.schedule} schedule is laid out for its number of epochs)"
             why = "" if config.schedule == "plateau" else laid_out
@@ -127,15 +126,40 @@ class FoldRun:
         if not self.best.is_file() or not path.exists():
             return None
         try:
-            done = _read(path, "finished fold", FoldProgress)
+            done = read_record(path, FoldProgress)
         except InputError as error:
             log.warning("%s is damaged and made again: %s", path, error.message)
             return None
         return done if done.run_id == self.about.run_id else None
 
     def finish(self, done: FoldProgress) -> None:
-        """Mark the fold as finished."""
-        write_text(self.folder / _DONE, done.model_dump_json(indent=2) + "\n")
+        """Mark the fold as finished, with the hash of each of its files."""
+        files = {file.relative_to(self.folder).as_posix(): file_sha256(file) for file in self._final_files()}
+        write_sealed(self.folder / _DONE, done.model_copy(update={"files": files}))
+
+    def check_files(self, done: FoldProgress) -> None:
+        """Compare the files of a finished fold with their hashes, and name the logs and pictures that differ.
+
+        Raises:
+            TrainingError: a checkpoint differs or is missing.
+        """
+        differing = []
+        for name, sha256 in done.files.items():
+            try:
+                verify_files(self.folder, {name: sha256})
+            except InputError as error:
+                if name in {BEST, LAST}:
+                    message = f"{error.message}; expected SHA-256 {sha256}"
+                    hint = "restore it, or delete the fold's folder to train it again"
+                    raise TrainingError(message, file=self.folder / name, hint=hint) from error
+                differing.append(name)
+        if differing:
+            log.warning("%s: damaged or missing, and only training makes it: %s", self.folder, first_few(differing))
+
+    def _final_files(self) -> Iterator[Path]:
+        for name in _FINAL:
+            place = self.folder / name
+            yield from sorted(file for file in (place, *place.rglob("*")) if file.is_file())
 
     def unfinish(self) -> None:
         """Training goes on: what done.json says of the best epoch may soon be untrue."""
@@ -172,7 +196,7 @@ def _known_run(folder: Path) -> RunDescription | None:
     if not path.exists() and not path.is_symlink():
         return None
     try:
-        return _read(path, "training run", RunDescription)
+        return read_record(path, RunDescription)
     except InputError as error:
         # The checkpoints name their run too, and are read before training goes on from them.
         if _IDENTITY in claimed(folder) and path.is_file():
@@ -180,14 +204,3 @@ def _known_run(folder: Path) -> RunDescription | None:
             return None
         hint = "restore the file, or give this run another name (--name)"
         raise TrainingError(error.message, file=path, hint=hint) from error
-
-
-def _read(path: Path, kind: str, model: type[Described]) -> Described:
-    try:
-        content = from_json(read_regular_text(path))
-        return model.model_validate(migrated(kind, content if isinstance(content, dict) else {}, path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", file=path) from error
-    except ValueError as error:
-        raise InputError(f"cannot be read: {error}", file=path) from error

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from fvv.errors import InputError
 from fvv.io.atomic import write_text
 from fvv.schemas.base import FileModel
-from fvv.system.fingerprint import fingerprint
-from fvv.system.regular import read_regular_text
+from fvv.system.fingerprint import file_sha256, fingerprint
+from fvv.system.regular import read_regular_text, refuse_irregular
 
 SEAL = "content_sha256"
 MAX_BYTES = 512 * 2**20
@@ -35,25 +35,15 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_record(path: Path, model: type[Model]) -> Model:
-    """Read a sealed file of one kind, of any version up to the current one.
+    """Read a sealed file of one kind, of any version up to the current one."""
+    return model.parse(read_sealed(path), path)
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed` wrote, as JSON types, without its seal.
 
     Raises:
-        InputError: missing, not as it was written, or of a version that cannot be read.
-    """
-    content = read_sealed(path)
-    del content[SEAL]
-    return model.parse(content, path)
-
-
-def read_sealed(path: Path, *, schema_version: int | None = None) -> dict[str, Any]:
-    """Read what `write_sealed` wrote, as JSON types, with its seal.
-
-    Args:
-        path: of the file.
-        schema_version: which the content must have; None: any.
-
-    Raises:
-        InputError: missing, no JSON object, of another version, or not as it was written.
+        InputError: missing, no JSON object, or not as it was written.
     """
     text = read_regular_text(path, most_bytes=MAX_BYTES)
     try:
@@ -62,9 +52,23 @@ def read_sealed(path: Path, *, schema_version: int | None = None) -> dict[str, A
         raise InputError(f"damaged: {type(error).__name__}: {error}", file=path) from error
     if not isinstance(content, dict):
         raise InputError("damaged: expected a JSON object", file=path)
-    found = content.get("schema_version")
-    if schema_version is not None and found != schema_version:
-        raise InputError(f"expected schema version {schema_version}, found {found!r}", file=path)
-    if content.get(SEAL) != sealed(content)[SEAL]:
+    if content.pop(SEAL, None) != sealed(content)[SEAL]:
         raise InputError("edited or damaged: its content differs from its own hash", file=path)
     return content
+
+
+def verify_files(folder: Path, files: Mapping[str, str], *, hint: str | None = None) -> None:
+    """Compare files with the hashes that a record keeps of them.
+
+    Args:
+        folder: that the names are relative to.
+        files: SHA-256 by name.
+        hint: for the message.
+
+    Raises:
+        InputError: one is missing, no regular file, or differs.
+    """
+    for name, sha256 in files.items():
+        refuse_irregular(folder / name)
+        if file_sha256(folder / name) != sha256:
+            raise InputError("differs from the file that was written", file=folder / name, hint=hint)

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fvv.data import Failure
@@ -33,8 +34,15 @@ def read_table(path: Path, *, required: Sequence[str] = ()) -> list[dict[str, st
     return [{plain(key): plain(cell) for key, cell in row.items()} for _, row in rows]
 
 
-def read_lines(path: Path, *, required: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
+def read_lines(
+    path: Path, *, required: Sequence[str] = (), other_names: Mapping[str, str] = MappingProxyType({})
+) -> list[tuple[int, dict[str, str]]]:
     """The rows of `read_table`, with every character as it is, each with the number of its (last) line in the file.
+
+    Args:
+        path: of the table.
+        required: columns it must have.
+        other_names: of columns, each with the name under which it is read.
 
     Raises:
         InputError: as `read_table`.
@@ -47,7 +55,7 @@ def read_lines(path: Path, *, required: Sequence[str] = ()) -> list[tuple[int, d
         message = f"line {reader.line_num}: not a table: {error}"
         raise InputError(message, file=path, hint="a quote too many?") from error
     lines = [(number, cells) for number, cells in lines if any(cells)]
-    columns = lines[0][1] if lines else []
+    columns = [other_names.get(name, name) for name in lines[0][1]] if lines else []
     if len(set(columns)) != len(columns):
         raise InputError(f"has a column twice: {columns!a}", file=path)
     if missing := [name for name in required if name not in columns]:
@@ -77,7 +85,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], *, columns: Seque
 
 
 def write_failures(path: Path, failures: Iterable[Failure]) -> None:
-    """Write failures.csv: patient, reason. With no failure the table has only its header."""
+    """Write failures.csv: examination_id, reason. With no failure the table has only its header."""
     rows = [{"examination_id": failure.examination_id, "reason": failure.reason} for failure in failures]
     write_table(path, rows, columns=("examination_id", "reason"))
 

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from fvv.errors import InputError
 from fvv.names import plain
 from fvv.schemas.migrations import migrated
+from fvv.schemas.values import Stored
 
 
-class FileModel(BaseModel):
+class FileModel(Stored):
     """What one kind of file holds.
 
     Attributes:
@@ -21,7 +22,7 @@ class FileModel(BaseModel):
         schema_version: of its layout; each kind names its current one as the default.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
     kind: ClassVar[str]
     schema_version: int
 

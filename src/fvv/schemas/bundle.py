@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from fvv.config import PROFILES, PostprocessConfig, PreprocessingProfile
 from fvv.errors import ConfigError
 from fvv.names import plain
+from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
+from fvv.schemas.values import Stored
 
 _Shown = Annotated[str, AfterValidator(plain)]
 """Words of the bundle's maker that are printed: on one line, without control characters."""
@@ -23,18 +25,14 @@ def _inside(name: str) -> str:
     return name
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class BundleFile(_Entry):
+class BundleFile(Stored):
     """A file of the bundle and its hash."""
 
     file: Annotated[_Shown, AfterValidator(_inside)]
     sha256: str
 
 
-class Parity(_Entry):
+class Parity(Stored):
     """How far onnxruntime is from PyTorch, on whole volumes that the model was not trained on.
 
     Attributes:
@@ -80,7 +78,7 @@ class ModelEntry(BundleFile):
     parity: Parity | None = None
 
 
-class Calibration(_Entry):
+class Calibration(Stored):
     """From FVV to the probability of a mismatch: a logistic curve on log(FVV + pseudo-volume).
 
     Attributes:
@@ -137,9 +135,11 @@ def _logistic(log_odds: float) -> float:
     return 0.5 + 0.5 * math.tanh(log_odds / 2)
 
 
-class BundleManifest(_Entry):
+class BundleManifest(FileModel):
     """What bundle.json holds."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+    kind: ClassVar[str] = "bundle"
     schema_version: int = CURRENT["bundle"]
     software: _Shown
     run_name: _Shown
@@ -148,7 +148,7 @@ class BundleManifest(_Entry):
     profile: PreprocessingProfile
     calibration: Calibration | None = None
     """From FVV to the probability of a mismatch, fitted out of fold; None: no probability is given."""
-    intensity_range: dict[str, tuple[float, float]] = {}
+    intensity_range: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """Lowest and highest value in the training cohort of each feature of `fvv.imaging.quality.usual`; a new patient
     far outside is warned about. Empty: unknown."""
     postprocess: PostprocessConfig = PostprocessConfig()

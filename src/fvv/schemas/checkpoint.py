@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
 from fvv.config import NetworkConfig, PreprocessingProfile
 from fvv.names import plain
+from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
+from fvv.schemas.values import Number
 
 PlainText = Annotated[str, AfterValidator(plain)]
 """Text that is shown: control characters in it are escaped."""
 
 
-class CheckpointDescription(BaseModel):
+class CheckpointDescription(FileModel):
     """Who trained what, on whom, in plain values.
 
     Attributes:
@@ -32,8 +35,7 @@ class CheckpointDescription(BaseModel):
         settings: of the whole training, a record that nothing reads: other versions name other settings.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    kind: ClassVar[str] = "checkpoint"
     schema_version: int = CURRENT["checkpoint"]
     software: PlainText
     fold: int
@@ -42,9 +44,9 @@ class CheckpointDescription(BaseModel):
     run_id: str
     epoch: int = 0
     best_epoch: int = 0
-    score: float = float("nan")
+    score: Number = math.nan
     network: NetworkConfig
     profile: PreprocessingProfile
     training_person_ids: tuple[str, ...]
     training_image_ids: tuple[str, ...]
-    settings: dict[str, JsonValue] = {}
+    settings: dict[str, JsonValue] = Field(default_factory=dict)

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
+from pydantic import ConfigDict, Field, field_serializer
 
 from fvv.config import SimulateConfig
-from fvv.errors import InputError
-from fvv.schemas.migrations import migrated
+from fvv.schemas.base import FileModel
+from fvv.schemas.migrations import CURRENT
+from fvv.schemas.values import Stored
 
 
 def case_settings(config: SimulateConfig) -> dict[str, Any]:
     """Settings on which a case depends, beside its number; JSON types."""
-    return config.model_dump(mode="json", exclude={"cases", "only", "workers"})
+    return config.model_dump(mode="json", exclude={"cases", "only", "compute"})
 
 
-class _Typed(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class CaseRecord(_Typed):
+class CaseRecord(Stored):
     """What is known of a simulated examination."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
     participant_id: str
     patient_id: str
     site: str
@@ -50,10 +46,12 @@ class CaseRecord(_Typed):
     snr: float
 
 
-class Simulation(_Typed):
+class Simulation(FileModel):
     """Content of simulation.json."""
 
-    schema_version: int
+    model_config = ConfigDict(use_attribute_docstrings=True)
+    kind: ClassVar[str] = "simulation"
+    schema_version: int = CURRENT["simulation"]
     simulator_version: int
     """Cases of two versions are different images: they never mix in a cohort."""
     settings: SimulateConfig
@@ -61,24 +59,7 @@ class Simulation(_Typed):
     case: CaseRecord
     files: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+\.nii\.gz$")], str]
     """SHA-256 of each image, by file name."""
-    content_sha256: str = ""
-    """Seal of the file."""
 
     @field_serializer("settings")
     def _without_the_cohort(self, settings: SimulateConfig) -> dict[str, Any]:
         return case_settings(settings)
-
-    @classmethod
-    def parse(cls, content: Mapping[str, Any], file: Path) -> Simulation:
-        """Read what a simulation.json of any version holds.
-
-        Raises:
-            InputError: of a version that cannot be read, or a field is missing, unknown or of the wrong type.
-        """
-        try:
-            return cls.model_validate(migrated("simulation", content, file))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            hint = "delete the folder or use --overwrite"
-            raise InputError(f"damaged: {where}: {first['msg']}", file=file, hint=hint) from error

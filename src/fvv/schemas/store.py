@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from fvv.config import PrepareConfig, PreprocessingProfile
 from fvv.data import Finding, FoldRow, InPlaneGrid, Participant, SignalScale
 from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
+from fvv.schemas.values import Stored
 
 
 class ArrayDescription(BaseModel):
@@ -42,8 +43,24 @@ def _with_array(grid: Any) -> Any:
     return {**grid, "native_affine": np.array(grid["native_affine"], dtype=np.float64)}
 
 
-def _with_list(grid: InPlaneGrid) -> dict[str, Any]:
-    return {**asdict(grid), "native_affine": grid.native_affine.tolist()}
+class StoredGrid(Stored):
+    """`InPlaneGrid` as JSON has it."""
+
+    native_shape: tuple[int, int, int]
+    native_affine: tuple[tuple[float, ...], ...]
+    orientation: tuple[tuple[int, int], ...]
+    scale: float
+    size: int
+
+
+def _as_stored(grid: InPlaneGrid) -> StoredGrid:
+    return StoredGrid(
+        native_shape=grid.native_shape,
+        native_affine=grid.native_affine.tolist(),
+        orientation=grid.orientation,
+        scale=grid.scale,
+        size=grid.size,
+    )
 
 
 class CaseRecord(FileModel):
@@ -68,7 +85,7 @@ class CaseRecord(FileModel):
     software: str
     profile_sha256: str
     participant: Participant
-    grid: Annotated[InPlaneGrid, BeforeValidator(_with_array), PlainSerializer(_with_list)]
+    grid: Annotated[InPlaneGrid, BeforeValidator(_with_array), PlainSerializer(_as_stored)]
     findings: tuple[Finding, ...]
     stroke_voxels: tuple[int, ...]
     flair_visible_voxels: tuple[int, ...]
@@ -125,7 +142,7 @@ class SplitMemory(FileModel):
     edited: bool = False
     settings: SplitSettings | None = None
     former: tuple[FoldRow, ...] = ()
-    removed: Annotated[frozenset[str], PlainSerializer(sorted)] = frozenset()
+    removed: Annotated[frozenset[str], PlainSerializer(sorted, return_type=list[str])] = frozenset()
 
 
 class Outcome(BaseModel):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
 from fvv.config import TrainConfig
+from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
-
-Score = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
-"""NaN where it is not defined; null in JSON, which has no NaN."""
+from fvv.schemas.values import Number
 
 
-class RunDescription(BaseModel):
+class RunDescription(FileModel):
     """What run.json holds.
 
     Attributes:
@@ -23,8 +22,7 @@ class RunDescription(BaseModel):
         wandb_id: of the Weights & Biases run, kept so that a resumed run continues in the same one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    kind: ClassVar[str] = "training run"
     schema_version: int = CURRENT["training run"]
     run_name: str
     run_id: str
@@ -32,7 +30,7 @@ class RunDescription(BaseModel):
     wandb_id: str
 
 
-class FoldProgress(BaseModel):
+class FoldProgress(FileModel):
     """How training of a fold ended; done.json, where it is complete.
 
     Attributes:
@@ -42,17 +40,18 @@ class FoldProgress(BaseModel):
         patience: the patience that ended it before its last epoch; None: it did all.
         best_epoch: 0-based.
         scores: validation scores of the best epoch, by the names of metrics.csv.
+        files: SHA-256 of each checkpoint, log and picture as it was when the fold ended, by its path in the folder.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    kind: ClassVar[str] = "finished fold"
     schema_version: int = CURRENT["finished fold"]
     run_id: str
     epochs: int = Field(ge=1)
     complete: bool
     patience: int | None
     best_epoch: int = Field(ge=0)
-    scores: dict[str, Score]
+    scores: dict[str, Number]
+    files: dict[str, str] = Field(default_factory=dict)
 
     def satisfies(self, config: TrainConfig) -> bool:
         """Whether nothing is left to do: no more epochs are asked for, or the same or less patience ended them."""

@@ -12,13 +12,11 @@ from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import atomic_write
 from fvv.io.nifti import write_volume
 from fvv.io.ownership import claimed
-from fvv.io.sealed import read_sealed, write_sealed
+from fvv.io.sealed import read_record, read_sealed, verify_files, write_sealed
 from fvv.io.tables import failure_of, write_table
-from fvv.schemas.migrations import CURRENT
 from fvv.schemas.simulation import Simulation, case_settings
 from fvv.simulator.case import SIMULATOR_VERSION, SimulatedCase
 from fvv.system.fingerprint import file_sha256
-from fvv.system.regular import refuse_irregular
 
 SIMULATION_FILE = "simulation.json"
 
@@ -48,13 +46,12 @@ def write_simulated_case(folder: Path, case: SimulatedCase, config: SimulateConf
         for name, array in images.items():
             write_volume(temporary / name, array, case.affine)
         simulation = Simulation(
-            schema_version=CURRENT["simulation"],
             simulator_version=SIMULATOR_VERSION,
             settings=config,
             case=case.record,
             files={name: file_sha256(temporary / name) for name in sorted(images)},
         )
-        write_sealed(temporary / SIMULATION_FILE, simulation.model_dump(mode="json"))
+        write_sealed(temporary / SIMULATION_FILE, simulation)
 
 
 def refuse_other_files(folder: Path, ours: Collection[str], message: str, hint: str) -> None:
@@ -97,8 +94,7 @@ def read_simulation(folder: Path) -> Simulation:
     Raises:
         InputError: there is none, it was edited or is damaged, or another version wrote it.
     """
-    path = folder / SIMULATION_FILE
-    return Simulation.parse(read_sealed(path), path)
+    return read_record(folder / SIMULATION_FILE, Simulation)
 
 
 def is_kept(folder: Path, config: SimulateConfig) -> bool:
@@ -108,10 +104,7 @@ def is_kept(folder: Path, config: SimulateConfig) -> bool:
         InputError: it is damaged.
     """
     simulation = read_simulation(folder)
-    for name, sha256 in simulation.files.items():
-        refuse_irregular(folder / name)
-        if file_sha256(folder / name) != sha256:
-            raise InputError("differs from the file that was written", file=folder / name)
+    verify_files(folder, simulation.files)
     return _made_with(simulation, config)
 
 

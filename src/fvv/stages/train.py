@@ -110,7 +110,8 @@ def train_fold(store: Path, output: Path, fold: int, config: TrainConfig) -> Tra
 
     Raises:
         StoreError: no store, or no such fold.
-        TrainingError: nobody to train or select on, another run in that folder, or a loss that is no number.
+        TrainingError: nobody to train or select on, another run in that folder, a loss that is no number, or a finished
+            fold whose checkpoint is damaged.
     """
     cases = CaseStore.open(store)
     cases.folds.participants(fold, Role.TRAIN)  # says which folds there are, if this is none
@@ -167,6 +168,8 @@ def _train(store: CaseStore, output: Path, fold: int, config: TrainConfig) -> Tr
     run = FoldRun.open(output, store, fold, config)
     done, seconds = run.finished(), 0.0
     if done is not None and done.satisfies(config):
+        if not _follows():
+            run.check_files(done)
         log.info("%s fold %d is finished already, after %d epochs", config.name, fold, done.epochs)
     else:
         if done is not None:
