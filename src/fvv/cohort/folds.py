@@ -44,9 +44,6 @@ def plan_folds(cases: Sequence[SplitInput], *, kfolds: int, valid_proportion: fl
         kfolds: number of test folds.
         valid_proportion: share of the persons outside the test fold that validate.
         seed: same seed and persons, same plan.
-
-    Raises:
-        StoreError: fewer persons than needed.
     """
     persons = _persons(cases)
     refuse_too_few(persons, kfolds)
@@ -80,9 +77,6 @@ def extend_plan(
         cases: one per patient folder, those in the split and new ones, in any order.
         valid_proportion: share of the persons outside a test fold that validate.
         seed: same seed, split and cases, same result.
-
-    Raises:
-        StoreError: a fold is left without a patient to train on or to test.
     """
     rng = np.random.default_rng([seed, len(kept)])
     roles = {row.person_id: list(row.roles) for row in kept}

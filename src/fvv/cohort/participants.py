@@ -49,10 +49,6 @@ def read_participants(folder: Path, *, unlisted: Unlisted = "refuse") -> dict[st
     Returns:
         For each patient, sorted by name, what is known. A row whose folder is not there is among them where no folder
         could be meant by it: reading that patient then fails, and the others go on.
-
-    Raises:
-        InputError: the table cannot be read or goes by another name; columns, persons or labels are not as expected;
-            folders and rows do not match. The message names both sides.
     """
     folders = list_patients(folder)
     path = folder / PARTICIPANTS_FILE

@@ -55,10 +55,6 @@ def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool, finite:
             instead of b0.
         finite: refuse images with voxels that are not finite; None: those of labelled patients, for training takes no
             such image, while a new patient's are for quality control to judge.
-
-    Raises:
-        InputError: a file is missing or unreadable.
-        GeometryError: a file lies on another grid than b1000.
     """
     with _naming(folder.name, folder):
         files = _find_files(folder, labelled=labelled)

@@ -82,12 +82,7 @@ class Examination:
         return self.source if self.format == "dicom" else None
 
     def read(self, config: PredictConfig) -> tuple[Case, DicomSource | None]:
-        """Read the images; for DICOM also the objects they came from.
-
-        Raises:
-            InputError: a file is missing or unreadable.
-            GeometryError: the images lie on different grids.
-        """
+        """Read the images; for DICOM also the objects they came from."""
         return READERS[self.format].read(self, config)
 
     def files(self) -> list[Path]:

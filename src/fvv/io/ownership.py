@@ -21,11 +21,7 @@ MARKER = ".fvv.json"
 
 
 def claimed(folder: Path) -> frozenset[str]:
-    """Names of the files and subfolders of a folder that this program wrote, or was about to write.
-
-    Raises:
-        OutputExistsError: the marker is there and cannot be read: nothing in the folder may be replaced.
-    """
+    """Names of the files and subfolders of a folder that this program wrote, or was about to write."""
     return frozenset(_writers(folder))
 
 

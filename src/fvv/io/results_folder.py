@@ -34,7 +34,7 @@ from fvv.io.result_files import (
     files_in_folder,
     write_data_set_files,
 )
-from fvv.io.sealed import read_record, write_sealed
+from fvv.io.sealed import read_record, verify_files, write_sealed
 from fvv.io.shards import RUN_FILE, hold_for_a_moment
 from fvv.io.tables import FAILURES_FILE, failure_of, read_table, write_table
 from fvv.names import first_few, same_name_key
@@ -42,7 +42,6 @@ from fvv.schemas.results import DISCLAIMER, Answer, PatientResult
 from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.system.fingerprint import file_sha256, fingerprint
 from fvv.system.parallel import map_items
-from fvv.system.regular import refuse_irregular
 from fvv.system.shard import Shard
 
 log = logging.getLogger(__name__)
@@ -78,11 +77,7 @@ class StoredResult:
         """
         if not self.content.finished:
             raise InputError("the run ended before all files of this patient were written", file=self.path, hint=_HINT)
-        for name, sha256 in self.content.files.items():
-            file = self.path.parent / name
-            refuse_irregular(file)
-            if file_sha256(file) != sha256:
-                raise InputError("differs from the file that was written", file=file, hint=_HINT)
+        verify_files(self.path.parent, self.content.files, hint=_HINT)
         if run is not None and (differences := self.content.made_from.differences(run)):
             message = f"not of this run: made from {' and '.join(differences)}"
             raise InputError(message, file=self.path, hint="give the `fvv predict` command of the cohort again")
@@ -264,11 +259,7 @@ class ResultsFolder:
 
 
 def made_from_images(run: MadeFrom, examination: Examination) -> MadeFrom:
-    """What the result of one examination is made from.
-
-    Raises:
-        InputError: an image cannot be read.
-    """
+    """What the result of one examination is made from."""
     return run.with_images(fingerprint(name=examination.name, files=examination.sha256()))
 
 
@@ -314,11 +305,7 @@ def write_result(
 
 
 def read_result(path: Path) -> StoredResult:
-    """Read a patient's results.json.
-
-    Raises:
-        InputError: missing, edited, damaged, or of a version that cannot be read.
-    """
+    """Read a patient's results.json."""
     return StoredResult(path, read_record(path, PatientResult))
 
 

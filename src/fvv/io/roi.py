@@ -22,10 +22,6 @@ def read_roi(path: Path, b1000: Volume, *, resample: bool) -> tuple[Volume, tupl
         path: of the mask.
         b1000: the grid it must lie on; the same voxels stored in another order are reordered.
         resample: resample it (nearest) where it lies on another grid, instead of refusing it.
-
-    Raises:
-        InputError: values that are no mask.
-        GeometryError: on another grid, or resampling leaves nothing of it.
     """
     stored = read_volume(path)
     array, notes = _inside(stored.array, path)

@@ -31,11 +31,7 @@ def shipped_bundle() -> Path | None:
 
 
 def models_to_use(named: Path | None) -> Path:
-    """The models that are meant: those named, else one's own in `saved_models_ONNX`, else those in the package.
-
-    Raises:
-        ModelError: there are none.
-    """
+    """The models that are meant: those named, else one's own in `saved_models_ONNX`, else those in the package."""
     if named is not None:
         return named
     if OWN_MODELS.is_dir():

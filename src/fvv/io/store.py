@@ -148,11 +148,7 @@ class CaseStore:
                 )
 
     def record(self, patient: str) -> CaseRecord:
-        """What is known of a patient without reading its images.
-
-        Raises:
-            StoreError: not there, damaged, or prepared under another profile than the store's.
-        """
+        """What is known of a patient without reading its images."""
         return self._open(patient)[1]
 
     def read(self, patient: str) -> PreparedCase:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from fvv.data import Failure
 from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
+from fvv.schemas.values import Stored
 from fvv.system.shard import Shard
 
 _DIFFERENCES = {
@@ -19,7 +20,7 @@ _DIFFERENCES = {
 }
 
 
-class MadeFrom(BaseModel):
+class MadeFrom(Stored):
     """All that a result depends on: by it a run knows its own results.
 
     Attributes:
@@ -28,8 +29,6 @@ class MadeFrom(BaseModel):
         settings: fingerprint of every setting that may change a number.
         images: fingerprint of an examination's files; "" for a whole run.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     software: str
     models: str = ""

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 
 from fvv.config import PrepareConfig, PreprocessingProfile
 from fvv.data import Finding, FoldRow, InPlaneGrid, Participant, SignalScale
 from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
 from fvv.schemas.values import Stored
+from fvv.system.shard import Shard
 
 
-class ArrayDescription(BaseModel):
+class ArrayDescription(Stored):
     """Axes, channels, unit and data type of an array that each examination in the store has."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     axes: tuple[str, ...]
     channels: tuple[str, ...]
     unit: str
@@ -145,7 +145,7 @@ class SplitMemory(FileModel):
     removed: Annotated[frozenset[str], PlainSerializer(sorted, return_type=list[str])] = frozenset()
 
 
-class Outcome(BaseModel):
+class Outcome(Stored):
     """What `prepare` did with one examination.
 
     Attributes:
@@ -155,7 +155,6 @@ class Outcome(BaseModel):
         reachable: its files can be opened; one that fails because they cannot stays as it was stored.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     participant: Participant
     newly: bool = False
     reason: str | None = None
@@ -166,7 +165,7 @@ class ShardReport(FileModel):
     """report.json of a shard, for the run that joins the shards.
 
     Attributes:
-        shard: as on the command line.
+        shard: which part of the cohort.
         config: its settings; those of all shards must be equal, but for the number of processes.
         prune: remove what the data set no longer holds.
         outcomes: one per examination of the shard.
@@ -174,7 +173,12 @@ class ShardReport(FileModel):
 
     kind: ClassVar[str] = "shard report"
     schema_version: int = CURRENT["shard report"]
-    shard: str
+    shard: Shard
     config: PrepareConfig
     prune: bool
     outcomes: tuple[Outcome, ...] = ()
+
+    def of_one_run(self, other: ShardReport) -> bool:
+        """Whether both are parts of one run; the number of processes may differ."""
+        own, others = ((one.shard.count, one.prune, one.config.model_dump(exclude={"compute"})) for one in (self, other))
+        return own == others

@@ -20,8 +20,15 @@ from fvv.io.folds import FOLDS_FILE, read_folds
 from fvv.io.lock import only_writer
 from fvv.io.nifti import MAX_BYTES
 from fvv.io.ownership import claim, refuse_foreign
-from fvv.io.preparation import clear_misfits, forget_reports, read_reports, write_report
-from fvv.io.shards import SHARDS_FOLDER, hold_for_a_moment, hold_with_shards, shard_place
+from fvv.io.shards import (
+    SHARDS_FOLDER,
+    clear_reports,
+    hold_for_a_moment,
+    hold_with_shards,
+    read_reports,
+    shard_place,
+    write_report,
+)
 from fvv.io.store import CASES_FOLDER, STORE_FILE, CaseRecord, CaseStore
 from fvv.io.tables import FAILURES_FILE, failure_of, write_failures
 from fvv.names import first_few
@@ -109,11 +116,11 @@ def prepare(
     if given is not None:
         raise StoreError("a shard makes no split", hint="gather the shards, then give --folds to `fvv prepare` again")
     with ExitStack() as held:
-        report = ShardReport(shard=str(shard), config=config, prune=prune)
+        report = ShardReport(shard=shard, config=config, prune=prune)
         with hold_for_a_moment(output_path, shard):
             _refuse_hopeless(output_path, config, people, prune=prune, given=False)
             held.enter_context(only_writer(shard_place(output_path, shard)))
-            clear_misfits(output_path, report)
+            clear_reports(output_path, report)
         mine = [people[name] for name in shard.select(people)]
         outcomes = _prepare_each(input_path, output_path, config, mine, overwrite=overwrite)
         write_report(output_path, report.model_copy(update={"outcomes": tuple(outcomes)}))
@@ -238,7 +245,7 @@ def _finish(
     for name in sorted(gone):
         log.info("taken out of the store: %s", name)
         store.remove(name)
-    forget_reports(path)
+    clear_reports(path)
     by_hand = sorted(split.removed & set(records))
     warnings = [f"in no fold, as the split was edited or given: {first_few(by_hand, 10)}"] if by_hand else []
     for name, record in records.items():

@@ -50,8 +50,7 @@ _MAY_BE_DICOM = {"", ".dcm", ".ima", ".img", ".dic", ".zip"}
 def refusing_damage(path: Path, where: str = "") -> Iterator[None]:
     """Make one `InputError` of all that pydicom raises; its warnings of odd values are no concern of the user's."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     except DAMAGE as error:
         raise InputError(f"not readable as DICOM: {plain(str(error))}{where}", file=path) from error
@@ -119,11 +118,7 @@ class DicomReader(AbstractContextManager["DicomReader"]):
         return self._archive
 
     def read(self, file: DicomFile, *, pixels: bool) -> Any:
-        """The dataset; without pixels for the header alone.
-
-        Raises:
-            InputError: damaged, or larger than anything read here.
-        """
+        """The dataset; without pixels for the header alone."""
         with refusing_damage(file.path, f" ({plain(file.member)})" if file.member else ""):
             dataset = self._parsed(file, pixels=pixels)
         meta = getattr(dataset, "file_meta", None)

@@ -125,8 +125,7 @@ def first_item(place: Any, sequence: str) -> Any:
 
 def siemens_csa(dataset: Any, name: str) -> list[Any]:
     """Values of one entry of a Siemens image's CSA header; empty where there is none, or it cannot be read."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nibabel calls its DICOM readers experimental.
+    with warnings.catch_warnings(action="ignore"):  # nibabel calls its DICOM readers experimental.
         from nibabel.nicom.csareader import CSAError, get_csa_header  # noqa: PLC0415  (mosaics alone need it)
 
     try:
