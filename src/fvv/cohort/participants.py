@@ -63,11 +63,7 @@ def read_participants(folder: Path, *, unlisted: Unlisted = "refuse") -> dict[st
 
 
 def same_images(hashes: Mapping[str, str]) -> dict[str, str]:
-    """Of examinations with the same images all but the first, each with the name of the first.
-
-    Args:
-        hashes: of each examination's images.
-    """
+    """Of examinations with the same images all but the first, each with the name of the first."""
     first: dict[str, str] = {}
     others = {name: first.setdefault(hashes[name], name) for name in sorted(hashes)}
     return {name: other for name, other in others.items() if other != name}

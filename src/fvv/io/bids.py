@@ -32,12 +32,6 @@ def find_bids(root: Path) -> list[CaseFiles]:
 
     A subject whose folder is a link to nothing or empty (not fetched), and a session whose images cannot be used, are
     examinations too, which refuse to be read: so they are listed among the failures.
-
-    Args:
-        root: of the data set.
-
-    Raises:
-        InputError: no diffusion images there.
     """
     folders = _diffusion_folders(root)
     found = [files for folder in folders for files in _of_session(folder)]
@@ -81,7 +75,6 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _names_another(name: str, session: str) -> bool:
-    """Whether a file's name gives another subject or session than its folders do."""
     stated = [part for part in name.split("_") if part.startswith(("sub-", "ses-"))]
     return not set(stated) <= set(session.split("_"))
 

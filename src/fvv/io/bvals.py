@@ -18,11 +18,7 @@ def bval_beside(image: Path) -> Path:
 
 
 def find_bval(image: Path) -> Path | None:
-    """The `.bval` file that applies to an image; None where there is none.
-
-    Raises:
-        InputError: two of one folder apply.
-    """
+    """The `.bval` file that applies to an image; None where there is none."""
     beside = bval_beside(image)
     if beside.exists() or beside.is_symlink():
         return beside

@@ -28,8 +28,6 @@ class CaseFiles:
     Attributes:
         examination_id: its name in the results.
         b1000, b0, adc: images; b0 is computed from an ADC map where there is no b0.
-        mask: brain mask.
-        stroke_roi, flairviz_roi: reference masks.
         refusal: why this examination cannot be read, known when it was found; reading it raises this, so that it is
             listed among the failures and not left out in silence.
     """

@@ -55,7 +55,6 @@ class PatientFiles:
         affine: (4, 4) of the native grid.
         masks: (i, j, k, 3) uint8; None where nothing could be measured.
         heatmap: (i, j, k, 3) uint8 colours, or None.
-        picture_png: the picture, or None.
         viewer: the images of `VIEWER_IMAGES`, uint8, by name; empty where none are kept.
     """
 
@@ -83,7 +82,6 @@ class EvaluationFolder:
 
         Args:
             sources: of each patient that will be evaluated, the hash of all that the result depends on.
-            settings: of the evaluation.
             overwrite: start again, and replace a finished evaluation.
 
         Returns:
@@ -150,8 +148,6 @@ class EvaluationFolder:
 
         Args:
             source_sha256: hash of all the result depends on.
-            result: what was measured.
-            files: masks and pictures.
         """
         self._claim()
         self.forget(result.examination_id)
@@ -213,8 +209,8 @@ class EvaluationFolder:
             return None
         try:
             verify_files(self.path, {name: files[name]})
-        except InputError as error:
-            log.warning("%s; it is left out, `fvv evaluate` makes it again", error)
+        except InputError:
+            log.warning("%s: missing or damaged, left out; `fvv evaluate` makes it again", path)
             return None
         return path.read_bytes()
 
@@ -230,10 +226,7 @@ class EvaluationFolder:
         """Write what is said of the whole cohort.
 
         Args:
-            summary: all numbers.
-            report: HTML page.
             metrics: tidy rows; None is an empty cell.
-            patients: a row a patient.
             more: content of other files (figures, tables, text) by their path inside the folder.
         """
         self._claim()

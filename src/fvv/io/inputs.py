@@ -44,7 +44,6 @@ class Reader:
     Attributes:
         recognise: the examinations that a folder or file holds in this format; empty where it holds none.
         read: one of them; of DICOM also the objects that it came from.
-        files: all files that its result may depend on.
         in_cohort: whether a patient's folder in a folder of patients may be of this format. A BIDS data set is a cohort
             itself; DICOM folders are looked at together, since they may be the series of one patient.
     """
@@ -60,7 +59,6 @@ class Examination:
     """Where one examination lies, before any of it is read.
 
     Attributes:
-        name: in the results.
         home: folder for the results, where no other is named.
         place: its folder, zip file, or b1000.
         format: a key of `READERS`.
@@ -112,9 +110,6 @@ class Examination:
     def refuse_to_replace(self, targets: Iterable[Path]) -> None:
         """Whatever may be overwritten, an image that is read here may not.
 
-        Args:
-            targets: files about to be written, or removed.
-
         Raises:
             OutputExistsError: one of them is an input, by whatever path.
         """
@@ -132,9 +127,6 @@ def find_examinations(path: Path) -> list[Examination]:
     Args:
         path: one patient's folder (b0 or adc, and b1000; or DICOM), a zip file of DICOM, a folder of these, or a BIDS
             data set.
-
-    Raises:
-        InputError: nothing to predict there.
     """
     if _is_zip(path):
         refuse_irregular(path)
@@ -155,9 +147,6 @@ def without_results(cohort: list[Examination], output: Path) -> list[Examination
     """The cohort without the run's own results where these lie beside the patients: the same command may come again.
 
     A folder with images is a patient, and so is one without that holds anything else.
-
-    Raises:
-        InputError: nothing is left.
     """
     results = [one for one in cohort if _is_where_results_are(one, output)]
     for one in results:

@@ -64,7 +64,6 @@ def read_weighted(
     """Read a 3D image as float64, of a 4D file the volumes that are meant; one of these at a time is in memory.
 
     Args:
-        path: `.nii.gz` or `.nii`.
         index: which volume of a 4D file, 0-based.
         target_b: what is wanted from a 4D file that has a `.bval` file: 0 for its b0, 1000 for its b1000 (see
             `fvv.protocol`).

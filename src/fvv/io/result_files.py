@@ -82,7 +82,6 @@ def files_in_data_set(root: Path, name: str) -> dict[str, Path]:
     """Where each kind of an examination's files goes in a BIDS derivative data set.
 
     Args:
-        root: of the data set.
         name: of the examination; what is no BIDS name ("anna", "P-1_b") becomes one (`sub-anna`, `sub-P1b`).
     """
     prefix = name if name.startswith("sub-") else f"sub-{''.join(filter(str.isalnum, name))}"
@@ -107,7 +106,6 @@ def write_images(
         case: the images, for grid and header.
         prediction: the answer, masks on the native grid.
         heatmap: (i, j, k, 3) uint8; None where nothing could be measured, and then no image is written.
-        synthesis_png: the picture.
     """
     affine, like = case.b1000.affine, case.b1000_file
     sources = {"Sources": [_source_uri(like)]} if like is not None else {}

@@ -89,7 +89,6 @@ class ResultsFolder:
     """Where a run of `predict` writes.
 
     Attributes:
-        root: of the cohort's tables.
         output: where patients' results go; None: beside the images.
         layout: a folder for each examination, or a BIDS derivative data set.
         shard: which part of the cohort this run does; None: all of it.
@@ -134,9 +133,6 @@ class ResultsFolder:
         Args:
             run: what results are made from now.
             names: of the cohort's examinations, those of other shards too.
-
-        Raises:
-            OutputExistsError: so it is.
         """
         if RUN_FILE not in claimed(self.root):
             return
@@ -170,10 +166,6 @@ class ResultsFolder:
     def claim(self, examinations: Iterable[Examination], source: Path) -> None:
         """Take the names of all that is written beside the patients' own files, before anything is written.
 
-        Args:
-            examinations: whose results will be written.
-            source: folder of the images.
-
         Raises:
             OutputExistsError: files that this program did not write are there.
         """
@@ -198,7 +190,6 @@ class ResultsFolder:
             examinations: of this run.
             run: what results are made from now.
             overwrite: results of other images, models or settings are replaced.
-            workers: processes that compare files.
 
         Raises:
             OutputExistsError: there are such results, and overwriting was not asked for.
@@ -287,10 +278,7 @@ def write_result(
     """Write results.txt, and last results.json with the hash of every file that was written.
 
     Args:
-        files: where each kind of the patient's files goes.
-        prediction: the answer.
         made_from: what it depends on.
-        also: files written beside these.
         finished: whether all of the patient's files are written; the answer holds in either case.
     """
     path, answer = files["result"], Answer.of(prediction)

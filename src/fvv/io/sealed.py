@@ -60,11 +60,6 @@ def read_sealed(path: Path) -> dict[str, Any]:
 def verify_files(folder: Path, files: Mapping[str, str], *, hint: str | None = None) -> None:
     """Compare files with the hashes that a record keeps of them.
 
-    Args:
-        folder: that the names are relative to.
-        files: SHA-256 by name.
-        hint: for the message.
-
     Raises:
         InputError: one is missing, no regular file, or differs.
     """

@@ -87,7 +87,6 @@ def clear_reports(store: Path, run: ShardReport | None = None) -> None:
     """Remove the reports of shards; their places stay, for their locks.
 
     Args:
-        store: where they lie.
         run: keep those of other shards of this one's run.
     """
     for file in _reports(store):

@@ -175,7 +175,6 @@ class CaseStore:
         """Neighbouring slices of one patient.
 
         Args:
-            patient: folder name.
             start, stop: slices [start, stop); those beyond the volume hold the pad value, and no label.
 
         Returns:

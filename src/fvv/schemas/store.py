@@ -67,11 +67,7 @@ class CaseRecord(FileModel):
     """The attributes of a stored examination: what is known of it without reading its images.
 
     Attributes:
-        software: that prepared it.
-        profile_sha256: of the preprocessing profile.
-        participant: who it is and what the readers said.
         grid: way back to the native grid.
-        findings: what quality control noticed.
         stroke_voxels, flair_visible_voxels: lesion voxels on each slice.
         pad_value: stands for slices beyond the volume: the minimum over both normalised channels.
         b0_scale, b1000_scale: behind the z-scores.
@@ -149,7 +145,6 @@ class Outcome(Stored):
     """What `prepare` did with one examination.
 
     Attributes:
-        participant: who it is.
         newly: prepared by this run, and not there before.
         reason: why it failed, or None.
         reachable: its files can be opened; one that fails because they cannot stays as it was stored.
@@ -167,8 +162,6 @@ class ShardReport(FileModel):
     Attributes:
         shard: which part of the cohort.
         config: its settings; those of all shards must be equal, but for the number of processes.
-        prune: remove what the data set no longer holds.
-        outcomes: one per examination of the shard.
     """
 
     kind: ClassVar[str] = "shard report"
@@ -180,5 +173,7 @@ class ShardReport(FileModel):
 
     def of_one_run(self, other: ShardReport) -> bool:
         """Whether both are parts of one run; the number of processes may differ."""
-        own, others = ((one.shard.count, one.prune, one.config.model_dump(exclude={"compute"})) for one in (self, other))
+        own, others = (
+            (one.shard.count, one.prune, one.config.model_dump(exclude={"compute"})) for one in (self, other)
+        )
         return own == others

@@ -30,7 +30,6 @@ def evaluate(
     """Predict every patient out of fold and measure the result; the same command resumes an interrupted run.
 
     Args:
-        store: prepared patients and their split.
         models: bundle with one model per fold.
         output: folder for tables, masks, pictures and report.html.
         config: cut-off, label, bootstrap.
@@ -76,7 +75,6 @@ def evaluate_external(
 
 
 def _out_of_fold(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) -> Plan:
-    """Every test patient of every fold, with that fold's model."""
     tasks, failures, folds = [], [], store.folds
     for fold in range(folds.n_folds):
         models = (bundle.model_of_fold(fold),)
@@ -105,7 +103,6 @@ def _out_of_fold(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) 
 
 
 def _whole_ensemble(external: Path, bundle: ModelBundle, config: EvaluateConfig) -> Plan:
-    """Every readable patient of a folder, with all models together."""
     participants, failures = held_out_participants(external, bundle, config)
     config.preprocess.applied_to(bundle.profile)  # Refuses a mask command that nobody has typed, for all at once.
     tasks = []

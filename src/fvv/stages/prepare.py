@@ -49,9 +49,7 @@ class PrepareResult:
     """What preparation did.
 
     Attributes:
-        prepared: patients prepared now.
         unchanged: patients that were already there, unchanged.
-        failures: patients left out, with the reason.
         plan: the split; None after a shard, whose patients get their sides when the shards are gathered.
         warnings: what people should read, one line each.
     """
@@ -90,10 +88,8 @@ def prepare(
 
     Args:
         input_path: one folder per patient, and optionally participants.tsv.
-        output_path: the store.
         config: split, profile, masks.
         folds: a split file to use instead of making one.
-        overwrite: prepare every patient again.
         prune: take out of the store what the data set does not hold, and what was found unusable.
         shard: prepare this part of the patients only; `gather_store` joins the parts.
 
@@ -129,9 +125,6 @@ def prepare(
 
 def gather_store(store: Path) -> PrepareResult:
     """Join the shards of a cohort: failures.csv, and the split.
-
-    Args:
-        store: into which all shards were prepared.
 
     Raises:
         StoreError: a shard is missing, or the split cannot be made.
@@ -195,7 +188,6 @@ def _prepare_one(
 
 
 def _source_sha256(folder: Path, config: PrepareConfig, one: Participant) -> str:
-    """Hash of all that the prepared patient depends on."""
     files = case_files(folder)
     for path in files:
         if path.stat().st_size > MAX_BYTES:

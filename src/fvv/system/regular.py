@@ -27,7 +27,6 @@ def refuse_unsafe_name(name: str, place: Path) -> None:
 
     Args:
         name: of an examination or a person, as found.
-        place: the file or folder where it was found.
 
     Raises:
         InputError: it has line ends, escape codes, marks that reorder text, or bytes that are no text.
@@ -76,10 +75,6 @@ def read_regular_text(path: Path, *, encoding: str = "utf-8", most_bytes: int = 
 
 def read_yaml(path: Path, *, what: str = "settings") -> Any:
     """What a small YAML file holds; None where it is empty.
-
-    Args:
-        path: of the file.
-        what: is in it, for the message.
 
     Raises:
         ConfigError: not a regular file, too large, or no YAML.

@@ -166,7 +166,6 @@ def find_files(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
 
 
 def _members(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
-    """DICOM files in a zip file, sorted by name."""
     archive = reader.archive(path)
     for before, name in pairwise(["", *sorted(archive.namelist())]):
         if name == before:  # Only the last of them could be read.

@@ -49,8 +49,6 @@ class Frame:
         study, series: StudyInstanceUID, SeriesInstanceUID.
         study_time: StudyDate and StudyTime, by which studies are ordered.
         frame_of_reference: FrameOfReferenceUID; "" where there is none.
-        series_number, description, protocol: for people.
-        weighting: of diffusion.
         timing: EchoTime, RepetitionTime, InversionTime in ms; None where not stated.
         position, orientation: ImagePositionPatient and ImageOrientationPatient, LPS mm.
         spacing: PixelSpacing: between rows, between columns, mm.
@@ -95,10 +93,6 @@ class Frame:
 
 def frames_of(file: DicomFile, dataset: Any) -> tuple[list[Frame], str]:
     """The slices of one object that lie in space, and why there are none or fewer.
-
-    Args:
-        file: where it is.
-        dataset: its header.
 
     Returns:
         The slices, and the reason for which images of it are left out ("" where none are).
@@ -153,7 +147,6 @@ def pixels_of(dataset: Any, frame: Frame) -> FloatArray:
 
 
 def _no_slice(dataset: Any) -> str:
-    """Why an object holds no slices; "" where it may."""
     if str(dataset.get("Manufacturer") or "") == MAKER:
         return OURS
     meta = getattr(dataset, "file_meta", None) or {}
@@ -173,7 +166,6 @@ def _no_slice(dataset: Any) -> str:
 
 
 def _frame(file: DicomFile, index: int, dataset: Any, groups: list[Any], tile: _Tile | None = None) -> Frame | None:
-    """One slice; None where it has no place in space."""
     groups = [group for group in groups if group is not None]
     own = _numbers(groups, "PlanePositionSequence", "ImagePositionPatient", 3)
     position, corner, shape = tile or (own, None, (int(dataset.Rows), int(dataset.Columns)))
@@ -261,7 +253,6 @@ def _tile_shape(dataset: Any, n: int) -> tuple[int, int] | None:
 
 
 def _uih_places(dataset: Any) -> list[tuple[float, ...]]:
-    """ImagePositionPatient of each slice in a UIH grid; empty where one of them is not stated."""
     items = dataset[_UIH_SLICES].value
     positions = (
         [] if isinstance(items, bytes) or items is None else [item.get("ImagePositionPatient") for item in items]

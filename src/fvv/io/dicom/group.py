@@ -31,7 +31,6 @@ class DicomExamination:
     """Images of one person and one study.
 
     Attributes:
-        place: folder or zip file.
         frames: its slices, of every series.
         left_out: how many objects of the place are no slices, by reason.
         others: how many further people or studies with diffusion images the place holds.

@@ -71,7 +71,6 @@ def weighting_of(dataset: Any, groups: list[Any]) -> Weighting:
     """What a dataset, and the functional groups of one of its frames, say of the weighting.
 
     Args:
-        dataset: of the object.
         groups: where to look first: the frame's own groups, then the shared ones; the dataset itself for a classic
             object.
     """
