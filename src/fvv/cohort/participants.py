@@ -14,7 +14,7 @@ from pathlib import Path
 from fvv.config import Unlisted
 from fvv.data import Failure, Participant
 from fvv.errors import InputError
-from fvv.io.folders import list_patients
+from fvv.io.case import list_patients
 from fvv.io.tables import failure_of, read_lines
 from fvv.names import first_alike, first_few, is_plain, nearest_hint, plain, same_name_key
 

@@ -35,9 +35,6 @@ class StoredSplit(SplitMemory):
 
         Args:
             prepared: examinations in it. Without split.json, those in no row count as left out on purpose.
-
-        Raises:
-            StoreError: folds.tsv is damaged.
         """
         file, memory = store / FOLDS_FILE, None
         if (store / SPLIT_FILE).exists():

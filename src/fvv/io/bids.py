@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fvv.errors import InputError
-from fvv.io.bvals import bval_beside, read_bvals
 from fvv.io.case import CaseFiles
-from fvv.io.nifti import SUFFIXES
+from fvv.io.nifti import SUFFIXES, bval_beside, read_bvals
 from fvv.names import first_few, plain
 from fvv.protocol import TARGET_B, b0_volumes, b1000_volumes
 
@@ -38,7 +37,10 @@ def find_bids(root: Path) -> list[CaseFiles]:
     if not found:
         hint = "expected sub-*/[ses-*]/dwi/*_dwi.nii.gz with .bval"
         raise InputError("no diffusion images", file=root, hint=hint)
-    _say_who_has_none(root, {folder.relative_to(root).parts[0] for folder in folders})
+    with_images = {folder.relative_to(root).parts[0] for folder in folders}
+    there = (path for path in root.glob("sub-*") if path.is_dir() and any(path.iterdir()))
+    if without := sorted(path.name for path in there if path.name not in with_images):
+        log.warning("%d subjects have no folder dwi: %s", len(without), first_few(without))
     refused = [CaseFiles(name, b1000=place, refusal=why) for name, place, why in _unusable(root, folders)]
     return sorted([*found, *refused], key=lambda files: files.examination_id)
 
@@ -62,12 +64,6 @@ def _unusable(root: Path, folders: list[Path]) -> Iterator[tuple[str, Path, str]
     for folder in folders:
         if any(folder.iterdir()) and not _images(folder):
             yield _session_name(folder), folder, "no image named ..._dwi.nii.gz or ..._dwi.nii among its files"
-
-
-def _say_who_has_none(root: Path, subjects: set[str]) -> None:
-    there = (path for path in root.glob("sub-*") if path.is_dir() and any(path.iterdir()))
-    if without := sorted(path.name for path in there if path.name not in subjects):
-        log.warning("%d subjects have no folder dwi: %s", len(without), first_few(without))
 
 
 def _images(folder: Path) -> list[Path]:

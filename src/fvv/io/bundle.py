@@ -152,11 +152,7 @@ def write_golden(path: Path, images: FloatArray, output: FloatArray) -> None:
 
 
 def read_golden(path: Path, n_models: int) -> tuple[FloatArray, FloatArray]:
-    """Input and output, as `write_golden` takes them.
-
-    Raises:
-        ModelError: unreadable, too large, or arrays of other axes.
-    """
+    """Input and output, as `write_golden` takes them."""
     refuse_irregular(path)
     try:
         with zipfile.ZipFile(path) as archive:

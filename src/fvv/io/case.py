@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from fvv.data import Case, Volume
 from fvv.errors import FvvError, InputError
 from fvv.imaging.adc import b0_from_adc
 from fvv.imaging.geometry import plan_grid
-from fvv.io.folders import refuse_missing_folder
 from fvv.io.nifti import find_image, read_volume, read_weighted
 from fvv.io.roi import onto_grid, read_roi
+from fvv.names import first_alike, is_plain, plain
 from fvv.protocol import TARGET_B
 
 
@@ -60,12 +61,7 @@ def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool, finite:
 
 
 def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = False) -> Case:
-    """Read one examination from files named one by one; what `read_case` does with those it finds.
-
-    Raises:
-        InputError: a file is missing or unreadable, or the ADC map is none.
-        GeometryError: a file lies on another grid than b1000.
-    """
+    """Read one examination from files named one by one; what `read_case` does with those it finds."""
     with _naming(files.examination_id, files.b1000):
         if files.refusal:
             raise InputError(files.refusal, file=files.b1000)
@@ -84,6 +80,53 @@ def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = Fal
 
         masks = mask_of(files.stroke_roi), mask_of(files.flairviz_roi), mask_of(files.mask)
         return Case(files.examination_id, b0, b1000, *masks, files.b1000, b_value, tuple(notes))
+
+
+def list_patients(folder: Path) -> tuple[str, ...]:
+    """Names of the patient folders in a data set, sorted; hidden folders are left out.
+
+    A broken link that may stand for a patient's folder is listed too: who reads that patient says what is wrong.
+
+    Raises:
+        InputError: the folder is missing or holds no patient; a name cannot be shown on one line, or is the same as
+            another's but for upper and lower case or the form of an accent.
+    """
+    if not folder.is_dir():
+        raise InputError("no such folder", file=folder, hint="name the folder that holds one folder per patient")
+    try:
+        names = sorted(item.name for item in folder.iterdir() if not item.name.startswith(".") and _is_patient(item))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=folder) from error
+    if not names:
+        raise InputError("holds no patient folder", file=folder, hint="expected <patient>/b0.nii.gz and so on")
+    for name in names:
+        if not is_plain(name):  # Line ends and escape codes in tables and on terminals; bytes that are no text.
+            message = f"a folder is named {name!a}"
+            raise InputError(message, file=folder, hint="rename it with letters that can be shown")
+    if pair := first_alike(names):
+        message = f"two folders have the same name but for case or accents: {pair[0]!a} and {pair[1]!a}"
+        raise InputError(message, file=folder, hint="rename one: on many disks they are one folder")
+    return tuple(names)
+
+
+def _is_patient(item: Path) -> bool:
+    """Whether it is a folder, or a broken link to one: not one named like a file, nor git-annex's, which are files."""
+    if item.is_dir() or not item.is_symlink() or item.exists():
+        return item.is_dir()
+    named_like_a_file = re.search(r"\.[A-Za-z][A-Za-z0-9]*$", item.name) is not None
+    return not named_like_a_file and "annex/objects" not in item.readlink().as_posix()
+
+
+def refuse_missing_folder(folder: Path) -> None:
+    """Refuse a patient whose folder is not there, and say why it is not."""
+    if folder.is_dir():
+        return
+    if folder.is_symlink() and not folder.exists():
+        hint = "fetch it (for example `datalad get`), or mount the disk it is on"
+        raise InputError(f"a broken link to {plain(str(folder.readlink()))}", file=folder, hint=hint)
+    if folder.exists():
+        raise InputError("expected a folder, found a file", file=folder)
+    raise InputError("no such folder", file=folder, hint="is the disk mounted, and the name right?")
 
 
 def case_files(folder: Path) -> list[Path]:

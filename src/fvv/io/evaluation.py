@@ -165,12 +165,7 @@ class EvaluationFolder:
         write_sealed(places["record"], PatientRecord(source_sha256=source_sha256, files=hashes, result=result))
 
     def read_finished(self) -> tuple[Summary, tuple[PatientResult, ...]]:
-        """A finished evaluation: its summary, and the patients' results in order.
-
-        Raises:
-            InputError: no finished evaluation is there, one of its files is missing or damaged, or it is of another
-                schema.
-        """
+        """A finished evaluation: its summary, and the patients' results in order."""
         file = self._summary()
         if not file.exists():
             raise InputError("no finished evaluation here", file=file, hint="run `fvv evaluate` first")

@@ -20,11 +20,9 @@ from fvv.config import PredictConfig
 from fvv.data import Case
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.bids import find_bids, is_bids
-from fvv.io.bvals import find_bval
-from fvv.io.case import CaseFiles, case_files, read_case, read_files
+from fvv.io.case import CaseFiles, case_files, list_patients, read_case, read_files
 from fvv.io.dicom import is_dicom
-from fvv.io.folders import list_patients
-from fvv.io.nifti import MAX_BYTES, find_image
+from fvv.io.nifti import MAX_BYTES, find_bval, find_image
 from fvv.io.ownership import claimed
 from fvv.names import is_plain, plain
 from fvv.system.fingerprint import file_sha256
@@ -88,11 +86,7 @@ class Examination:
         return READERS[self.format].files(self)
 
     def sha256(self) -> str:
-        """Hash of the names and bytes of all files that the result may depend on.
-
-        Raises:
-            InputError: a file is so large that it is no image, or cannot be read.
-        """
+        """Hash of the names and bytes of all files that the result may depend on."""
         digest = hashlib.sha256()
         try:
             for path in self.files():
@@ -108,11 +102,7 @@ class Examination:
         return digest.hexdigest()
 
     def refuse_to_replace(self, targets: Iterable[Path]) -> None:
-        """Whatever may be overwritten, an image that is read here may not.
-
-        Raises:
-            OutputExistsError: one of them is an input, by whatever path.
-        """
+        """Whatever may be overwritten, an image that is read here may not."""
         there = [target for target in targets if target.exists()]
         inputs = {file.resolve() for file in self.files()} if there else set()
         for target in there:

@@ -6,18 +6,28 @@ that the next run does not know as its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic_core import from_json
 
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import write_text
 from fvv.names import plain
-from fvv.schemas.ownership import Marker
+from fvv.schemas.base import FileModel
+from fvv.schemas.migrations import CURRENT
 from fvv.system.regular import read_regular_text
 
 MARKER = ".fvv.json"
+
+
+class Marker(FileModel):
+    """What the marker file holds: names of files and subfolders, each with the stage that writes it; "": any may."""
+
+    kind: ClassVar = "ownership"
+    schema_version: int = CURRENT["ownership"]
+    writers: dict[str, str]
 
 
 def claimed(folder: Path) -> frozenset[str]:
@@ -59,7 +69,8 @@ def claim(folder: Path, names: Iterable[str], *, stage: str = "") -> None:
             raise OutputExistsError(f"already there, and {by}", file=path, hint=hint)
     now = known | {name: stage or known.get(name, "") for name in wanted}
     if now != known:
-        _mark(folder, now)
+        marker = Marker(writers=dict(sorted(now.items())))
+        write_text(folder / MARKER, marker.model_dump_json(indent=1) + "\n")
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -74,8 +85,3 @@ def refuse_foreign(folder: Path) -> None:
     if others:
         message = f"holds files that fvv did not write, such as {plain(others[0])}"
         raise OutputExistsError(message, file=folder, hint="choose another output folder")
-
-
-def _mark(folder: Path, writers: Mapping[str, str]) -> None:
-    marker = Marker(writers=dict(sorted(writers.items())))
-    write_text(folder / MARKER, marker.model_dump_json(indent=1) + "\n")

@@ -71,9 +71,6 @@ class StoredResult:
 
         Args:
             run: what it must be made from; None: anything.
-
-        Raises:
-            InputError: a file is missing or differs, the patient was not finished, or it is of another run.
         """
         if not self.content.finished:
             raise InputError("the run ended before all files of this patient were written", file=self.path, hint=_HINT)
@@ -164,11 +161,7 @@ class ResultsFolder:
         return nullcontext() if self.shard is None and place == self.root else only_writer(place)
 
     def claim(self, examinations: Iterable[Examination], source: Path) -> None:
-        """Take the names of all that is written beside the patients' own files, before anything is written.
-
-        Raises:
-            OutputExistsError: files that this program did not write are there.
-        """
+        """Take the names of all that is written beside the patients' own files, before anything is written."""
         with hold_for_a_moment(self.root, self.shard):
             if self.layout == "bids":
                 if (self.root / DESCRIPTION_FILE).exists() and DESCRIPTION_FILE not in claimed(self.root):
@@ -232,9 +225,6 @@ class ResultsFolder:
         """Claim an examination's files and remove those of an earlier run; gives where each goes.
 
         A patient who fails now must not keep an answer of earlier images or models.
-
-        Raises:
-            OutputExistsError: one of them is an input, or was not written by this program.
         """
         files = self.files(examination)
         examination.refuse_to_replace(files.values())

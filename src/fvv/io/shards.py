@@ -52,11 +52,7 @@ def write_run(folder: Path, record: RunRecord) -> None:
 
 
 def read_shards(folder: Path) -> list[RunRecord]:
-    """Records of all shards in a folder, by number.
-
-    Raises:
-        InputError: there is none, one is damaged, or they are of different runs.
-    """
+    """Records of all shards in a folder, by number."""
     found: list[tuple[Shard, RunRecord]] = []
     for file in sorted(folder.glob(f"{SHARDS_FOLDER}/*/{RUN_FILE}")):
         record = read_record(file, RunRecord)
@@ -99,11 +95,7 @@ def clear_reports(store: Path, run: ShardReport | None = None) -> None:
 
 
 def read_reports(store: Path) -> list[ShardReport]:
-    """The reports of all shards of one run of `prepare`.
-
-    Raises:
-        StoreError: there is none, one is missing or damaged, or they differ in settings.
-    """
+    """The reports of all shards of one run of `prepare`."""
     reports = []
     for file in _reports(store):
         try:

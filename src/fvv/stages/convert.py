@@ -134,9 +134,6 @@ def read_chosen_checkpoints(path: Path) -> dict[int, Path]:
     Args:
         path: YAML file of lines `fold: checkpoint`, such as `0: FVV/fold_0/best.ckpt`; a checkpoint's path is
             taken from the folder of this file.
-
-    Raises:
-        ConfigError: unreadable, or content other than folds and paths.
     """
     content = read_yaml(path, what="the checkpoints chosen")
     if not isinstance(content, dict) or not content:
@@ -212,11 +209,7 @@ def _convert_model(model: TrainedModel, store: CaseStore, folder: Path, config: 
 
 
 def _compare_with_torch(model: TrainedModel, opened: OnnxEnsemble, store: CaseStore, config: ConvertConfig) -> Parity:
-    """Volumes against PyTorch on examinations that the fold's model was not trained on.
-
-    Raises:
-        ModelError: they differ by more than is accepted, or a decision changes.
-    """
+    """Volumes against PyTorch on examinations that the fold's model was not trained on."""
     from fvv.training.export import torch_logits  # noqa: PLC0415
 
     # A comparison without lesion would say little: those with most of it come first.

@@ -55,11 +55,7 @@ def refuse_irregular(path: Path) -> None:
 
 
 def read_regular_text(path: Path, *, encoding: str = "utf-8", most_bytes: int = MAX_TEXT_BYTES) -> str:
-    """The text of a regular file of bounded size.
-
-    Raises:
-        InputError: not a regular file, too large, unreadable, or not text in this encoding.
-    """
+    """The text of a regular file of bounded size."""
     refuse_irregular(path)
     try:
         size = path.stat().st_size
@@ -74,11 +70,7 @@ def read_regular_text(path: Path, *, encoding: str = "utf-8", most_bytes: int = 
 
 
 def read_yaml(path: Path, *, what: str = "settings") -> Any:
-    """What a small YAML file holds; None where it is empty.
-
-    Raises:
-        ConfigError: not a regular file, too large, or no YAML.
-    """
+    """What a small YAML file holds; None where it is empty."""
     try:
         text = read_regular_text(path, most_bytes=MAX_YAML_BYTES)
         _refuse_bomb(text)

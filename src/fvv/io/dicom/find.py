@@ -101,11 +101,7 @@ class DicomReader(AbstractContextManager["DicomReader"]):
         self._path = self._archive = None
 
     def archive(self, path: Path) -> zipfile.ZipFile:
-        """An open zip file.
-
-        Raises:
-            InputError: not a regular file, not a zip file, or with too many members.
-        """
+        """An open zip file."""
         if self._archive is None or self._path != path:
             self.__exit__()
             refuse_irregular(path)

@@ -120,11 +120,7 @@ def frames_of(file: DicomFile, dataset: Any) -> tuple[list[Frame], str]:
 
 
 def pixels_of(dataset: Any, frame: Frame) -> FloatArray:
-    """(rows, columns) float64: the stored values of a frame, with its rescale slope and intercept.
-
-    Raises:
-        InputError: compressed in a way nothing here can read, or not of the size that the header states.
-    """
+    """(rows, columns) float64: the stored values of a frame, with its rescale slope and intercept."""
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
     try:
         stored = pixel_array(dataset, index=None if per_frame is None else frame.index)

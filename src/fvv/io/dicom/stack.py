@@ -60,10 +60,6 @@ def read_dicom(
         examination: of any number of series; localisers, ADC maps and other computed images are left out.
         config: whether a b0 on another grid may be resampled.
         series: SeriesNumber of those to take; empty: choose.
-
-    Raises:
-        InputError: no b0 or no b1000 among them, or an object of the place is damaged.
-        GeometryError: slices missing, or the two lie on different grids.
     """
     try:
         if examination.error is not None:
