@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,12 @@ from fvv.data import Case, Volume
 from fvv.errors import FvvError, InputError
 from fvv.imaging.adc import b0_from_adc
 from fvv.imaging.geometry import plan_grid
-from fvv.io.nifti import find_image, read_volume, read_weighted
+from fvv.io.nifti import MAX_BYTES, find_image, read_volume, read_weighted
 from fvv.io.roi import onto_grid, read_roi
 from fvv.names import first_alike, is_plain, plain
 from fvv.protocol import TARGET_B
+from fvv.system.fingerprint import file_sha256
+from fvv.system.regular import refuse_irregular
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,17 @@ def case_files(folder: Path) -> list[Path]:
     stems = ("b0", "b1000", "stroke_roi", "flairviz_roi", "mask", "mask_roi")
     names = [f"{stem}{suffix}" for stem in stems for suffix in (".nii", ".nii.gz", ".bval")]
     return sorted(path for path in (folder / name for name in names) if path.is_file())
+
+
+def hash_files(files: Iterable[Path]) -> list[tuple[str, str]]:
+    """Name and SHA-256 of each file, by which a result is known to be current; too large for an image is refused."""
+    hashes = []
+    for path in files:
+        refuse_irregular(path)
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError("over the largest image read here", file=path)
+        hashes.append((path.name, file_sha256(path)))
+    return hashes
 
 
 def image_sha256(case: Case) -> str:

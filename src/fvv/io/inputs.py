@@ -8,7 +8,6 @@ current. Take b-values, averages and the note on them from `fvv.protocol` and br
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -18,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from fvv.config import PredictConfig
 from fvv.data import Case
-from fvv.errors import InputError, OutputExistsError
+from fvv.errors import FvvError, InputError, OutputExistsError
 from fvv.io.bids import find_bids, is_bids
-from fvv.io.case import CaseFiles, case_files, list_patients, read_case, read_files
+from fvv.io.case import CaseFiles, case_files, hash_files, list_patients, read_case, read_files
 from fvv.io.dicom import is_dicom
-from fvv.io.nifti import MAX_BYTES, find_bval, find_image
+from fvv.io.nifti import find_bval, find_image
 from fvv.io.ownership import claimed
 from fvv.names import is_plain, plain
-from fvv.system.fingerprint import file_sha256
+from fvv.system.fingerprint import fingerprint
 from fvv.system.regular import refuse_irregular, refuse_unsafe_name
 
 if TYPE_CHECKING:
@@ -87,19 +86,10 @@ class Examination:
 
     def sha256(self) -> str:
         """Hash of the names and bytes of all files that the result may depend on."""
-        digest = hashlib.sha256()
         try:
-            for path in self.files():
-                if path.stat().st_size > MAX_BYTES:
-                    raise InputError("over the largest image read here", file=path, examination_id=self.name)
-                digest.update(path.name.encode())
-                digest.update(file_sha256(path).encode())
-        except OSError as error:
-            where = error.filename or self.home
-            raise InputError(
-                f"cannot be read: {error.strerror or error}", file=where, examination_id=self.name
-            ) from error
-        return digest.hexdigest()
+            return fingerprint(files=hash_files(self.files()))
+        except FvvError as error:
+            raise error.for_examination(self.name) from error
 
     def refuse_to_replace(self, targets: Iterable[Path]) -> None:
         """Whatever may be overwritten, an image that is read here may not."""

@@ -10,13 +10,9 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from fvv.config import PROFILES, PostprocessConfig, PreprocessingProfile
 from fvv.errors import ConfigError
-from fvv.names import plain
 from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
-from fvv.schemas.values import Stored
-
-_Shown = Annotated[str, AfterValidator(plain)]
-"""Words of the bundle's maker that are printed: on one line, without control characters."""
+from fvv.schemas.values import Shown, Stored
 
 
 def _inside(name: str) -> str:
@@ -28,7 +24,7 @@ def _inside(name: str) -> str:
 class BundleFile(Stored):
     """A file of the bundle and its hash."""
 
-    file: Annotated[_Shown, AfterValidator(_inside)]
+    file: Annotated[Shown, AfterValidator(_inside)]
     sha256: str
 
 
@@ -131,9 +127,9 @@ class BundleManifest(FileModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
     kind: ClassVar[str] = "bundle"
     schema_version: int = CURRENT["bundle"]
-    software: _Shown
-    run_name: _Shown
-    notice: _Shown = ""
+    software: Shown
+    run_name: Shown
+    notice: Shown = ""
     """What everybody who uses the models should know; said at every prediction."""
     profile: PreprocessingProfile
     calibration: Calibration | None = None

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from fvv.config import NetworkConfig, PreprocessingProfile
-from fvv.names import plain
 from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
-from fvv.schemas.values import Number
-
-PlainText = Annotated[str, AfterValidator(plain)]
-"""Text that is shown: control characters in it are escaped."""
+from fvv.schemas.values import Number, Shown
 
 
 class CheckpointDescription(FileModel):
@@ -37,10 +33,10 @@ class CheckpointDescription(FileModel):
 
     kind: ClassVar[str] = "checkpoint"
     schema_version: int = CURRENT["checkpoint"]
-    software: PlainText
+    software: Shown
     fold: int
     n_folds: int
-    run_name: PlainText
+    run_name: Shown
     run_id: str
     epoch: int = 0
     best_epoch: int = 0

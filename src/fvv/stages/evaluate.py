@@ -10,7 +10,7 @@ from fvv.config import EvaluateConfig
 from fvv.data import Participant, Role
 from fvv.errors import ConfigError, FvvError, ModelError, StoreError
 from fvv.io.bundle import ModelBundle
-from fvv.io.case import case_files, read_case
+from fvv.io.case import case_files, hash_files, read_case
 from fvv.io.store import CaseStore
 from fvv.io.tables import FAILURES_FILE, failure_of, read_table
 from fvv.recipes.evaluation import Plan, Task, run_evaluation, source_sha256
@@ -18,7 +18,6 @@ from fvv.recipes.held_out import held_out_participants, refuse_leakage, refuse_u
 from fvv.recipes.publish import EvaluateResult
 from fvv.schemas.summary import EXTERNAL, OUT_OF_FOLD
 from fvv.simulator.files import SIMULATION_FILE
-from fvv.system.fingerprint import file_sha256
 from fvv.system.parallel import attempt
 
 log = logging.getLogger(__name__)
@@ -116,7 +115,6 @@ def _whole_ensemble(external: Path, bundle: ModelBundle, config: EvaluateConfig)
 
 
 def _external_task(folder: Path, participant: Participant, bundle: ModelBundle, config: EvaluateConfig) -> Task:
-    files = {path.name: file_sha256(path) for path in case_files(folder)}
-    source = source_sha256(bundle, bundle.models, participant, config, files)
+    source = source_sha256(bundle, bundle.models, participant, config, hash_files(case_files(folder)))
     read = partial(read_case, folder, config.preprocess, labelled=True, finite=False)
     return Task(participant, bundle.models, None, read, (folder / SIMULATION_FILE).exists(), source)

@@ -15,10 +15,9 @@ from fvv.cohort.split import SPLIT_FILE, StoredSplit, given_split, write_split
 from fvv.config import PrepareConfig
 from fvv.data import Failure, FoldPlan, Participant, Severity
 from fvv.errors import FvvError, InputError, OutputExistsError, StoreError
-from fvv.io.case import case_files, image_sha256
+from fvv.io.case import case_files, hash_files, image_sha256
 from fvv.io.folds import FOLDS_FILE, read_folds
 from fvv.io.lock import only_writer
-from fvv.io.nifti import MAX_BYTES
 from fvv.io.ownership import claim, refuse_foreign
 from fvv.io.shards import (
     SHARDS_FOLDER,
@@ -36,7 +35,7 @@ from fvv.recipes.labelled import files_reachable, finding_lines, prepare_labelle
 from fvv.schemas.migrations import CURRENT
 from fvv.schemas.store import Outcome, ShardReport, SplitSettings
 from fvv.simulator.files import SIMULATION_FILE
-from fvv.system.fingerprint import file_sha256, fingerprint
+from fvv.system.fingerprint import fingerprint
 from fvv.system.parallel import map_items
 from fvv.system.shard import Shard
 
@@ -188,17 +187,13 @@ def _prepare_one(
 
 
 def _source_sha256(folder: Path, config: PrepareConfig, one: Participant) -> str:
-    files = case_files(folder)
-    for path in files:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError("over the largest image read here", file=path)
     return fingerprint(
         schema_version=CURRENT[CaseRecord.kind],
         preprocess=config.preprocess,
         quality=config.quality,
         profile=profile_of(config).sha256,
         who=(one.person_id, one.site, one.dwi_flair_mismatch),
-        files={path.name: file_sha256(path) for path in files},
+        files=hash_files(case_files(folder)),
     )
 
 
