@@ -70,11 +70,6 @@ def _images(folder: Path) -> list[Path]:
     return sorted(path for suffix in SUFFIXES for path in folder.glob(f"*_dwi{suffix}"))
 
 
-def _names_another(name: str, session: str) -> bool:
-    stated = [part for part in name.split("_") if part.startswith(("sub-", "ses-"))]
-    return not set(stated) <= set(session.split("_"))
-
-
 def _session_name(folder: Path) -> str:
     return "_".join(part for part in folder.parts[-3:-1] if part.startswith(("sub-", "ses-")))
 
@@ -82,7 +77,8 @@ def _session_name(folder: Path) -> str:
 def _of_session(folder: Path) -> list[CaseFiles]:
     session = _session_name(folder)
     images = _images(folder)
-    if strangers := [path.name for path in images if _names_another(path.name, session)]:
+    stated = {path: {part for part in path.name.split("_") if part.startswith(("sub-", "ses-"))} for path in images}
+    if strangers := [path.name for path in images if not stated[path] <= set(session.split("_"))]:
         # Whose images these are, the file's name and the folder's tell differently.
         refusal = f"{plain(strangers[0])} lies in a folder of {session}: rename the file or move it"
         return [CaseFiles(session, b1000=folder / strangers[0], refusal=refusal)]

@@ -29,7 +29,6 @@ class CaseFiles:
     """The files of one examination, named one by one.
 
     Attributes:
-        examination_id: its name in the results.
         b1000, b0, adc: images; b0 is computed from an ADC map where there is no b0.
         refusal: why this examination cannot be read, known when it was found; reading it raises this, so that it is
             listed among the failures and not left out in silence.

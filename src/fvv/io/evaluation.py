@@ -88,10 +88,14 @@ class EvaluationFolder:
             Whether an evaluation of these patients with these settings was finished here.
         """
         self._claim()
-        finished = self._finished()
-        if finished is not None and not overwrite:
-            self._refuse_another(finished, sources, settings)
-            return True
+        if not overwrite:
+            try:
+                finished = read_record(self._summary(), Summary)
+            except InputError:  # None, or a damaged one: it is written again.
+                pass
+            else:
+                self._refuse_another(finished, sources, settings)
+                return True
         for name in (SUMMARY_FILE, EARLIER_SUMMARY_FILE):
             (self.path / name).unlink(missing_ok=True)
         for record in sorted((self.path / "patients").glob("*.json")):
@@ -101,13 +105,6 @@ class EvaluationFolder:
 
     def _claim(self) -> None:
         claim(self.path, (*OWN_FOLDERS, *OWN_FILES), stage="evaluate")
-
-    def _finished(self) -> Summary | None:
-        """The summary of a finished evaluation; a damaged one is none, for `evaluate` writes it again."""
-        try:
-            return read_record(self._summary(), Summary)
-        except InputError:
-            return None
 
     def _summary(self) -> Path:
         """The summary; while a new one is in the making, or where that was cut short, the one before."""
@@ -144,11 +141,7 @@ class EvaluationFolder:
         return record.result if record.source_sha256 == source_sha256 else None
 
     def write_patient(self, source_sha256: str, result: PatientResult, files: PatientFiles) -> None:
-        """Write one patient.
-
-        Args:
-            source_sha256: hash of all the result depends on.
-        """
+        """Write one patient."""
         self._claim()
         self.forget(result.examination_id)
         places = self._files(result.examination_id)

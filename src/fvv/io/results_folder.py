@@ -128,7 +128,6 @@ class ResultsFolder:
         """Refuse tables of another run, or tables that list examinations which this run does not have.
 
         Args:
-            run: what results are made from now.
             names: of the cohort's examinations, those of other shards too.
         """
         if RUN_FILE not in claimed(self.root):
@@ -180,8 +179,6 @@ class ResultsFolder:
         """What an earlier run finished, by examination; and examinations whose images cannot be read.
 
         Args:
-            examinations: of this run.
-            run: what results are made from now.
             overwrite: results of other images, models or settings are replaced.
 
         Raises:
@@ -268,7 +265,6 @@ def write_result(
     """Write results.txt, and last results.json with the hash of every file that was written.
 
     Args:
-        made_from: what it depends on.
         finished: whether all of the patient's files are written; the answer holds in either case.
     """
     path, answer = files["result"], Answer.of(prediction)

@@ -17,14 +17,12 @@ class CheckpointDescription(FileModel):
     """Who trained what, on whom, in plain values.
 
     Attributes:
-        software: version that trained it.
         fold, n_folds: which of how many.
         run_name, run_id: the run; the id is the same for all folds of one run and for no other.
         epoch: 0-based.
         best_epoch: the best up to this one, by `score`.
         score: of this epoch (`valid/score`).
         network: settings of the network, all that is needed to use the weights.
-        profile: preprocessing that the network's input needs.
         training_person_ids: hashed ids of the persons that trained or selected it. A checkpoint selected on a person is
             no fairer a judge of that person.
         training_image_ids: hashed fingerprints of their images.

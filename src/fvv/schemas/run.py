@@ -52,7 +52,6 @@ class RunRecord(FileModel):
         options: the settings, as a settings file holds them.
         about: what the page says of the run: models, preprocessing, device.
         models: SHA-256 of each file of a model that ran.
-        made_from: what all its results depend on.
         results: where each finished examination's record lies, relative to the folder of the run.
         shard: which part of the cohort; None: all of it.
         cohort: names of all examinations, those of other shards too.

@@ -160,7 +160,6 @@ class ShardReport(FileModel):
     """report.json of a shard, for the run that joins the shards.
 
     Attributes:
-        shard: which part of the cohort.
         config: its settings; those of all shards must be equal, but for the number of processes.
     """
 

@@ -135,7 +135,6 @@ class ChannelSummary(Stored):
         empty_cases: examinations by which of the two masks is empty.
         lesions_detected, lesions_missed, lesions_false_positive, lesion_f1: of all examinations together.
         lesions_by_size: reference lesions by volume; none of the brain.
-        volume: agreement of predicted with reference volume.
         volume_ratio: the same on the log scale; None for the brain.
     """
 
@@ -278,10 +277,8 @@ class Measured(Stored):
     """What an evaluation was made from, before anything is computed of the cohort.
 
     Attributes:
-        evaluation: `OUT_OF_FOLD` or `EXTERNAL`.
         counts: patients by what became of them.
         run: what readers should know of the run, in order.
-        models_sha256: hash of every model file that was tested.
         sources: of each examination with a result, the hash of all that it depends on.
     """
 

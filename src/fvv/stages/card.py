@@ -52,7 +52,6 @@ def card(
     `overwrite`; any other file never.
 
     Args:
-        config: what no file says.
         out_of_fold: the bundle's evaluation out of fold.
         external: its evaluation on new patients; simulated ones where `cohort` is given.
         real: its evaluation on real ones.

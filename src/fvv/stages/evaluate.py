@@ -31,7 +31,6 @@ def evaluate(
     Args:
         models: bundle with one model per fold.
         output: folder for tables, masks, pictures and report.html.
-        config: cut-off, label, bootstrap.
         overwrite: measure all again, and replace a finished evaluation of other models, settings or patients.
 
     Raises:
@@ -63,7 +62,6 @@ def evaluate_external(
     Args:
         external: labelled patients, a folder each, as for `prepare`.
         models, output, overwrite: as in `evaluate`.
-        config: masks, cut-off, label, bootstrap.
 
     Raises:
         ModelError, InputError, OutputExistsError: as in `evaluate`.

@@ -135,7 +135,8 @@ def predict(
     chosen = set(names if shard is None else shard.select(names))
     examinations = [one for one in cohort if one.name in chosen]
     config = _settled(config, bundle, len(examinations))
-    made_from = _made_from(bundle, config)
+    settings = fingerprint(settings=config.model_dump(exclude={"overwrite", "compute"}))
+    made_from = MadeFrom(software=__version__, models=fingerprint(manifest=bundle.manifest), settings=settings)
     if not config.overwrite:
         folder.refuse_other_run(made_from, names)
     _models_of.cache_clear()
@@ -268,13 +269,6 @@ def _settled(config: PredictConfig, bundle: ModelBundle, n_patients: int) -> Pre
     compute = asked.model_copy(update={"threads": threads, "workers": workers})
     postprocess = bundle.manifest.postprocessing(config.postprocess)
     return config.model_copy(update={"compute": compute, "postprocess": postprocess})
-
-
-def _made_from(bundle: ModelBundle, config: PredictConfig) -> MadeFrom:
-    """What every result of this run depends on, beside its images."""
-    settings = config.model_dump(exclude={"overwrite", "compute"})
-    models, settings_sha256 = fingerprint(manifest=bundle.manifest), fingerprint(settings=settings)
-    return MadeFrom(software=__version__, models=models, settings=settings_sha256)
 
 
 def _record(

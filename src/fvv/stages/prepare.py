@@ -50,7 +50,6 @@ class PrepareResult:
     Attributes:
         unchanged: patients that were already there, unchanged.
         plan: the split; None after a shard, whose patients get their sides when the shards are gathered.
-        warnings: what people should read, one line each.
     """
 
     store: Path
@@ -87,7 +86,6 @@ def prepare(
 
     Args:
         input_path: one folder per patient, and optionally participants.tsv.
-        config: split, profile, masks.
         folds: a split file to use instead of making one.
         prune: take out of the store what the data set does not hold, and what was found unusable.
         shard: prepare this part of the patients only; `gather_store` joins the parts.
@@ -224,7 +222,9 @@ def _finish(
     hashes = {name: record.image_sha256 for name, record in records.items()}
     duplicates = same_images_of_two_persons({name: record.participant for name, record in records.items()}, hashes)
     records = {name: record for name, record in records.items() if name not in duplicates}
-    failures |= {name: _absent(name) for name in stored - set(people) - gone} | duplicates
+    absent, hint = "in the store, but no longer in the data set", "fetch it again, or take it out with --prune"
+    missing = {name: InputError(absent, hint=hint) for name in stored - set(people) - gone}
+    failures |= {name: failure_of(name, error) for name, error in missing.items()} | duplicates
     write_failures(path / FAILURES_FILE, [failures[name] for name in sorted(failures)])
     before = StoredSplit.read(path, stored)
     split = _split(before.without(gone), records, config, given)
@@ -243,11 +243,6 @@ def _finish(
 def _failures(outcomes: Iterable[Outcome]) -> dict[str, Failure]:
     names = ((one.participant.examination_id, one.reason) for one in outcomes)
     return {name: Failure(name, reason) for name, reason in names if reason is not None}
-
-
-def _absent(name: str) -> Failure:
-    hint = "fetch it again, or take it out of the store with --prune"
-    return failure_of(name, InputError("in the store, but no longer in the data set", hint=hint))
 
 
 def _usable_records(store: CaseStore, people: Mapping[str, Participant], names: Iterable[str]) -> dict[str, CaseRecord]:

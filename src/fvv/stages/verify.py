@@ -23,7 +23,6 @@ class VerifyResult:
 
     Attributes:
         failures: patients that `prepare` would leave out.
-        notes: what else one should know, one line each.
     """
 
     patients: int

@@ -25,9 +25,6 @@ MAX_YAML_DEPTH = 50
 def refuse_unsafe_name(name: str, place: Path) -> None:
     """Refuse a name that cannot be shown on one line: it could forge lines of a table, a log or a terminal.
 
-    Args:
-        name: of an examination or a person, as found.
-
     Raises:
         InputError: it has line ends, escape codes, marks that reorder text, or bytes that are no text.
     """
