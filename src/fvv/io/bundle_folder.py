@@ -132,7 +132,10 @@ class PresentBundle:
                 log.warning("%s describes the models before: it is now %s", CARD_FILE, name)
             if item.name in self.own:
                 claim(folder, [name])
-            _copy(item, folder / name)
+            if item.is_dir() and not item.is_symlink():
+                shutil.copytree(item, folder / name, symlinks=True)
+            else:
+                shutil.copy2(item, folder / name, follow_symlinks=False)
         return new.model_copy(update={"calibration": calibration}) if same else new
 
 
@@ -140,12 +143,3 @@ def _names_in(manifest: BundleManifest | None) -> frozenset[str]:
     if manifest is None:
         return frozenset()
     return frozenset({BUNDLE_FILE, *manifest.models_sha256, *([manifest.golden.file] if manifest.golden else [])})
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_symlink():
-        target.symlink_to(source.readlink())
-    elif source.is_dir():
-        shutil.copytree(source, target, symlinks=True)
-    else:
-        shutil.copy2(source, target)
