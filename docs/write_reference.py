@@ -17,12 +17,12 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from fvv.cli import build_parser
 from fvv.config import SHARED, Config
-from fvv.io.ownership import Marker
 from fvv.io.sealed import SEAL
 from fvv.schemas.base import FileModel
 from fvv.schemas.bundle import BundleManifest
 from fvv.schemas.checkpoint import CheckpointDescription
 from fvv.schemas.migrations import CURRENT, VERSION_KEY
+from fvv.schemas.ownership import Marker
 from fvv.schemas.patient import PatientRecord
 from fvv.schemas.results import PatientResult
 from fvv.schemas.run import RunRecord

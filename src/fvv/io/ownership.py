@@ -8,26 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
 
 from pydantic_core import from_json
 
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import write_text
 from fvv.names import plain
-from fvv.schemas.base import FileModel
-from fvv.schemas.migrations import CURRENT
+from fvv.schemas.ownership import Marker
 from fvv.system.regular import read_regular_text
 
 MARKER = ".fvv.json"
-
-
-class Marker(FileModel):
-    """What the marker file holds: names of files and subfolders, each with the stage that writes it; "": any may."""
-
-    kind: ClassVar = "ownership"
-    schema_version: int = CURRENT["ownership"]
-    writers: dict[str, str]
 
 
 def claimed(folder: Path) -> frozenset[str]:
