@@ -70,7 +70,10 @@ class ConfigError(FvvError):
 
 
 class InputError(FvvError):
-    """An input file is missing, unreadable or holds what it should not."""
+    """An input file is missing, unreadable or holds what it should not.
+
+    Every reader raises it for whatever is wrong with a file, and says so only where there is more to know.
+    """
 
 
 class GeometryError(FvvError):

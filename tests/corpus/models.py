@@ -22,7 +22,7 @@ from builders import write_onnx
 from corpus.registry import Place, Variant
 from fvv.config import PROFILES
 from fvv.inference.golden import SLICES, golden_input
-from fvv.io.golden import write_golden
+from fvv.io.bundle import write_golden
 from fvv.io.store import CaseStore
 from fvv.system.fingerprint import file_sha256
 

@@ -32,13 +32,13 @@ from fvv.cohort.participants import read_participants
 from fvv.config import PreprocessConfig, load_config
 from fvv.errors import FvvError
 from fvv.io.bundle import BUNDLE_FILE, ModelBundle
-from fvv.io.choices import read_chosen_checkpoints
 from fvv.io.dicom.group import examinations_of, index_place
 from fvv.io.dicom.stack import read_dicom
 from fvv.io.folds import read_folds
 from fvv.io.nifti import read_volume
 from fvv.io.store import CaseStore
 from fvv.simulator.files import read_simulation
+from fvv.stages.convert import read_chosen_checkpoints
 from simulations import write_simulation
 from store_builders import PROFILE, write_store
 

@@ -21,8 +21,7 @@ from fvv.errors import ModelError
 from fvv.inference import golden
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
 from fvv.inference.golden import golden_input, golden_output, largest_difference, problem_of
-from fvv.io.bundle import ModelBundle, write_manifest
-from fvv.io.golden import write_golden
+from fvv.io.bundle import ModelBundle, write_golden, write_manifest
 from fvv.schemas.bundle import BundleFile, BundleManifest, ModelEntry
 from fvv.system.fingerprint import file_sha256
 

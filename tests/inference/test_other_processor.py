@@ -16,7 +16,7 @@ import json
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.golden import golden_output, largest_difference, problem_of
 from fvv.io.bundle import ModelBundle
-from fvv.io.golden import read_golden
+from fvv.io.bundle import read_golden
 from fvv.io.shipped import shipped_or_refuse
 bundle = ModelBundle.open(shipped_or_refuse())
 model = OnnxEnsemble.from_bundle(bundle, bundle.models[:1], device="cpu", threads=1, confirmed=False)

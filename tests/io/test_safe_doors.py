@@ -14,9 +14,9 @@ from fvv.cli.options import assignment
 from fvv.config import PredictConfig, load_config
 from fvv.errors import ConfigError, FvvError, InputError
 from fvv.io.atomic import atomic_write, clear_remains, write_text
-from fvv.io.choices import read_chosen_checkpoints
 from fvv.io.inputs import Examination, find_examinations
 from fvv.io.tables import read_table
+from fvv.stages.convert import read_chosen_checkpoints
 from fvv.system.regular import read_yaml
 
 

@@ -10,8 +10,7 @@ from fvv.config import PROFILES, ComputeConfig
 from fvv.errors import ModelError
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.golden import golden_input, golden_output
-from fvv.io.bundle import ModelBundle, write_manifest
-from fvv.io.golden import write_golden
+from fvv.io.bundle import ModelBundle, write_golden, write_manifest
 from fvv.schemas.bundle import BundleFile, BundleManifest, ModelEntry
 from fvv.stages.doctor import doctor
 from fvv.system.fingerprint import file_sha256

@@ -142,8 +142,7 @@ def _convert_options(verb: argparse.ArgumentParser) -> None:
 
 
 def _convert(options: argparse.Namespace, config: Config) -> StageResult:
-    from fvv.io.choices import read_chosen_checkpoints  # noqa: PLC0415
-    from fvv.stages.convert import convert  # noqa: PLC0415
+    from fvv.stages.convert import convert, read_chosen_checkpoints  # noqa: PLC0415
 
     chosen = read_chosen_checkpoints(options.models_file) if options.models_file else {}
     chosen.update(options.model)

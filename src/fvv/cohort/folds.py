@@ -18,13 +18,7 @@ _LESION_ML = (1.0, 10.0, 50.0)
 
 @dataclass(frozen=True, slots=True)
 class SplitInput:
-    """What the split may know of one examination: who, and the lesion's size.
-
-    Attributes:
-        participant: folder, person, site, label.
-        stroke_ml: volume of the stroke ROI.
-        flair_visible_ml: volume of the FLAIR-visible ROI.
-    """
+    """What the split may know of one examination: who, and the lesion's size."""
 
     participant: Participant
     stroke_ml: float
@@ -41,12 +35,8 @@ def plan_folds(cases: Sequence[SplitInput], *, kfolds: int, valid_proportion: fl
 
     Args:
         cases: one per patient folder, in any order.
-        kfolds: number of test folds.
         valid_proportion: share of the persons outside the test fold that validate.
         seed: same seed and persons, same plan.
-
-    Raises:
-        StoreError: fewer persons than needed.
     """
     persons = _persons(cases)
     refuse_too_few(persons, kfolds)
@@ -80,9 +70,6 @@ def extend_plan(
         cases: one per patient folder, those in the split and new ones, in any order.
         valid_proportion: share of the persons outside a test fold that validate.
         seed: same seed, split and cases, same result.
-
-    Raises:
-        StoreError: a fold is left without a patient to train on or to test.
     """
     rng = np.random.default_rng([seed, len(kept)])
     roles = {row.person_id: list(row.roles) for row in kept}
@@ -159,14 +146,12 @@ def _validating_of(joining: int, sides: Sequence[Role], share: float, rng: np.ra
 
 
 def _spread(ranked: Sequence[str], count: int, rng: np.random.Generator) -> set[str]:
-    """So many of the persons, evenly spread over the ranking."""
     if count < 1:
         return set()
     return {ranked[int(rng.choice(part))] for part in np.array_split(np.arange(len(ranked)), count)}
 
 
 def _assign(roles: dict[str, list[Role]], tested: Collection[str], validating: Collection[str]) -> None:
-    """Append each person's role in one more fold."""
     for person, parts in roles.items():
         other = Role.VALID if person in validating else Role.TRAIN
         parts.append(Role.TEST if person in tested else other)

@@ -19,7 +19,6 @@ class MismatchLabels:
     Attributes:
         values: True: DWI-FLAIR mismatch; None: no label.
         by_readers: the readers' labels are used; otherwise the rule.
-        below: of the rule.
     """
 
     values: tuple[bool | None, ...]

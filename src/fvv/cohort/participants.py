@@ -14,7 +14,7 @@ from pathlib import Path
 from fvv.config import Unlisted
 from fvv.data import Failure, Participant
 from fvv.errors import InputError
-from fvv.io.folders import list_patients
+from fvv.io.case import list_patients
 from fvv.io.tables import failure_of, read_lines
 from fvv.names import first_alike, first_few, is_plain, nearest_hint, plain, same_name_key
 
@@ -49,10 +49,6 @@ def read_participants(folder: Path, *, unlisted: Unlisted = "refuse") -> dict[st
     Returns:
         For each patient, sorted by name, what is known. A row whose folder is not there is among them where no folder
         could be meant by it: reading that patient then fails, and the others go on.
-
-    Raises:
-        InputError: the table cannot be read or goes by another name; columns, persons or labels are not as expected;
-            folders and rows do not match. The message names both sides.
     """
     folders = list_patients(folder)
     path = folder / PARTICIPANTS_FILE
@@ -67,11 +63,7 @@ def read_participants(folder: Path, *, unlisted: Unlisted = "refuse") -> dict[st
 
 
 def same_images(hashes: Mapping[str, str]) -> dict[str, str]:
-    """Of examinations with the same images all but the first, each with the name of the first.
-
-    Args:
-        hashes: of each examination's images.
-    """
+    """Of examinations with the same images all but the first, each with the name of the first."""
     first: dict[str, str] = {}
     others = {name: first.setdefault(hashes[name], name) for name in sorted(hashes)}
     return {name: other for name, other in others.items() if other != name}

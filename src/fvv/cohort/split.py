@@ -34,11 +34,7 @@ class StoredSplit(SplitMemory):
         Where split.json is missing or damaged, the split counts as edited, so that nothing is lost.
 
         Args:
-            store: its folder.
             prepared: examinations in it. Without split.json, those in no row count as left out on purpose.
-
-        Raises:
-            StoreError: folds.tsv is damaged.
         """
         file, memory = store / FOLDS_FILE, None
         if (store / SPLIT_FILE).exists():
@@ -70,10 +66,6 @@ class StoredSplit(SplitMemory):
 
     def refuse_unfit(self, settings: SplitSettings, persons: Mapping[str, str]) -> None:
         """Refuse, before hours of work, what the split cannot be brought to.
-
-        Args:
-            settings: of this run.
-            persons: of each examination of the data set.
 
         Raises:
             StoreError: other settings would replace an edited split, or one person has folders on different sides.
@@ -141,8 +133,6 @@ def given_split(plan: FoldPlan, people: Mapping[str, Participant], settings: Spl
     """A split that people bring, without the examinations that could not be prepared.
 
     Args:
-        plan: as given.
-        people: of the prepared examinations.
         settings: of this run, which later runs compare with theirs.
 
     Raises:
@@ -167,8 +157,6 @@ def write_split(store: Path, split: StoredSplit, before: StoredSplit) -> None:
     Where the file was edited, or somebody changes side, the earlier one is kept as folds_before_<hash>.tsv.
 
     Args:
-        store: its folder.
-        split: what is to be there.
         before: what is there, as `StoredSplit.read` gave it.
     """
     file = store / FOLDS_FILE

@@ -15,9 +15,8 @@ import onnxruntime as ort
 from fvv.arrays import FloatArray
 from fvv.config import PreprocessingProfile
 from fvv.errors import ModelError
-from fvv.io.bundle import ModelBundle
+from fvv.io.bundle import ModelBundle, read_golden
 from fvv.io.checked import is_checked, machine, remember_checked
-from fvv.io.golden import read_golden
 from fvv.schemas.bundle import ModelEntry
 
 SLICES = 5

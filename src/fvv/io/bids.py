@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fvv.errors import InputError
-from fvv.io.bvals import bval_beside, read_bvals
 from fvv.io.case import CaseFiles
-from fvv.io.nifti import SUFFIXES
+from fvv.io.nifti import SUFFIXES, bval_beside, read_bvals
 from fvv.names import first_few, plain
 from fvv.protocol import TARGET_B, b0_volumes, b1000_volumes
 
@@ -32,19 +31,16 @@ def find_bids(root: Path) -> list[CaseFiles]:
 
     A subject whose folder is a link to nothing or empty (not fetched), and a session whose images cannot be used, are
     examinations too, which refuse to be read: so they are listed among the failures.
-
-    Args:
-        root: of the data set.
-
-    Raises:
-        InputError: no diffusion images there.
     """
     folders = _diffusion_folders(root)
     found = [files for folder in folders for files in _of_session(folder)]
     if not found:
         hint = "expected sub-*/[ses-*]/dwi/*_dwi.nii.gz with .bval"
         raise InputError("no diffusion images", file=root, hint=hint)
-    _say_who_has_none(root, {folder.relative_to(root).parts[0] for folder in folders})
+    with_images = {folder.relative_to(root).parts[0] for folder in folders}
+    there = (path for path in root.glob("sub-*") if path.is_dir() and any(path.iterdir()))
+    if without := sorted(path.name for path in there if path.name not in with_images):
+        log.warning("%d subjects have no folder dwi: %s", len(without), first_few(without))
     refused = [CaseFiles(name, b1000=place, refusal=why) for name, place, why in _unusable(root, folders)]
     return sorted([*found, *refused], key=lambda files: files.examination_id)
 
@@ -70,20 +66,8 @@ def _unusable(root: Path, folders: list[Path]) -> Iterator[tuple[str, Path, str]
             yield _session_name(folder), folder, "no image named ..._dwi.nii.gz or ..._dwi.nii among its files"
 
 
-def _say_who_has_none(root: Path, subjects: set[str]) -> None:
-    there = (path for path in root.glob("sub-*") if path.is_dir() and any(path.iterdir()))
-    if without := sorted(path.name for path in there if path.name not in subjects):
-        log.warning("%d subjects have no folder dwi: %s", len(without), first_few(without))
-
-
 def _images(folder: Path) -> list[Path]:
     return sorted(path for suffix in SUFFIXES for path in folder.glob(f"*_dwi{suffix}"))
-
-
-def _names_another(name: str, session: str) -> bool:
-    """Whether a file's name gives another subject or session than its folders do."""
-    stated = [part for part in name.split("_") if part.startswith(("sub-", "ses-"))]
-    return not set(stated) <= set(session.split("_"))
 
 
 def _session_name(folder: Path) -> str:
@@ -93,7 +77,8 @@ def _session_name(folder: Path) -> str:
 def _of_session(folder: Path) -> list[CaseFiles]:
     session = _session_name(folder)
     images = _images(folder)
-    if strangers := [path.name for path in images if _names_another(path.name, session)]:
+    stated = {path: {part for part in path.name.split("_") if part.startswith(("sub-", "ses-"))} for path in images}
+    if strangers := [path.name for path in images if not stated[path] <= set(session.split("_"))]:
         # Whose images these are, the file's name and the folder's tell differently.
         refusal = f"{plain(strangers[0])} lies in a folder of {session}: rename the file or move it"
         return [CaseFiles(session, b1000=folder / strangers[0], refusal=refusal)]

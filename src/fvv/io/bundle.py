@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from fvv.arrays import FloatArray
 from fvv.config import PROFILES, EvaluateConfig, PreprocessingProfile
 from fvv.errors import InputError, ModelError
 from fvv.io.atomic import write_text
@@ -23,7 +26,10 @@ from fvv.schemas.migrations import migrated
 from fvv.system.fingerprint import file_sha256
 from fvv.system.regular import read_regular_text, refuse_irregular
 
-BUNDLE_FILE = "bundle.json"
+BUNDLE_FILE, GOLDEN_FILE = "bundle.json", "golden.npz"
+"""The manifest, and the models' reference output with the input it belongs to."""
+MOST_GOLDEN_BYTES = 256 * 2**20
+"""Of the unpacked reference output; twenty models take 10 MB."""
 _PUBLISHED_NAME = re.compile(r"model(\d+)\.onnx")
 
 
@@ -49,21 +55,13 @@ class ModelBundle:
         return config.model_copy(update={"postprocess": self.manifest.postprocessing(config.postprocess)})
 
     def part(self, folds: int) -> tuple[ModelEntry, ...]:
-        """The first models of the bundle; 0: all.
-
-        Raises:
-            ModelError: more are asked for than there are.
-        """
+        """The first models of the bundle; 0: all."""
         if folds > len(self.models):
             raise ModelError(f"{folds} folds asked for, the bundle has {len(self.models)}", file=self.path)
         return self.models[:folds] if folds else self.models
 
     def model_of_fold(self, fold: int) -> ModelEntry:
-        """The model trained on a fold.
-
-        Raises:
-            ModelError: none, or more than one.
-        """
+        """The model trained on a fold."""
         found = [model for model in self.models if model.fold == fold]
         if len(found) != 1:
             raise ModelError(f"{len(found)} models for fold {fold}, expected one", file=self.path)
@@ -141,3 +139,33 @@ def _published(path: Path) -> BundleManifest:
         profile=PROFILES["reference-v1"].model_copy(update={"zscore_dtype": "float32"}),
         models=tuple(ModelEntry(file=item.name, sha256=file_sha256(item)) for _, item in sorted(numbered.items())),
     )
+
+
+def write_golden(path: Path, images: FloatArray, output: FloatArray) -> None:
+    """Write the file; atomic is the bundle it lies in, which the caller writes whole or not at all.
+
+    Args:
+        images: (2, slices, 256, 256) input.
+        output: (n models, 3, slices, i, j) logits.
+    """
+    np.savez_compressed(path, input=images, output=output)
+
+
+def read_golden(path: Path, n_models: int) -> tuple[FloatArray, FloatArray]:
+    """Input and output, as `write_golden` takes them."""
+    refuse_irregular(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MOST_GOLDEN_BYTES:
+            raise ModelError(f"unpacks to {size} bytes, expected at most {MOST_GOLDEN_BYTES}", file=path)
+        with np.load(path) as content:
+            images, output = content["input"], content["output"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(f"cannot be read: {plain(' '.join(str(error).split()))}", file=path) from error
+    if images.ndim != 4 or images.shape[0] != 2 or images.dtype.kind != "f":
+        raise ModelError(f"expected an input of (2, slices, 256, 256), got {images.shape}", file=path)
+    if output.ndim != 5 or output.shape[0] != n_models or output.dtype.kind != "f":
+        message = f"expected an output of ({n_models} models, 3, slices, 64, 64), got {output.shape}"
+        raise ModelError(message, file=path)
+    return images, output

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fvv.errors import FvvError, OutputExistsError
-from fvv.io.bundle import BUNDLE_FILE, read_manifest
-from fvv.io.golden import GOLDEN_FILE
+from fvv.io.bundle import BUNDLE_FILE, GOLDEN_FILE, read_manifest
 from fvv.io.ownership import MARKER, claim, claimed
 from fvv.schemas.bundle import BundleManifest
 from fvv.system.fingerprint import fingerprint
@@ -40,7 +39,6 @@ class PresentBundle:
     """The bundle in a folder.
 
     Attributes:
-        folder: it lies in.
         manifest: its bundle.json; None where that is damaged.
         own: names in the folder that this program wrote as part of the bundle.
     """
@@ -84,9 +82,7 @@ class PresentBundle:
         """Refuse, before the work, what would lose something.
 
         Args:
-            names: of the files to be written.
             runs: for each fold to convert, the run and the epoch of its checkpoint.
-            overwrite: other models may be replaced.
 
         Raises:
             OutputExistsError: a file of such a name that this program did not write; a damaged bundle; or models of
@@ -108,7 +104,6 @@ class PresentBundle:
 
         Args:
             folder: of the new bundle, before it takes the old one's place.
-            new: what the new bundle holds.
             overwrite: other models, or a calibration that no longer holds, may be replaced.
 
         Returns:
@@ -137,7 +132,10 @@ class PresentBundle:
                 log.warning("%s describes the models before: it is now %s", CARD_FILE, name)
             if item.name in self.own:
                 claim(folder, [name])
-            _copy(item, folder / name)
+            if item.is_dir() and not item.is_symlink():
+                shutil.copytree(item, folder / name, symlinks=True)
+            else:
+                shutil.copy2(item, folder / name, follow_symlinks=False)
         return new.model_copy(update={"calibration": calibration}) if same else new
 
 
@@ -145,12 +143,3 @@ def _names_in(manifest: BundleManifest | None) -> frozenset[str]:
     if manifest is None:
         return frozenset()
     return frozenset({BUNDLE_FILE, *manifest.models_sha256, *([manifest.golden.file] if manifest.golden else [])})
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_symlink():
-        target.symlink_to(source.readlink())
-    elif source.is_dir():
-        shutil.copytree(source, target, symlinks=True)
-    else:
-        shutil.copy2(source, target)

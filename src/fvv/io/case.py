@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,12 @@ from fvv.data import Case, Volume
 from fvv.errors import FvvError, InputError
 from fvv.imaging.adc import b0_from_adc
 from fvv.imaging.geometry import plan_grid
-from fvv.io.folders import refuse_missing_folder
-from fvv.io.nifti import find_image, read_volume, read_weighted
+from fvv.io.nifti import MAX_BYTES, find_image, read_volume, read_weighted
 from fvv.io.roi import onto_grid, read_roi
+from fvv.names import first_alike, is_plain, plain
 from fvv.protocol import TARGET_B
+from fvv.system.fingerprint import file_sha256
+from fvv.system.regular import refuse_irregular
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +29,7 @@ class CaseFiles:
     """The files of one examination, named one by one.
 
     Attributes:
-        examination_id: its name in the results.
         b1000, b0, adc: images; b0 is computed from an ADC map where there is no b0.
-        mask: brain mask.
-        stroke_roi, flairviz_roi: reference masks.
         refusal: why this examination cannot be read, known when it was found; reading it raises this, so that it is
             listed among the failures and not left out in silence.
     """
@@ -55,10 +55,6 @@ def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool, finite:
             instead of b0.
         finite: refuse images with voxels that are not finite; None: those of labelled patients, for training takes no
             such image, while a new patient's are for quality control to judge.
-
-    Raises:
-        InputError: a file is missing or unreadable.
-        GeometryError: a file lies on another grid than b1000.
     """
     with _naming(folder.name, folder):
         files = _find_files(folder, labelled=labelled)
@@ -66,12 +62,7 @@ def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool, finite:
 
 
 def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = False) -> Case:
-    """Read one examination from files named one by one; what `read_case` does with those it finds.
-
-    Raises:
-        InputError: a file is missing or unreadable, or the ADC map is none.
-        GeometryError: a file lies on another grid than b1000.
-    """
+    """Read one examination from files named one by one; what `read_case` does with those it finds."""
     with _naming(files.examination_id, files.b1000):
         if files.refusal:
             raise InputError(files.refusal, file=files.b1000)
@@ -92,11 +83,69 @@ def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = Fal
         return Case(files.examination_id, b0, b1000, *masks, files.b1000, b_value, tuple(notes))
 
 
+def list_patients(folder: Path) -> tuple[str, ...]:
+    """Names of the patient folders in a data set, sorted; hidden folders are left out.
+
+    A broken link that may stand for a patient's folder is listed too: who reads that patient says what is wrong.
+
+    Raises:
+        InputError: the folder is missing or holds no patient; a name cannot be shown on one line, or is the same as
+            another's but for upper and lower case or the form of an accent.
+    """
+    if not folder.is_dir():
+        raise InputError("no such folder", file=folder, hint="name the folder that holds one folder per patient")
+    try:
+        names = sorted(item.name for item in folder.iterdir() if not item.name.startswith(".") and _is_patient(item))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=folder) from error
+    if not names:
+        raise InputError("holds no patient folder", file=folder, hint="expected <patient>/b0.nii.gz and so on")
+    for name in names:
+        if not is_plain(name):  # Line ends and escape codes in tables and on terminals; bytes that are no text.
+            message = f"a folder is named {name!a}"
+            raise InputError(message, file=folder, hint="rename it with letters that can be shown")
+    if pair := first_alike(names):
+        message = f"two folders have the same name but for case or accents: {pair[0]!a} and {pair[1]!a}"
+        raise InputError(message, file=folder, hint="rename one: on many disks they are one folder")
+    return tuple(names)
+
+
+def _is_patient(item: Path) -> bool:
+    """Whether it is a folder, or a broken link to one: not one named like a file, nor git-annex's, which are files."""
+    if item.is_dir() or not item.is_symlink() or item.exists():
+        return item.is_dir()
+    named_like_a_file = re.search(r"\.[A-Za-z][A-Za-z0-9]*$", item.name) is not None
+    return not named_like_a_file and "annex/objects" not in item.readlink().as_posix()
+
+
+def refuse_missing_folder(folder: Path) -> None:
+    """Refuse a patient whose folder is not there, and say why it is not."""
+    if folder.is_dir():
+        return
+    if folder.is_symlink() and not folder.exists():
+        hint = "fetch it (for example `datalad get`), or mount the disk it is on"
+        raise InputError(f"a broken link to {plain(str(folder.readlink()))}", file=folder, hint=hint)
+    if folder.exists():
+        raise InputError("expected a folder, found a file", file=folder)
+    raise InputError("no such folder", file=folder, hint="is the disk mounted, and the name right?")
+
+
 def case_files(folder: Path) -> list[Path]:
     """The files of a patient folder that preparation may depend on, sorted by name."""
     stems = ("b0", "b1000", "stroke_roi", "flairviz_roi", "mask", "mask_roi")
     names = [f"{stem}{suffix}" for stem in stems for suffix in (".nii", ".nii.gz", ".bval")]
     return sorted(path for path in (folder / name for name in names) if path.is_file())
+
+
+def hash_files(files: Iterable[Path]) -> list[tuple[str, str]]:
+    """Name and SHA-256 of each file, by which a result is known to be current; too large for an image is refused."""
+    hashes = []
+    for path in files:
+        refuse_irregular(path)
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError("over the largest image read here", file=path)
+        hashes.append((path.name, file_sha256(path)))
+    return hashes
 
 
 def image_sha256(case: Case) -> str:

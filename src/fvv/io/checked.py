@@ -48,11 +48,7 @@ def remember_checked(about: Sequence[str]) -> None:
 
 
 def _folder() -> Path:
-    """XDG base directory specification: an absolute XDG_CACHE_HOME, else .cache in the home folder.
-
-    Raises:
-        RuntimeError: no HOME, and a user whom the system does not know.
-    """
+    """XDG base directory specification: an absolute XDG_CACHE_HOME, else .cache in the home folder."""
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (named if named.is_absolute() else Path.home() / ".cache") / "fvv" / "checked"
 

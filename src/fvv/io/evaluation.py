@@ -25,7 +25,7 @@ from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import write_bytes, write_text
 from fvv.io.nifti import write_rgb, write_volume
 from fvv.io.ownership import claim
-from fvv.io.sealed import read_record, write_sealed
+from fvv.io.sealed import read_record, verify_files, write_sealed
 from fvv.io.tables import FAILURES_FILE, write_failures, write_table
 from fvv.schemas.migrations import CURRENT
 from fvv.schemas.patient import PatientRecord, PatientResult
@@ -55,7 +55,6 @@ class PatientFiles:
         affine: (4, 4) of the native grid.
         masks: (i, j, k, 3) uint8; None where nothing could be measured.
         heatmap: (i, j, k, 3) uint8 colours, or None.
-        picture_png: the picture, or None.
         viewer: the images of `VIEWER_IMAGES`, uint8, by name; empty where none are kept.
     """
 
@@ -83,21 +82,20 @@ class EvaluationFolder:
 
         Args:
             sources: of each patient that will be evaluated, the hash of all that the result depends on.
-            settings: of the evaluation.
             overwrite: start again, and replace a finished evaluation.
 
         Returns:
             Whether an evaluation of these patients with these settings was finished here.
-
-        Raises:
-            OutputExistsError: files that this program did not write are in the way; or an evaluation with other models,
-                images, settings or patients is finished here, and overwriting was not asked for.
         """
         self._claim()
-        finished = self._finished()
-        if finished is not None and not overwrite:
-            self._refuse_another(finished, sources, settings)
-            return True
+        if not overwrite:
+            try:
+                finished = read_record(self._summary(), Summary)
+            except InputError:  # None, or a damaged one: it is written again.
+                pass
+            else:
+                self._refuse_another(finished, sources, settings)
+                return True
         for name in (SUMMARY_FILE, EARLIER_SUMMARY_FILE):
             (self.path / name).unlink(missing_ok=True)
         for record in sorted((self.path / "patients").glob("*.json")):
@@ -107,13 +105,6 @@ class EvaluationFolder:
 
     def _claim(self) -> None:
         claim(self.path, (*OWN_FOLDERS, *OWN_FILES), stage="evaluate")
-
-    def _finished(self) -> Summary | None:
-        """The summary of a finished evaluation; a damaged one is none, for `evaluate` writes it again."""
-        try:
-            return read_record(self._summary(), Summary)
-        except InputError:
-            return None
 
     def _summary(self) -> Path:
         """The summary; while a new one is in the making, or where that was cut short, the one before."""
@@ -137,58 +128,37 @@ class EvaluationFolder:
 
     def forget(self, participant: str) -> None:
         """Remove a patient's files; the record goes first, so that what is left is never taken for whole."""
-        viewer = (self._viewer(participant, name) for name in VIEWER_IMAGES)
-        for path in (self._record(participant), self._mask(participant), *self._heatmaps(participant), *viewer):
+        for path in self._files(participant).values():
             path.unlink(missing_ok=True)
 
     def read_patient(self, participant: str, source_sha256: str) -> PatientResult | None:
         """What was measured, if it was from exactly this source and all of the patient's files are whole; else None."""
         try:
             record = self._read_record(participant)
+            verify_files(self.path, record.files)
         except InputError:
             return None
-        whole = all(self._is_whole(name, sha256) for name, sha256 in record.files.items())
-        return record.result if whole and record.source_sha256 == source_sha256 else None
+        return record.result if record.source_sha256 == source_sha256 else None
 
     def write_patient(self, source_sha256: str, result: PatientResult, files: PatientFiles) -> None:
-        """Write one patient.
-
-        Args:
-            source_sha256: hash of all the result depends on.
-            result: what was measured.
-            files: masks and pictures.
-        """
-        participant = result.examination_id
+        """Write one patient."""
         self._claim()
-        self.forget(participant)
-        picture, coloured = self._heatmaps(participant)
-        written = []
+        self.forget(result.examination_id)
+        places = self._files(result.examination_id)
         if files.masks is not None:
-            write_volume(self._mask(participant), files.masks, files.affine)
-            written.append(self._mask(participant))
+            write_volume(places["masks"], files.masks, files.affine)
         if files.heatmap is not None:
-            write_rgb(coloured, files.heatmap, files.affine)
-            written.append(coloured)
+            write_rgb(places["heatmap"], files.heatmap, files.affine)
         if files.picture_png is not None:
-            write_bytes(picture, files.picture_png)
-            written.append(picture)
+            write_bytes(places["picture"], files.picture_png)
         for name, volume in (files.viewer or {}).items():
-            write_volume(self._viewer(participant, name), volume.array, volume.affine)
-            written.append(self._viewer(participant, name))
-        record = PatientRecord(
-            source_sha256=source_sha256,
-            files={path.relative_to(self.path).as_posix(): file_sha256(path) for path in written},
-            result=result,
-        )
-        write_sealed(self._record(participant), record)
+            write_volume(places[name], volume.array, volume.affine)
+        written = [path for path in places.values() if path.exists()]
+        hashes = {path.relative_to(self.path).as_posix(): file_sha256(path) for path in written}
+        write_sealed(places["record"], PatientRecord(source_sha256=source_sha256, files=hashes, result=result))
 
     def read_finished(self) -> tuple[Summary, tuple[PatientResult, ...]]:
-        """A finished evaluation: its summary, and the patients' results in order.
-
-        Raises:
-            InputError: no finished evaluation is there, one of its files is missing or damaged, or it is of another
-                schema.
-        """
+        """A finished evaluation: its summary, and the patients' results in order."""
         file = self._summary()
         if not file.exists():
             raise InputError("no finished evaluation here", file=file, hint="run `fvv evaluate` first")
@@ -198,7 +168,7 @@ class EvaluationFolder:
             for participant, source_sha256 in summary.sources.items():
                 record = self._read_record(participant)
                 if record.source_sha256 != source_sha256:
-                    raise InputError("is of another run than the summary", file=self._record(participant))
+                    raise InputError("is of another run than the summary", file=self._files(participant)["record"])
                 results.append(record.result)
         except InputError as error:
             error.hint = "run `fvv evaluate` again: it measures only what is missing or damaged"
@@ -207,34 +177,30 @@ class EvaluationFolder:
 
     def read_viewer(self, participant: str) -> dict[str, bytes] | None:
         """The viewer's images as gzipped NIfTI files, by name, or None where they were not kept."""
-        images = {name: self._read_own(participant, self._viewer(participant, name)) for name in VIEWER_IMAGES}
+        images = {name: self._read_own(participant, name) for name in VIEWER_IMAGES}
         whole = {name: content for name, content in images.items() if content is not None}
         return whole if len(whole) == len(images) else None
 
     def read_picture(self, participant: str) -> bytes | None:
         """The patient's picture as PNG, or None where there is none."""
-        return self._read_own(participant, self._heatmaps(participant)[0])
+        return self._read_own(participant, "picture")
 
-    def _read_own(self, participant: str, path: Path) -> bytes | None:
+    def _read_own(self, participant: str, kind: str) -> bytes | None:
         """A file that the patient's record names; None, and a line, where it is missing or damaged."""
+        path = self._files(participant)[kind]
         name = path.relative_to(self.path).as_posix()
         try:
-            sha256 = self._read_record(participant).files.get(name)
+            files = self._read_record(participant).files
         except InputError:
             return None
-        if sha256 is None:
+        if name not in files:
             return None
-        if not self._is_whole(name, sha256):
+        try:
+            verify_files(self.path, {name: files[name]})
+        except InputError:
             log.warning("%s: missing or damaged, left out; `fvv evaluate` makes it again", path)
             return None
         return path.read_bytes()
-
-    def _is_whole(self, name: str, sha256: str) -> bool:
-        path = self.path / name
-        try:
-            return path.is_file() and file_sha256(path) == sha256
-        except OSError:
-            return False
 
     def finish(
         self,
@@ -248,14 +214,8 @@ class EvaluationFolder:
         """Write what is said of the whole cohort.
 
         Args:
-            summary: all numbers.
-            report: HTML page.
             metrics: tidy rows; None is an empty cell.
-            patients: a row a patient.
             more: content of other files (figures, tables, text) by their path inside the folder.
-
-        Raises:
-            OutputExistsError: files that this program did not write are in the way.
         """
         self._claim()
         earlier = self.path / EARLIER_SUMMARY_FILE
@@ -271,17 +231,14 @@ class EvaluationFolder:
         earlier.unlink(missing_ok=True)
 
     def _read_record(self, participant: str) -> PatientRecord:
-        return read_record(self._record(participant), PatientRecord)
+        return read_record(self._files(participant)["record"], PatientRecord)
 
-    def _record(self, participant: str) -> Path:
-        return self.path / "patients" / f"{participant}.json"
-
-    def _mask(self, participant: str) -> Path:
-        return self.path / "masks" / f"{participant}.nii.gz"
-
-    def _viewer(self, participant: str, name: str) -> Path:
-        return self.path / "viewer" / f"{participant}_{name}.nii.gz"
-
-    def _heatmaps(self, participant: str) -> tuple[Path, Path]:
-        folder = self.path / "heatmaps"
-        return folder / f"{participant}.png", folder / f"{participant}.nii.gz"
+    def _files(self, participant: str) -> dict[str, Path]:
+        names = {
+            "record": f"patients/{participant}.json",
+            "masks": f"masks/{participant}.nii.gz",
+            "picture": f"heatmaps/{participant}.png",
+            "heatmap": f"heatmaps/{participant}.nii.gz",
+            **{name: f"viewer/{participant}_{name}.nii.gz" for name in VIEWER_IMAGES},
+        }
+        return {kind: self.path / name for kind, name in names.items()}

@@ -8,7 +8,6 @@ current. Take b-values, averages and the note on them from `fvv.protocol` and br
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -18,16 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from fvv.config import PredictConfig
 from fvv.data import Case
-from fvv.errors import InputError, OutputExistsError
+from fvv.errors import FvvError, InputError, OutputExistsError
 from fvv.io.bids import find_bids, is_bids
-from fvv.io.bvals import find_bval
-from fvv.io.case import CaseFiles, case_files, read_case, read_files
+from fvv.io.case import CaseFiles, case_files, hash_files, list_patients, read_case, read_files
 from fvv.io.dicom import is_dicom
-from fvv.io.folders import list_patients
-from fvv.io.nifti import MAX_BYTES, find_image
+from fvv.io.nifti import find_bval, find_image
 from fvv.io.ownership import claimed
 from fvv.names import is_plain, plain
-from fvv.system.fingerprint import file_sha256
+from fvv.system.fingerprint import fingerprint
 from fvv.system.regular import refuse_irregular, refuse_unsafe_name
 
 if TYPE_CHECKING:
@@ -44,7 +41,6 @@ class Reader:
     Attributes:
         recognise: the examinations that a folder or file holds in this format; empty where it holds none.
         read: one of them; of DICOM also the objects that it came from.
-        files: all files that its result may depend on.
         in_cohort: whether a patient's folder in a folder of patients may be of this format. A BIDS data set is a cohort
             itself; DICOM folders are looked at together, since they may be the series of one patient.
     """
@@ -60,7 +56,6 @@ class Examination:
     """Where one examination lies, before any of it is read.
 
     Attributes:
-        name: in the results.
         home: folder for the results, where no other is named.
         place: its folder, zip file, or b1000.
         format: a key of `READERS`.
@@ -82,12 +77,7 @@ class Examination:
         return self.source if self.format == "dicom" else None
 
     def read(self, config: PredictConfig) -> tuple[Case, DicomSource | None]:
-        """Read the images; for DICOM also the objects they came from.
-
-        Raises:
-            InputError: a file is missing or unreadable.
-            GeometryError: the images lie on different grids.
-        """
+        """Read the images; for DICOM also the objects they came from."""
         return READERS[self.format].read(self, config)
 
     def files(self) -> list[Path]:
@@ -95,34 +85,14 @@ class Examination:
         return READERS[self.format].files(self)
 
     def sha256(self) -> str:
-        """Hash of the names and bytes of all files that the result may depend on.
-
-        Raises:
-            InputError: a file is so large that it is no image, or cannot be read.
-        """
-        digest = hashlib.sha256()
+        """Hash of the names and bytes of all files that the result may depend on."""
         try:
-            for path in self.files():
-                if path.stat().st_size > MAX_BYTES:
-                    raise InputError("over the largest image read here", file=path, examination_id=self.name)
-                digest.update(path.name.encode())
-                digest.update(file_sha256(path).encode())
-        except OSError as error:
-            where = error.filename or self.home
-            raise InputError(
-                f"cannot be read: {error.strerror or error}", file=where, examination_id=self.name
-            ) from error
-        return digest.hexdigest()
+            return fingerprint(files=hash_files(self.files()))
+        except FvvError as error:
+            raise error.for_examination(self.name) from error
 
     def refuse_to_replace(self, targets: Iterable[Path]) -> None:
-        """Whatever may be overwritten, an image that is read here may not.
-
-        Args:
-            targets: files about to be written, or removed.
-
-        Raises:
-            OutputExistsError: one of them is an input, by whatever path.
-        """
+        """Whatever may be overwritten, an image that is read here may not."""
         there = [target for target in targets if target.exists()]
         inputs = {file.resolve() for file in self.files()} if there else set()
         for target in there:
@@ -137,9 +107,6 @@ def find_examinations(path: Path) -> list[Examination]:
     Args:
         path: one patient's folder (b0 or adc, and b1000; or DICOM), a zip file of DICOM, a folder of these, or a BIDS
             data set.
-
-    Raises:
-        InputError: nothing to predict there.
     """
     if _is_zip(path):
         refuse_irregular(path)
@@ -160,9 +127,6 @@ def without_results(cohort: list[Examination], output: Path) -> list[Examination
     """The cohort without the run's own results where these lie beside the patients: the same command may come again.
 
     A folder with images is a patient, and so is one without that holds anything else.
-
-    Raises:
-        InputError: nothing is left.
     """
     results = [one for one in cohort if _is_where_results_are(one, output)]
     for one in results:

@@ -113,12 +113,8 @@ def clear_folder(folder: Path) -> None:
     for item in folder.iterdir():
         with suppress(OSError):
             if item.is_dir() and not item.is_symlink():
-                _clear_unless_held(item)
-
-
-def _clear_unless_held(folder: Path) -> None:
-    if not any(os.path.lexists(folder / name) for name in (LOCK, SOFT_LOCK)):
-        clear_remains(folder)
-    elif lock := _acquired(folder, ""):  # A killed process left it.
-        clear_remains(folder)
-        _release(lock)
+                if not any(os.path.lexists(item / name) for name in (LOCK, SOFT_LOCK)):
+                    clear_remains(item)
+                elif lock := _acquired(item, ""):  # A killed process left it.
+                    clear_remains(item)
+                    _release(lock)

@@ -29,12 +29,6 @@ def with_commanded_mask(case: Case, profile: PreprocessingProfile, *, resample: 
         case: one that has a mask keeps it.
         profile: `mask_command` is run on b0 and b1000 without a shell; {b0}, {b1000} and {mask} stand for file names.
         resample: resample a mask that lies on another grid than b1000, instead of refusing it.
-
-    Raises:
-        ConfigError: the command names no {mask}, or an unknown placeholder.
-        MaskError: the tool is missing, takes too long or fails.
-        InputError: it writes no readable mask.
-        GeometryError: its mask lies elsewhere than b1000.
     """
     if profile.mask_method != "command" or case.mask is not None:
         return case

@@ -19,9 +19,8 @@ from fvv.arrays import Affine, FloatArray
 from fvv.data import Volume
 from fvv.errors import FvvError, InputError
 from fvv.io.atomic import atomic_write
-from fvv.io.bvals import read_bvals
 from fvv.protocol import TARGET_B, Average, Shell, b0_volumes, b1000_volumes, choice_note, shells
-from fvv.system.regular import refuse_irregular
+from fvv.system.regular import read_regular_text, refuse_irregular
 
 SUFFIXES = (".nii.gz", ".nii")
 MAX_EDGE = 1024
@@ -53,6 +52,48 @@ def find_image(folder: Path, *stems: str) -> Path | None:
     return found[0] if found else None
 
 
+def bval_beside(image: Path) -> Path:
+    """Where an image's own `.bval` file would lie."""
+    return image.with_name(f"{image.name.removesuffix('.gz').removesuffix('.nii')}.bval")
+
+
+def find_bval(image: Path) -> Path | None:
+    """The `.bval` file that applies to an image, beside it or, in BIDS, higher up; None where there is none.
+
+    Inheritance: a file applies to all images below its folder that have its entities (Gorgolewski et al. 2016,
+    doi 10.1038/sdata.2016.44; "The Inheritance Principle" of the specification). The nearest one counts.
+    """
+    beside = bval_beside(image)
+    if beside.exists() or beside.is_symlink():
+        return beside
+    entities = set(beside.stem.split("_"))
+    subject = next((entity for entity in entities if entity.startswith("sub-")), None)
+    if subject is None or subject not in image.parent.parts:
+        return None
+    for folder in image.parents:
+        found = [path for path in sorted(folder.glob("*dwi.bval")) if set(path.stem.split("_")) <= entities]
+        if len(found) > 1:
+            names = " and ".join(path.name for path in found)
+            raise InputError(f"{names} both apply to {image.name}", file=folder, hint="keep only one of them")
+        if found:
+            return found[0]
+        if subject not in folder.parts:  # The root of the data set.
+            break
+    return None
+
+
+def read_bvals(image: Path) -> list[float]:
+    """b-values in s/mm^2 of an image's volumes; empty where no file states them."""
+    path = find_bval(image)
+    if path is None:
+        return []
+    text = read_regular_text(path, encoding="latin-1", most_bytes=2**20)
+    try:
+        return [float(word) for word in text.split()]
+    except ValueError as error:
+        raise InputError(f"expected numbers: {error}", file=path) from error
+
+
 def read_volume(path: Path, *, index: int | None = None, target_b: float | None = None, finite: bool = True) -> Volume:
     """Read a 3D image as float64: `read_weighted` without what it says of the b-value."""
     return read_weighted(path, index=index, target_b=target_b, finite=finite)[0]
@@ -64,7 +105,6 @@ def read_weighted(
     """Read a 3D image as float64, of a 4D file the volumes that are meant; one of these at a time is in memory.
 
     Args:
-        path: `.nii.gz` or `.nii`.
         index: which volume of a 4D file, 0-based.
         target_b: what is wanted from a 4D file that has a `.bval` file: 0 for its b0, 1000 for its b1000 (see
             `fvv.protocol`).
@@ -72,10 +112,6 @@ def read_weighted(
 
     Returns:
         The image, its b-value in s/mm^2 (None where no file states it), and a note on how it was chosen.
-
-    Raises:
-        InputError: missing, unreadable, truncated, of a type that is no image, with non-finite values, 4D with more
-            than one volume and no way to choose, or with a `.bval` file of another number of volumes.
     """
     array, affine, shell, note = _read(path, index, target_b)
     bad = int(array.size - np.isfinite(array).sum())
@@ -147,9 +183,8 @@ def _read(path: Path, index: int | None, target_b: float | None) -> tuple[FloatA
 def _raw_header(path: Path) -> Any:
     """The header as stored, which nibabel would correct; None where it is no single-file NIfTI's.
 
-    Raises:
-        InputError: its extensions claim more than it has room for, which nibabel would take memory for; or the voxels
-            lie in another file, up to whose end nibabel would read extensions.
+    Refused: extensions that claim more than there is room for, which nibabel would take memory for; and a header whose
+    voxels lie in another file, up to whose end nibabel would read extensions.
     """
     with nib.openers.ImageOpener(str(path)) as stream:
         start = stream.read(4)

@@ -6,7 +6,7 @@ that the next run does not know as its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic_core import from_json
@@ -21,11 +21,7 @@ MARKER = ".fvv.json"
 
 
 def claimed(folder: Path) -> frozenset[str]:
-    """Names of the files and subfolders of a folder that this program wrote, or was about to write.
-
-    Raises:
-        OutputExistsError: the marker is there and cannot be read: nothing in the folder may be replaced.
-    """
+    """Names of the files and subfolders of a folder that this program wrote, or was about to write."""
     return frozenset(_writers(folder))
 
 
@@ -63,7 +59,8 @@ def claim(folder: Path, names: Iterable[str], *, stage: str = "") -> None:
             raise OutputExistsError(f"already there, and {by}", file=path, hint=hint)
     now = known | {name: stage or known.get(name, "") for name in wanted}
     if now != known:
-        _mark(folder, now)
+        marker = Marker(writers=dict(sorted(now.items())))
+        write_text(folder / MARKER, marker.model_dump_json(indent=1) + "\n")
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -78,8 +75,3 @@ def refuse_foreign(folder: Path) -> None:
     if others:
         message = f"holds files that fvv did not write, such as {plain(others[0])}"
         raise OutputExistsError(message, file=folder, hint="choose another output folder")
-
-
-def _mark(folder: Path, writers: Mapping[str, str]) -> None:
-    marker = Marker(writers=dict(sorted(writers.items())))
-    write_text(folder / MARKER, marker.model_dump_json(indent=1) + "\n")

@@ -82,13 +82,12 @@ def files_in_data_set(root: Path, name: str) -> dict[str, Path]:
     """Where each kind of an examination's files goes in a BIDS derivative data set.
 
     Args:
-        root: of the data set.
         name: of the examination; what is no BIDS name ("anna", "P-1_b") becomes one (`sub-anna`, `sub-P1b`).
     """
     prefix = name if name.startswith("sub-") else f"sub-{''.join(filter(str.isalnum, name))}"
     folder = root.joinpath(*(part for part in prefix.split("_") if part.startswith(("sub-", "ses-"))), "dwi")
     files = {kind: folder / f"{prefix}_{ending}" for kind, ending in _IN_DATA_SET.items()}
-    files |= {f"{kind}.json": _sidecar(files[kind]) for kind in _SIDECARS}
+    files |= {f"{kind}.json": folder / files[kind].name.replace(".nii.gz", ".json") for kind in _SIDECARS}
     return {**files, "picture": root / FIGURES_FOLDER / f"{prefix}_desc-fvv_dwi.png"}
 
 
@@ -107,7 +106,6 @@ def write_images(
         case: the images, for grid and header.
         prediction: the answer, masks on the native grid.
         heatmap: (i, j, k, 3) uint8; None where nothing could be measured, and then no image is written.
-        synthesis_png: the picture.
     """
     affine, like = case.b1000.affine, case.b1000_file
     sources = {"Sources": [_source_uri(like)]} if like is not None else {}
@@ -160,10 +158,6 @@ def write_data_set_files(root: Path, source: Path) -> None:
     write_text(root / README_FILE, f"# FLAIR Visibility Volume\n\n{DISCLAIMER}\nWritten by fvv {__version__}.\n")
     ignored = ("*_heatmap.*", f"*_{RESULT_FILE}", FIGURES_FOLDER, DICOM_FOLDER, REPORT_FILE, RUN_FILE, "*.csv", ".fvv*")
     write_text(root / IGNORE_FILE, "\n".join(ignored) + "\n")
-
-
-def _sidecar(image: Path) -> Path:
-    return image.with_name(image.name.replace(".nii.gz", ".json"))
 
 
 def _source_uri(image: Path) -> str:

@@ -34,7 +34,7 @@ from fvv.io.result_files import (
     files_in_folder,
     write_data_set_files,
 )
-from fvv.io.sealed import read_record, write_sealed
+from fvv.io.sealed import read_record, verify_files, write_sealed
 from fvv.io.shards import RUN_FILE, hold_for_a_moment
 from fvv.io.tables import FAILURES_FILE, failure_of, read_table, write_table
 from fvv.names import first_few, same_name_key
@@ -42,7 +42,6 @@ from fvv.schemas.results import DISCLAIMER, Answer, PatientResult
 from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.system.fingerprint import file_sha256, fingerprint
 from fvv.system.parallel import map_items
-from fvv.system.regular import refuse_irregular
 from fvv.system.shard import Shard
 
 log = logging.getLogger(__name__)
@@ -72,17 +71,10 @@ class StoredResult:
 
         Args:
             run: what it must be made from; None: anything.
-
-        Raises:
-            InputError: a file is missing or differs, the patient was not finished, or it is of another run.
         """
         if not self.content.finished:
             raise InputError("the run ended before all files of this patient were written", file=self.path, hint=_HINT)
-        for name, sha256 in self.content.files.items():
-            file = self.path.parent / name
-            refuse_irregular(file)
-            if file_sha256(file) != sha256:
-                raise InputError("differs from the file that was written", file=file, hint=_HINT)
+        verify_files(self.path.parent, self.content.files, hint=_HINT)
         if run is not None and (differences := self.content.made_from.differences(run)):
             message = f"not of this run: made from {' and '.join(differences)}"
             raise InputError(message, file=self.path, hint="give the `fvv predict` command of the cohort again")
@@ -94,7 +86,6 @@ class ResultsFolder:
     """Where a run of `predict` writes.
 
     Attributes:
-        root: of the cohort's tables.
         output: where patients' results go; None: beside the images.
         layout: a folder for each examination, or a BIDS derivative data set.
         shard: which part of the cohort this run does; None: all of it.
@@ -137,11 +128,7 @@ class ResultsFolder:
         """Refuse tables of another run, or tables that list examinations which this run does not have.
 
         Args:
-            run: what results are made from now.
             names: of the cohort's examinations, those of other shards too.
-
-        Raises:
-            OutputExistsError: so it is.
         """
         if RUN_FILE not in claimed(self.root):
             return
@@ -173,15 +160,7 @@ class ResultsFolder:
         return nullcontext() if self.shard is None and place == self.root else only_writer(place)
 
     def claim(self, examinations: Iterable[Examination], source: Path) -> None:
-        """Take the names of all that is written beside the patients' own files, before anything is written.
-
-        Args:
-            examinations: whose results will be written.
-            source: folder of the images.
-
-        Raises:
-            OutputExistsError: files that this program did not write are there.
-        """
+        """Take the names of all that is written beside the patients' own files, before anything is written."""
         with hold_for_a_moment(self.root, self.shard):
             if self.layout == "bids":
                 if (self.root / DESCRIPTION_FILE).exists() and DESCRIPTION_FILE not in claimed(self.root):
@@ -200,10 +179,7 @@ class ResultsFolder:
         """What an earlier run finished, by examination; and examinations whose images cannot be read.
 
         Args:
-            examinations: of this run.
-            run: what results are made from now.
             overwrite: results of other images, models or settings are replaced.
-            workers: processes that compare files.
 
         Raises:
             OutputExistsError: there are such results, and overwriting was not asked for.
@@ -246,9 +222,6 @@ class ResultsFolder:
         """Claim an examination's files and remove those of an earlier run; gives where each goes.
 
         A patient who fails now must not keep an answer of earlier images or models.
-
-        Raises:
-            OutputExistsError: one of them is an input, or was not written by this program.
         """
         files = self.files(examination)
         examination.refuse_to_replace(files.values())
@@ -264,11 +237,7 @@ class ResultsFolder:
 
 
 def made_from_images(run: MadeFrom, examination: Examination) -> MadeFrom:
-    """What the result of one examination is made from.
-
-    Raises:
-        InputError: an image cannot be read.
-    """
+    """What the result of one examination is made from."""
     return run.with_images(fingerprint(name=examination.name, files=examination.sha256()))
 
 
@@ -296,10 +265,6 @@ def write_result(
     """Write results.txt, and last results.json with the hash of every file that was written.
 
     Args:
-        files: where each kind of the patient's files goes.
-        prediction: the answer.
-        made_from: what it depends on.
-        also: files written beside these.
         finished: whether all of the patient's files are written; the answer holds in either case.
     """
     path, answer = files["result"], Answer.of(prediction)
@@ -314,11 +279,7 @@ def write_result(
 
 
 def read_result(path: Path) -> StoredResult:
-    """Read a patient's results.json.
-
-    Raises:
-        InputError: missing, edited, damaged, or of a version that cannot be read.
-    """
+    """Read a patient's results.json."""
     return StoredResult(path, read_record(path, PatientResult))
 
 

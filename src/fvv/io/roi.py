@@ -19,13 +19,8 @@ def read_roi(path: Path, b1000: Volume, *, resample: bool) -> tuple[Volume, tupl
     """Read a mask as (i, j, k) bool on b1000's grid, and notes on what was done to it.
 
     Args:
-        path: of the mask.
         b1000: the grid it must lie on; the same voxels stored in another order are reordered.
         resample: resample it (nearest) where it lies on another grid, instead of refusing it.
-
-    Raises:
-        InputError: values that are no mask.
-        GeometryError: on another grid, or resampling leaves nothing of it.
     """
     stored = read_volume(path)
     array, notes = _inside(stored.array, path)
@@ -42,11 +37,9 @@ def onto_grid(
 
     Args:
         volume: on any grid; the same voxels in another order of axes are reordered.
-        b1000: whose grid.
         name: of the volume in the notes.
         resample: resample what lies on another grid, instead of refusing it.
         option: of the command line that does so.
-        file: of the volume.
 
     Raises:
         GeometryError: on another grid, or resampling leaves nothing of a mask.

@@ -40,11 +40,7 @@ def read_record(path: Path, model: type[Model]) -> Model:
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """Read what `write_sealed` wrote, as JSON types, without its seal.
-
-    Raises:
-        InputError: missing, no JSON object, or not as it was written.
-    """
+    """Read what `write_sealed` wrote, as JSON types, without its seal."""
     text = read_regular_text(path, most_bytes=MAX_BYTES)
     try:
         content = json.loads(text)
@@ -58,16 +54,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 
 def verify_files(folder: Path, files: Mapping[str, str], *, hint: str | None = None) -> None:
-    """Compare files with the hashes that a record keeps of them.
-
-    Args:
-        folder: that the names are relative to.
-        files: SHA-256 by name.
-        hint: for the message.
-
-    Raises:
-        InputError: one is missing, no regular file, or differs.
-    """
+    """Compare files with the hashes that a record keeps of them."""
     for name, sha256 in files.items():
         refuse_irregular(folder / name)
         if file_sha256(folder / name) != sha256:

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
-from fvv.errors import InputError
+from fvv.errors import FvvError, InputError, StoreError
 from fvv.io.lock import clear_folder, only_writer
 from fvv.io.sealed import read_record, write_sealed
 from fvv.schemas.run import RunRecord
+from fvv.schemas.store import ShardReport
 from fvv.system.shard import Shard
 
-RUN_FILE = "run.json"
+RUN_FILE, REPORT_FILE = "run.json", "report.json"
+"""Records of a shard: of `predict` and `simulate`, and of `prepare`."""
 SHARDS_FOLDER = ".fvv.shards"
 PATIENCE_S = 60.0
 """A thousand shards that start at once take their turns."""
@@ -35,11 +37,7 @@ def hold_for_a_moment(folder: Path, shard: Shard | None) -> AbstractContextManag
 
 @contextmanager
 def hold_with_shards(folder: Path) -> Iterator[None]:
-    """Hold a folder against every other run, shards included, and clear what killed runs left half-written.
-
-    Raises:
-        FvvError: another process writes there, or the folder cannot be written.
-    """
+    """Hold a folder against every other run, shards included, and clear what killed runs left half-written."""
     with only_writer(folder, clear=False), ExitStack() as held:
         for place in sorted(item for item in folder.glob(f"{SHARDS_FOLDER}/*") if item.is_dir()):
             held.enter_context(only_writer(place))
@@ -54,11 +52,7 @@ def write_run(folder: Path, record: RunRecord) -> None:
 
 
 def read_shards(folder: Path) -> list[RunRecord]:
-    """Records of all shards in a folder, by number.
-
-    Raises:
-        InputError: there is none, one is damaged, or they are of different runs.
-    """
+    """Records of all shards in a folder, by number."""
     found: list[tuple[Shard, RunRecord]] = []
     for file in sorted(folder.glob(f"{SHARDS_FOLDER}/*/{RUN_FILE}")):
         record = read_record(file, RunRecord)
@@ -78,3 +72,47 @@ def read_shards(folder: Path) -> list[RunRecord]:
             message = f"shards {first.shard} and {record.shard} are of different runs: {' and '.join(differences)}"
             raise InputError(message, file=folder, hint="run the older one again, or choose another -o")
     return records
+
+
+def write_report(store: Path, report: ShardReport) -> None:
+    """Write what a shard of `prepare` did into its place."""
+    write_sealed(shard_place(store, report.shard) / REPORT_FILE, report)
+
+
+def clear_reports(store: Path, run: ShardReport | None = None) -> None:
+    """Remove the reports of shards; their places stay, for their locks.
+
+    Args:
+        run: keep those of other shards of this one's run.
+    """
+    for file in _reports(store):
+        try:
+            earlier = read_record(file, ShardReport)
+        except FvvError:
+            earlier = None
+        if earlier is None or run is None or earlier.shard == run.shard or not earlier.of_one_run(run):
+            file.unlink(missing_ok=True)
+
+
+def read_reports(store: Path) -> list[ShardReport]:
+    """The reports of all shards of one run of `prepare`."""
+    reports = []
+    for file in _reports(store):
+        try:
+            reports.append(read_record(file, ShardReport))
+        except FvvError as error:
+            hint = f"run `fvv prepare --shard {file.parent.name.replace('-of-', '/')}` again"
+            raise StoreError(f"cannot be read: {error.message}", file=file, hint=hint) from error
+    if not reports:
+        raise StoreError("no shard has been prepared here", file=store, hint="run `fvv prepare --shard 1/N` first")
+    if not all(report.of_one_run(reports[0]) for report in reports):
+        raise StoreError("the shards were prepared with different settings", file=store / SHARDS_FOLDER)
+    count, there = reports[0].shard.count, {report.shard.index for report in reports}
+    if missing := [f"{index}/{count}" for index in range(1, count + 1) if index not in there]:
+        message = f"{len(missing)} of {count} shards are not finished: {', '.join(missing[:10])}"
+        raise StoreError(message, file=store, hint="run them first")
+    return reports
+
+
+def _reports(store: Path) -> list[Path]:
+    return sorted((store / SHARDS_FOLDER).glob(f"*-of-*/{REPORT_FILE}"))

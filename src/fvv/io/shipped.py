@@ -18,11 +18,7 @@ OWN_MODELS = Path("saved_models_ONNX")
 
 
 def shipped_bundle() -> Path | None:
-    """Folder of the bundle in the package; None where the package holds none.
-
-    Raises:
-        ModelError: it holds more than one.
-    """
+    """Folder of the bundle in the package; None where the package holds none."""
     found = sorted(file.parent for file in MODELS_FOLDER.glob(f"*/{BUNDLE_FILE}"))
     if len(found) > 1:
         names = ", ".join(folder.name for folder in found)
@@ -31,11 +27,7 @@ def shipped_bundle() -> Path | None:
 
 
 def models_to_use(named: Path | None) -> Path:
-    """The models that are meant: those named, else one's own in `saved_models_ONNX`, else those in the package.
-
-    Raises:
-        ModelError: there are none.
-    """
+    """The models that are meant: those named, else one's own in `saved_models_ONNX`, else those in the package."""
     if named is not None:
         return named
     if OWN_MODELS.is_dir():
@@ -45,11 +37,7 @@ def models_to_use(named: Path | None) -> Path:
 
 
 def shipped_or_refuse() -> Path:
-    """Folder of the bundle in the package.
-
-    Raises:
-        ModelError: the package holds none.
-    """
+    """Folder of the bundle in the package."""
     shipped = shipped_bundle()
     if shipped is None:
         raise ModelError("no models: this package holds none", hint="name a folder of models with -m (--models)")

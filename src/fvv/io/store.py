@@ -58,11 +58,7 @@ class CaseStore:
 
     @classmethod
     def open(cls, path: Path) -> CaseStore:
-        """Open a finished store.
-
-        Raises:
-            StoreError: no store there, or one this version cannot read.
-        """
+        """Open a finished store."""
         file = path / STORE_FILE
         if not file.exists() and not file.is_symlink():
             hint = "run `fvv prepare` first, or name its output folder"
@@ -99,9 +95,6 @@ class CaseStore:
 
         It reads each patient's description and no image: half a second for 3,600 patients. What was prepared again
         with the same result on the same version keeps its identity.
-
-        Raises:
-            StoreError: the store, its split or a patient's description is missing or damaged.
         """
         store = CaseStore.open(self.path)  # A new one: nothing cached.
         cases = {}
@@ -148,11 +141,7 @@ class CaseStore:
                 )
 
     def record(self, patient: str) -> CaseRecord:
-        """What is known of a patient without reading its images.
-
-        Raises:
-            StoreError: not there, damaged, or prepared under another profile than the store's.
-        """
+        """What is known of a patient without reading its images."""
         return self._open(patient)[1]
 
     def read(self, patient: str) -> PreparedCase:
@@ -179,7 +168,6 @@ class CaseStore:
         """Neighbouring slices of one patient.
 
         Args:
-            patient: folder name.
             start, stop: slices [start, stop); those beyond the volume hold the pad value, and no label.
 
         Returns:

@@ -18,7 +18,6 @@ class FileModel(Stored):
     """What one kind of file holds.
 
     Attributes:
-        kind: a key of `migrations.CURRENT`.
         schema_version: of its layout; each kind names its current one as the default.
     """
 
@@ -29,10 +28,6 @@ class FileModel(Stored):
     @classmethod
     def parse(cls, content: Mapping[str, Any], file: Path) -> Self:
         """Read what a file of any version up to the current one holds.
-
-        Args:
-            content: as parsed, JSON types.
-            file: where it was read, for messages.
 
         Raises:
             InputError: of a version that cannot be read, or a field is missing, unknown or of the wrong type.

@@ -10,13 +10,9 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from fvv.config import PROFILES, PostprocessConfig, PreprocessingProfile
 from fvv.errors import ConfigError
-from fvv.names import plain
 from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
-from fvv.schemas.values import Stored
-
-_Shown = Annotated[str, AfterValidator(plain)]
-"""Words of the bundle's maker that are printed: on one line, without control characters."""
+from fvv.schemas.values import Shown, Stored
 
 
 def _inside(name: str) -> str:
@@ -28,7 +24,7 @@ def _inside(name: str) -> str:
 class BundleFile(Stored):
     """A file of the bundle and its hash."""
 
-    file: Annotated[_Shown, AfterValidator(_inside)]
+    file: Annotated[Shown, AfterValidator(_inside)]
     sha256: str
 
 
@@ -36,15 +32,9 @@ class Parity(Stored):
     """How far onnxruntime is from PyTorch, on whole volumes that the model was not trained on.
 
     Attributes:
-        patients: how many were compared.
-        voxels: logits compared.
-        largest_logit_difference: over all of them.
         largest_slab_difference: between a slab of seven slices and the same slice of its volume.
         sign_flips: voxels that only one of the two calls predicted.
         stroke_dice: between the strokes of both, all voxels together; 1 where both are empty.
-        lowest_stroke_dice: of one patient.
-        largest_fvv_difference_ml: of one patient.
-        decisions_changed: patients whose decision changed.
     """
 
     patients: int
@@ -62,8 +52,6 @@ class ModelEntry(BundleFile):
     """One model of a bundle.
 
     Attributes:
-        file: name inside the bundle's folder.
-        sha256: hash of the file.
         fold: the fold it was trained on; None in the published format.
         run_id, epoch, score: where the weights come from.
         trained_on: hashed persons and images it was trained or selected on (`fvv.data.hashed_ids`).
@@ -86,7 +74,6 @@ class Calibration(Stored):
         pseudo_volume_ml: added to FVV, so that 0 mL has a logarithm.
         lowest, highest: no probability beyond these is given: the patients it was fitted on were too few to show one.
         fitted_on: whether those were simulated or people.
-        patients: how many there were; None: unknown.
         prevalence: share of them with a mismatch; None: unknown. The probability holds at this prevalence.
     """
 
@@ -103,7 +90,6 @@ class Calibration(Stored):
         """P(mismatch) at an FVV.
 
         Args:
-            fvv_ml: mL.
             prevalence: share of patients with a mismatch where it is used, between 0 and 1; the odds change by Bayes'
                 rule. None: as where it was fitted.
 
@@ -141,9 +127,9 @@ class BundleManifest(FileModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
     kind: ClassVar[str] = "bundle"
     schema_version: int = CURRENT["bundle"]
-    software: _Shown
-    run_name: _Shown
-    notice: _Shown = ""
+    software: Shown
+    run_name: Shown
+    notice: Shown = ""
     """What everybody who uses the models should know; said at every prediction."""
     profile: PreprocessingProfile
     calibration: Calibration | None = None

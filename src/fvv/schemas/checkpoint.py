@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from fvv.config import NetworkConfig, PreprocessingProfile
-from fvv.names import plain
 from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
-from fvv.schemas.values import Number
-
-PlainText = Annotated[str, AfterValidator(plain)]
-"""Text that is shown: control characters in it are escaped."""
+from fvv.schemas.values import Number, Shown
 
 
 class CheckpointDescription(FileModel):
     """Who trained what, on whom, in plain values.
 
     Attributes:
-        software: version that trained it.
         fold, n_folds: which of how many.
         run_name, run_id: the run; the id is the same for all folds of one run and for no other.
         epoch: 0-based.
         best_epoch: the best up to this one, by `score`.
         score: of this epoch (`valid/score`).
         network: settings of the network, all that is needed to use the weights.
-        profile: preprocessing that the network's input needs.
         training_person_ids: hashed ids of the persons that trained or selected it. A checkpoint selected on a person is
             no fairer a judge of that person.
         training_image_ids: hashed fingerprints of their images.
@@ -37,10 +31,10 @@ class CheckpointDescription(FileModel):
 
     kind: ClassVar[str] = "checkpoint"
     schema_version: int = CURRENT["checkpoint"]
-    software: PlainText
+    software: Shown
     fold: int
     n_folds: int
-    run_name: PlainText
+    run_name: Shown
     run_id: str
     epoch: int = 0
     best_epoch: int = 0

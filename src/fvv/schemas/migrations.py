@@ -40,8 +40,6 @@ def migrated(kind: str, content: Mapping[str, Any], file: Path) -> dict[str, Any
 
     Args:
         kind: of the file, a key of `CURRENT`.
-        content: as parsed, JSON types.
-        file: where it was read, for messages.
 
     Raises:
         InputError: no version, a newer version, or an older one that has no step.

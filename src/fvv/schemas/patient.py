@@ -64,11 +64,9 @@ class PatientResult(ByChannel[ChannelResult]):
 
     Attributes:
         examination_id: name of the folder of the examination.
-        person_id: who was examined.
         site: hospital or scanner, "" where unknown.
         fold: the fold whose model predicted; None: the whole ensemble did.
         reader_mismatch: the readers' label, None where there is none.
-        decision: the answer.
         reasons: codes of the findings behind it, that of the answer first.
     """
 
@@ -104,7 +102,6 @@ class PatientRecord(FileModel):
     Attributes:
         source_sha256: hash of everything the result depends on.
         files: SHA-256 of the examination's other files, by their path in the folder.
-        result: what was measured.
     """
 
     kind: ClassVar[str] = "patient"

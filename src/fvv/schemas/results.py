@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import fields
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue
 
 from fvv import __version__
 from fvv.data import Channel, Decision, DecisionState, Finding, Prediction
@@ -14,20 +14,21 @@ from fvv.names import plain
 from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
 from fvv.schemas.run import MadeFrom
+from fvv.schemas.values import Shown, Stored
 
-_Shown = Annotated[str, AfterValidator(plain)]
+_UNITS = {"volumes": "mL", "voxels": "of the 256 x 256 working grid", "ADC": "10^-6 mm^2/s"}
 DISCLAIMER = "For research use only. Not a medical device."
 
 
-class Answer(BaseModel):
+class Answer(Stored):
     """The numbers of one examination, in the order of the table's columns. None: could not be measured; never 0.
 
     A field that has the name of one of `Prediction` holds the same.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
-    examination_id: _Shown = Field(alias="Patient")
+    examination_id: Shown = Field(alias="Patient")
     brain_voxels: int | None = Field(alias="BrainMaskVoxels")
     stroke_voxels: int | None = Field(alias="StrokeBlobVoxels")
     flair_visible_voxels: float | None = Field(alias="FlairVizVoxels")
@@ -50,8 +51,8 @@ class Answer(BaseModel):
     lesion_adc_median: float | None
     lesion_adc_p10: float | None
     lesion_adc_relative: float | None
-    models: _Shown
-    provider: _Shown
+    models: Shown
+    provider: Shown
     seconds: dict[str, float]
     fvv_per_model_ml: tuple[float, ...] = Field(alias="FlairVizVolume_per_model")
 
@@ -109,7 +110,7 @@ class PatientResult(Answer, FileModel):
 
     kind: ClassVar = "results"
     schema_version: int = CURRENT["results"]
-    units: dict[str, str] = {"volumes": "mL", "voxels": "of the 256 x 256 working grid", "ADC": "10^-6 mm^2/s"}
+    units: dict[str, str] = Field(default_factory=_UNITS.copy)
     software: str = f"fvv {__version__}"
     note: str = DISCLAIMER
     made_from: MadeFrom

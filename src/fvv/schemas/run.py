@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from fvv.data import Failure
 from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
+from fvv.schemas.values import Stored
 from fvv.system.shard import Shard
 
 _DIFFERENCES = {
@@ -19,17 +20,14 @@ _DIFFERENCES = {
 }
 
 
-class MadeFrom(BaseModel):
+class MadeFrom(Stored):
     """All that a result depends on: by it a run knows its own results.
 
     Attributes:
-        software: version of this package.
         models: fingerprint of the bundle's manifest, which holds that of each model; "" where no model is used.
         settings: fingerprint of every setting that may change a number.
         images: fingerprint of an examination's files; "" for a whole run.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     software: str
     models: str = ""
@@ -50,19 +48,14 @@ class RunRecord(FileModel):
     """What one run, or one shard of it, did.
 
     Attributes:
-        verb: the stage.
-        software: name and version of this package.
         environment: versions of packages and of Python, operating system and processor.
         options: the settings, as a settings file holds them.
         about: what the page says of the run: models, preprocessing, device.
         models: SHA-256 of each file of a model that ran.
-        made_from: what all its results depend on.
         results: where each finished examination's record lies, relative to the folder of the run.
-        failures: the other examinations.
         shard: which part of the cohort; None: all of it.
         cohort: names of all examinations, those of other shards too.
         ended: false in the record of a shard that is running, or was killed.
-        seconds: wall time.
     """
 
     kind: ClassVar = "run"

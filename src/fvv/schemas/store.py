@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 
 from fvv.config import PrepareConfig, PreprocessingProfile
 from fvv.data import Finding, FoldRow, InPlaneGrid, Participant, SignalScale
 from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
 from fvv.schemas.values import Stored
+from fvv.system.shard import Shard
 
 
-class ArrayDescription(BaseModel):
+class ArrayDescription(Stored):
     """Axes, channels, unit and data type of an array that each examination in the store has."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     axes: tuple[str, ...]
     channels: tuple[str, ...]
     unit: str
@@ -67,11 +67,7 @@ class CaseRecord(FileModel):
     """The attributes of a stored examination: what is known of it without reading its images.
 
     Attributes:
-        software: that prepared it.
-        profile_sha256: of the preprocessing profile.
-        participant: who it is and what the readers said.
         grid: way back to the native grid.
-        findings: what quality control noticed.
         stroke_voxels, flair_visible_voxels: lesion voxels on each slice.
         pad_value: stands for slices beyond the volume: the minimum over both normalised channels.
         b0_scale, b1000_scale: behind the z-scores.
@@ -145,17 +141,15 @@ class SplitMemory(FileModel):
     removed: Annotated[frozenset[str], PlainSerializer(sorted, return_type=list[str])] = frozenset()
 
 
-class Outcome(BaseModel):
+class Outcome(Stored):
     """What `prepare` did with one examination.
 
     Attributes:
-        participant: who it is.
         newly: prepared by this run, and not there before.
         reason: why it failed, or None.
         reachable: its files can be opened; one that fails because they cannot stays as it was stored.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     participant: Participant
     newly: bool = False
     reason: str | None = None
@@ -166,15 +160,19 @@ class ShardReport(FileModel):
     """report.json of a shard, for the run that joins the shards.
 
     Attributes:
-        shard: as on the command line.
         config: its settings; those of all shards must be equal, but for the number of processes.
-        prune: remove what the data set no longer holds.
-        outcomes: one per examination of the shard.
     """
 
     kind: ClassVar[str] = "shard report"
     schema_version: int = CURRENT["shard report"]
-    shard: str
+    shard: Shard
     config: PrepareConfig
     prune: bool
     outcomes: tuple[Outcome, ...] = ()
+
+    def of_one_run(self, other: ShardReport) -> bool:
+        """Whether both are parts of one run; the number of processes may differ."""
+        own, others = (
+            (one.shard.count, one.prune, one.config.model_dump(exclude={"compute"})) for one in (self, other)
+        )
+        return own == others

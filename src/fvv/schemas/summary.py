@@ -113,7 +113,6 @@ class RatioAgreement(Stored):
     """Agreement on the log scale, as ratios: limits in mL say little of volumes near a cut-off of 0.5 mL.
 
     Attributes:
-        n: pairs.
         pseudo_volume_ml: added to both volumes, so that 0 mL has a logarithm.
         ratio: geometric mean of (second + pseudo-volume) / (first + pseudo-volume).
         lower_limit, upper_limit: that ratio's 95 % limits of agreement.
@@ -136,7 +135,6 @@ class ChannelSummary(Stored):
         empty_cases: examinations by which of the two masks is empty.
         lesions_detected, lesions_missed, lesions_false_positive, lesion_f1: of all examinations together.
         lesions_by_size: reference lesions by volume; none of the brain.
-        volume: agreement of predicted with reference volume.
         volume_ratio: the same on the log scale; None for the brain.
     """
 
@@ -208,8 +206,6 @@ class Marker(Stored):
 
     Attributes:
         label: where the label comes from.
-        cutoff_ml: the prespecified cut-off.
-        mismatch, no_mismatch: examinations.
         excluded: examinations that are not used, by reason.
         persons_repeat: a person was examined more than once.
         auc: with DeLong's interval, or one over persons where persons repeat.
@@ -247,8 +243,6 @@ class Comparison(Stored):
     """This evaluation minus another one, on the patients of both.
 
     Attributes:
-        other, other_kind: which.
-        patients: in both.
         patients_of_marker: those measured by both.
         auc_difference: with its interval over persons.
         only_other_right, only_this_right, answers_p_value: right answers; exchange of the two models within persons.
@@ -283,13 +277,9 @@ class Measured(Stored):
     """What an evaluation was made from, before anything is computed of the cohort.
 
     Attributes:
-        evaluation: `OUT_OF_FOLD` or `EXTERNAL`.
         counts: patients by what became of them.
         run: what readers should know of the run, in order.
-        models_sha256: hash of every model file that was tested.
         sources: of each examination with a result, the hash of all that it depends on.
-        cohort: who the patients are.
-        failures: patients that could not be evaluated.
     """
 
     evaluation: Literal["out-of-fold", "external"]

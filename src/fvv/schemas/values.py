@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from fvv.data import Channel
+from fvv.names import plain
 
 
 class Stored(BaseModel):
@@ -29,6 +30,8 @@ Number = Annotated[float, BeforeValidator(_nan_of_null), _Nullable]
 """A number that may be undefined: NaN here, null in JSON."""
 Count = Annotated[int | float, BeforeValidator(_nan_of_null), _Nullable]
 """A whole number that may be undefined."""
+Shown = Annotated[str, AfterValidator(plain)]
+"""Text of people or other programs that is shown: on one line, control characters escaped."""
 T = TypeVar("T")
 
 

@@ -25,12 +25,7 @@ _SIGNED_BY = "<!-- written by fvv card; sha256 of the text above: "
 
 @dataclass(frozen=True, slots=True)
 class CardResult:
-    """What was written.
-
-    Attributes:
-        files: the card, in the bundle and elsewhere.
-        failures: none; a card is whole or not at all.
-    """
+    """What was written."""
 
     files: tuple[Path, ...]
     failures: tuple[Failure, ...] = ()
@@ -57,8 +52,6 @@ def card(
     `overwrite`; any other file never.
 
     Args:
-        models: the bundle.
-        config: what no file says.
         out_of_fold: the bundle's evaluation out of fold.
         external: its evaluation on new patients; simulated ones where `cohort` is given.
         real: its evaluation on real ones.

@@ -13,22 +13,23 @@ import numpy as np
 from fvv import __version__
 from fvv.config import ConvertConfig, DecisionConfig
 from fvv.data import Failure, Role
-from fvv.errors import ModelError
+from fvv.errors import ConfigError, ModelError
 from fvv.imaging.quality.usual import usual_features, usual_range
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.golden import golden_input, golden_output
 from fvv.io.atomic import atomic_write
-from fvv.io.bundle import write_manifest
+from fvv.io.bundle import GOLDEN_FILE, write_golden, write_manifest
 from fvv.io.bundle_folder import PresentBundle, bundle_names
-from fvv.io.golden import GOLDEN_FILE, write_golden
 from fvv.io.lock import only_writer
 from fvv.io.ownership import claim
 from fvv.io.runs import BEST, fold_folder
 from fvv.io.store import CaseStore
+from fvv.names import plain
 from fvv.recipes.parity import compare_forms
 from fvv.schemas.bundle import BundleFile, BundleManifest, ModelEntry, Parity
 from fvv.system.fingerprint import file_sha256
 from fvv.system.parallel import track
+from fvv.system.regular import read_yaml
 
 if TYPE_CHECKING:
     from fvv.training.checkpoint import TrainedModel
@@ -42,9 +43,7 @@ class ConvertResult:
     """What conversion made.
 
     Attributes:
-        bundle: the folder.
         models: an entry for each fold, with its comparison of onnxruntime and PyTorch.
-        failures: none; conversion is whole or not at all.
     """
 
     bundle: Path
@@ -88,9 +87,7 @@ def convert(
     Args:
         checkpoints: saved_models, as `train` wrote it; or one checkpoint, for a bundle of that model alone.
         store: prepared patients, to compare onnxruntime with PyTorch on.
-        output: folder of the bundle.
         config: how much is compared, and what difference is accepted.
-        name: of the run.
         chosen: checkpoints the user wants instead of a fold's best.
         overwrite: replace a bundle of other models, with all that was measured with it.
 
@@ -131,8 +128,25 @@ def convert(
     return ConvertResult(output, entries)
 
 
+def read_chosen_checkpoints(path: Path) -> dict[int, Path]:
+    """Read which checkpoint stands for which fold.
+
+    Args:
+        path: YAML file of lines `fold: checkpoint`, such as `0: FVV/fold_0/best.ckpt`; a checkpoint's path is
+            taken from the folder of this file.
+    """
+    content = read_yaml(path, what="the checkpoints chosen")
+    if not isinstance(content, dict) or not content:
+        raise ConfigError("expected lines 'fold: checkpoint'", file=path, hint="as 0: FVV/fold_0/best.ckpt")
+    chosen: dict[int, Path] = {}
+    for fold, checkpoint in content.items():
+        if type(fold) is not int or fold < 0 or not isinstance(checkpoint, str) or not checkpoint.isprintable():
+            raise ConfigError(f"expected 'fold: checkpoint', got {plain(f'{fold}: {checkpoint}')[:200]!r}", file=path)
+        chosen[fold] = path.parent / checkpoint
+    return chosen
+
+
 def _checkpoint_paths(checkpoints: Path, n_folds: int, name: str, chosen: dict[int, Path]) -> list[Path]:
-    """One checkpoint for every fold, or the one that was named alone."""
     if checkpoints.is_file():
         if chosen:
             raise ModelError("one checkpoint was named, and others chosen beside it", file=checkpoints)
@@ -150,7 +164,6 @@ def _checkpoint_paths(checkpoints: Path, n_folds: int, name: str, chosen: dict[i
 
 
 def _read_models(paths: Sequence[Path], store: CaseStore) -> tuple[TrainedModel, ...]:
-    """The checkpoints: each of the fold it stands for, all of one run and made for this store."""
     # Here and not above: torch takes seconds to load, and importing this module must not.
     from fvv.training.checkpoint import read_checkpoint  # noqa: PLC0415
 
@@ -179,7 +192,6 @@ def _read_models(paths: Sequence[Path], store: CaseStore) -> tuple[TrainedModel,
 
 
 def _convert_model(model: TrainedModel, store: CaseStore, folder: Path, config: ConvertConfig) -> ModelEntry:
-    """Export one fold, and compare it with PyTorch."""
     from fvv.training.export import export_onnx  # noqa: PLC0415
 
     file = folder / f"model{model.fold + 1}.onnx"
@@ -197,11 +209,7 @@ def _convert_model(model: TrainedModel, store: CaseStore, folder: Path, config: 
 
 
 def _compare_with_torch(model: TrainedModel, opened: OnnxEnsemble, store: CaseStore, config: ConvertConfig) -> Parity:
-    """Volumes against PyTorch on examinations that the fold's model was not trained on.
-
-    Raises:
-        ModelError: they differ by more than is accepted, or a decision changes.
-    """
+    """Volumes against PyTorch on examinations that the fold's model was not trained on."""
     from fvv.training.export import torch_logits  # noqa: PLC0415
 
     # A comparison without lesion would say little: those with most of it come first.

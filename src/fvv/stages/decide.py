@@ -24,7 +24,6 @@ class DecideResult:
     """What another cut-off says.
 
     Attributes:
-        output: the table written.
         before, after: each patient's answer as predicted, and now; in the same order.
         failures: results that cannot be trusted or read.
         left_out: results in the folder or below that are not of its run.

@@ -55,12 +55,7 @@ _COMPARED: Mapping[str, Callable[[Summary], Estimate]] = {
 
 @dataclass(frozen=True, slots=True)
 class ShippedResult:
-    """How the model in the package does on the demo's cohort.
-
-    Attributes:
-        told: what is said of it.
-        failures: patients that could not be evaluated.
-    """
+    """How the model in the package does on the demo's cohort."""
 
     told: str
     failures: tuple[Failure, ...] = ()
@@ -72,14 +67,7 @@ class ShippedResult:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What the demo did.
-
-    Attributes:
-        output: the folder that holds everything.
-        seconds: time of each step, in order.
-        summaries: what each step had to say, in order.
-        failures: patients that failed in any step.
-    """
+    """What the demo did."""
 
     output: Path
     seconds: dict[str, float]
@@ -105,14 +93,12 @@ def demo(output: Path, config: Config, *, cases: int | None = None, seed: int | 
 
     Args:
         output: folder for everything; each stage has its usual folder in it.
-        config: settings of all stages.
         cases: examinations to simulate, in place of the settings' number.
         seed: seed of every stage, in place of the settings'.
 
     Raises:
         ConfigError: the folder holds a demo with other settings.
         OutputExistsError: it holds something of one of the demo's names that this program did not write.
-        FvvError: a whole stage failed.
     """
     config = _with(config, cases, seed)
     _remember(output, config)
@@ -189,7 +175,6 @@ def _with(config: Config, cases: int | None, seed: int | None) -> Config:
 
 
 def _remember(output: Path, config: Config) -> None:
-    """Keep the settings beside the results; refuse to mix two sets of settings in one folder."""
     path = output / "demo.yaml"
     if path.name in claimed(output) and path.exists() and load_config(path) != config:
         raise ConfigError(

@@ -15,8 +15,7 @@ from fvv.errors import FvvError, ModelError
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.golden import golden_input, golden_output, largest_difference, problem_of
 from fvv.inference.providers import choose_providers, offered_devices
-from fvv.io.bundle import ModelBundle
-from fvv.io.golden import read_golden
+from fvv.io.bundle import ModelBundle, read_golden
 
 TIMED_SLICES = 8
 
@@ -26,10 +25,8 @@ class ModelCheck:
     """One model.
 
     Attributes:
-        file: its name in the bundle.
         difference: largest difference of its logits from the reference output; None where the bundle has none
             (published format).
-        seconds_per_slice: wall time.
         problem: why it does not pass: outputs that are no logits, or too far from the reference; "" where it passes.
     """
 
@@ -44,9 +41,7 @@ class DoctorResult:
     """What the check found.
 
     Attributes:
-        bundle: the folder.
         provider: where the network really ran.
-        models: those that ran.
         failures: those that did not run or did not pass.
     """
 
@@ -74,7 +69,6 @@ def doctor(models: Path, config: ComputeConfig) -> DoctorResult:
 
     Args:
         models: a bundle, or a folder of models in the published format (which then only have to run).
-        config: device and threads.
 
     Raises:
         ModelError: the bundle is damaged, or the device is not there.

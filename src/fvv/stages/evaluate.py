@@ -10,7 +10,7 @@ from fvv.config import EvaluateConfig
 from fvv.data import Participant, Role
 from fvv.errors import ConfigError, FvvError, ModelError, StoreError
 from fvv.io.bundle import ModelBundle
-from fvv.io.case import case_files, read_case
+from fvv.io.case import case_files, hash_files, read_case
 from fvv.io.store import CaseStore
 from fvv.io.tables import FAILURES_FILE, failure_of, read_table
 from fvv.recipes.evaluation import Plan, Task, run_evaluation, source_sha256
@@ -18,7 +18,6 @@ from fvv.recipes.held_out import held_out_participants, refuse_leakage, refuse_u
 from fvv.recipes.publish import EvaluateResult
 from fvv.schemas.summary import EXTERNAL, OUT_OF_FOLD
 from fvv.simulator.files import SIMULATION_FILE
-from fvv.system.fingerprint import file_sha256
 from fvv.system.parallel import attempt
 
 log = logging.getLogger(__name__)
@@ -30,10 +29,8 @@ def evaluate(
     """Predict every patient out of fold and measure the result; the same command resumes an interrupted run.
 
     Args:
-        store: prepared patients and their split.
         models: bundle with one model per fold.
         output: folder for tables, masks, pictures and report.html.
-        config: cut-off, label, bootstrap.
         overwrite: measure all again, and replace a finished evaluation of other models, settings or patients.
 
     Raises:
@@ -65,7 +62,6 @@ def evaluate_external(
     Args:
         external: labelled patients, a folder each, as for `prepare`.
         models, output, overwrite: as in `evaluate`.
-        config: masks, cut-off, label, bootstrap.
 
     Raises:
         ModelError, InputError, OutputExistsError: as in `evaluate`.
@@ -76,7 +72,6 @@ def evaluate_external(
 
 
 def _out_of_fold(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) -> Plan:
-    """Every test patient of every fold, with that fold's model."""
     tasks, failures, folds = [], [], store.folds
     for fold in range(folds.n_folds):
         models = (bundle.model_of_fold(fold),)
@@ -105,7 +100,6 @@ def _out_of_fold(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) 
 
 
 def _whole_ensemble(external: Path, bundle: ModelBundle, config: EvaluateConfig) -> Plan:
-    """Every readable patient of a folder, with all models together."""
     participants, failures = held_out_participants(external, bundle, config)
     config.preprocess.applied_to(bundle.profile)  # Refuses a mask command that nobody has typed, for all at once.
     tasks = []
@@ -119,7 +113,6 @@ def _whole_ensemble(external: Path, bundle: ModelBundle, config: EvaluateConfig)
 
 
 def _external_task(folder: Path, participant: Participant, bundle: ModelBundle, config: EvaluateConfig) -> Task:
-    files = {path.name: file_sha256(path) for path in case_files(folder)}
-    source = source_sha256(bundle, bundle.models, participant, config, files)
+    source = source_sha256(bundle, bundle.models, participant, config, hash_files(case_files(folder)))
     read = partial(read_case, folder, config.preprocess, labelled=True, finite=False)
     return Task(participant, bundle.models, None, read, (folder / SIMULATION_FILE).exists(), source)

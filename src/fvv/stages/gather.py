@@ -25,9 +25,6 @@ class GatherResult:
     """What was joined.
 
     Attributes:
-        output: the folder.
-        examinations: how many the whole cohort has.
-        finished: how many are there.
         failures: those that failed, and those that no shard has done.
         missing_shards: parts of the cohort that are not there, or have not ended.
     """
@@ -49,12 +46,8 @@ class GatherResult:
 def gather(root: Path) -> GatherResult:
     """Join the shards of `predict` or `simulate` in a folder. Shards that come later are joined by another call.
 
-    Args:
-        root: the folder that the shards wrote into.
-
     Raises:
         InputError: no shards there, or shards of different runs.
-        FvvError: another process holds the folder.
     """
     with only_writer(root, clear=False):
         records = read_shards(root)
@@ -105,7 +98,6 @@ def _sorted(failures: dict[str, Failure]) -> tuple[Failure, ...]:
 
 
 def _unfinished(records: list[RunRecord]) -> list[Shard]:
-    """Shards that are not there, or have not ended."""
     shards = [(record.shard, record.ended) for record in records if record.shard is not None]
     count = max(shard.count for shard, _ in shards)
     ended = {shard.index for shard, ended in shards if ended and shard.count == count}

@@ -57,10 +57,7 @@ class PredictResult:
     """What prediction gave.
 
     Attributes:
-        output: where the cohort's tables are.
         predictions: one per patient that could be read, in order.
-        failures: patients that could not.
-        provider: where the network ran.
         kept: how many of the predictions an earlier run had finished.
         shard: which part of the cohort this was; None: all of it.
     """
@@ -120,7 +117,6 @@ def predict(
         input_path: a folder with b0 and b1000, one with a folder per patient, a BIDS data set; or one patient's files.
         models: a bundle, or a folder of models in the published format.
         output: where results go, a folder per patient; None: beside each patient's images.
-        config: masks, cut-off, device.
         shard: predict this part alone and write no tables; `gather` does.
 
     Raises:
@@ -139,7 +135,8 @@ def predict(
     chosen = set(names if shard is None else shard.select(names))
     examinations = [one for one in cohort if one.name in chosen]
     config = _settled(config, bundle, len(examinations))
-    made_from = _made_from(bundle, config)
+    settings = fingerprint(settings=config.model_dump(exclude={"overwrite", "compute"}))
+    made_from = MadeFrom(software=__version__, models=fingerprint(manifest=bundle.manifest), settings=settings)
     if not config.overwrite:
         folder.refuse_other_run(made_from, names)
     _models_of.cache_clear()
@@ -187,7 +184,6 @@ def _still_there(stored: list[StoredResult], failures: list[Failure]) -> list[St
 
 
 def _predict_one(job: _Job, examination: Examination) -> StoredResult:
-    """One patient, from files to files, in whatever process; gives the numbers."""
     _, ensemble, settings = _models_of(job.models, job.config)
     config, folder = job.config, job.folder
     with folder.hold_patient(examination):
@@ -246,7 +242,6 @@ def _with_dicom(folder: Path, source: DicomSource, prediction: Prediction, synth
 
 @lru_cache(maxsize=1)
 def _models_of(models: Path, config: PredictConfig) -> tuple[ModelBundle, OnnxEnsemble, Settings]:
-    """The models, opened once in each process, and what is done with them."""
     bundle = ModelBundle.open(models)
     ensemble = open_ensemble(bundle, config)
     about = bundle.manifest.description(len(ensemble))
@@ -276,13 +271,6 @@ def _settled(config: PredictConfig, bundle: ModelBundle, n_patients: int) -> Pre
     return config.model_copy(update={"compute": compute, "postprocess": postprocess})
 
 
-def _made_from(bundle: ModelBundle, config: PredictConfig) -> MadeFrom:
-    """What every result of this run depends on, beside its images."""
-    settings = config.model_dump(exclude={"overwrite", "compute"})
-    models, settings_sha256 = fingerprint(manifest=bundle.manifest), fingerprint(settings=settings)
-    return MadeFrom(software=__version__, models=models, settings=settings_sha256)
-
-
 def _record(
     place: Path,
     bundle: ModelBundle,
@@ -293,7 +281,6 @@ def _record(
     cohort: Sequence[str],
     shard: Shard | None,
 ) -> RunRecord:
-    """What run.json says before anything is predicted."""
     packages = ("numpy", "scipy", "scikit-image", "nibabel", "onnxruntime")
     return RunRecord(
         verb="predict",

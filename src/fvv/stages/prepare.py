@@ -15,13 +15,19 @@ from fvv.cohort.split import SPLIT_FILE, StoredSplit, given_split, write_split
 from fvv.config import PrepareConfig
 from fvv.data import Failure, FoldPlan, Participant, Severity
 from fvv.errors import FvvError, InputError, OutputExistsError, StoreError
-from fvv.io.case import case_files, image_sha256
+from fvv.io.case import case_files, hash_files, image_sha256
 from fvv.io.folds import FOLDS_FILE, read_folds
 from fvv.io.lock import only_writer
-from fvv.io.nifti import MAX_BYTES
 from fvv.io.ownership import claim, refuse_foreign
-from fvv.io.preparation import clear_misfits, forget_reports, read_reports, write_report
-from fvv.io.shards import SHARDS_FOLDER, hold_for_a_moment, hold_with_shards, shard_place
+from fvv.io.shards import (
+    SHARDS_FOLDER,
+    clear_reports,
+    hold_for_a_moment,
+    hold_with_shards,
+    read_reports,
+    shard_place,
+    write_report,
+)
 from fvv.io.store import CASES_FOLDER, STORE_FILE, CaseRecord, CaseStore
 from fvv.io.tables import FAILURES_FILE, failure_of, write_failures
 from fvv.names import first_few
@@ -29,7 +35,7 @@ from fvv.recipes.labelled import files_reachable, finding_lines, prepare_labelle
 from fvv.schemas.migrations import CURRENT
 from fvv.schemas.store import Outcome, ShardReport, SplitSettings
 from fvv.simulator.files import SIMULATION_FILE
-from fvv.system.fingerprint import file_sha256, fingerprint
+from fvv.system.fingerprint import fingerprint
 from fvv.system.parallel import map_items
 from fvv.system.shard import Shard
 
@@ -42,11 +48,8 @@ class PrepareResult:
     """What preparation did.
 
     Attributes:
-        prepared: patients prepared now.
         unchanged: patients that were already there, unchanged.
-        failures: patients left out, with the reason.
         plan: the split; None after a shard, whose patients get their sides when the shards are gathered.
-        warnings: what people should read, one line each.
     """
 
     store: Path
@@ -83,10 +86,7 @@ def prepare(
 
     Args:
         input_path: one folder per patient, and optionally participants.tsv.
-        output_path: the store.
-        config: split, profile, masks.
         folds: a split file to use instead of making one.
-        overwrite: prepare every patient again.
         prune: take out of the store what the data set does not hold, and what was found unusable.
         shard: prepare this part of the patients only; `gather_store` joins the parts.
 
@@ -109,11 +109,11 @@ def prepare(
     if given is not None:
         raise StoreError("a shard makes no split", hint="gather the shards, then give --folds to `fvv prepare` again")
     with ExitStack() as held:
-        report = ShardReport(shard=str(shard), config=config, prune=prune)
+        report = ShardReport(shard=shard, config=config, prune=prune)
         with hold_for_a_moment(output_path, shard):
             _refuse_hopeless(output_path, config, people, prune=prune, given=False)
             held.enter_context(only_writer(shard_place(output_path, shard)))
-            clear_misfits(output_path, report)
+            clear_reports(output_path, report)
         mine = [people[name] for name in shard.select(people)]
         outcomes = _prepare_each(input_path, output_path, config, mine, overwrite=overwrite)
         write_report(output_path, report.model_copy(update={"outcomes": tuple(outcomes)}))
@@ -122,9 +122,6 @@ def prepare(
 
 def gather_store(store: Path) -> PrepareResult:
     """Join the shards of a cohort: failures.csv, and the split.
-
-    Args:
-        store: into which all shards were prepared.
 
     Raises:
         StoreError: a shard is missing, or the split cannot be made.
@@ -188,18 +185,13 @@ def _prepare_one(
 
 
 def _source_sha256(folder: Path, config: PrepareConfig, one: Participant) -> str:
-    """Hash of all that the prepared patient depends on."""
-    files = case_files(folder)
-    for path in files:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError("over the largest image read here", file=path)
     return fingerprint(
         schema_version=CURRENT[CaseRecord.kind],
         preprocess=config.preprocess,
         quality=config.quality,
         profile=profile_of(config).sha256,
         who=(one.person_id, one.site, one.dwi_flair_mismatch),
-        files={path.name: file_sha256(path) for path in files},
+        files=hash_files(case_files(folder)),
     )
 
 
@@ -230,7 +222,9 @@ def _finish(
     hashes = {name: record.image_sha256 for name, record in records.items()}
     duplicates = same_images_of_two_persons({name: record.participant for name, record in records.items()}, hashes)
     records = {name: record for name, record in records.items() if name not in duplicates}
-    failures |= {name: _absent(name) for name in stored - set(people) - gone} | duplicates
+    absent, hint = "in the store, but no longer in the data set", "fetch it again, or take it out with --prune"
+    missing = {name: InputError(absent, hint=hint) for name in stored - set(people) - gone}
+    failures |= {name: failure_of(name, error) for name, error in missing.items()} | duplicates
     write_failures(path / FAILURES_FILE, [failures[name] for name in sorted(failures)])
     before = StoredSplit.read(path, stored)
     split = _split(before.without(gone), records, config, given)
@@ -238,7 +232,7 @@ def _finish(
     for name in sorted(gone):
         log.info("taken out of the store: %s", name)
         store.remove(name)
-    forget_reports(path)
+    clear_reports(path)
     by_hand = sorted(split.removed & set(records))
     warnings = [f"in no fold, as the split was edited or given: {first_few(by_hand, 10)}"] if by_hand else []
     for name, record in records.items():
@@ -249,11 +243,6 @@ def _finish(
 def _failures(outcomes: Iterable[Outcome]) -> dict[str, Failure]:
     names = ((one.participant.examination_id, one.reason) for one in outcomes)
     return {name: Failure(name, reason) for name, reason in names if reason is not None}
-
-
-def _absent(name: str) -> Failure:
-    hint = "fetch it again, or take it out of the store with --prune"
-    return failure_of(name, InputError("in the store, but no longer in the data set", hint=hint))
 
 
 def _usable_records(store: CaseStore, people: Mapping[str, Participant], names: Iterable[str]) -> dict[str, CaseRecord]:

@@ -77,7 +77,6 @@ def simulate(
 
     Args:
         output: folder of the cohort, which holds nothing else.
-        config: how many, which seed, which ranges.
         overwrite: replace cases of other settings.
         shard: make this part alone and write no table; `gather` does.
 

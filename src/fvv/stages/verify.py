@@ -22,10 +22,7 @@ class VerifyResult:
     """What was found.
 
     Attributes:
-        patients: number of patients.
-        persons: number of persons behind them.
         failures: patients that `prepare` would leave out.
-        notes: what else one should know, one line each.
     """
 
     patients: int
@@ -52,7 +49,6 @@ def verify(input_path: Path, config: PrepareConfig, *, shard: Shard | None = Non
 
     Args:
         input_path: one folder per patient, and optionally participants.tsv.
-        config: how `prepare` would do it.
         shard: look at this part of the patients only; the table is checked as a whole all the same.
 
     Raises:

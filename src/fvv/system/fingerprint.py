@@ -18,19 +18,12 @@ def fingerprint(**parts: Any) -> str:
     Args:
         parts: all that the result depends on: what JSON can hold, and pydantic models, dataclasses, enums, tuples.
             A part that is added or renamed changes every fingerprint: what was made before is made again.
-
-    Returns:
-        64 hexadecimal digits.
     """
     return hashlib.sha256(json.dumps(to_jsonable_python(parts), sort_keys=True).encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """SHA-256 of a file's bytes."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -25,10 +25,6 @@ MAX_YAML_DEPTH = 50
 def refuse_unsafe_name(name: str, place: Path) -> None:
     """Refuse a name that cannot be shown on one line: it could forge lines of a table, a log or a terminal.
 
-    Args:
-        name: of an examination or a person, as found.
-        place: the file or folder where it was found.
-
     Raises:
         InputError: it has line ends, escape codes, marks that reorder text, or bytes that are no text.
     """
@@ -56,11 +52,7 @@ def refuse_irregular(path: Path) -> None:
 
 
 def read_regular_text(path: Path, *, encoding: str = "utf-8", most_bytes: int = MAX_TEXT_BYTES) -> str:
-    """The text of a regular file of bounded size.
-
-    Raises:
-        InputError: not a regular file, too large, unreadable, or not text in this encoding.
-    """
+    """The text of a regular file of bounded size."""
     refuse_irregular(path)
     try:
         size = path.stat().st_size
@@ -75,15 +67,7 @@ def read_regular_text(path: Path, *, encoding: str = "utf-8", most_bytes: int = 
 
 
 def read_yaml(path: Path, *, what: str = "settings") -> Any:
-    """What a small YAML file holds; None where it is empty.
-
-    Args:
-        path: of the file.
-        what: is in it, for the message.
-
-    Raises:
-        ConfigError: not a regular file, too large, or no YAML.
-    """
+    """What a small YAML file holds; None where it is empty."""
     try:
         text = read_regular_text(path, most_bytes=MAX_YAML_BYTES)
         _refuse_bomb(text)

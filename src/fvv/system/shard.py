@@ -11,15 +11,7 @@ from fvv.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Part `index` of `count`.
-
-    Attributes:
-        index: from 1 to count.
-        count: number of parts.
-
-    Raises:
-        ConfigError: the index is not one of the parts.
-    """
+    """Part `index` of `count`."""
 
     index: int
     count: int
@@ -30,11 +22,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read `3/20`.
-
-        Raises:
-            ConfigError: anything else.
-        """
+        """Read `3/20`."""
         match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
         if match is None:
             raise ConfigError(f"expected a shard such as 3/20, got {text!r}", hint="shards are 1/N, 2/N, ... N/N")

@@ -29,11 +29,7 @@ ORIENTATION_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Stack:
-    """Images of one series, one kind and one b-value: what may be averaged slice by slice.
-
-    Attributes:
-        frames: in the order of their files.
-    """
+    """Images of one series, one kind and one b-value: what may be averaged slice by slice."""
 
     frames: tuple[Frame, ...]
 
@@ -65,13 +61,7 @@ class Stack:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was chosen, and what else there was.
-
-    Attributes:
-        b0, b1000: the two.
-        notes: what one should know of the choice.
-        warnings: why one should look at the images.
-    """
+    """What was chosen, and what else there was."""
 
     b0: Stack
     b1000: Stack
@@ -88,7 +78,6 @@ def choose(frames: Sequence[Frame], series: Sequence[int] = ()) -> Choice:
     the lowest series number.
 
     Args:
-        frames: of one person and study.
         series: SeriesNumber of those to take, whatever their words say; empty: all.
 
     Raises:
@@ -176,7 +165,6 @@ def _by_direction(shell: list[Frame], *, low: bool) -> Iterator[Stack]:
 
 
 def _parallel(a: Frame, b: Frame, *, spacing_tolerance: float) -> bool:
-    """Whether two slices have one orientation and one pixel spacing."""
     turned = not np.allclose(a.orientation, b.orientation, atol=ORIENTATION_TOLERANCE)
     return not turned and np.allclose(a.spacing, b.spacing, rtol=spacing_tolerance)
 

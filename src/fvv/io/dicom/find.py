@@ -50,8 +50,7 @@ _MAY_BE_DICOM = {"", ".dcm", ".ima", ".img", ".dic", ".zip"}
 def refusing_damage(path: Path, where: str = "") -> Iterator[None]:
     """Make one `InputError` of all that pydicom raises; its warnings of odd values are no concern of the user's."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     except DAMAGE as error:
         raise InputError(f"not readable as DICOM: {plain(str(error))}{where}", file=path) from error
@@ -102,11 +101,7 @@ class DicomReader(AbstractContextManager["DicomReader"]):
         self._path = self._archive = None
 
     def archive(self, path: Path) -> zipfile.ZipFile:
-        """An open zip file.
-
-        Raises:
-            InputError: not a regular file, not a zip file, or with too many members.
-        """
+        """An open zip file."""
         if self._archive is None or self._path != path:
             self.__exit__()
             refuse_irregular(path)
@@ -119,11 +114,7 @@ class DicomReader(AbstractContextManager["DicomReader"]):
         return self._archive
 
     def read(self, file: DicomFile, *, pixels: bool) -> Any:
-        """The dataset; without pixels for the header alone.
-
-        Raises:
-            InputError: damaged, or larger than anything read here.
-        """
+        """The dataset; without pixels for the header alone."""
         with refusing_damage(file.path, f" ({plain(file.member)})" if file.member else ""):
             dataset = self._parsed(file, pixels=pixels)
         meta = getattr(dataset, "file_meta", None)
@@ -171,7 +162,6 @@ def find_files(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
 
 
 def _members(path: Path, reader: DicomReader) -> Iterator[DicomFile]:
-    """DICOM files in a zip file, sorted by name."""
     archive = reader.archive(path)
     for before, name in pairwise(["", *sorted(archive.namelist())]):
         if name == before:  # Only the last of them could be read.

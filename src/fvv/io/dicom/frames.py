@@ -49,8 +49,6 @@ class Frame:
         study, series: StudyInstanceUID, SeriesInstanceUID.
         study_time: StudyDate and StudyTime, by which studies are ordered.
         frame_of_reference: FrameOfReferenceUID; "" where there is none.
-        series_number, description, protocol: for people.
-        weighting: of diffusion.
         timing: EchoTime, RepetitionTime, InversionTime in ms; None where not stated.
         position, orientation: ImagePositionPatient and ImageOrientationPatient, LPS mm.
         spacing: PixelSpacing: between rows, between columns, mm.
@@ -96,10 +94,6 @@ class Frame:
 def frames_of(file: DicomFile, dataset: Any) -> tuple[list[Frame], str]:
     """The slices of one object that lie in space, and why there are none or fewer.
 
-    Args:
-        file: where it is.
-        dataset: its header.
-
     Returns:
         The slices, and the reason for which images of it are left out ("" where none are).
     """
@@ -126,11 +120,7 @@ def frames_of(file: DicomFile, dataset: Any) -> tuple[list[Frame], str]:
 
 
 def pixels_of(dataset: Any, frame: Frame) -> FloatArray:
-    """(rows, columns) float64: the stored values of a frame, with its rescale slope and intercept.
-
-    Raises:
-        InputError: compressed in a way nothing here can read, or not of the size that the header states.
-    """
+    """(rows, columns) float64: the stored values of a frame, with its rescale slope and intercept."""
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
     try:
         stored = pixel_array(dataset, index=None if per_frame is None else frame.index)
@@ -153,7 +143,6 @@ def pixels_of(dataset: Any, frame: Frame) -> FloatArray:
 
 
 def _no_slice(dataset: Any) -> str:
-    """Why an object holds no slices; "" where it may."""
     if str(dataset.get("Manufacturer") or "") == MAKER:
         return OURS
     meta = getattr(dataset, "file_meta", None) or {}
@@ -173,7 +162,6 @@ def _no_slice(dataset: Any) -> str:
 
 
 def _frame(file: DicomFile, index: int, dataset: Any, groups: list[Any], tile: _Tile | None = None) -> Frame | None:
-    """One slice; None where it has no place in space."""
     groups = [group for group in groups if group is not None]
     own = _numbers(groups, "PlanePositionSequence", "ImagePositionPatient", 3)
     position, corner, shape = tile or (own, None, (int(dataset.Rows), int(dataset.Columns)))
@@ -261,7 +249,6 @@ def _tile_shape(dataset: Any, n: int) -> tuple[int, int] | None:
 
 
 def _uih_places(dataset: Any) -> list[tuple[float, ...]]:
-    """ImagePositionPatient of each slice in a UIH grid; empty where one of them is not stated."""
     items = dataset[_UIH_SLICES].value
     positions = (
         [] if isinstance(items, bytes) or items is None else [item.get("ImagePositionPatient") for item in items]

@@ -31,7 +31,6 @@ class DicomExamination:
     """Images of one person and one study.
 
     Attributes:
-        place: folder or zip file.
         frames: its slices, of every series.
         left_out: how many objects of the place are no slices, by reason.
         others: how many further people or studies with diffusion images the place holds.
@@ -163,7 +162,8 @@ def examinations_of(place: Path, index: PlaceIndex) -> list[DicomExamination]:
     groups: dict[tuple[tuple[str, ...], str], list[Frame]] = defaultdict(list)
     for frame in index.frames:
         groups[_study(frame)].append(frame)
-    wanted = {key: frames for key, frames in groups.items() if any(map(_is_diffusion, frames))}
+    weighted = {_study(one) for one in index.frames if one.weighting.declared or (one.weighting.b_value or 0) > 0}
+    wanted = {study: frames for study, frames in groups.items() if study in weighted}
     if not wanted:
         error = index.damage[0][1] if index.damage else None
         return [DicomExamination(place, index.frames, tuple(sorted(index.left_out.items())), error=error)]
@@ -175,10 +175,8 @@ def examinations_of(place: Path, index: PlaceIndex) -> list[DicomExamination]:
         people = len({person for person, _ in wanted})
         said = "%s: %d people, %d studies with diffusion images, numbered by date"
         log.info(said, plain(place.name), people, len(ordered))
-    counted, anyone = (
-        tuple(sorted(left_out.items())),
-        {frame.file.folder for group in wanted.values() for frame in group},
-    )
+    counted = tuple(sorted(left_out.items()))
+    anyone = {frame.file.folder for group in wanted.values() for frame in group}
     found = []
     for _, frames in ordered:
         # Damage beside these images, or beside nobody's: a slice that is lost in silence is a wrong number.
@@ -204,7 +202,3 @@ def _two_people(frames: list[Frame]) -> InputError | None:
 
 def _study(frame: Frame) -> tuple[tuple[str, ...], str]:
     return frame.person, frame.study
-
-
-def _is_diffusion(frame: Frame) -> bool:
-    return frame.weighting.declared or (frame.weighting.b_value or 0) > 0

@@ -58,13 +58,8 @@ def read_dicom(
 
     Args:
         examination: of any number of series; localisers, ADC maps and other computed images are left out.
-        name: of the examination in the results.
         config: whether a b0 on another grid may be resampled.
         series: SeriesNumber of those to take; empty: choose.
-
-    Raises:
-        InputError: no b0 or no b1000 among them, or an object of the place is damaged.
-        GeometryError: slices missing, or the two lie on different grids.
     """
     try:
         if examination.error is not None:
@@ -135,11 +130,7 @@ def _volume(stack: Stack, reader: DicomReader) -> tuple[Volume, DicomSource]:
 
 
 def _refuse_gaps(stack: Stack) -> None:
-    """Slices must follow each other at one distance, and the images of one slice lie at one place.
-
-    Raises:
-        GeometryError: they do not.
-    """
+    """Slices must follow each other at one distance, and the images of one slice lie at one place."""
     for k, images in enumerate(stack.slices, start=1):
         positions = np.array([frame.position for frame in images])
         apart = float(np.linalg.norm(positions - positions[0], axis=1).max())
@@ -161,9 +152,6 @@ def _repeats(low: Stack, high: Stack) -> list[str]:
 
     Some makers number the directions of a shell alike. Where b0 and b1000 both come as often, they are of several
     people, or of several versions of one study.
-
-    Raises:
-        InputError: so it is.
     """
     found = [repeated(stack.frames) for stack in (low, high)]
     often = [max(map(len, groups), default=1) for groups in found]

@@ -71,7 +71,6 @@ def weighting_of(dataset: Any, groups: list[Any]) -> Weighting:
     """What a dataset, and the functional groups of one of its frames, say of the weighting.
 
     Args:
-        dataset: of the object.
         groups: where to look first: the frame's own groups, then the shared ones; the dataset itself for a classic
             object.
     """
@@ -125,8 +124,7 @@ def first_item(place: Any, sequence: str) -> Any:
 
 def siemens_csa(dataset: Any, name: str) -> list[Any]:
     """Values of one entry of a Siemens image's CSA header; empty where there is none, or it cannot be read."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nibabel calls its DICOM readers experimental.
+    with warnings.catch_warnings(action="ignore"):  # nibabel calls its DICOM readers experimental.
         from nibabel.nicom.csareader import CSAError, get_csa_header  # noqa: PLC0415  (mosaics alone need it)
 
     try:

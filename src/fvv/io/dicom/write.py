@@ -81,10 +81,8 @@ def write_dicom_results(
     """Write segmentation, report and picture; for a patient who is not assessable the picture alone.
 
     Args:
-        folder: where to.
         source: objects b1000 was made of, in the order of the volume's slices.
         prediction: the answer, masks (i, j, k) on b1000's grid: i along a row, j along a column.
-        synthesis_png: the picture.
 
     Returns:
         What of the source could not be carried over, one sentence each.
@@ -134,8 +132,7 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logger.setLevel(level)
@@ -387,7 +384,6 @@ def _picture(headers: _Headers, png: bytes) -> Any:
 
 
 def _series(order: int, what: str) -> dict[str, Any]:
-    """What each of our three objects, a series of its own, says of itself."""
     return {
         "series_instance_uid": hd.UID(),
         "series_number": FIRST_SERIES_NUMBER + order,
@@ -404,11 +400,7 @@ def _save(path: Path, dataset: Any) -> None:
 
 
 def _check(path: Path, masks: dict[Channel, BoolArray], headers: _Headers) -> None:
-    """Read the segmentation back as another reader does, by positions and stated spacing: every voxel has its place.
-
-    Raises:
-        FvvError: it has not.
-    """
+    """Read the segmentation back as another reader does, by positions and stated spacing: every voxel has its place."""
     read = pydicom.dcmread(path)
     pixels = np.atleast_3d(read.pixel_array) if read.pixel_array.ndim == 3 else read.pixel_array[None]
     shared = read.SharedFunctionalGroupsSequence[0]
