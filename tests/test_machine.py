@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_terminal import script, start
 
 import fvv.system.parallel
 from builders import write_cohort, write_onnx
@@ -25,6 +24,7 @@ from fvv.io.tables import read_table
 from fvv.stages.predict import predict
 from fvv.system.parallel import map_items
 from parallel_work import square
+from programs import script, start
 
 CONFIG = PredictConfig(compute={"device": "cpu"})
 

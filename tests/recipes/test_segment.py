@@ -1,4 +1,4 @@
-"""From models to a fused stroke: the evidence asked of it, together and alone."""
+"""From models to a fused stroke: the evidence asked of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from builders import prepared_case
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import PROFILES, PostprocessConfig
 from fvv.data import Channel, FusedSegmentation, PreparedCase, Severity
-from fvv.recipes.segment import segment_case, segment_together_and_alone
+from fvv.recipes.segment import segment_case
 
 RULE = PostprocessConfig(minimum_core_mm3=20, core_logit=3)
 
@@ -74,14 +74,6 @@ def test_the_mean_over_the_models_counts(case: PreparedCase) -> None:
 def test_the_order_of_the_models_does_not_matter(case: PreparedCase) -> None:
     logits = [logits_of(case, *strengths) for strengths in ((5, 1), (2, 9), (2.5, 3), (4, 4))]
     same(segment_case(case, Stub(*logits), RULE), segment_case(case, Stub(*logits[::-1]), RULE))
-
-
-def test_together_and_alone_are_what_each_would_be_by_itself(case: PreparedCase) -> None:
-    logits = [logits_of(case, *strengths) for strengths in ((5, 1), (2, 9), (2.5, 3))]
-    together, alone = segment_together_and_alone(case, Stub(*logits), RULE)
-    same(together, segment_case(case, Stub(*logits), RULE))
-    for one, its_own in zip(alone, logits, strict=True):
-        same(one, segment_case(case, Stub(its_own), RULE))
 
 
 @pytest.mark.parametrize("off", [PostprocessConfig(), PostprocessConfig(minimum_lesion_mm3=30, maximum_relative_adc=1)])

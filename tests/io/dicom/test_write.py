@@ -116,6 +116,7 @@ def test_every_source_gives_results(
     tmp_path: Path, png: bytes, change: Change, capfd: pytest.CaptureFixture[str]
 ) -> None:
     source = classic(tmp_path / "in", change)
+    capfd.readouterr()  # Reading logs; what libraries print while writing would reach people.
     assert write_dicom_results(tmp_path / "out", source, prediction(), synthesis_png=png) == ()
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == sorted(DICOM_FILES)
     check_segmentation(tmp_path / "out" / "segmentation.dcm", source)
