@@ -17,8 +17,8 @@ DAMAGE: dict[str, tuple[str, Change | bytes]] = {
     "summary-without-settings": ("summary.json", lambda content: content.pop("settings")),
     "summary-counts-null": ("summary.json", lambda content: content.update(counts=None)),
     "record-truncated": ("record", b'{"schema'),
-    "record-without-metrics": ("record", lambda content: content["result"].pop("metrics")),
-    "record-metrics-a-number": ("record", lambda content: content["result"].update(metrics=3)),
+    "record-without-a-channel": ("record", lambda content: content["result"].pop("stroke")),
+    "record-channel-a-number": ("record", lambda content: content["result"].update(stroke=3)),
     "record-volume-edited": ("record", lambda content: content["result"]["stroke"].update(reference_volume_ml=1.0)),
 }
 """File (record: that of the first patient), and its new content or what is changed in it."""

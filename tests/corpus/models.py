@@ -247,7 +247,7 @@ def variants() -> Iterator[Variant]:
         yield Variant(f"predict-bundle-{name}", "predict", _predict_bundle(change), "error", says, also=_not_owned)
     command = _json(lambda c: c["profile"].update(mask_method="command", mask_command="touch owned {mask}"))
     yield Variant(
-        "predict-bundle-that-names-a-program", "predict", _no_mask(command), "failure", "mask-command", also=_not_owned
+        "predict-bundle-that-names-a-program", "predict", _no_mask(command), "error", "mask-command", also=_not_owned
     )
     for name, (change, outcome, says) in RUNS.items():
         yield Variant(f"predict-model-{name}", "predict", _predict_both(change), outcome, says)
