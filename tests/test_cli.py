@@ -298,6 +298,8 @@ def test_a_module_of_ours_that_is_missing_is_a_fault(calls: Calls) -> None:
         (["evaluate", "--set", "evaluate.decision.cutoff_ml=1"], "set decision.cutoff_ml"),
         (["predict", "--set", "predict.decision.minimum_lesion_ml=1"], "set decision.minimum_lesion_ml"),
         (["predict", "--set", "predict.decision=1"], "set decision"),
+        (["simulate", "--set", "simulate.workers=2"], "set compute.workers"),
+        (["prepare", "--set", "prepare.unlisted=refuse"], "set preprocess.unlisted"),
         (["decide", "results", "--cutoff", "nan"], "decision.cutoff_ml: Input should be a finite number"),
         (["decide", "results", "--cutoff", "inf"], "decision.cutoff_ml: Input should be a finite number"),
         (["decide", "results", "--cutoff=-1"], "decision.cutoff_ml: Input should be greater than 0"),

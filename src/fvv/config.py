@@ -589,8 +589,17 @@ def _first_error(error: ValidationError) -> str:
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
     unknown = first["type"] == "extra_forbidden"
     # reprlib: a few lines of YAML can stand for a value of gigabytes.
-    what = "no such setting" if unknown else f"{first['msg']}, got {reprlib.repr(first.get('input'))[:100]}"
+    got = f"{first['msg']}, got {reprlib.repr(first.get('input'))[:100]}"
+    what = f"no such setting{_moved(found[0])}" if unknown else got
     return f"{found[0]}: {what}{more}"
+
+
+def _moved(key: str) -> str:
+    """Where a setting stands that was asked for in the section of a stage, but is shared."""
+    stage, _, name = key.partition(".")
+    sections: dict[str, type[BaseModel]] = {"preprocess": PreprocessConfig, "compute": ComputeConfig}
+    homes = [section for section, model in sections.items() if stage in STAGES and name in model.model_fields]
+    return f": the stages share one section, set {homes[0]}.{name}" if homes else ""
 
 
 def _where(location: tuple[int | str, ...]) -> str:
