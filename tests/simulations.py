@@ -1,4 +1,4 @@
-"""Records of simulated examinations, without simulating one."""
+"""What the simulator would draw and write, without simulating an examination."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from fvv.config import SimulateConfig
 from fvv.io.sealed import write_sealed
 from fvv.schemas.simulation import CaseRecord, Simulation
+from fvv.simulator.lesions import StrokeAppearance
 
 RECORD = CaseRecord(
     participant_id="sim_0001",
@@ -29,6 +30,16 @@ RECORD = CaseRecord(
     tr_ms=6000.0,
     b_s_mm2=1000.0,
     snr=20.0,
+)
+
+APPEARANCE = StrokeAppearance(
+    adc_factor=0.5,
+    t2_amplitude=1.0,
+    t2_delay_h=1.0,
+    t2_time_constant_h=10.0,
+    core_to_rim=0.3,
+    patchiness=0.2,
+    effacement=0.5,
 )
 
 

@@ -5,18 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fvv.simulator.brain import TEXTURE, BrainTissue, apply_stroke, posterior_fossa_texture
-from fvv.simulator.lesions import Lesion, StrokeAppearance
+from fvv.simulator.lesions import Lesion
 from fvv.simulator.space import lattice_positions
-
-APPEARANCE = StrokeAppearance(
-    adc_factor=0.5,
-    t2_amplitude=1.0,
-    t2_delay_h=1.0,
-    t2_time_constant_h=10.0,
-    core_to_rim=0.3,
-    patchiness=0.2,
-    effacement=0.5,
-)
+from simulations import APPEARANCE
 
 
 def test_cerebellum_and_brainstem_alone_differ_by_the_spread():

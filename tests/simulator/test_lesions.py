@@ -13,7 +13,6 @@ from fvv.simulator.lesions import (
     MCA,
     PATTERNS,
     VOXEL_ML,
-    StrokeAppearance,
     StrokePattern,
     draw_appearance,
     draw_pattern_and_volume,
@@ -21,6 +20,7 @@ from fvv.simulator.lesions import (
     stroke_depth,
 )
 from fvv.simulator.space import LatticeMap, lattice_positions
+from simulations import APPEARANCE
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +34,6 @@ def ball_head():
         ventricle_distance_mm = LatticeMap(np.maximum(radius - 6.0, 0.0).astype(np.float32))
 
     return Ball()
-
-
-APPEARANCE = StrokeAppearance(
-    adc_factor=0.5,
-    t2_amplitude=1.0,
-    t2_delay_h=1.0,
-    t2_time_constant_h=10.0,
-    core_to_rim=0.3,
-    patchiness=0.2,
-    effacement=0.5,
-)
 
 
 @pytest.mark.parametrize("volume_ml", [0.3, 5.0, 100.0])

@@ -80,13 +80,9 @@ def _fused(
 
 def _outputs(case: PreparedCase, models: Models, postprocess: PostprocessConfig) -> Iterator[Output]:
     padded = network_input(case, models.profile.context_slices)
-
-    def run() -> Iterator[Output]:
-        try:
-            for mask, logits in models.each_output(padded, stroke_logits=postprocess.asks_for_evidence):
-                # (3, k, i, j) -> (3, i, j, k)
-                yield np.moveaxis(mask, 1, 3), None if logits is None else np.moveaxis(logits, 0, 2)
-        except FvvError as error:
-            raise error.for_examination(case.examination_id) from error
-
-    return run()
+    try:
+        for mask, logits in models.each_output(padded, stroke_logits=postprocess.asks_for_evidence):
+            # (3, k, i, j) -> (3, i, j, k)
+            yield np.moveaxis(mask, 1, 3), None if logits is None else np.moveaxis(logits, 0, 2)
+    except FvvError as error:
+        raise error.for_examination(case.examination_id) from error
