@@ -134,7 +134,9 @@ def demo(output: Path, config: Config, *, cases: int | None = None, seed: int | 
         seconds[step] = time.perf_counter() - started
         summaries[step] = result.summary()
         failures += [Failure(failure.examination_id, f"{step}: {failure.reason}") for failure in result.failures]
-        log.info("== %s took %.1f s\n%s", step, seconds[step], summaries[step])
+        log.info("== %s took %.1f s", step, seconds[step])
+        for line in summaries[step].splitlines():  # One record a line: a line break in a record is escaped.
+            log.info("%s", line)
     return DemoResult(output, seconds, summaries, tuple(failures))
 
 
