@@ -55,7 +55,8 @@ def segment_case(
     Raises:
         ModelError: a model's output is not finite.
     """
-    return _fused(_outputs(case, models, postprocess), len(models), case, postprocess)
+    padded = network_input(case, models.profile.context_slices)
+    return _fused(_outputs(padded, case, models, postprocess), len(models), case, postprocess)
 
 
 def _fused(
@@ -78,8 +79,9 @@ def _fused(
     return replace(fused, findings=(Finding("no-brain", message, Severity.NOT_ASSESSABLE), *fused.findings))
 
 
-def _outputs(case: PreparedCase, models: Models, postprocess: PostprocessConfig) -> Iterator[Output]:
-    padded = network_input(case, models.profile.context_slices)
+def _outputs(
+    padded: FloatArray, case: PreparedCase, models: Models, postprocess: PostprocessConfig
+) -> Iterator[Output]:
     try:
         for mask, logits in models.each_output(padded, stroke_logits=postprocess.asks_for_evidence):
             # (3, k, i, j) -> (3, i, j, k)
