@@ -67,6 +67,8 @@ class OnnxModel:
         options.log_severity_level = _SILENT
         # Volumes differ in slices: a memory plan for every number of them would only pile up.
         options.enable_mem_pattern = False
+        # Threads that wait give the processor to whoever else uses the machine.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if providers[0][0] == CPU:
             _share_memory()
             options.add_session_config_entry("session.use_env_allocators", "1")
