@@ -25,6 +25,8 @@ BEYOND_CORE = (
     "torch",
     "lightning",
     "wandb",
+    "tensorboard",
+    "skimage",
     "zarr",
     "onnx",
     "nilearn",
