@@ -1,5 +1,6 @@
-"""Where metrics and figures go beside metrics.csv: PNG files always; TensorBoard and, unless it is switched off, Weights &
-Biases, where these are installed.
+"""Where metrics and figures go beside metrics.csv.
+
+PNG files are always written; TensorBoard and, unless it is switched off, Weights & Biases where these are installed.
 
 No log ever ends a training: what fails is said once and left out of the rest of the session.
 """
