@@ -107,7 +107,7 @@ def prepare(
             outcomes = _prepare_each(input_path, output_path, config, people.values(), overwrite=overwrite)
             return _finish(output_path, config, outcomes, given=given, prune=prune)
     if given is not None:
-        raise StoreError("a shard makes no split", hint="gather the shards, then give --folds to `fvv prepare` again")
+        raise StoreError("a shard makes no split", hint="gather the shards, then give --split to `fvv prepare` again")
     with ExitStack() as held:
         report = ShardReport(shard=shard, config=config, prune=prune)
         with hold_for_a_moment(output_path, shard):
