@@ -11,6 +11,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CHECKS := $(VENV)/.checks
 
 # The first interpreter that runs and is new enough; override with `make PYTHON=/path/to/python`.
 PYTHON := $(shell for candidate in python3 python3.13 python3.12 python3.11; do \
@@ -22,15 +23,23 @@ PYTHON := $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
-setup: $(READY)
+setup: $(CHECKS)
+
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 found; name one: make PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "Setting up $(VENV) with $(PYTHON) (a few minutes, once)"
+	@echo "Download: about 0.5 GB; about 3 GB where PyTorch brings CUDA (Linux on x86-64, from PyPI)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
 	@# torch first and alone: the largest download fails early, before anything else is fetched.
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt torch==2.13.0
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(INSTALL) torch==2.13.0
+	@$(INSTALL) -e '.[all]'
+	@touch $@
+
+# What checks the code, into the same environment.
+$(CHECKS): $(READY)
+	@$(INSTALL) -e '.[dev]'
 	@touch $@
 
 demo: $(READY)
@@ -66,18 +75,17 @@ model: $(READY)
 	rm -rf $(SHIPPED) build && mkdir -p $(SHIPPED)/$(NAME) && cp $(RUN)/bundle/* $(SHIPPED)/$(NAME)/
 
 # One thread per worker: the workers already fill the cores.
-test: $(READY)
+test: $(CHECKS)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-coverage: $(READY)
+coverage: $(CHECKS)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --cov --cov-report=term-missing:skip-covered
 
 # Playwright drives the system's Chromium: nothing else is fetched. Without both, the browser test is skipped.
-browser: $(READY)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[browser]'
+browser: $(CHECKS)
 	@command -v chromium chromium-browser google-chrome >/dev/null || echo "no Chromium found: apt-get install chromium"
 
-check: $(READY)
+check: $(CHECKS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -85,13 +93,13 @@ check: $(READY)
 	$(BIN)/python -m pytest -q tests/test_typed_middle.py
 
 # One thread each: a reader must not need more, and forks of a process with threads may hang.
-corpus: $(READY)
+corpus: $(CHECKS)
 	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m corpus.run
 
-chaos: $(READY)
+chaos: $(CHECKS)
 	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m chaos.run
 
-fuzz: $(READY)
+fuzz: $(CHECKS)
 	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.run
 
 # Without torch, and without dipy and nilearn, which only tests and the simulator need.
@@ -105,10 +113,10 @@ lower-bounds:
 	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q tests/io tests/imaging tests/inference tests/test_cli.py \
 		tests/system/test_parallel.py tests/stages/test_predict.py --ignore tests/imaging/test_median.py
 
-bench: $(READY)
+bench: $(CHECKS)
 	@for script in $(filter-out %/make_models.py %/real_heads.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
-reference: $(READY)
+reference: $(CHECKS)
 	$(BIN)/python docs/write_reference.py
 
 clean:

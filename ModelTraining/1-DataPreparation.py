@@ -17,4 +17,4 @@ if __name__ == "__main__":
         help="Proportion of valid/train in each fold (default: 0.2)",
     )
     given = parser.parse_args()
-    sys.exit(main(["prepare", f"--kfolds={given.kfolds}", f"--valid_proportion={given.valid_proportion}"]))
+    sys.exit(main(["prepare", f"--kfolds={given.kfolds}", f"--valid-proportion={given.valid_proportion}"]))

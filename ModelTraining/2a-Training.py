@@ -31,9 +31,9 @@ if __name__ == "__main__":
                 "train",
                 f"--fold={given.kfold}",
                 f"--name={given.name}",
-                f"--debug={given.debug}",
-                f"--preload_RAM={given.preload_RAM}",
-                f"--wandb_project={given.wandb_project}",
+                f"--set=train.debug={given.debug}",
+                f"--set=train.preload_ram={given.preload_RAM}",
+                f"--wandb-project={given.wandb_project}",
             ]
         )
     )

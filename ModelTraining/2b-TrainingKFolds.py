@@ -27,8 +27,8 @@ if __name__ == "__main__":
                 "train",
                 "--all-folds",
                 f"--name={given.name}",
-                f"--preload_RAM={given.preload_RAM}",
-                f"--wandb_project={given.wandb_project}",
+                f"--set=train.preload_ram={given.preload_RAM}",
+                f"--wandb-project={given.wandb_project}",
             ]
         )
     )

@@ -20,4 +20,4 @@ if __name__ == "__main__":
         help="Where to compute; without a GPU the CPU is used (default: GPU)",
     )
     given = parser.parse_args()
-    sys.exit(main(["predict", f"--inference_dir={given.inference_dir}", f"--favorite={given.favorite}"]))
+    sys.exit(main(["predict", f"--input={given.inference_dir}", f"--device={given.favorite.lower()}"]))

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from fvv.cli import build_parser
-from fvv.config import SHARED, Config
+from fvv.cli.parser import build_parser, verb_parsers
+from fvv.cli.settings import as_yaml
+from fvv.cli.verbs import VERBS
+from fvv.config import Config
 from fvv.io.sealed import SEAL
 from fvv.schemas.base import FileModel
 from fvv.schemas.bundle import BundleManifest
@@ -89,7 +89,7 @@ def default_settings() -> str:
     """All settings with their defaults as YAML; the comments are the docstrings of their fields."""
     head = "# Every setting with its default: the same as giving no file. Copy what you change.\n"
     head += "# Written by `make reference` from the code.\n"
-    return head + "\n".join(_section(Config(), depth=0)) + "\n"
+    return f"{head}\n{as_yaml(Config())}\n"
 
 
 def commands() -> str:
@@ -102,13 +102,14 @@ def commands() -> str:
         "Options of every verb:",
         "",
     ]
-    verbs = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction)).choices
+    verbs = verb_parsers(parser)
     common = {"-c", "--set", "--verbose", "-h"}
     first = next(iter(verbs.values()))
     lines += _table(action for action in first._actions if common & set(action.option_strings))
     for name, verb in verbs.items():
         lines += ["", f"## fvv {name}", "", str(verb.description), ""]
         lines += _table(action for action in verb._actions if not common & set(action.option_strings))
+        lines += ["", "```", *VERBS[name].examples, "```"]
     return "\n".join(lines) + "\n"
 
 
@@ -159,25 +160,6 @@ def _table(actions: Iterator[argparse.Action]) -> list[str]:
         choices = f" One of: {', '.join(map(str, action.choices))}." if action.choices else ""
         rows.append(f"| {flags} | {action.help}{choices} |".replace("%%", "%"))
     return rows
-
-
-def _section(settings: BaseModel, depth: int) -> Iterator[str]:
-    indent = "  " * depth
-    for name, value in settings:
-        if depth == 1 and name in SHARED:
-            continue  # Stands once, as a section of its own.
-        about = type(settings).model_fields[name].description
-        if about is None and isinstance(value, BaseModel):
-            about = (type(value).__doc__ or "").partition("\n\n")[0]
-        if depth == 0:
-            yield ""
-        for line in textwrap.wrap(" ".join((about or "").split()), 116 - len(indent)):
-            yield f"{indent}# {line}"
-        if isinstance(value, BaseModel):
-            yield f"{indent}{name}:"
-            yield from _section(value, depth + 1)
-        else:
-            yield f"{indent}{name}: {json.dumps(value)}"
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ BEYOND_CORE = (
     "torch",
     "lightning",
     "wandb",
+    "tensorboard",
+    "skimage",
     "zarr",
     "onnx",
     "nilearn",
@@ -47,7 +49,7 @@ def refuse(*_):
 sys.meta_path.insert(0, Refused())
 socket.socket.connect = socket.getaddrinfo = refuse
 from fvv.cli import main
-sys.exit(main(["predict", "anna", "-o", "out", "-f", "CPU"]))
+sys.exit(main(["predict", "anna", "-o", "out", "--device", "cpu"]))
 """
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -370,10 +371,10 @@ class TrainConfig(_Settings):
     name: str = Field("FVV", pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")
     """Name of the run."""
     wandb_project: OneLine = "FVV"
-    """Weights & Biases project."""
+    """Project on Weights & Biases."""
     wandb_mode: Literal["online", "offline", "disabled"] = "offline"
-    """Weights & Biases: offline writes a run folder that `wandb sync` can send later; nothing leaves the machine by
-    itself."""
+    """What Weights & Biases gets: offline writes a run folder that `wandb sync` can send later; nothing leaves the
+    machine by itself."""
     seed: int = Field(0, ge=0)
     """Seed of initial weights, sampling and augmentation."""
     epochs: int = Field(75, ge=1)
@@ -590,7 +591,7 @@ def _first_error(error: ValidationError) -> str:
     unknown = first["type"] == "extra_forbidden"
     # reprlib: a few lines of YAML can stand for a value of gigabytes.
     got = f"{first['msg']}, got {reprlib.repr(first.get('input'))[:100]}"
-    what = f"no such setting{_moved(found[0])}" if unknown else got
+    what = f"no such setting{_moved(found[0]) or _nearest(found[0])}" if unknown else got
     return f"{found[0]}: {what}{more}"
 
 
@@ -600,6 +601,25 @@ def _moved(key: str) -> str:
     sections: dict[str, type[BaseModel]] = {"preprocess": PreprocessConfig, "compute": ComputeConfig}
     homes = [section for section, model in sections.items() if stage in STAGES and name in model.model_fields]
     return f": the stages share one section, set {homes[0]}.{name}" if homes else ""
+
+
+def _nearest(key: str) -> str:
+    """The setting of the same name elsewhere, or the one spelt most alike; "" where there is none."""
+    known = list(_names(Config))
+    last = key.rpartition(".")[2]
+    near = [name for name in known if name.rpartition(".")[2] == last] or get_close_matches(key, known, n=1)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def _names(model: type[BaseModel], before: str = "") -> Iterator[str]:
+    """Dotted names of all settings and sections; what a shared section holds counts there alone."""
+    for name, field in model.model_fields.items():
+        if before and name in SHARED:
+            continue
+        yield f"{before}{name}"
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _names(kind, f"{before}{name}.")
 
 
 def _where(location: tuple[int | str, ...]) -> str:

@@ -70,7 +70,7 @@ STAGES = (
     Stage("evaluate", ("evaluate",), "processed_data"),
     Stage(
         "predict",
-        ("predict", "input_data", "-o", "predictions", "-f", "CPU"),
+        ("predict", "input_data", "-o", "predictions", "--device", "cpu"),
         "predictions",
         "compute.workers",
     ),

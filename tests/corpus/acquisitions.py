@@ -58,7 +58,7 @@ def _predict(change: Change) -> Callable[[Place], list[str]]:
 
 
 def _words(place: Place, patients: Path) -> list[str]:
-    return ["predict", str(patients), "-m", str(place.models), "-o", str(place.out), "-f", "CPU"]
+    return ["predict", str(patients), "-m", str(place.models), "-o", str(place.out), "--device", "cpu"]
 
 
 def _linked_to_nothing(patient: Path) -> None:

@@ -110,7 +110,7 @@ def variants() -> Iterator[Variant]:
 
 
 def _predict(place: Place, *words: str) -> list[str]:
-    return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "-f", "CPU", *words]
+    return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "--device", "cpu", *words]
 
 
 def _bids(folder: str, name: str) -> Callable[[Place], list[str]]:
@@ -120,7 +120,7 @@ def _bids(folder: str, name: str) -> Callable[[Place], list[str]]:
         for where, stem in (("sub-01", "sub-01"), (folder, name)):
             save(root / where / "dwi" / f"{stem}_dwi.nii.gz", np.stack(images, axis=-1))
             (root / where / "dwi" / f"{stem}_dwi.bval").write_text("0 1000")
-        return ["predict", str(root), "-m", str(place.models), "-o", str(place.out), "-f", "CPU"]
+        return ["predict", str(root), "-m", str(place.models), "-o", str(place.out), "--device", "cpu"]
 
     return build
 

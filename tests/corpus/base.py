@@ -45,7 +45,7 @@ def make_base(folder: Path, *, with_torch: bool) -> None:
     settings = {"train": TINY_TRAINING.model_dump(mode="json"), "evaluate": QUICK_EVALUATION}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(settings))
     _run("prepare", "-i", folder / "cohort", "-o", folder / "prepared", "-k", "3", "--workers", "1")
-    words = (folder / "new", "-m", folder / "models", "-o", folder / "predicted", "-f", "CPU")
+    words = (folder / "new", "-m", folder / "models", "-o", folder / "predicted", "--device", "cpu")
     _run("predict", *words)
     where = ("-i", folder / "store", "-m", folder / "bundle", "-o", folder / "evaluated")
     _run("evaluate", *where, "-c", folder / "tiny.yaml")

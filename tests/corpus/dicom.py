@@ -210,7 +210,7 @@ def _folder(change: Change) -> Callable[[Place], list[str]]:
         shutil.rmtree(place.new / "n1")
         _series(place.new / "n1")
         change(place.new / "n1")
-        return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "-f", "CPU"]
+        return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "--device", "cpu"]
 
     return build
 
@@ -221,7 +221,7 @@ def _zipped(pack: Callable[[Path, Path], object]) -> Callable[[Place], list[str]
         series = place.root / "series"
         _series(series)
         pack(series, place.new / "n1.zip")
-        return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "-f", "CPU"]
+        return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "--device", "cpu"]
 
     return build
 

@@ -53,7 +53,7 @@ def _pipe(option: str) -> Callable[[Place], list[str]]:
 
 
 def _predict(place: Place, source: str) -> list[str]:
-    return ["predict", source, "-m", str(place.models), "-o", str(place.out), "-f", "CPU"]
+    return ["predict", source, "-m", str(place.models), "-o", str(place.out), "--device", "cpu"]
 
 
 def _one_folder(place: Place) -> list[str]:
@@ -80,7 +80,7 @@ def _bids(place: Place) -> list[str]:
 def _bundle(place: Place) -> list[str]:
     file = place.bundle / "bundle.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"run_name": FORGED, "notice": FORGED}))
-    return ["predict", str(place.new), "-m", str(place.bundle), "-o", str(place.out), "-f", "CPU"]
+    return ["predict", str(place.new), "-m", str(place.bundle), "-o", str(place.out), "--device", "cpu"]
 
 
 def _participants(place: Place) -> list[str]:

@@ -103,7 +103,7 @@ def _prepare(place: Place) -> list[str]:
 
 
 def _predict(place: Place) -> list[str]:
-    return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "-f", "CPU"]
+    return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "--device", "cpu"]
 
 
 def _simulate(place: Place) -> list[str]:
@@ -273,6 +273,6 @@ def _read_only(words: Callable[[Place], list[str]]) -> Callable[[Place], list[st
 
 
 def _beside(place: Place) -> list[str]:
-    words = ["predict", str(place.new), "-m", str(place.models), "-f", "CPU"]
+    words = ["predict", str(place.new), "-m", str(place.models), "--device", "cpu"]
     place.new.chmod(0o555)
     return words

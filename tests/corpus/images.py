@@ -323,7 +323,7 @@ def _predict(damage: Damage) -> Callable[[Place], list[str]]:
         shutil.rmtree(place.new / "n1")
         shutil.copytree(place.new / "n0", place.new / "n1")
         damage.do(place.new / "n1")
-        return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "-f", "CPU"]
+        return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "--device", "cpu"]
 
     return build
 

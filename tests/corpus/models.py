@@ -343,7 +343,7 @@ def _train_damaged(place: Place) -> list[str]:
 def _predict(change: Change) -> Callable[[Place], list[str]]:
     def build(place: Place) -> list[str]:
         change(place.models / "model1.onnx")
-        return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "-f", "CPU"]
+        return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "--device", "cpu"]
 
     return build
 
@@ -351,7 +351,7 @@ def _predict(change: Change) -> Callable[[Place], list[str]]:
 def _predict_bundle(change: Change) -> Callable[[Place], list[str]]:
     def build(place: Place) -> list[str]:
         change(place.bundle / "bundle.json")
-        return ["predict", str(place.new), "-m", str(place.bundle), "-o", str(place.out), "-f", "CPU"]
+        return ["predict", str(place.new), "-m", str(place.bundle), "-o", str(place.out), "--device", "cpu"]
 
     return build
 

@@ -78,7 +78,7 @@ def _shards() -> Iterator[Variant]:
 
 
 def _predict(place: Place) -> list[str]:
-    return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "-f", "CPU"]
+    return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "--device", "cpu"]
 
 
 def _again(change: Callable[[Place], object]) -> Build:
@@ -161,7 +161,7 @@ def _beside(patient: str | None, name: str) -> Build:
     def build(place: Place) -> list[str]:
         folder = place.new if patient is None else place.new / patient
         (folder / name).write_text("mine")
-        return ["predict", str(place.new), "-m", str(place.models), "-f", "CPU", "--overwrite"]
+        return ["predict", str(place.new), "-m", str(place.models), "--device", "cpu", "--overwrite"]
 
     return build
 
@@ -175,7 +175,7 @@ def _other_images(place: Place) -> None:
 
 
 def _part(place: Place) -> list[str]:
-    words = ["predict", str(place.new / "n0"), "-m", str(place.models), "-f", "CPU"]
+    words = ["predict", str(place.new / "n0"), "-m", str(place.models), "--device", "cpu"]
     return [*words, "-o", str(place.predicted)]
 
 

@@ -196,6 +196,6 @@ def _prepare(change: Change) -> Callable[[Place], list[str]]:
 def _predict(change: Change) -> Callable[[Place], list[str]]:
     def build(place: Place) -> list[str]:
         change(place.new / "n1")
-        return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "-f", "CPU"]
+        return ["predict", str(place.new), "-m", str(place.models), "-o", str(place.out), "--device", "cpu"]
 
     return build

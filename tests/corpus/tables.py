@@ -200,7 +200,7 @@ def _participants_csv(place: Place) -> list[str]:
 
 def _split_pipe(place: Place) -> list[str]:
     os.mkfifo(place.root / "folds.tsv")
-    return ["prepare", "-i", str(place.cohort), "-o", str(place.out), "--folds", "folds.tsv", "--workers", "1"]
+    return ["prepare", "-i", str(place.cohort), "-o", str(place.out), "--split", "folds.tsv", "--workers", "1"]
 
 
 def _settings(content: bytes) -> Callable[[Place], list[str]]:
@@ -218,7 +218,7 @@ def _not_owned(place: Place) -> None:
 def _split(text: str) -> Callable[[Place], list[str]]:
     def build(place: Place) -> list[str]:
         (place.root / "folds.tsv").write_text(text)
-        words = ["-i", str(place.cohort), "-o", str(place.prepared), "--folds", "folds.tsv"]
+        words = ["-i", str(place.cohort), "-o", str(place.prepared), "--split", "folds.tsv"]
         return ["prepare", *words, "-k", "3", "--workers", "1"]
 
     return build

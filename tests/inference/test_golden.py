@@ -102,11 +102,11 @@ def test_a_model_that_differs_is_refused_in_one_line(tmp_path: Path, cache: Path
 def test_every_door_refuses(tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_bundle(tmp_path / "bundle", shift=0.03)
     write_patient(tmp_path / "anna", rng)
-    words = ["predict", str(tmp_path / "anna"), "-m", str(folder), "-o", str(tmp_path / "out"), "-f", "CPU"]
+    words = ["predict", str(tmp_path / "anna"), "-m", str(folder), "-o", str(tmp_path / "out"), "--device", "cpu"]
     assert main(words) == 1
     assert capsys.readouterr().err.count("does not give its reference output") == 1
     assert not (tmp_path / "out" / "results.csv").exists()
-    assert main([*words, "--folds", "1"]) == 0
+    assert main([*words, "--first-models", "1"]) == 0
     images = head(rng)
     with pytest.raises(ModelError, match="does not give its reference output"):
         fvv.predict(Volume(images["b0"], AFFINE), Volume(images["b1000"], AFFINE), folder, config=CPU)

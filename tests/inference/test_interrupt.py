@@ -63,7 +63,7 @@ def test_ctrl_c_ends_a_prediction_with_a_model_that_never_ends(
     for name in ("a", "b"):
         write_patient(tmp_path / "in" / name, rng)
     odd_models.endless(tmp_path / "models" / "model1.onnx")
-    words = ["predict", "in", "-m", "models", "-o", "out", "-f", "CPU", "--workers", str(workers)]
+    words = ["predict", "in", "-m", "models", "-o", "out", "--device", "cpu", "--workers", str(workers)]
     run = subprocess.Popen(
         [sys.executable, "-c", "from fvv.cli import main; raise SystemExit(main())", *words],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True,

@@ -42,7 +42,7 @@ def test_predict_gives_the_same_twice(cohort: Path, tmp_path: Path) -> None:
     for number in (1, 2):
         write_onnx(tmp_path / "models" / f"model{number}.onnx", whole_volume=False)
     for name in ("a", "b"):
-        run("predict", cohort, "-m", tmp_path / "models", "-o", tmp_path / name, "-f", "CPU")
+        run("predict", cohort, "-m", tmp_path / "models", "-o", tmp_path / name, "--device", "cpu")
     found = contents(tmp_path / "a")
     assert found == contents(tmp_path / "b")
     assert len(found) >= 4 * 5

@@ -66,7 +66,7 @@ def test_what_is_missing_is_said_and_joined_later(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    words = ["predict", str(cohort / "in"), "-m", str(cohort / "models1"), "-o", str(out), "-f", "CPU"]
+    words = ["predict", str(cohort / "in"), "-m", str(cohort / "models1"), "-o", str(out), "--device", "cpu"]
     assert main([*words, "--shard", "1/3"]) == 0  # a, d
     assert main(["gather", str(out)]) == 1
     said = capsys.readouterr()

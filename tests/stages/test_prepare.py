@@ -133,6 +133,19 @@ def test_no_data_and_only_bad_data(tmp_path: Path) -> None:
         prepare(tmp_path / "in", tmp_path / "store", CONFIG, folds=tmp_path / "none.tsv")
 
 
+def test_too_few_are_left_and_the_message_says_why(cohort: Path, tmp_path: Path) -> None:
+    for n in range(4):
+        (cohort / f"p{n}" / "b0.nii.gz").unlink()
+    with pytest.raises(StoreError) as error:
+        prepare(cohort, tmp_path / "store", CONFIG)
+    said = str(error.value)
+    assert "2 persons cannot make 2 folds; 4 examinations were left out: patient p0" in said
+    assert said.count("b0") == 3
+    assert "; and 1 more (" in said
+    assert said.endswith("every reason stands in failures.csv)")
+    assert len(read_table(tmp_path / "store" / "failures.csv")) == 4
+
+
 def test_the_table_joins_nothing_from_a_patient_that_is_away(cohort: Path, tmp_path: Path) -> None:
     rows = "".join(f"p{n}\tperson{n}\n" for n in (0, 1, 2, 3, 4, 5, 7))
     (cohort / "participants.tsv").write_text("participant_id\tpatient_id\n" + rows)

@@ -238,6 +238,19 @@ def test_wandb_mode_disabled_in_the_environment_writes_nothing(store, tmp_path, 
     assert not list(tmp_path.rglob("*wandb*"))
 
 
+def test_without_the_extras_training_goes_on_and_names_them(store, tmp_path, monkeypatch, caplog):
+    for package in ("tensorboard", "wandb"):
+        monkeypatch.setitem(sys.modules, package, None)  # What Python itself keeps for a module that must not load.
+    for loaded in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
+        monkeypatch.delitem(sys.modules, loaded)
+    result = train_fold(store, tmp_path, 0, OFFLINE.model_copy(update={"epochs": 1, "figures_every_epochs": 9}))
+    assert result.complete
+    assert (result.folder / "metrics.csv").exists()
+    assert not {"tensorboard", "wandb"} & {path.name for path in result.folder.iterdir()}
+    said = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert [line.partition("'")[2].partition("'")[0] for line in said] == [".[tensorboard]", ".[wandb]"]
+
+
 def test_a_run_that_met_its_time_limit_goes_on_with_a_longer_one(store, tmp_path):
     config = TINY.model_copy(update={"figures_every_epochs": 999})
 

@@ -8,7 +8,6 @@ from functools import partial
 import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
-from skimage.measure import block_reduce
 
 from fvv.arrays import Affine, BoolArray, IntArray, UInt8Array
 from fvv.data import Channel
@@ -55,10 +54,17 @@ def turned_to_ras(grey: UInt8Array, affine: Affine, *masks: BoolArray) -> SliceD
         spacing[int(axis)] = float(edges[stored_axis])
     step = -(-max(turned[0].shape[:2]) // LARGEST_SHOWN)
     if step > 1:  # A tile of the picture has 300 pixels; contours of all voxels would take gigabytes.
-        turned = [turned[0][::step, ::step], *(block_reduce(mask, (step, step, 1), np.any) for mask in turned[1:])]
+        turned = [turned[0][::step, ::step], *(_any_of_blocks(mask, step) for mask in turned[1:])]
         spacing[:2] = spacing[0] * step, spacing[1] * step
     grey, brain, stroke, visible, visible_any = turned
     return SliceDisplay(grey, brain, stroke, visible, visible_any, (spacing[0], spacing[1], spacing[2]))
+
+
+def _any_of_blocks(mask: BoolArray, step: int) -> BoolArray:
+    """(i, j, k) to a mask of every in-plane block of `step` x `step` voxels, smaller at the end, that holds any."""
+    for axis in (0, 1):
+        mask = np.logical_or.reduceat(mask, np.arange(0, mask.shape[axis], step), axis=axis)
+    return mask
 
 
 def slices_to_show(stroke: BoolArray, most: int, *, measured: bool) -> tuple[list[int], str]:

@@ -10,7 +10,6 @@ from importlib.resources import files
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
-from skimage.measure import block_reduce
 
 from fvv.arrays import Affine, BoolArray, UInt8Array
 from fvv.data import Channel, Volume
@@ -71,8 +70,10 @@ def _window(shown: BoolArray, affine: Affine) -> tuple[slice, ...]:
 
 def _blocks(array: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     """Means over blocks of voxels; what does not fill a last block is left out."""
-    whole = array[tuple(slice(n // factor * factor) for n, factor in zip(array.shape, factors, strict=True))]
-    return np.asarray(block_reduce(whole, tuple(factors), np.mean, func_kwargs={"dtype": np.float32}))
+    counts = [n // factor for n, factor in zip(array.shape, factors, strict=True)]
+    whole = array[tuple(slice(n * factor) for n, factor in zip(counts, factors, strict=True))]
+    blocks = whole.reshape([length for pair in zip(counts, factors, strict=True) for length in pair])
+    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
 
 
 def patients_to_view(patients: Sequence[PatientResult], most: int) -> list[str]:

@@ -11,10 +11,9 @@ import logging
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.resources import as_file, files
 
-from fvv import __version__
-from fvv.cli.options import assignment, named_path
+from fvv.cli.parser import build_parser, parse
+from fvv.cli.settings import PACKAGED, settings_file
 from fvv.cli.verbs import VERBS
 from fvv.config import Config, load_config
 from fvv.errors import FvvError, as_fvv_error
@@ -23,6 +22,8 @@ from fvv.stages import StageResult
 from fvv.system.cores import refuse_little_memory
 from fvv.system.ending import signals_end_the_run
 from fvv.system.terminal import SafeStream, safe_streams, set_up_logging
+
+__all__ = ["build_parser", "main"]
 
 EXIT_OK, EXIT_FAILED = 0, 1  # argparse itself exits with 2 on wrong usage; signals: see fvv.system.ending
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    options = build_parser().parse_args(argv)
+    options = parse(argv)
     set_up_logging(logging.DEBUG if options.verbose else logging.INFO)
     _silence_resource_tracker()
     with signals_end_the_run() as ending:
@@ -76,39 +77,11 @@ def _run(argv: Sequence[str] | None) -> int:
     return EXIT_FAILED if result.failures else EXIT_OK
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """All verbs and their options; help shows the defaults of `fvv.config`."""
-    parser = argparse.ArgumentParser(
-        prog="fvv",
-        description="FLAIR Visibility Volume: how much of a stroke lesion would be visible on FLAIR, from b0 and b1000 "
-        "alone. For research use only.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"fvv {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    common = _common_options()
-    for name, verb in VERBS.items():
-        about = (verb.add_options.__doc__ or "").partition("\n")[0]
-        verb.add_options(verbs.add_parser(name, help=about, description=about, parents=[common], allow_abbrev=False))
-    return parser
-
-
-def _common_options() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    group = common.add_argument_group("settings and messages")
-    group.add_argument("-c", "--config", type=named_path, metavar="FILE", help="YAML file of settings (see configs/)")
-    meaning = "one setting, such as train.epochs=10; may be repeated"
-    group.add_argument("--set", action="append", default=[], type=assignment, metavar="KEY=VALUE", help=meaning)
-    group.add_argument("--verbose", action="store_true", help="log more, and show where an error came from")
-    return common
-
-
 def _settings(options: argparse.Namespace) -> Config:
     overrides = dict(options.set) | {key: value for key, value in vars(options).items() if "." in key}
-    if options.config is None and options.verb == "demo":
-        with as_file(files("fvv") / "configs" / "demo.yaml") as path:
-            return load_config(path, overrides)
-    return load_config(options.config, overrides)
+    if options.config is None:
+        return load_config(PACKAGED / "demo.yaml" if options.verb == "demo" else None, overrides)
+    return load_config(settings_file(options.config), overrides)
 
 
 def _silence_resource_tracker() -> None:

@@ -52,18 +52,12 @@ def add_settings(verb: _Container, settings: dict[str, str]) -> None:
         verb.add_argument(*flags.split(), **how)
 
 
-def add_truth(verb: _Container, *flags: str, key: str) -> None:
-    """A switch that also takes a truth value: `-ram`, `-ram True`, `-ram False`."""
-    how: dict[str, Any] = {"nargs": "?", "const": True, "type": truth, "metavar": "True|False"}
-    verb.add_argument(*flags, dest=key, default=argparse.SUPPRESS, help=_help(_field(key)), **how)
-
-
-def add_overwrite(verb: argparse.ArgumentParser, meaning: str = "replace what is already there") -> None:
+def add_overwrite(verb: _Container, meaning: str = "replace what is already there") -> None:
     """`--overwrite`: without it nothing that exists is replaced."""
     verb.add_argument("--overwrite", action="store_true", help=meaning)
 
 
-def add_shard(verb: argparse.ArgumentParser) -> None:
+def add_shard(verb: _Container) -> None:
     """`--shard`: a part of the cohort, for machines that share the work."""
     meaning = "process only this part of the cohort, such as 3/20; parts may run side by side, `fvv gather` joins them"
     verb.add_argument("--shard", type=_shard, metavar="I/N", help=meaning)

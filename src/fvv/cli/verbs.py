@@ -15,7 +15,6 @@ from fvv.cli.options import (
     add_path,
     add_settings,
     add_shard,
-    add_truth,
     fold_and_path,
     named_path,
 )
@@ -34,7 +33,6 @@ _READING = {
 _CUTOFF = {"--cutoff": "decision.cutoff_ml"}
 _WORKERS = {"--workers": "compute.workers"}
 _ENGINE = {"--device": "compute.device", "--threads": "compute.threads"}
-_DEVICES = {"GPU": "gpu", "CPU": "cpu"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +43,38 @@ class Verb:
         add_options: adds its options to its parser; the docstring is its help.
         run: calls its stage.
         extra: what it needs beyond the core installation; "": nothing.
+        examples: command lines for the end of its help.
     """
 
     add_options: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Config], StageResult]
     extra: str = ""
+    examples: tuple[str, ...] = ()
+
+    @property
+    def about(self) -> str:
+        """What it does, in one line."""
+        return (self.add_options.__doc__ or "").partition("\n")[0]
+
+
+def _group(verb: argparse.ArgumentParser, title: str, settings: dict[str, str]) -> None:
+    """A group of the help whose options each set one setting."""
+    add_settings(verb.add_argument_group(title), settings)
+
+
+def _add_computing(verb: argparse.ArgumentParser, engine: Mapping[str, str] | None = None) -> None:
+    """Where a verb that goes through a cohort computes."""
+    group = verb.add_argument_group("computing")
+    add_settings(group, {**(engine or {}), **_WORKERS})
+    add_shard(group)
 
 
 def _simulate_options(verb: argparse.ArgumentParser) -> None:
     """Stage 0: simulate a cohort."""
-    add_settings(verb, {"--cases": "simulate.cases", "--seed": "simulate.seed", "--only": "simulate.only", **_WORKERS})
+    add_settings(verb, {"--cases": "simulate.cases", "--seed": "simulate.seed", "--only": "simulate.only"})
     add_path(verb, "-o", "--output", default="simulated_data", meaning="folder to write")
     add_overwrite(verb, "replace simulated cases of other settings")
-    add_shard(verb)
+    _add_computing(verb)
 
 
 def _simulate(options: argparse.Namespace, config: Config) -> StageResult:
@@ -69,8 +86,8 @@ def _simulate(options: argparse.Namespace, config: Config) -> StageResult:
 def _verify_options(verb: argparse.ArgumentParser) -> None:
     """Stage 0: report what is wrong with a data set, before anything is computed."""
     add_path(verb, "-i", "--input", default="input_data", meaning="folder with a folder for each examination")
-    add_settings(verb, {**_READING, "--quality": "prepare.quality", "--unlisted": "preprocess.unlisted", **_WORKERS})
-    add_shard(verb)
+    _group(verb, "images and masks", {**_READING, "--quality": "prepare.quality", "--unlisted": "preprocess.unlisted"})
+    _add_computing(verb)
 
 
 def _verify(options: argparse.Namespace, config: Config) -> StageResult:
@@ -81,16 +98,18 @@ def _verify(options: argparse.Namespace, config: Config) -> StageResult:
 
 def _prepare_options(verb: argparse.ArgumentParser) -> None:
     """Stage 1: read, mask, normalise and store every examination; split the persons into folds."""
-    add_settings(verb, {"-k --kfolds": "prepare.kfolds", "-v --valid_proportion": "prepare.valid_proportion"})
     add_path(verb, "-i", "--input", default="input_data", meaning="folder with a folder for each examination")
     add_path(verb, "-o", "--output", default="preprocessed_data", meaning="store to write or to update")
-    add_path(verb, "--folds", meaning="use this split file")
-    add_settings(verb, {"--profile": "prepare.profile", **_READING, "--quality": "prepare.quality"})
-    add_settings(verb, {"--unlisted": "preprocess.unlisted", "--seed": "prepare.seed", **_WORKERS})
     meaning = "remove from the store what the data set no longer holds or what became unusable"
     verb.add_argument("--prune", action="store_true", help=meaning)
     add_overwrite(verb)
-    add_shard(verb)
+    split = verb.add_argument_group("split into folds")
+    add_settings(split, {"-k --kfolds": "prepare.kfolds", "--valid-proportion": "prepare.valid_proportion"})
+    add_settings(split, {"--seed": "prepare.seed"})
+    add_path(split, "--split", meaning="use this split file")
+    images = {"--profile": "prepare.profile", **_READING, "--quality": "prepare.quality"}
+    _group(verb, "images and masks", {**images, "--unlisted": "preprocess.unlisted"})
+    _add_computing(verb)
 
 
 def _prepare(options: argparse.Namespace, config: Config) -> StageResult:
@@ -100,7 +119,7 @@ def _prepare(options: argparse.Namespace, config: Config) -> StageResult:
         options.input,
         options.output,
         config.prepare,
-        folds=options.folds,
+        folds=options.split,
         overwrite=options.overwrite,
         prune=options.prune,
         shard=options.shard,
@@ -113,12 +132,13 @@ def _train_options(verb: argparse.ArgumentParser) -> None:
     which.add_argument("--fold", type=int, metavar="K", help="train this fold, 0 to kfolds - 1")
     which.add_argument("--all-folds", action="store_true", help="train every fold, one after the other")
     add_settings(verb, {"-n --name": "train.name"})
-    add_truth(verb, "-d", "--debug", key="train.debug")
-    add_truth(verb, "-ram", "--preload_RAM", key="train.preload_ram")
-    add_settings(verb, {"-w --wandb_project": "train.wandb_project", "--wandb-mode": "train.wandb_mode"})
-    add_settings(verb, {"--epochs": "train.epochs", "--max-time": "train.max_time", "--jobs": "train.jobs"})
     add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store that prepare wrote")
     add_path(verb, "-o", "--output", default="saved_models", meaning="folder for checkpoints and logs")
+    how_long = {"--epochs": "train.epochs", "--max-time": "train.max_time", "--debug": "train.debug"}
+    _group(verb, "how long", how_long)
+    _group(verb, "computing", {"--preload-ram": "train.preload_ram", "--jobs": "train.jobs"})
+    wandb = {"--wandb-project": "train.wandb_project", "--wandb-mode": "train.wandb_mode"}
+    _group(verb, "Weights & Biases", wandb)
 
 
 def _train(options: argparse.Namespace, config: Config) -> StageResult:
@@ -165,7 +185,7 @@ def _add_models(verb: argparse.ArgumentParser) -> None:
 def _doctor_options(verb: argparse.ArgumentParser) -> None:
     """Verify that the models reproduce their reference outputs on this machine; report their speed."""
     _add_models(verb)
-    add_settings(verb, _ENGINE)
+    _group(verb, "computing", _ENGINE)
 
 
 def _doctor(options: argparse.Namespace, config: Config) -> StageResult:
@@ -243,21 +263,20 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
     """Stage 5: segment new patients and give an answer for each."""
     source = verb.add_mutually_exclusive_group()
     meaning = "folder of one examination or of many (NIfTI or DICOM), DICOM zip file, or BIDS data set"
-    source.add_argument("input", nargs="?", type=named_path, metavar="INPUT", help=meaning)
-    add_path(source, "-d", "--inference_dir", default="input_data", meaning="INPUT, as an option")
+    source.add_argument("source", nargs="?", type=named_path, metavar="INPUT", help=meaning)
+    add_path(source, "-i", "--input", default="input_data", meaning="INPUT, as an option")
     add_path(source, "--b1000", meaning="b1000 of one patient, instead of a folder; with --b0 or --adc")
     add_path(verb, "--b0", meaning="b0 of the same patient")
     add_path(verb, "--adc", meaning="ADC map of the same patient, from which b0 is computed")
     add_path(verb, "--mask", meaning="brain mask of the same patient")
     _add_models(verb)
     add_path(verb, "-o", "--output", meaning="folder for the results (default: beside the images of each patient)")
-    meaning = "device; GPU falls back to the CPU, with a warning (default: a GPU where there is one)"
-    verb.add_argument("-f", "--favorite", type=str.upper, choices=sorted(_DEVICES), help=meaning)
-    add_settings(verb, {**_CUTOFF, **_READING, **_ENGINE, "--folds": "predict.folds"})
+    add_settings(verb, {"--layout": "predict.layout", "--overwrite": "predict.overwrite", **_CUTOFF})
+    images = verb.add_argument_group("images and masks")
+    add_settings(images, _READING)
     meaning = "DICOM: number of a series that holds b0 or b1000; may be repeated (default: chosen by b-value)"
-    verb.add_argument("--series", type=int, action="append", metavar="N", help=meaning)
-    add_settings(verb, {**_WORKERS, "--layout": "predict.layout", "--overwrite": "predict.overwrite"})
-    add_shard(verb)
+    images.add_argument("--series", type=int, action="append", metavar="N", help=meaning)
+    _add_computing(verb, {"--first-models": "predict.folds", **_ENGINE})
 
 
 def _predict(options: argparse.Namespace, config: Config) -> StageResult:
@@ -266,12 +285,9 @@ def _predict(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.stages.predict import predict  # noqa: PLC0415
 
     settings = config.predict
-    if options.favorite is not None:
-        compute = settings.compute.model_copy(update={"device": _DEVICES[options.favorite]})
-        settings = settings.model_copy(update={"compute": compute})
     if options.series:
         settings = settings.model_copy(update={"series": tuple(options.series)})
-    source: Path | CaseFiles = options.input or options.inference_dir
+    source: Path | CaseFiles = options.source or options.input
     if options.b1000 is not None:
         name = options.b1000.name.partition(".")[0]
         source = CaseFiles(name, options.b1000, b0=options.b0, adc=options.adc, mask=options.mask)
@@ -326,18 +342,88 @@ def _demo(options: argparse.Namespace, config: Config) -> StageResult:
     return demo(options.output, config, cases=options.cases, seed=options.seed)
 
 
+def _settings_options(verb: argparse.ArgumentParser) -> None:
+    """Print the settings in force (defaults, then -c, then --set), with what each means and its default."""
+    verb.add_argument("section", nargs="?", default="", metavar="SECTION", help="only this section, such as train")
+    meaning = "print the JSON Schema of a settings file instead, for editors"
+    verb.add_argument("--json-schema", action="store_true", help=meaning)
+
+
+def _settings(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.cli.settings import Printed, as_yaml, json_schema  # noqa: PLC0415
+
+    return Printed(json_schema() if options.json_schema else as_yaml(config, options.section))
+
+
+def _completion_options(verb: argparse.ArgumentParser) -> None:
+    """Print a script that lets the shell complete verbs and options."""
+    verb.add_argument("shell", choices=("bash", "zsh"), help="shell that reads the script")
+
+
+def _completion(options: argparse.Namespace, _: Config) -> StageResult:
+    from fvv.cli.completion import completion_script  # noqa: PLC0415
+    from fvv.cli.parser import build_parser  # noqa: PLC0415
+    from fvv.cli.settings import Printed  # noqa: PLC0415
+
+    return Printed(completion_script(build_parser(), options.shell).rstrip())
+
+
 VERBS: Mapping[str, Verb] = {
-    "simulate": Verb(_simulate_options, _simulate, "simulate"),
-    "verify": Verb(_verify_options, _verify),
-    "prepare": Verb(_prepare_options, _prepare, "train"),
-    "train": Verb(_train_options, _train, "train"),
-    "convert": Verb(_convert_options, _convert, "train"),
-    "doctor": Verb(_doctor_options, _doctor),
-    "evaluate": Verb(_evaluate_options, _evaluate, "report"),
-    "report": Verb(_report_options, _report, "report"),
-    "card": Verb(_card_options, _card, "report"),
-    "predict": Verb(_predict_options, _predict),
-    "gather": Verb(_gather_options, _gather),
-    "decide": Verb(_decide_options, _decide),
-    "demo": Verb(_demo_options, _demo, "all"),
+    "simulate": Verb(_simulate_options, _simulate, "simulate", ("fvv simulate --cases 12 -o simulated_data",)),
+    "verify": Verb(_verify_options, _verify, "", ("fvv verify -i input_data",)),
+    "prepare": Verb(
+        _prepare_options,
+        _prepare,
+        "train",
+        ("fvv prepare", "fvv prepare -k 5 --split folds.tsv", "fvv prepare --shard 3/20"),
+    ),
+    "train": Verb(
+        _train_options,
+        _train,
+        "train",
+        ("fvv train --all-folds -n FVV", "fvv train --fold 0 --debug", "fvv train --fold 0 --set train.batch_slabs=4"),
+    ),
+    "convert": Verb(
+        _convert_options,
+        _convert,
+        "train",
+        ("fvv convert -n FVV", "fvv convert -n FVV --model 0=saved_models/FVV/fold_0/last.ckpt"),
+    ),
+    "doctor": Verb(_doctor_options, _doctor, "", ("fvv doctor", "fvv doctor -m saved_models_ONNX --device cpu")),
+    "evaluate": Verb(
+        _evaluate_options,
+        _evaluate,
+        "report",
+        ("fvv evaluate --calibrate", "fvv evaluate --external held_out -m saved_models_ONNX -o external_results"),
+    ),
+    "report": Verb(_report_options, _report, "report", ("fvv report -i processed_data --compare other_evaluation",)),
+    "card": Verb(_card_options, _card, "report", ("fvv card --out-of-fold processed_data -o model-card.md",)),
+    "predict": Verb(
+        _predict_options,
+        _predict,
+        "",
+        (
+            "fvv predict new_patient -o results",
+            "fvv predict --b0 b0.nii.gz --b1000 b1000.nii.gz -o results",
+            "fvv predict dicom_folder -o results --device cpu",
+        ),
+    ),
+    "gather": Verb(_gather_options, _gather, "", ("fvv gather results",)),
+    "decide": Verb(_decide_options, _decide, "", ("fvv decide results --cutoff 0.7",)),
+    "demo": Verb(_demo_options, _demo, "all", ("fvv demo -o demo_run",)),
+    "settings": Verb(
+        _settings_options,
+        _settings,
+        "",
+        ("fvv settings train", "fvv settings -c demo", "fvv settings --json-schema > fvv.schema.json"),
+    ),
+    "completion": Verb(_completion_options, _completion, "", ('eval "$(fvv completion bash)"',)),
 }
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "try it": ("demo", "simulate"),
+    "new patients": ("predict", "decide", "doctor"),
+    "a data set": ("verify", "prepare", "gather"),
+    "models of your own": ("train", "convert", "evaluate", "report", "card"),
+    "settings and shell": ("settings", "completion"),
+}
+"""The verbs as the help lists them."""

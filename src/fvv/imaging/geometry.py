@@ -11,7 +11,6 @@ from itertools import permutations, product
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
-from skimage.transform import rescale, resize
 
 from fvv.data import InPlaneGrid, Orientation, Volume
 from fvv.errors import GeometryError
@@ -127,7 +126,7 @@ def scale_slices(array: np.ndarray, grid: InPlaneGrid, *, order: int | None = No
     """The first half of `to_working_grid`: reorient and zoom, without padding or cropping.
 
     Args:
-        array: (i, j, k) on the native grid.
+        array: (i, j, k) on the native grid, float or bool.
         order: 0 takes the nearest voxel of an image too; None: as `to_working_grid` says.
     """
     oriented = _reorient(array, grid.orientation)
@@ -135,8 +134,35 @@ def scale_slices(array: np.ndarray, grid: InPlaneGrid, *, order: int | None = No
         return oriented
     scaled = np.empty(grid.scaled_shape, dtype=oriented.dtype)
     for k in range(oriented.shape[2]):
-        scaled[..., k] = rescale(oriented[..., k], grid.scale, order=order, anti_aliasing=False if order == 0 else None)
+        scaled[..., k] = resize_slice(oriented[..., k], grid.scaled_shape[:2], order=order)
     return scaled
+
+
+def resize_slice(image: np.ndarray, shape: tuple[int, int], *, order: int | None = None) -> np.ndarray:
+    """Resize one slice so that its field of view stays the same: scikit-image's `resize` with its defaults, to the bit.
+
+    The published pipeline resizes with scikit-image, so its choices are kept: the border is mirrored without its last
+    voxel; where an axis shrinks by a factor f > 1, a Gaussian of standard deviation (f - 1) / 2 voxels comes first;
+    results stay within the range of the input.
+
+    Args:
+        image: (i, j), bool or float.
+        shape: of the result.
+        order: 0 takes the nearest voxel, 1 interpolates linearly, after the Gaussian; None: 0 for bool, 1 for float.
+
+    Returns:
+        (i, j), of the dtype that came in.
+    """
+    if order is None:
+        order = 0 if image.dtype == bool else 1
+    factors = np.divide(image.shape, shape)
+    smooth = image
+    if order > 0 and (factors > 1).any():
+        smooth = ndimage.gaussian_filter(image, np.maximum(0, (factors - 1) / 2), mode="mirror")
+    resized = ndimage.zoom(smooth, 1 / factors, order=order, mode="mirror", grid_mode=True)
+    if order > 0:  # Rounding may leave the range by the last digit. `fmin` and `fmax` pass over NaN.
+        np.clip(resized, np.fmin.reduce(image, axis=None), np.fmax.reduce(image, axis=None), out=resized)
+    return np.asarray(resized)
 
 
 def pad_or_crop(array: np.ndarray, *lengths: int) -> np.ndarray:
@@ -222,8 +248,8 @@ def _resize_slices(array: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray
     restored = np.empty(shape, dtype=array.dtype)
     for k in range(shape[2]):
         if array.dtype == bool:
-            restored[..., k] = resize(array[..., k], shape[:2], order=0)
+            restored[..., k] = resize_slice(array[..., k], shape[:2])
         else:
-            values = resize(array[..., k].astype(np.float64), shape[:2], order=1, preserve_range=True)
+            values = resize_slice(array[..., k].astype(np.float64), shape[:2])
             restored[..., k] = np.rint(values).astype(array.dtype)
     return restored

@@ -281,7 +281,7 @@ def _record(
     cohort: Sequence[str],
     shard: Shard | None,
 ) -> RunRecord:
-    packages = ("numpy", "scipy", "scikit-image", "nibabel", "onnxruntime")
+    packages = ("numpy", "scipy", "nibabel", "onnxruntime")
     return RunRecord(
         verb="predict",
         software=f"fvv {__version__}",

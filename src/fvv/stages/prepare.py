@@ -41,6 +41,8 @@ from fvv.system.shard import Shard
 
 log = logging.getLogger(__name__)
 _OURS = (STORE_FILE, CASES_FOLDER, FAILURES_FILE, FOLDS_FILE, SPLIT_FILE, SHARDS_FOLDER)
+SAID_REASONS = 3
+"""Most failures told in full where too few persons are left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def prepare(
             outcomes = _prepare_each(input_path, output_path, config, people.values(), overwrite=overwrite)
             return _finish(output_path, config, outcomes, given=given, prune=prune)
     if given is not None:
-        raise StoreError("a shard makes no split", hint="gather the shards, then give --folds to `fvv prepare` again")
+        raise StoreError("a shard makes no split", hint="gather the shards, then give --split to `fvv prepare` again")
     with ExitStack() as held:
         report = ShardReport(shard=shard, config=config, prune=prune)
         with hold_for_a_moment(output_path, shard):
@@ -227,7 +229,10 @@ def _finish(
     failures |= {name: failure_of(name, error) for name, error in missing.items()} | duplicates
     write_failures(path / FAILURES_FILE, [failures[name] for name in sorted(failures)])
     before = StoredSplit.read(path, stored)
-    split = _split(before.without(gone), records, config, given)
+    try:
+        split = _split(before.without(gone), records, config, given)
+    except StoreError as error:
+        raise _with_the_left_out(error, failures) from error
     write_split(path, split, before)
     for name in sorted(gone):
         log.info("taken out of the store: %s", name)
@@ -267,6 +272,17 @@ def _split(
         return given_split(given, {name: record.participant for name, record in records.items()}, settings)
     cases = [SplitInput(record.participant, record.stroke_ml, record.flair_visible_ml) for record in records.values()]
     return split.updated(cases, settings)
+
+
+def _with_the_left_out(error: StoreError, failures: Mapping[str, Failure]) -> StoreError:
+    """The same error, with the examinations that are missing from the split and why."""
+    if not failures:
+        return error
+    reasons = "; ".join(failures[name].reason for name in sorted(failures)[:SAID_REASONS])
+    more = f"; and {len(failures) - SAID_REASONS} more" if len(failures) > SAID_REASONS else ""
+    message = f"{error.message}; {len(failures)} examinations were left out: {reasons}{more}"
+    hint = f"every reason stands in {FAILURES_FILE}"
+    return StoreError(message, file=error.file, hint=f"{error.hint}; {hint}" if error.hint else hint)
 
 
 def _result(

@@ -176,7 +176,7 @@ class FoldPatients:
             raise TrainingError(
                 f"fold {fold} has no validation patient to choose the checkpoint by",
                 file=store.path,
-                hint="prepare with a larger --valid_proportion, or edit the split file",
+                hint="prepare with a larger --valid-proportion, or edit the split file",
             )
         return cls(training, validation)
 

@@ -147,7 +147,7 @@ def _warn_where_it_cannot_choose(fold: int, records: Sequence[CaseRecord]) -> No
         names = {"stroke": "stroke", "flair_visible": "FLAIR-visible part"}
         log.warning(
             "fold %d: none of its %d validation patients has a %s of %g mL or more: they cannot choose the best epoch "
-            "by it. Prepare with a larger --valid_proportion, or edit the split file",
+            "by it. Prepare with a larger --valid-proportion, or edit the split file",
             fold,
             len(records),
             " or ".join(names[part.label] for part in absent),

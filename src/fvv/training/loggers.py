@@ -1,4 +1,6 @@
-"""Where metrics and figures go beside metrics.csv: PNG files and TensorBoard always, Weights & Biases unless off.
+"""Where metrics and figures go beside metrics.csv.
+
+PNG files are always written; TensorBoard and, unless it is switched off, Weights & Biases where these are installed.
 
 No log ever ends a training: what fails is said once and left out of the rest of the session.
 """
@@ -17,7 +19,6 @@ from typing import TypeAlias
 
 import lightning
 from matplotlib.figure import Figure
-from torch.utils.tensorboard import SummaryWriter
 
 from fvv.config import TrainConfig
 from fvv.io.atomic import atomic_write
@@ -131,6 +132,8 @@ def open_logs(run: FoldRun, config: TrainConfig) -> Iterator[list[RunLog]]:
     for title, opened in (("TensorBoard", _open_tensorboard), (_WANDB, _open_wandb)):
         try:
             logs += opened(run, config)
+        except ModuleNotFoundError as error:  # Each is an extra of the same name.
+            log.warning("%s is left out: pip install '.[%s]' in the project's folder adds it", title, error.name)
         # No answer, no right, no home, no user of this number, no room: the rest of the logs is as good.
         except Exception as error:  # noqa: BLE001
             _say_left_out(title, error)
@@ -158,6 +161,8 @@ def wandb_mode(config: TrainConfig) -> str:
 
 
 def _open_tensorboard(run: FoldRun, _: TrainConfig) -> list[RunLog]:
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra
+
     writer = SummaryWriter(run.folder / "tensorboard")
 
     def send(row: Row, figures: Figures) -> None:
