@@ -2,6 +2,7 @@
 # make model  the model in the package anew, in model_run/ (hours; typed again it goes on)
 # make test   the test suite
 # make browser  what the browser test of the report needs: Playwright; Chromium is looked for
+# make docs   these pages as a site with samples, into site/; no network
 # make coverage  the test suite, counting the lines and branches that ran
 # make corpus  malformed input of every kind, before every stage (3 minutes of processor, shared by the cores)
 # make chaos   kills, damage and resumes of every stage (about 15 minutes on an idle machine)
@@ -17,7 +18,7 @@ PYTHON := $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& command -v "$$candidate" && break; done)
 
-.PHONY: help setup demo model test coverage browser check bench corpus chaos fuzz lower-bounds reference clean
+.PHONY: help setup demo model test coverage browser check docs bench corpus chaos fuzz lower-bounds reference clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -108,9 +109,15 @@ lower-bounds:
 bench: $(READY)
 	@for script in $(filter-out %/make_models.py %/real_heads.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
+# Samples and executed notebooks are made once (build/docs); what is there is kept.
+docs: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python docs/make_samples.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html is there; with search: $(BIN)/python -m http.server -d site"
+
 reference: $(READY)
 	$(BIN)/python docs/write_reference.py
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
+	rm -rf $(VENV) $(LOWEST) build site .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
