@@ -1,5 +1,5 @@
 # make demo   every stage on a small synthetic cohort, into demo_run/
-# make model  the model in the package anew, in model_run/ (hours; typed again it goes on)
+# make model  train the model in the package again, in model_run/ (hours; the same command resumes)
 # make test   the test suite
 # make browser  what the browser test of the report needs: Playwright; Chromium is looked for
 # make docs   these pages as a site with samples, into site/; no network
@@ -83,7 +83,8 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/test_typed_middle.py
+	$(BIN)/codespell
+	$(BIN)/python -m pytest -q tests/test_typed_middle.py tests/test_words.py
 
 # One thread each: a reader must not need more, and forks of a process with threads may hang.
 corpus: $(READY)
