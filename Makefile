@@ -1,7 +1,8 @@
 # make demo   every stage on a small synthetic cohort, into demo_run/
-# make model  the model in the package anew, in model_run/ (hours; typed again it goes on)
+# make model  train the model in the package again, in model_run/ (hours; the same command resumes)
 # make test   the test suite
 # make browser  what the browser test of the report needs: Playwright; Chromium is looked for
+# make docs   these pages as a site with samples, into site/; no network
 # make coverage  the test suite, counting the lines and branches that ran
 # make corpus  malformed input of every kind, before every stage (3 minutes of processor, shared by the cores)
 # make chaos   kills, damage and resumes of every stage (about 15 minutes on an idle machine)
@@ -18,7 +19,7 @@ PYTHON := $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& command -v "$$candidate" && break; done)
 
-.PHONY: help setup demo model test coverage browser check bench corpus chaos fuzz lower-bounds reference clean
+.PHONY: help setup demo model test coverage browser check docs bench corpus chaos fuzz lower-bounds reference clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -90,7 +91,8 @@ check: $(CHECKS)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/test_typed_middle.py
+	$(BIN)/codespell
+	$(BIN)/python -m pytest -q tests/test_typed_middle.py tests/test_words.py
 
 # One thread each: a reader must not need more, and forks of a process with threads may hang.
 corpus: $(CHECKS)
@@ -116,9 +118,15 @@ lower-bounds:
 bench: $(CHECKS)
 	@for script in $(filter-out %/make_models.py %/real_heads.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
+# Samples and executed notebooks are made once (build/docs); what is there is kept.
+docs: $(CHECKS)
+	@OMP_NUM_THREADS=1 $(BIN)/python docs/make_samples.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html is there; with search: $(BIN)/python -m http.server -d site"
+
 reference: $(CHECKS)
 	$(BIN)/python docs/write_reference.py
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
+	rm -rf $(VENV) $(LOWEST) build site .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -135,7 +135,7 @@ def test_without_its_description_a_run_of_other_settings_is_still_refused(store,
         train_fold(store, run.parents[1], 0, LONGER.model_copy(update={"seed": 9}))
 
 
-def test_a_pipe_in_place_of_a_description_hangs_nothing(store, run):
+def test_a_pipe_instead_of_a_description_hangs_nothing(store, run):
     for name in ("run.json", "done.json"):
         (run / name).unlink()
         os.mkfifo(run / name)

@@ -140,7 +140,7 @@ def test_what_is_no_finished_evaluation_is_said(output, tmp_path):
         lambda folder: edit(folder / "patients" / "p1.json", lambda content: content.update(source_sha256="0")),
     ],
 )
-def test_damage_is_one_clear_line_in_a_report_and_mended_by_evaluate(output, cohort, damage, capsys):
+def test_damage_is_one_clear_line_in_a_report_and_fixed_by_evaluate(output, cohort, damage, capsys):
     damage(output)
     assert main(["report", "-i", str(output)]) == 1
     told = capsys.readouterr().err.strip().splitlines()

@@ -91,7 +91,7 @@ def test_batch_norm_is_estimated_from_training_slabs_and_leaves_training_alone(s
     assert seen == {3}  # six slabs, two at a time
 
 
-def test_batch_norm_estimated_anew_is_the_mean_over_the_slabs(store, tmp_path):
+def test_batch_norm_estimated_again_is_the_mean_over_the_slabs(store, tmp_path):
     """Of the first layer, whose input no other layer changes."""
     config = QUICK.model_copy(update={"norm_slabs": 6, "augment": AugmentConfig(enabled=False)})
     result = train_fold(store, tmp_path, 0, config)

@@ -93,8 +93,8 @@ def demo(output: Path, config: Config, *, cases: int | None = None, seed: int | 
 
     Args:
         output: folder for everything; each stage has its usual folder in it.
-        cases: examinations to simulate, in place of the settings' number.
-        seed: seed of every stage, in place of the settings'.
+        cases: examinations to simulate, instead of the settings' number.
+        seed: seed of every stage, instead of the settings'.
 
     Raises:
         ConfigError: the folder holds a demo with other settings.

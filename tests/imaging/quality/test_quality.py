@@ -86,14 +86,14 @@ class TestWrongContrast:
         case = case_of(simulated, number)
         assert codes(replace(case, b0=case.b1000, b1000=case.b0))["swapped"] is Severity.NOT_ASSESSABLE
 
-    def test_adc_map_in_place_of_b1000(self, simulated: Simulated, number: int) -> None:
+    def test_adc_map_instead_of_b1000(self, simulated: Simulated, number: int) -> None:
         case = case_of(simulated, number)
         with np.errstate(all="ignore"):
             adc = np.log(case.b0.array / case.b1000.array) * 1000
         adc = np.clip(np.nan_to_num(adc, nan=0.0, posinf=0.0, neginf=0.0), 0, 4000)
         assert codes(replace(case, b1000=Volume(adc, case.b0.affine)))["b1000-is-adc"] is Severity.NOT_ASSESSABLE
 
-    def test_flair_in_place_of_b1000(self, simulated: Simulated, number: int) -> None:
+    def test_flair_instead_of_b1000(self, simulated: Simulated, number: int) -> None:
         case = case_of(simulated, number)
         flair = Volume(simulated(number).flair.astype(float), case.b0.affine)
         assert codes(replace(case, b1000=flair))["b1000-is-flair"] is Severity.NOT_ASSESSABLE
