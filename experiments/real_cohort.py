@@ -3,10 +3,10 @@
     python experiments/real_cohort.py DIR [DIR ...] [--person PREFIX ...] [--brain EXAMINATION=MASK ...] -o real_heads
 
 A DIR is an examination (`b0.nii.gz`, `b1000.nii.gz`) or holds examinations at any depth. One in a folder named
-`healthy` is stated to be free of stroke; every other one needs `lesion.nii.gz` or `stroke_roi.nii.gz`. Where there is no
-`flairviz_roi.nii.gz`, the FLAIR-visible part stays unknown. Examinations whose names begin with one `--person` PREFIX
-are of one person. A `--brain` mask of another tool is brought to that examination's grid by nearest neighbour, to
-compare the predicted brain with; other masks are not copied, for a new head comes without. Then
+`healthy` is stated to be free of stroke; every other one needs `lesion.nii.gz` or `stroke_roi.nii.gz`. Where there is
+no `flairviz_roi.nii.gz`, the FLAIR-visible part stays unknown. Examinations whose names begin with one `--person`
+PREFIX are of one person. A `--brain` mask of another tool is brought to that examination's grid by nearest neighbour,
+to compare the predicted brain with; other masks are not copied, for a new head comes without. Then
 
     fvv evaluate --external real_heads --set evaluate.own_masks=true -m BUNDLE -o real_results
 """
