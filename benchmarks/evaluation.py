@@ -24,9 +24,9 @@ from fvv.config import DecisionConfig, EvaluateConfig
 from fvv.data import Channel, Decision, Participant
 from fvv.imaging.decision import answer
 from fvv.io.evaluation import EvaluationFolder, PatientFiles
-from fvv.recipes.publish import Evaluation, publish
+from fvv.recipes.publish import publish
 from fvv.schemas.patient import PatientResult
-from fvv.schemas.summary import OUT_OF_FOLD
+from fvv.schemas.summary import OUT_OF_FOLD, Measured
 
 SHAPE, SPACING_MM = (256, 256, 30), (0.9, 0.9, 5.0)
 AFFINE = np.diag([*SPACING_MM, 1.0])
@@ -73,16 +73,16 @@ def main() -> None:
             viewer = viewer_volumes(grey, AFFINE, drawn, marked, slice_axis=2)
             files = PatientFiles(AFFINE, None, picture_png=png, viewer=viewer)
             folder.write_patient("", result, files)
-        measured = Evaluation(
-            OUT_OF_FOLD,
-            tuple(results),
-            (),
-            {"evaluated": n},
-            {"models": "none"},
-            {},
-            dict.fromkeys((one.participant for one in results), ""),
+        measured = Measured(
+            evaluation=OUT_OF_FOLD,
+            counts={"evaluated": n, "not assessable": 0, "failed": 0},
+            run={"models": "none"},
+            models_sha256={},
+            sources=dict.fromkeys((one.examination_id for one in results), ""),
+            cohort="simulated",
+            failures=(),
         )
-        timed(spent, "statistics and report", lambda: publish(folder, measured, EvaluateConfig()))
+        timed(spent, "statistics and report", lambda: publish(folder, measured, results, EvaluateConfig()))
         size = (folder.path / "report.html").stat().st_size
     print(
         f"{n} pairs of labels, {SHAPE[0]} x {SHAPE[1]} x {SHAPE[2]} voxels, {EvaluateConfig().bootstrap_samples} draws"

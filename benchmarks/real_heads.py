@@ -1,6 +1,6 @@
 """What a bundle finds in a folder of real heads: the decision, and where there is a reference, how far it is right.
 
-    python benchmarks/real_heads.py DIR [-m BUNDLE]
+    python benchmarks/real_heads.py DIR [-m BUNDLE] [--json FILE]
 
 DIR holds examinations at any depth, folders with `b0.nii.gz` and `b1000.nii.gz`. One with `lesion.nii.gz` or
 `stroke_roi.nii.gz` beside them is a stroke; one without counts as healthy, where all that is found is false, unless it
@@ -10,6 +10,8 @@ lies in a folder named `stroke`. No brain mask is read: the heads are taken as n
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,6 +105,21 @@ def table(heads: list[Head]) -> list[str]:
     return [*lines, "", *_sums(heads)]
 
 
+def record(head: Head) -> dict[str, object]:
+    """What is known of a head, for JSON; null: not known, or no answer."""
+    dice = None if head.overlap is None else head.overlap.dice_coefficient
+    return {
+        "head": head.name,
+        "healthy": head.healthy,
+        "decision": head.decision.value,
+        "predicted_ml": head.predicted_ml,
+        "false_positive_ml": head.false_ml,
+        "dice": None if dice is None or math.isnan(dice) else dice,
+        "hit": None if head.overlap is None else head.overlap.true_positive > 0,
+        "warnings": list(head.warnings),
+    }
+
+
 def _sums(heads: list[Head]) -> Iterator[str]:
     healthy = [head for head in heads if head.healthy]
     answered = [head for head in healthy if head.predicted_ml is not None]
@@ -131,6 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, metavar="DIR", help="Folder of examinations, at any depth")
     parser.add_argument("-m", "--models", type=Path, help="Bundle (default: the model in the package)")
+    parser.add_argument("--json", type=Path, help="Write the heads to this file too")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0 = all cores)")
     options = parser.parse_args(arguments)
     bundle = ModelBundle.open(models_to_use(options.models))
@@ -140,6 +158,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no b1000.nii.gz in {options.folder}", file=sys.stderr)
         return 1
     print("\n".join(table(heads)))
+    if options.json is not None:
+        options.json.write_text(json.dumps([record(head) for head in heads], indent=2) + "\n", encoding="utf-8")
     return 0
 
 

@@ -66,9 +66,10 @@ def test_the_model_in_the_package_marks_a_real_stroke(golden: Path, tmp_path: Pa
     shipped = shipped_bundle()
     assert shipped is not None
     cases = [golden / "cases" / name for name in ("S01_192x192x30", "S01_256x256x30")]
-    words = [*map(str, cases), "--brain", str(golden / "brain_ads" / "S01_256x256x30.nii.gz")]
+    mask = golden / "brain_ads" / "S01_256x256x30.nii.gz"
+    words = [*map(str, cases), *(word for case in cases for word in ("--brain", f"{case.name}={mask}"))]
     subprocess.run(
-        [sys.executable, EXPERIMENTS / "real_patient.py", *words, "-o", tmp_path / "real"],
+        [sys.executable, EXPERIMENTS / "real_cohort.py", *words, "-o", tmp_path / "real"],
         check=True,
         capture_output=True,
     )

@@ -475,6 +475,8 @@ class CardConfig(_Settings):
     """Paragraph on the patients whose images trained the models."""
     limits: tuple[str, ...] = ()
     """Known limits, one sentence each."""
+    name_examinations: bool = False
+    """Name the examinations of --real in the card's table of them; otherwise they are numbered. For public data."""
     commands: tuple[str, ...] = ()
     """Commands that reproduce the card's numbers."""
 

@@ -413,6 +413,7 @@ class Participant:
         site: hospital or scanner, "" where unknown.
         dwi_flair_mismatch: the readers' label, None where there is none.
         simulated: whether the simulator made the images; None: unknown.
+        stroke_free: stated to show no stroke: there is nothing to outline, and ROI files may be left out.
     """
 
     examination_id: str
@@ -420,6 +421,7 @@ class Participant:
     site: str = ""
     dwi_flair_mismatch: bool | None = None
     simulated: bool | None = field(default=None, compare=False)
+    stroke_free: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 
@@ -46,7 +47,12 @@ def run(*arguments: object) -> int:
 def test_every_head_has_a_line_and_the_sums_are_theirs(
     heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(heads, "-m", write_models(tmp_path / "models"), "--threads", 1) == 0
+    written = tmp_path / "heads.json"
+    assert run(heads, "-m", write_models(tmp_path / "models"), "--threads", 1, "--json", written) == 0
+    records = {one["head"]: one for one in json.loads(written.read_text())}
+    assert records["healthy/noise"]["predicted_ml"] is None
+    assert records["healthy/calm"]["false_positive_ml"] == 0
+    assert (records["stroke/known"]["hit"], records["stroke/unknown"]["hit"]) == (True, None)
     lines = capsys.readouterr().out.splitlines()
     by_name = {line.split()[0]: line for line in lines if line.startswith(("healthy/", "stroke/"))}
     assert sorted(by_name) == ["healthy/alarm", "healthy/calm", "healthy/noise", "stroke/known", "stroke/unknown"]

@@ -39,6 +39,12 @@ def test_the_table_gives_person_site_and_label(tmp_path: Path) -> None:
     assert known["c"].dwi_flair_mismatch is False
 
 
+def test_the_table_says_who_has_no_stroke(tmp_path: Path) -> None:
+    table = "participant_id\tstroke_free\na\t1\nb\t0\nc\tn/a\n"
+    known = read_participants(cohort(tmp_path, table, "a", "b", "c"))
+    assert [one.stroke_free for one in known.values()] == [True, False, False]
+
+
 @pytest.mark.parametrize(
     "table",
     [
@@ -66,6 +72,9 @@ def test_other_programs_ways_of_writing_change_nothing(tmp_path: Path, table: st
         ("participant_id\tdwi_flair_mismatch\na\tyes\nb\t1\n", "line 2: .*must be 1 .*, got 'yes'"),
         ("participant_id\tdwi_flair_mismatch\na\t1\nb\t1,0\n", "line 3: .*got '1,0'"),
         ("participant_id\tdwi_flair_mismatch\na\t1\nb\t2\n", "got '2'"),
+        ("participant_id\tstroke_free\na\tyes\nb\t1\n", "line 2: stroke_free must be 1 .*, got 'yes'"),
+        ("participant_id\tstroke-free\na\t1\nb\t1\n", "resembles stroke_free"),
+        ("participant_id\tstroke_free\tdwi_flair_mismatch\na\t1\t0\nb\t1\t\n", "a is stroke_free and has a dwi"),
         ("participant_id\tsite\na\n", "another number of cells"),
         ("participant_id,patient_id\na,x\nb,x\n", "separated by commas, .tsv needs tabs"),
         ("participant_id;patient_id\na;x\nb;x\n", "separated by semicolons"),

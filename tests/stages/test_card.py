@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -118,7 +119,25 @@ def test_real_patients_are_not_named(bundle: tuple[Path, Path, Path]) -> None:
     card(models, CONFIG, real=evaluation)
     text = (models / "MODEL_CARD.md").read_text()
     assert not [one.examination_id for one in PATIENTS if one.examination_id in text]
-    assert row_of(text, "| 1 |")[1:3] == ["0.000", "0.80"]
+    assert row_of(text[text.index("the lowest stroke Dice") :], "| 1 |")[1:3] == ["0.000", "0.80"]
+
+
+def test_real_examinations_have_a_row_each_and_names_where_that_is_wanted(
+    bundle: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    models, evaluation, _ = bundle
+    named = CONFIG.model_copy(update={"name_examinations": True})
+    card(models, named, real=evaluation, copy=tmp_path / "card.md")
+    text = (tmp_path / "card.md").read_text()
+    table = text[text.index("Real patients: every examination") :]
+    for one in PATIENTS:
+        volume = one.stroke.predicted_volume_ml
+        row = row_of(table, f"| {one.examination_id} ")
+        assert row[2] == ("not measured" if math.isnan(volume) else f"{volume:.2f}")
+        assert row[-1] == one.decision.value
+    assert row_of(table, "| refused")[3] == "not measured"
+    card(models, named, external=evaluation, copy=tmp_path / "card.md")
+    assert "every examination" not in (tmp_path / "card.md").read_text()
 
 
 def test_the_breakdown_counts_who_belongs(bundle: tuple[Path, Path, Path]) -> None:

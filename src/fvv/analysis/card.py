@@ -43,12 +43,14 @@ class Evidence:
         summary: its numbers.
         patients: its results.
         simulated: of simulated patients by name, what the simulator records; empty where there is none.
+        one_by_one: the card has a row for each examination.
     """
 
     title: str
     summary: Summary
     patients: tuple[PatientResult, ...]
     simulated: Mapping[str, CaseRecord]
+    one_by_one: bool = False
 
     @property
     def curve(self) -> Calibration | None:
@@ -82,6 +84,7 @@ def model_card(
         "deviations of the noise.",
         _overview(evidence).markdown(),
         *(table.markdown() for one in evidence for table in _details(one)),
+        *(_one_by_one(one, named=config.name_examinations).markdown() for one in evidence if one.one_by_one),
         "## Where it fails",
         *(_failures(one).markdown() for one in evidence if sum(map(_searched, one.patients)) > 1),
         "\n".join(f"* {_sentence(limit)}" for limit in config.limits),
@@ -145,6 +148,10 @@ def _overview(evidence: Sequence[Evidence]) -> Table:
     for name, field in Rates.model_fields.items():
         shares = (counted(getattr(one.summary.answers.rates, name)) for one in evidence)
         rows.append((_sentence(str(field.description)).rstrip("."), *shares))
+    rows += [
+        row("Stroke-free heads answered 'no lesion found'", lambda one: _of_stroke_free(one)[0]),
+        row("Largest false stroke in a stroke-free head, mL", lambda one: _of_stroke_free(one)[1]),
+    ]
     for channel in Channel:
         found = [one.summary.of(channel) for one in evidence]
         rows += [
@@ -168,6 +175,13 @@ def _overview(evidence: Sequence[Evidence]) -> Table:
 def _masks(summary: Summary) -> str:
     own = summary.evaluation == EXTERNAL and summary.settings.own_masks
     return "our own" if own else "the one given, else our own"
+
+
+def _of_stroke_free(summary: Summary) -> tuple[str, str]:
+    found = summary.stroke_free
+    if found is None or not found.examinations:
+        return "not defined", "not defined"
+    return counted(found.no_lesion_found), number(found.largest_false_ml)
 
 
 def _left_out(summary: Summary) -> str:
@@ -201,6 +215,29 @@ def _details(one: Evidence) -> list[Table]:
         head = ("Examinations", "Number", "Stroke Dice, mean", "FLAIR-visible Dice, mean", "Stroke missed")
         tables.append(Table(f"{one.title}: by lesion and scan", head, tuple(row for row in rows if row[1] != "0")))
     return tables
+
+
+def _one_by_one(one: Evidence, *, named: bool) -> Table:
+    """Every examination: what is there, what was found, what of it is false, and the answer."""
+    rows = []
+    for place, patient in enumerate(one.patients):
+        stroke = patient.stroke
+        answered = not math.isnan(stroke.predicted_volume_ml)
+        # Of a stroke-free head all that is reported is false; elsewhere the overlap says it, on the grid of the files.
+        false_ml = stroke.predicted_volume_ml if patient.stroke_free else stroke.false_positive_ml
+        rows.append(
+            (
+                patient.examination_id if named else str(place + 1),
+                "none" if patient.stroke_free else number(stroke.reference_volume_ml),
+                _measured(stroke.predicted_volume_ml),
+                _measured(false_ml if answered else math.nan),
+                "-" if patient.stroke_free else number(stroke.dice_coefficient, 3),
+                _measured(patient.flair_visible.predicted_volume_ml),
+                patient.decision.value,
+            )
+        )
+    head = ("", "Lesion, mL", "Predicted, mL", "False positive, mL", "Stroke Dice", "FVV, mL", "Answer")
+    return Table(f"{one.title}: every examination", head, tuple(rows))
 
 
 def _groups() -> dict[str, Callable[[float, CaseRecord], bool]]:

@@ -109,7 +109,10 @@ def _common(
         raise FvvError("the two evaluations have no patient in common")
     for one, two in pairs:
         volumes = ((one.of(channel).reference_volume_ml, two.of(channel).reference_volume_ml) for channel in Channel)
-        same = all(math.isclose(here, there, abs_tol=1e-6) for here, there in volumes)
+        same = all(
+            math.isclose(here, there, abs_tol=1e-6) or (math.isnan(here) and math.isnan(there))
+            for here, there in volumes
+        )
         if not same or one.reader_mismatch != two.reader_mismatch:
             raise FvvError(
                 "has another label or other reference volumes in the other evaluation",

@@ -96,7 +96,7 @@ def marker_data(patients: Sequence[PatientResult], visible_fraction: float) -> M
     excluded = {"no lesion in the reference": 0, "no label": 0, "could not be measured": 0}
     used: list[int] = []
     for index, (patient, label) in enumerate(zip(patients, labels.values, strict=True)):
-        if math.isnan(patient.visible_fraction):
+        if patient.stroke_free:
             excluded["no lesion in the reference"] += 1
         elif label is None:
             excluded["no label"] += 1

@@ -34,7 +34,8 @@ def measure_patient(
         participant: who.
         fold: whose model; None: the ensemble.
         decision: the answer given; where it is not assessable, no predicted volume is kept.
-        reference: (i, j, k) bool mask of each channel on the native grid.
+        reference: (i, j, k) bool mask of each channel on the native grid; without FLAIR-visible where nobody outlined
+            it: nothing but the predicted volume is then known of that channel.
         predicted: the same, predicted; None where quality control refused the images and no model was run: then
             nothing was missed.
         spacing_mm: voxel edges of that grid.
@@ -45,19 +46,19 @@ def measure_patient(
     results = {}
     for channel in Channel:
         metrics, lesions = MaskMetrics(), list[tuple[float, bool]]()
-        if predicted is not None:
+        if predicted is not None and channel in reference:
             masks = reference[channel], predicted[channel]
             metrics = segmentation_metrics(*masks, spacing_mm)
             if channel is not Channel.BRAIN:
                 lesions = lesion_sizes(*masks, math.prod(spacing_mm) / 1000.0)
-        volume_ml = reference_ml[channel]
+        volume_ml = reference_ml.get(channel, math.nan)
         error_ml = predicted_ml[channel] - volume_ml if measured else math.nan
         results[channel.label] = ChannelResult(
             **metrics.model_dump(),
             reference_volume_ml=volume_ml,
             predicted_volume_ml=predicted_ml[channel] if measured else math.nan,
             volume_error_ml=error_ml,
-            volume_error_percent=100.0 * error_ml / volume_ml if volume_ml else math.nan,
+            volume_error_percent=100.0 * error_ml / volume_ml if volume_ml > 0 else math.nan,
             lesions=tuple(lesions),
         )
     return PatientResult(
@@ -123,8 +124,8 @@ def patient_row(patient: PatientResult, *, mismatch: bool | None) -> Row:
         ("dice", "dice_coefficient"),
     ):
         row |= {f"{channel.label}_{suffix}": _cell(getattr(patient.of(channel), name)) for channel in Channel}
-    return row
+    return row | {"stroke_false_positive_ml": _cell(patient.stroke.false_positive_ml)}
 
 
-def _cell(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _cell(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value

@@ -108,13 +108,14 @@ def _about(patient: PatientResult) -> str:
     stroke, visible = patient.stroke, patient.flair_visible
     return (
         f"{patient.decision.value}. FVV predicted {_ml(visible.predicted_volume_ml)}, reference "
-        f"{_ml(visible.reference_volume_ml)}; stroke predicted {_ml(stroke.predicted_volume_ml)}, reference "
-        f"{_ml(stroke.reference_volume_ml)}; stroke Dice {_number(stroke.dice_coefficient, 3) or 'not defined'}."
+        f"{_ml(visible.reference_volume_ml, 'not outlined')}; stroke predicted {_ml(stroke.predicted_volume_ml)}, "
+        f"reference {_ml(stroke.reference_volume_ml)}; stroke Dice "
+        f"{_number(stroke.dice_coefficient, 3) or 'not defined'}."
     )
 
 
-def _ml(volume: float) -> str:
-    return f"{volume:.2f} mL" if _number(volume) else "not measured"
+def _ml(volume: float, unknown: str = "not measured") -> str:
+    return f"{volume:.2f} mL" if _number(volume) else unknown
 
 
 def png_uri(png: bytes) -> str:

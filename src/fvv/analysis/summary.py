@@ -31,6 +31,7 @@ from fvv.schemas.summary import (
     Share,
     Spread,
     Stratum,
+    StrokeFree,
 )
 from fvv.schemas.values import ByChannel, Number
 
@@ -51,8 +52,12 @@ SPREAD_METRICS = {
 """Metrics of one examination that are averaged over examinations, with their names for people."""
 VOLUME_EDGES_ML = (1.0, 5.0, 20.0, 70.0)
 """Bounds of the groups of lesion volume; 70 mL is the usual bound of a large core."""
+FALSE_LIMIT_ML = 0.5
+"""Stroke (mL) in a stroke-free head above which a false alarm is large: the published cut-off of the FVV."""
 REFERENCES = ("mismatch", "no mismatch", "lesion without label", "no lesion")
 """Kinds of examination, by the reference."""
+NOT_OUTLINED = "not outlined"
+"""FLAIR-visible share of a lesion where nobody outlined that part."""
 _LESION_CHANNELS = (Channel.STROKE, Channel.FLAIR_VISIBLE)
 
 
@@ -75,30 +80,31 @@ def summarise_cohort(
         patients: at least one.
     """
     bootstrap = Bootstrap(config.bootstrap_samples, np.random.default_rng(config.seed))
-    on_dice, on_marker, on_answers, on_lesions, on_volumes, on_strata = bootstrap.spawn(6)
-    measured = [patient for patient in patients if patient.fvv_ml is not None]
-    persons = np.array([patient.person_id for patient in measured])
-    volumes = {channel: volumes_of(measured, channel) for channel in Channel}
-    agreements = {channel: bland_altman(*volumes[channel], persons, on_volumes) for channel in Channel}
+    on_dice, on_marker, on_answers, on_lesions, on_volumes, on_strata, on_stroke_free = bootstrap.spawn(7)
+    persons = {channel: np.array([one.person_id for one in measured(patients, channel)]) for channel in Channel}
+    volumes = {channel: volumes_of(patients, channel) for channel in Channel}
+    agreements = {channel: bland_altman(*volumes[channel], persons[channel], on_volumes) for channel in Channel}
     ratios = {
-        channel: ratio_agreement(*volumes[channel], config.pseudo_volume_ml, persons, on_volumes)
+        channel: ratio_agreement(*volumes[channel], config.pseudo_volume_ml, persons[channel], on_volumes)
         for channel in _LESION_CHANNELS
     }
     dice = _dice_intervals(patients, on_dice)
     channels = {}
     for channel in Channel:
-        segmented = [patient.of(channel) for patient in patients if patient.segmented]
+        compared = [patient.of(channel) for patient in patients if patient.of(channel).compared]
         overlap = pooled_overlap(patients, channel)
-        empty = Counter(pooled_overlap([one], channel).emptiness.value for one in patients if one.segmented)
-        if len(segmented) < len(patients):
-            empty[Emptiness.UNKNOWN.value] = len(patients) - len(segmented)
-        detected, missed, false_positive = _lesion_counts(segmented)
+        empty = Counter(pooled_overlap([one], channel).emptiness.value for one in patients if one.of(channel).compared)
+        unknown = [patient for patient in patients if not patient.of(channel).compared]
+        # Unary plus: kinds without an examination are left out.
+        empty[Emptiness.UNKNOWN.value] = sum(not patient.segmented for patient in unknown)
+        empty[Emptiness.NO_REFERENCE.value] = sum(patient.segmented for patient in unknown)
+        detected, missed, false_positive = _lesion_counts(compared)
         channels[channel.label] = ChannelSummary(
             dice_pooled=dice[f"{channel.label}_pooled"],
             dice_mean=dice[f"{channel.label}_mean"],
             pooled=overlap.ratios(),
-            per_patient={name: _spread([getattr(one, name) for one in segmented]) for name in SPREAD_METRICS},
-            empty_cases=dict(empty),
+            per_patient={name: _spread([getattr(one, name) for one in compared]) for name in SPREAD_METRICS},
+            empty_cases=dict(+empty),
             lesions_detected=detected,
             lesions_missed=missed,
             lesions_false_positive=false_positive,
@@ -113,26 +119,48 @@ def summarise_cohort(
         marker=summarise_marker(data, config, on_marker, cohort),
         reference_at_cutoff_ml=reference_range_ml(ratios[Channel.FLAIR_VISIBLE], config.decision.cutoff_ml),
         strata=summarise_strata(patients, data, on_strata),
+        stroke_free=summarise_stroke_free(patients, on_stroke_free),
     )
 
 
-def volumes_of(patients: Sequence[PatientResult], channel: Channel) -> tuple[FloatArray, FloatArray]:
-    """Reference and predicted volumes of a channel in mL, of the examinations that were measured."""
-    measured = [patient.of(channel) for patient in patients if patient.fvv_ml is not None]
-    reference = np.array([one.reference_volume_ml for one in measured], dtype=float)
-    return reference, np.array([one.predicted_volume_ml for one in measured], dtype=float)
+def summarise_stroke_free(patients: Iterable[PatientResult], bootstrap: Bootstrap) -> StrokeFree:
+    """What is found in examinations without a stroke, where all of it is false."""
+    chosen = [patient for patient in patients if patient.stroke_free]
+    assessed = [patient for patient in chosen if patient.decision is not DecisionState.NOT_ASSESSABLE]
+    clean = np.array([patient.decision is DecisionState.NO_LESION_FOUND for patient in assessed], dtype=bool)
+    false_ml = [patient.stroke.predicted_volume_ml for patient in assessed]
+    return StrokeFree(
+        examinations=len(chosen),
+        persons=len({patient.person_id for patient in chosen}),
+        no_lesion_found=bootstrap.share(clean, np.array([patient.person_id for patient in assessed])),
+        false_ml=_spread(false_ml),
+        largest_false_ml=max(false_ml, default=math.nan),
+        over_false_limit=sum(volume > FALSE_LIMIT_ML for volume in false_ml),
+    )
+
+
+def measured(patients: Iterable[PatientResult], channel: Channel) -> list[PatientResult]:
+    """Examinations with both a reference and a predicted volume of a channel."""
+    return [patient for patient in patients if not math.isnan(patient.of(channel).volume_error_ml)]
+
+
+def volumes_of(patients: Iterable[PatientResult], channel: Channel) -> tuple[FloatArray, FloatArray]:
+    """Reference and predicted volumes of a channel in mL, of the examinations that have both."""
+    results = [patient.of(channel) for patient in measured(patients, channel)]
+    reference = np.array([one.reference_volume_ml for one in results], dtype=float)
+    return reference, np.array([one.predicted_volume_ml for one in results], dtype=float)
 
 
 def pooled_overlap(patients: Iterable[PatientResult], channel: Channel) -> Overlap:
-    """Overlap of all examinations together, mL; of those on which the models were run."""
+    """Overlap of all examinations together, mL; of those with a predicted and a reference mask."""
     parts = ("true_positive_ml", "false_positive_ml", "false_negative_ml", "true_negative_ml")
-    segmented = [patient.of(channel) for patient in patients if patient.segmented]
-    return Overlap(*(sum(getattr(one, part) for one in segmented) for part in parts))
+    compared = [one for patient in patients if (one := patient.of(channel)).compared]
+    return Overlap(*(sum(getattr(one, part) for one in compared) for part in parts))
 
 
-def _lesion_counts(segmented: Sequence[ChannelResult]) -> tuple[int, int, int]:
+def _lesion_counts(compared: Sequence[ChannelResult]) -> tuple[int, int, int]:
     names = ("lesions_detected", "lesions_missed", "lesions_false_positive")
-    detected, missed, false_positive = (int(sum(getattr(one, name) for one in segmented)) for name in names)
+    detected, missed, false_positive = (int(sum(getattr(one, name) for one in compared)) for name in names)
     return detected, missed, false_positive
 
 
@@ -147,7 +175,8 @@ def _dice_intervals(patients: Sequence[PatientResult], bootstrap: Bootstrap) -> 
     errors = table("false_positive_ml") + table("false_negative_ml")
 
     def numbers(drawn: IntArray) -> dict[str, float]:
-        overlap, wrong = 2 * common[drawn].sum(axis=0), errors[drawn].sum(axis=0)
+        # NaN: nobody outlined that channel.
+        overlap, wrong = 2 * np.nansum(common[drawn], axis=0), np.nansum(errors[drawn], axis=0)
         found = {}
         for place, channel in enumerate(Channel):
             total, values = overlap[place] + wrong[place], dice[drawn, place]
@@ -183,7 +212,7 @@ def summarise_answers(patients: Sequence[PatientResult], data: MarkerData, boots
     kind_of = {True: "mismatch", False: "no mismatch", None: "lesion without label"}
     kinds = np.array(
         [
-            "no lesion" if math.isnan(patient.visible_fraction) else kind_of[label]
+            "no lesion" if patient.stroke_free else kind_of[label]
             for patient, label in zip(patients, data.labels, strict=True)
         ]
     )
@@ -249,12 +278,20 @@ def summarise_strata(patients: Sequence[PatientResult], data: MarkerData, bootst
             VOLUME_NAMES[bisect_right(VOLUME_EDGES_ML, volume)] if volume else "no lesion" for volume in strokes_ml
         ],
         "FLAIR-visible share": [
-            "no lesion" if math.isnan(share) else _VISIBLE_NAMES[bisect_right(VISIBLE_EDGES, share)] for share in shares
+            NOT_OUTLINED
+            if share is None
+            else "no lesion"
+            if math.isnan(share)
+            else _VISIBLE_NAMES[bisect_right(VISIBLE_EDGES, share)]
+            for share in shares
         ],
         "site": [patient.site or "unknown" for patient in patients],
         "fold": ["ensemble" if patient.fold is None else str(patient.fold) for patient in patients],
     }
-    orders = {"lesion volume": ["no lesion", *VOLUME_NAMES], "FLAIR-visible share": ["no lesion", *_VISIBLE_NAMES]}
+    orders = {
+        "lesion volume": ["no lesion", *VOLUME_NAMES],
+        "FLAIR-visible share": [NOT_OUTLINED, "no lesion", *_VISIBLE_NAMES],
+    }
     rows = []
     for kind, values in values_of.items():
         present = set(values)
@@ -276,7 +313,7 @@ def summarise_strata(patients: Sequence[PatientResult], data: MarkerData, bootst
                         **{channel.label: pooled_overlap(chosen, channel).dice_coefficient for channel in Channel}
                     ),
                     stroke_lesion_f1=lesion_f1(
-                        *_lesion_counts([patient.stroke for patient in chosen if patient.segmented])
+                        *_lesion_counts([patient.stroke for patient in chosen if patient.stroke.compared])
                     ),
                     mismatch=int(part.mismatch.sum()),
                     no_mismatch=int((~part.mismatch).sum()),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from fvv.analysis.summary import SPREAD_METRICS
+from fvv.analysis.summary import FALSE_LIMIT_ML, SPREAD_METRICS
 from fvv.data import Channel, DecisionState
 from fvv.imaging.overlap import Emptiness
 from fvv.schemas.summary import (
@@ -21,6 +21,7 @@ from fvv.schemas.summary import (
     Share,
     Spread,
     Stratum,
+    StrokeFree,
 )
 
 NOT_DEFINED = "not defined"
@@ -102,6 +103,7 @@ class Tables:
 
     answers: Table
     rates: Table
+    stroke_free: Table | None
     marker: Table | None
     cutoffs: Table | None
     segmentation: Table
@@ -124,6 +126,7 @@ def all_tables(findings: Findings, comparison: Comparison | None) -> Tables:
     return Tables(
         answers=answers_table(findings.answers),
         rates=_rates(findings.answers.rates),
+        stroke_free=_stroke_free(findings.stroke_free) if findings.stroke_free else None,
         marker=_marker(marker) if judged else None,
         cutoffs=_over_all_cutoffs(marker) if judged else None,
         segmentation=_segmentation(findings),
@@ -148,6 +151,20 @@ def _rates(rates: Rates) -> Table:
         share: Share = getattr(rates, name)
         rows.append((str(field.description), f"{share.successes} of {share.trials}", percent(share)))
     return Table("Rates of the answers, of the examinations that could be assessed", ("", "n", "Rate"), tuple(rows))
+
+
+def _stroke_free(found: StrokeFree) -> Table | None:
+    if not found.examinations:
+        return None
+    rows = (
+        ("Examinations, persons", f"{found.examinations}, {found.persons}"),
+        ("Not assessable", str(found.examinations - found.no_lesion_found.trials)),
+        ("No lesion found", counted(found.no_lesion_found)),
+        ("False stroke, mL, mean", number(found.false_ml.mean)),
+        ("False stroke, mL, largest", number(found.largest_false_ml)),
+        (f"More than {FALSE_LIMIT_ML:g} mL of it", str(found.over_false_limit)),
+    )
+    return Table("Stroke-free examinations: all that is found there is false", ("", "Value"), rows)
 
 
 def _marker(marker: Marker) -> Table:

@@ -34,7 +34,7 @@ class MismatchLabels:
 
 
 def mismatch_labels(
-    readers: Sequence[bool | None], visible_fractions: Sequence[float], below: float = MISMATCH_BELOW
+    readers: Sequence[bool | None], visible_fractions: Sequence[float | None], below: float = MISMATCH_BELOW
 ) -> MismatchLabels:
     """The readers' labels if any patient of the set has one, otherwise the rule for all.
 
@@ -42,14 +42,17 @@ def mismatch_labels(
 
     Args:
         readers: the readers' label of each patient; None: not given.
-        visible_fractions: FLAIR-visible share of each patient's reference lesion, 0 to 1; NaN without a lesion.
+        visible_fractions: FLAIR-visible share of each patient's reference lesion, 0 to 1; NaN without a lesion, None
+            where nobody outlined that part.
         below: mismatch under this share, where the rule holds.
     """
     by_readers = any(label is not None for label in readers)
     values: list[bool | None] = []
     for label, fraction in zip(readers, visible_fractions, strict=True):
-        if math.isnan(fraction):
+        if fraction is not None and math.isnan(fraction):
             values.append(None)
+        elif by_readers:
+            values.append(label)
         else:
-            values.append(label if by_readers else fraction < below)
+            values.append(None if fraction is None else fraction < below)
     return MismatchLabels(tuple(values), by_readers, below)

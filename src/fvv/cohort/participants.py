@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"0*([0-9]+)(\.0*)?")
 """A spreadsheet makes 1 of 001, and 1.0 where a cell of the column is empty."""
 _SHORTENED = re.compile(r"[0-9](\.[0-9]+)?E\+[0-9]{2,}")
 """A long number as a spreadsheet shows it: its other digits are lost, and with them who is who."""
-_COLUMNS = ("participant_id", "patient_id", "site", "dwi_flair_mismatch")
+_COLUMNS = ("participant_id", "patient_id", "site", "dwi_flair_mismatch", "stroke_free")
 _ALSO_MEANT = {
     "patient_id": {"patient", "person", "personid", "subject", "subjectid", "pid"},
     "dwi_flair_mismatch": {"mismatch", "flairmismatch", "dwiflair", "label"},
@@ -110,7 +110,7 @@ def _participant(row: Mapping[str, str]) -> Participant:
             message = f"{column} must be printable text on one line, got {cell[:80]!a}"
             raise InputError(message, hint="remove control characters; is a quote not closed?")
     name = row["participant_id"]
-    person, site, label = ("" if row[column].lower() in _UNKNOWN else row[column] for column in _COLUMNS[1:])
+    person, site, label, free = ("" if row[column].lower() in _UNKNOWN else row[column] for column in _COLUMNS[1:])
     if not name or name.startswith(".") or "/" in name or "\\" in name:
         raise InputError(f"participant_id must be the name of a folder beside this table, got {name[:80]!a}")
     if person.lower() in _NOT_A_PERSON:
@@ -121,7 +121,12 @@ def _participant(row: Mapping[str, str]) -> Participant:
         raise InputError(message, hint="keep the column as text, and write the whole number")
     if label and label not in _LABELS:
         raise InputError(f"dwi_flair_mismatch must be 1 (mismatch), 0 (none) or n/a, got {label[:40]!a}")
-    return Participant(name, person or name, site, _LABELS.get(label))
+    if free and free not in _LABELS:
+        raise InputError(f"stroke_free must be 1 (no stroke), 0 (a stroke) or n/a, got {free[:40]!a}")
+    if _LABELS.get(free) and label:
+        hint = "a mismatch is of a stroke: write n/a in one of the two columns"
+        raise InputError(f"{name} is stroke_free and has a dwi_flair_mismatch", hint=hint)
+    return Participant(name, person or name, site, _LABELS.get(label), stroke_free=_LABELS.get(free, False))
 
 
 def _refuse_misnamed_columns(path: Path, columns: list[str]) -> None:

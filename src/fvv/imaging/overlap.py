@@ -24,6 +24,7 @@ class Emptiness(Enum):
     PREDICTION = "missed: only the prediction is empty"
     REFERENCE = "false positive: only the reference is empty"
     UNKNOWN = "not segmented: quality control refused the images"
+    NO_REFERENCE = "not outlined: there is no reference mask"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ class CaseFiles:
     refusal: str = ""
 
 
-def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool, finite: bool | None = None) -> Case:
+def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool | None, finite: bool | None = None) -> Case:
     """Read one patient's folder.
 
     Args:
@@ -52,13 +53,13 @@ def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool, finite:
             a brain mask may be named mask or mask_roi.
         config: which volume of 4D files, whether files on another grid may be resampled.
         labelled: read the two ROI files, which must then be there; a new patient's are not looked at, and may have adc
-            instead of b0.
+            instead of b0. None: read those that are there, and leave it to the caller what a missing one means.
         finite: refuse images with voxels that are not finite; None: those of labelled patients, for training takes no
             such image, while a new patient's are for quality control to judge.
     """
     with _naming(folder.name, folder):
         files = _find_files(folder, labelled=labelled)
-        return read_files(files, config, finite=labelled if finite is None else finite)
+        return read_files(files, config, finite=bool(labelled) if finite is None else finite)
 
 
 def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = False) -> Case:
@@ -156,7 +157,7 @@ def image_sha256(case: Case) -> str:
     return digest.hexdigest()
 
 
-def _find_files(folder: Path, *, labelled: bool) -> CaseFiles:
+def _find_files(folder: Path, *, labelled: bool | None) -> CaseFiles:
     def required(stem: str) -> Path:
         found = find_image(folder, stem)
         if found is None:
@@ -166,8 +167,9 @@ def _find_files(folder: Path, *, labelled: bool) -> CaseFiles:
 
     refuse_missing_folder(folder)
     b1000, b0 = required("b1000"), find_image(folder, "b0")
-    adc = find_image(folder, "adc") if b0 is None and not labelled else None
-    rois = (required("stroke_roi"), required("flairviz_roi")) if labelled else (None, None)
+    adc = find_image(folder, "adc") if b0 is None and labelled is False else None
+    find = required if labelled else partial(find_image, folder)
+    rois = (None, None) if labelled is False else (find("stroke_roi"), find("flairviz_roi"))
     b0 = required("b0") if b0 is None and adc is None else b0
     return CaseFiles(folder.name, b1000, b0, adc, find_image(folder, "mask", "mask_roi"), *rois)
 

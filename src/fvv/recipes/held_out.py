@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from fvv.arrays import BoolArray
-from fvv.cohort.participants import read_participants
+from fvv.cohort.participants import PARTICIPANTS_FILE, read_participants
 from fvv.config import EvaluateConfig
-from fvv.data import Case, Channel, Failure, Participant, PreparedCase, hashed_ids
-from fvv.errors import FvvError, ModelError, StoreError
+from fvv.data import Case, Channel, Failure, Participant, PreparedCase, Volume, hashed_ids
+from fvv.errors import FvvError, InputError, ModelError, StoreError
 from fvv.imaging.geometry import to_working_grid
 from fvv.imaging.preprocess import cut_rois
 from fvv.io.bundle import ModelBundle
@@ -41,13 +42,48 @@ def held_out_participants(
     participants = read_participants(folder, unlisted=config.preprocess.unlisted)
     readable, failures = [], []
     for name, participant in track(participants.items(), "check", len(participants)):
-        case = attempt(read_case, folder / name, config.preprocess, labelled=True, finite=False)
+        case = attempt(read_held_out, folder / name, participant, config)
         if isinstance(case, FvvError):
             failures.append(failure_of(name, case))
             continue
         refuse_leakage(bundle.models, bundle, name, [participant.person_id], image_sha256(case))
         readable.append(participant)
     return readable, failures
+
+
+def read_held_out(folder: Path, participant: Participant, config: EvaluateConfig) -> Case:
+    """Read an examination with what is known of its lesion.
+
+    A stroke-free examination, which participants.tsv must call so, needs no ROI files and gets empty ROIs. A stroke
+    whose FLAIR-visible part nobody outlined has no such ROI: that part is then unknown, never 0 mL.
+
+    Raises:
+        InputError: no stroke ROI, and nothing says that there is no stroke; or an ROI that holds voxels, and the table
+            says that there is none.
+    """
+    case = read_case(folder, config.preprocess, labelled=None, finite=False)
+    empty = Volume(np.zeros(case.b1000.array.shape, dtype=bool), case.b1000.affine)
+    if participant.stroke_free:
+        for name, roi in (("stroke_roi", case.stroke_roi), ("flairviz_roi", case.flair_visible_roi)):
+            if roi is not None and roi.array.any():
+                raise InputError(
+                    f"{PARTICIPANTS_FILE} says stroke_free, the ROI holds {int(roi.array.sum())} voxels",
+                    examination_id=participant.examination_id,
+                    file=folder / f"{name}.nii.gz",
+                    hint="correct the one or the other",
+                )
+        return replace(case, stroke_roi=empty, flair_visible_roi=empty)
+    if case.stroke_roi is None:
+        raise InputError(
+            "missing",
+            examination_id=participant.examination_id,
+            file=folder / "stroke_roi.nii.gz",
+            hint=f"every labelled patient needs this file; of a stroke-free one say so in {PARTICIPANTS_FILE}: "
+            "stroke_free 1",
+        )
+    if case.flair_visible_roi is None and not case.stroke_roi.array.any():
+        return replace(case, flair_visible_roi=empty)
+    return case
 
 
 def refuse_unknown_training(models: Sequence[ModelEntry], bundle: ModelBundle) -> None:
@@ -86,7 +122,10 @@ def reference_masks(subject: Case | PreparedCase, examined: Examined, *, own_mas
         own_masks: whether the models saw it without its brain mask, which is then only a reference.
 
     Raises:
-        StoreError: it carries no ROI.
+        StoreError: it carries no stroke ROI, or is stored without a FLAIR-visible one.
+
+    Returns:
+        Without FLAIR-visible where nobody outlined it.
     """
     prepared = examined.prepared
     if prepared is not None and not (own_masks and isinstance(subject, Case) and subject.mask is not None):
@@ -96,8 +135,10 @@ def reference_masks(subject: Case | PreparedCase, examined: Examined, *, own_mas
         brain = nothing if subject.mask is None else to_working_grid(subject.mask.array, examined.grid)
         # Without any brain the ROIs still count: they are not cut.
         stroke, visible, _ = cut_rois(subject, brain if brain.any() else ~nothing, examined.grid)
-    if stroke is None or visible is None:
+    unlabelled = visible is None and isinstance(subject, PreparedCase)
+    if stroke is None or unlabelled:
         raise StoreError(
             "no ROI is stored: only labelled patients can be evaluated", examination_id=subject.examination_id
         )
-    return {Channel.BRAIN: brain, Channel.STROKE: stroke, Channel.FLAIR_VISIBLE: visible}
+    masks = {Channel.BRAIN: brain, Channel.STROKE: stroke}
+    return masks if visible is None else {**masks, Channel.FLAIR_VISIBLE: visible}

@@ -25,7 +25,8 @@ def measure_examination(
     """Compare what was predicted with the reference, on the native grid, and draw both.
 
     Args:
-        reference: (i, j, k) bool mask of each channel on the working grid.
+        reference: (i, j, k) bool mask of each channel on the working grid; without FLAIR-visible where nobody outlined
+            it.
         fold: whose model; None: the ensemble.
         pictures: draw the picture, the heat map and the viewer's volumes, where the examination could be prepared.
     """
@@ -46,14 +47,16 @@ def measure_examination(
         reference=native_reference,
         predicted=predicted,
         spacing_mm=Volume(native_reference[Channel.BRAIN], grid.native_affine).spacing_mm,
-        reference_ml=volumes_ml(*(mask.sum() for mask in reference.values())),
+        reference_ml={channel: float(mask.sum()) * grid.voxel_volume_ml for channel, mask in reference.items()},
         predicted_ml=predicted_ml,
     )
     measured = decision.state is not DecisionState.NOT_ASSESSABLE
-    predicted = predicted or {channel: np.zeros_like(mask) for channel, mask in native_reference.items()}
+    predicted = predicted or dict.fromkeys(Channel, np.zeros_like(native_reference[Channel.BRAIN]))
     masks = np.stack([predicted[channel] for channel in Channel], axis=3).astype(np.uint8) if measured else None
     files = PatientFiles(grid.native_affine, masks)
     if pictures and examined.prepared is not None:
+        # Nothing is shown of what nobody outlined.
+        native_reference = dict.fromkeys(Channel, np.zeros_like(native_reference[Channel.BRAIN])) | native_reference
         grey = restore_to_native(grey_scale(examined.prepared.b1000, reference[Channel.BRAIN]), grid)
         files = _with_pictures(files, grey, native_reference, predicted, title=_title(result), axis=slice_axis(grid))
     return result, files
@@ -74,8 +77,10 @@ def _with_pictures(
 def _title(result: PatientResult) -> str:
     """Without the answer: it changes with the cut-off, the picture does not."""
     dice = result.stroke.dice_coefficient
+    visible_ml = result.flair_visible.reference_volume_ml
+    reference = "not outlined" if np.isnan(visible_ml) else format_ml(visible_ml)
     return (
         f"{result.examination_id}   {'ensemble' if result.fold is None else f'fold {result.fold}'}\n"
-        f"FVV {format_ml(result.fvv_ml)} (reference {format_ml(result.flair_visible.reference_volume_ml)})   "
+        f"FVV {format_ml(result.fvv_ml)} (reference {reference})   "
         f"stroke Dice {'not defined' if np.isnan(dice) else f'{dice:.2f}'}"
     )

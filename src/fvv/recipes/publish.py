@@ -28,7 +28,7 @@ from fvv.io.bundle import BUNDLE_FILE, ModelBundle, write_manifest
 from fvv.io.evaluation import EvaluationFolder
 from fvv.schemas.bundle import Calibration
 from fvv.schemas.patient import PatientResult
-from fvv.schemas.summary import CUT_OFF, OUT_OF_FOLD, CohortKind, Comparison, Measured, Summary
+from fvv.schemas.summary import CUT_OFF, OUT_OF_FOLD, CohortKind, Comparison, Measured, StrokeFree, Summary
 
 ALREADY_COMPLETE = "already complete: no patient was measured again"
 """Note of an evaluation whose every result was there."""
@@ -85,6 +85,7 @@ class EvaluateResult:
             *(f"{name:<22}" + "".join(f"{cell:>20}" for cell in cells) for name, *cells in (table.head, *table.rows)),
             f"{'answers':<14}sensitivity {counted(rates.sensitivity)}; specificity {counted(rates.specificity)}",
             f"{'':<14}stroke-free patients called stroke {counted(rates.stroke_free_called_stroke)}",
+            *_of_stroke_free(found.stroke_free),
             f"{'':<14}strokes missed {counted(rates.stroke_missed)}",
             *(
                 f"{channel.title:<14}Dice pooled {number(found.of(channel).dice_pooled.value, 3)}, "
@@ -188,6 +189,15 @@ def calibrated(result: EvaluateResult, bundle: ModelBundle) -> EvaluateResult:
         f"calibration of P(mismatch) written to {bundle.path / BUNDLE_FILE}: {calibration_in_words(result.calibration)}"
     )
     return replace(result, notes=(*result.notes, note))
+
+
+def _of_stroke_free(found: StrokeFree | None) -> list[str]:
+    if found is None or not found.no_lesion_found.trials:
+        return []
+    return [
+        f"{'':<14}stroke-free patients: no lesion found in {counted(found.no_lesion_found)}; "
+        f"largest false stroke {number(found.largest_false_ml)} mL"
+    ]
 
 
 def _in_a_line(comparison: Comparison) -> str:

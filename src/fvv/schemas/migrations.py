@@ -26,12 +26,14 @@ CURRENT: Final[Mapping[str, int]] = {
     "split": 1,
     "store": 1,
     "stored case": 1,
-    "summary": 1,
+    "summary": 2,
     "training run": 1,
 }
 """The version that this program writes, by kind of file."""
 
-STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    ("summary", 1): lambda content: {**content, "stroke_free": None},
+}
 """(kind, version) to the function that brings content of that version to the next one."""
 
 

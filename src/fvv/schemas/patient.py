@@ -41,18 +41,23 @@ class ChannelResult(MaskMetrics):
     """One channel of an examination.
 
     Attributes:
-        reference_volume_ml: as prepared.
+        reference_volume_ml: as prepared; NaN where nobody outlined this channel, which no number is then about.
         predicted_volume_ml: as reported to users; NaN where nothing was measured.
         volume_error_ml, volume_error_percent: predicted minus reference.
         lesions: volume of every lesion of the reference in mL, and whether it was found; none where the models were
             not run.
     """
 
-    reference_volume_ml: float
+    reference_volume_ml: Number
     predicted_volume_ml: Number
     volume_error_ml: Number
     volume_error_percent: Number
     lesions: tuple[tuple[float, bool], ...] = ()
+
+    @property
+    def compared(self) -> bool:
+        """Whether there were a predicted and a reference mask to compare."""
+        return not math.isnan(self.true_positive_ml)
 
 
 METRICS = tuple(name for name in ChannelResult.model_fields if name != "lesions")
@@ -87,13 +92,20 @@ class PatientResult(ByChannel[ChannelResult]):
     @property
     def segmented(self) -> bool:
         """Whether the models were run, whatever they found."""
-        return not math.isnan(self.stroke.true_positive_ml)
+        return self.stroke.compared
 
     @property
-    def visible_fraction(self) -> float:
-        """FLAIR-visible share of the reference lesion; NaN without a lesion."""
-        lesion = self.stroke.reference_volume_ml
-        return self.flair_visible.reference_volume_ml / lesion if lesion else math.nan
+    def stroke_free(self) -> bool:
+        """Whether the reference holds no lesion: all that is predicted is false."""
+        return self.stroke.reference_volume_ml == 0
+
+    @property
+    def visible_fraction(self) -> float | None:
+        """FLAIR-visible share of the reference lesion; NaN without a lesion, None where nobody outlined that part."""
+        if self.stroke_free:
+            return math.nan
+        visible_ml = self.flair_visible.reference_volume_ml
+        return None if math.isnan(visible_ml) else visible_ml / self.stroke.reference_volume_ml
 
 
 class PatientRecord(FileModel):

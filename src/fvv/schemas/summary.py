@@ -239,6 +239,25 @@ class Stratum(Stored):
     specificity: Share
 
 
+class StrokeFree(Stored):
+    """Examinations without a stroke, by empty ROIs or by statement: all that is found there is false.
+
+    Attributes:
+        examinations, persons: all of them.
+        no_lesion_found: of those that could be assessed, the share with that answer.
+        false_ml: predicted stroke, mL, of those that could be assessed.
+        largest_false_ml: the largest of it.
+        over_false_limit: examinations with more than `fvv.analysis.summary.FALSE_LIMIT_ML` of it.
+    """
+
+    examinations: int
+    persons: int
+    no_lesion_found: Share
+    false_ml: Spread
+    largest_false_ml: Number
+    over_false_limit: int
+
+
 class Comparison(Stored):
     """This evaluation minus another one, on the patients of both.
 
@@ -265,12 +284,14 @@ class Findings(ByChannel[ChannelSummary]):
 
     Attributes:
         reference_at_cutoff_ml: reference FVVs that go with a predicted FVV at the cut-off, by the limits of agreement.
+        stroke_free: None in files of version 1.
     """
 
     answers: Answers
     marker: Marker
     reference_at_cutoff_ml: tuple[Number, Number]
     strata: tuple[Stratum, ...]
+    stroke_free: StrokeFree | None
 
 
 class Measured(Stored):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fvv.analysis.card import CARD_TITLE, Evidence, model_card
@@ -54,7 +54,7 @@ def card(
     Args:
         out_of_fold: the bundle's evaluation out of fold.
         external: its evaluation on new patients; simulated ones where `cohort` is given.
-        real: its evaluation on real ones.
+        real: its evaluation on real ones, of which the card has a row each.
         cohort: folder of the simulated patients of `external`, for what the simulator knows of them.
         copy: write the card there too.
         overwrite: replace a card that was edited.
@@ -73,7 +73,8 @@ def card(
         ("Real patients", EXTERNAL, real, None),
     ):
         if folder is not None:
-            evidence.append(_evidence(title, kind, folder, patients, bundle))
+            one = _evidence(title, kind, folder, patients, bundle)
+            evidence.append(replace(one, one_by_one=folder is real))
     if not evidence:
         raise InputError(
             "no evaluation named", hint="--out-of-fold, --external or --real with a folder of `fvv evaluate`"

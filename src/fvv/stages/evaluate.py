@@ -10,11 +10,11 @@ from fvv.config import EvaluateConfig
 from fvv.data import Participant, Role
 from fvv.errors import ConfigError, FvvError, ModelError, StoreError
 from fvv.io.bundle import ModelBundle
-from fvv.io.case import case_files, hash_files, read_case
+from fvv.io.case import case_files, hash_files
 from fvv.io.store import CaseStore
 from fvv.io.tables import FAILURES_FILE, failure_of, read_table
 from fvv.recipes.evaluation import Plan, Task, run_evaluation, source_sha256
-from fvv.recipes.held_out import held_out_participants, refuse_leakage, refuse_unknown_training
+from fvv.recipes.held_out import held_out_participants, read_held_out, refuse_leakage, refuse_unknown_training
 from fvv.recipes.publish import EvaluateResult
 from fvv.schemas.summary import EXTERNAL, OUT_OF_FOLD
 from fvv.simulator.files import SIMULATION_FILE
@@ -60,7 +60,8 @@ def evaluate_external(
     """`evaluate` of labelled patients from elsewhere, whom all models of the bundle examine together as in `predict`.
 
     Args:
-        external: labelled patients, a folder each, as for `prepare`.
+        external: labelled patients, a folder each, as for `prepare`; stroke-free ones, which participants.tsv names,
+            may come without ROI files.
         models, output, overwrite: as in `evaluate`.
 
     Raises:
@@ -114,5 +115,5 @@ def _whole_ensemble(external: Path, bundle: ModelBundle, config: EvaluateConfig)
 
 def _external_task(folder: Path, participant: Participant, bundle: ModelBundle, config: EvaluateConfig) -> Task:
     source = source_sha256(bundle, bundle.models, participant, config, hash_files(case_files(folder)))
-    read = partial(read_case, folder, config.preprocess, labelled=True, finite=False)
+    read = partial(read_held_out, folder, participant, config)
     return Task(participant, bundle.models, None, read, (folder / SIMULATION_FILE).exists(), source)
