@@ -22,7 +22,7 @@ CURRENT: Final[Mapping[str, int]] = {
     "results": 1,
     "run": 1,
     "shard report": 1,
-    "simulation": 1,
+    "simulation": 2,
     "split": 1,
     "store": 1,
     "stored case": 1,
@@ -31,7 +31,15 @@ CURRENT: Final[Mapping[str, int]] = {
 }
 """The version that this program writes, by kind of file."""
 
-STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+
+def _without_sources(content: dict[str, Any]) -> dict[str, Any]:
+    """simulation.json 1: made from nothing but seed and settings."""
+    return {**content, "sources": {}}
+
+
+STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    ("simulation", 1): _without_sources,
+}
 """(kind, version) to the function that brings content of that version to the next one."""
 
 
