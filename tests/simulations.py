@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
 
 from fvv.config import SimulateConfig
 from fvv.io.sealed import write_sealed
 from fvv.schemas.simulation import CaseRecord, Simulation
 from fvv.simulator.lesions import StrokeAppearance
+from fvv.simulator.space import LatticeMap, lattice_positions
 
 RECORD = CaseRecord(
     participant_id="sim_0001",
@@ -41,6 +45,16 @@ APPEARANCE = StrokeAppearance(
     patchiness=0.2,
     effacement=0.5,
 )
+
+
+def ball_head() -> Any:
+    """A head whose brain is a ball of 75 mm with a small ventricle: enough for shapes, no atlas needed."""
+    x, y, z = lattice_positions()
+    radius = np.sqrt(x**2 + (y + 15) ** 2 + z**2)
+    return SimpleNamespace(
+        hull_distance_mm=LatticeMap((radius - 75.0).astype(np.float32)),
+        ventricle_distance_mm=LatticeMap(np.maximum(radius - 6.0, 0.0).astype(np.float32)),
+    )
 
 
 def write_simulation(folder: Path, **case: Any) -> Simulation:

@@ -267,6 +267,18 @@ class SimulateConfig(_Settings):
     brightest seen in practice."""
     pace_by_size: bool = True
     """Let T2 rise sooner and faster in larger strokes, as the sizes of mismatches suggest; false: alike in all."""
+    lesions: Path | None = None
+    """Folder of masks of real strokes in MNI space, NIfTI files of 0 and 1, one stroke each: a share of the simulated
+    strokes takes its place, shape and size from them (default: all shapes are computed)."""
+    lesion_files: tuple[str, ...] = ()
+    """Names of the mask files to use, such as those that are not kept for testing (default: all of the folder)."""
+    lesion_mask_share: float = Field(0.5, ge=0, le=1)
+    """Share of strokes that take their shape from the masks, where a folder of masks is given."""
+    punctate_share: float = Field(0.0, ge=0, le=1)
+    """Share of the computed shapes that are lacunes in brainstem and basal ganglia, punctate cortical infarcts and
+    showers of them, 0.02 to 1.5 mL, beside those that the usual patterns hold."""
+    minimum_stroke_ml: float = Field(0.1, gt=0)
+    """A stroke that is smaller on the image is replaced by another one; so is one of fewer than 3 voxels."""
     reader_threshold: float = Field(0.0, ge=0, lt=1)
     """Voxels of the infarct whose b1000 excess is less than this share of the lesion's median are left out of the
     stroke ROI, such as sulci. 0: the whole infarct; 0.3 to 0.5: an outline near half height."""

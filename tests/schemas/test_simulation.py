@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from fvv.config import SimulateConfig
 from fvv.errors import InputError
 from fvv.io.sealed import read_sealed, write_sealed
-from fvv.schemas.simulation import Simulation
+from fvv.schemas.simulation import Simulation, case_settings
 from fvv.simulator.files import read_simulation
 from simulations import write_simulation
 
@@ -26,6 +27,18 @@ def test_settings_of_the_cohort_alone_are_not_stored(tmp_path: Path) -> None:
     stored = read_sealed(tmp_path / "simulation.json")["settings"]
     assert "seed" in stored
     assert not {"cases", "only", "compute"} & stored.keys()
+
+
+def test_where_inputs_lie_is_not_stored(tmp_path: Path) -> None:
+    settings = SimulateConfig(lesions=tmp_path / "masks", lesion_files=("a.nii.gz",))
+    assert not {"lesions", "lesion_files"} & case_settings(settings).keys()
+
+
+def test_a_file_of_version_1_is_read(tmp_path: Path) -> None:
+    written = write_simulation(tmp_path)
+    content = read_sealed(tmp_path / "simulation.json")
+    del content["sources"], content["case"]["lesion_mask"]
+    assert Simulation.parse({**content, "schema_version": 1}, tmp_path / "simulation.json") == written
 
 
 @pytest.mark.parametrize(

@@ -6,34 +6,31 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from fvv.config import SimulateConfig
 from fvv.simulator.lesions import (
     BRAINSTEM,
     CEREBELLUM,
     LARGE_ML,
     MCA,
     PATTERNS,
+    PUNCTATE_PATTERNS,
     VOXEL_ML,
     StrokePattern,
+    appearance_of_size,
     draw_appearance,
+    draw_lesion,
     draw_pattern_and_volume,
     pace_of_size,
     stroke_depth,
+    volume_threshold,
 )
 from fvv.simulator.space import LatticeMap, lattice_positions
-from simulations import APPEARANCE
+from simulations import APPEARANCE, ball_head
 
 
-@pytest.fixture(scope="module")
-def ball_head():
-    """A head whose brain is a ball of 75 mm with a small ventricle: enough for shapes, no atlas needed."""
-
-    class Ball:
-        x, y, z = lattice_positions()
-        radius = np.sqrt(x**2 + (y + 15) ** 2 + (z - 0) ** 2)
-        hull_distance_mm = LatticeMap((radius - 75.0).astype(np.float32))
-        ventricle_distance_mm = LatticeMap(np.maximum(radius - 6.0, 0.0).astype(np.float32))
-
-    return Ball()
+@pytest.fixture(scope="module", name="ball_head")
+def _ball_head():
+    return ball_head()
 
 
 @pytest.mark.parametrize("volume_ml", [0.3, 5.0, 100.0])
@@ -86,6 +83,40 @@ def test_large_lesions_are_as_frequent_as_asked(share):
     assert (volumes > LARGE_ML).mean() == pytest.approx(share, abs=0.06)
     assert volumes.min() >= 0.1
     assert volumes.max() <= 250.0
+
+
+@pytest.mark.parametrize("volume_ml", [0.02, 0.1, 2.0])
+def test_the_threshold_gives_the_wanted_volume_of_a_ball(volume_ml):
+    x, y, z = lattice_positions()
+    depth = -np.sqrt((x - 0.7) ** 2 + (y + 14.1) ** 2 + (z - 1.0) ** 2).astype(np.float32)
+    threshold = volume_threshold(depth, np.ones(depth.shape, bool), volume_ml)
+    fine = [np.arange(middle - 10.0, middle + 10.0, 0.4) for middle in (0.7, -14.1, 1.0)]
+    values = LatticeMap(depth - threshold).sample(np.stack(np.meshgrid(*fine)), outside=-40.0)
+    assert (values > 0).sum() * 0.4**3 / 1000.0 == pytest.approx(volume_ml, rel=0.06)
+
+
+def test_punctate_strokes_are_small_and_seen_by_the_lattice(ball_head):
+    lesions = [
+        draw_lesion(np.random.default_rng(seed), ball_head, SimulateConfig(), atlas_share=1.0, punctate=True)
+        for seed in range(30)
+    ]
+    assert {lesion.pattern for lesion in lesions} == {pattern.name for pattern in PUNCTATE_PATTERNS}
+    assert all(lesion.depth_mm.max() > 0 for lesion in lesions)
+    volumes = [(lesion.depth_mm > 0).sum() * VOXEL_ML for lesion in lesions]
+    assert max(volumes) < 1.7
+    assert min(volumes) < 0.1
+
+
+def test_t2_knows_nothing_of_size_where_the_pace_is_the_same_for_all():
+    config, rng = SimulateConfig(pace_by_size=False), np.random.default_rng(0)
+    volumes = [draw_pattern_and_volume(rng, 0.25)[1] for _ in range(2000)]
+    gains = [appearance_of_size(rng, volume, config).t2_gain(4.5) for volume in volumes]
+    assert abs(np.corrcoef(np.log(volumes), gains)[0, 1]) < 0.07
+    # Strokes of the first hours that FLAIR cannot show, whatever their size.
+    hyperacute = np.array([appearance_of_size(rng, volume, config).t2_gain(0.7) for volume in volumes])
+    for low, high in ((0, 2), (2, 15), (15, 70), (70, 300)):
+        within = (np.array(volumes) >= low) & (np.array(volumes) < high)
+        assert (hyperacute[within] == 0).mean() > 0.8
 
 
 def test_t2_gain_starts_late_rises_and_levels_off():

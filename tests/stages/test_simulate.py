@@ -15,7 +15,7 @@ from builders import write_patient
 from fvv.cohort.participants import read_participants
 from fvv.config import SimulateConfig
 from fvv.errors import FvvError, OutputExistsError
-from fvv.io.nifti import read_volume
+from fvv.io.nifti import read_volume, write_volume
 from fvv.io.sealed import read_sealed, write_sealed
 from fvv.stages.simulate import simulate
 
@@ -79,6 +79,33 @@ def test_a_second_run_keeps_what_is_there_and_makes_what_is_missing(cohort):
     assert (result.made, result.kept) == (1, 1)
     assert (folder / "sim_0001" / "b0.nii.gz").stat().st_mtime_ns == stamp
     assert digests(folder) == before
+
+
+def test_a_case_depends_on_the_masks_and_not_on_their_place(tmp_path, monkeypatch):
+    monkeypatch.setattr("fvv.simulator.patient.FINE_VOXEL_MM", 3.0)
+    monkeypatch.setattr("fvv.simulator.patient.SUBSLICES", 1)
+    mask = np.zeros((60, 60, 40), np.uint8)
+    mask[34:46, 24:44, 20:28] = 1
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = (-60.0, -80.0, -30.0)
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        write_volume(tmp_path / place / "one.nii.gz", mask, affine)
+    config = CONFIG.model_copy(
+        update={"only": 1, "lesions": tmp_path / "here", "lesion_mask_share": 1.0, "stroke_free_share": 0.0}
+    )
+    result = simulate(tmp_path / "out", config)
+    assert (result.made, result.cases[0].case.lesion_mask, result.cases[0].case.pattern) == (1, "one.nii.gz", "mask")
+    before = digests(tmp_path / "out")
+    moved = config.model_copy(update={"lesions": tmp_path / "there"})
+    assert simulate(tmp_path / "out", moved).kept == 1
+    simulate(tmp_path / "again", moved)
+    assert digests(tmp_path / "again")["sim_0001/b1000.nii.gz"] == before["sim_0001/b1000.nii.gz"]
+    mask[34] = 0
+    write_volume(tmp_path / "there" / "one.nii.gz", mask, affine)
+    with pytest.raises(OutputExistsError, match="other inputs"):
+        simulate(tmp_path / "out", moved)
+    assert digests(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("name", ["b0.nii.gz", "simulation.json"])

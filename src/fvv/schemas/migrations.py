@@ -22,7 +22,7 @@ CURRENT: Final[Mapping[str, int]] = {
     "results": 1,
     "run": 1,
     "shard report": 1,
-    "simulation": 1,
+    "simulation": 2,
     "split": 1,
     "store": 1,
     "stored case": 1,
@@ -31,7 +31,11 @@ CURRENT: Final[Mapping[str, int]] = {
 }
 """The version that this program writes, by kind of file."""
 
+
 STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    # Made from nothing but seed and settings.
+    ("simulation", 1): lambda content: {**content, "sources": {}},
+    # Nothing was said of examinations without a stroke.
     ("summary", 1): lambda content: {**content, "stroke_free": None},
 }
 """(kind, version) to the function that brings content of that version to the next one."""

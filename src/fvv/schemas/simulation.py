@@ -13,8 +13,11 @@ from fvv.schemas.values import Stored
 
 
 def case_settings(config: SimulateConfig) -> dict[str, Any]:
-    """Settings on which a case depends, beside its number; JSON types."""
-    return config.model_dump(mode="json", exclude={"cases", "only", "compute"})
+    """Settings on which a case depends, beside its number; JSON types.
+
+    Of input folders the content counts, not where they lie: `Simulation.sources` has it.
+    """
+    return config.model_dump(mode="json", exclude={"cases", "only", "compute", "lesions", "lesion_files"})
 
 
 class CaseRecord(Stored):
@@ -27,6 +30,8 @@ class CaseRecord(Stored):
     field_strength_t: float
     onset_h: float | None
     pattern: str
+    lesion_mask: str | None = None
+    """Name of the mask file that gave the stroke its shape; None: computed, or no stroke."""
     lesion_volume_ml: float
     flair_visible_ml: float
     dwi_flair_mismatch: bool | None
@@ -56,6 +61,8 @@ class Simulation(FileModel):
     """Cases of two versions are different images: they never mix in a cohort."""
     settings: SimulateConfig
     """What a case does not depend on is not stored, and has its default here."""
+    sources: dict[str, str] = Field(default_factory=dict)
+    """Hash of each kind of input that the cohort was made from, as 'lesions'; empty: only seed and settings."""
     case: CaseRecord
     files: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+\.nii\.gz$")], str]
     """SHA-256 of each image, by file name."""

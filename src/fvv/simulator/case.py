@@ -142,6 +142,7 @@ def _record(
         field_strength_t=protocol.field_strength_t,
         onset_h=visit.onset_h,
         pattern="none" if stroke is None else stroke.pattern,
+        lesion_mask=None if stroke is None else stroke.mask,
         lesion_volume_ml=stroke_ml,
         flair_visible_ml=visible_ml,
         dwi_flair_mismatch=label,

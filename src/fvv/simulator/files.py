@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from fvv.cohort.participants import PARTICIPANTS_FILE
 from fvv.config import SimulateConfig
@@ -16,13 +18,36 @@ from fvv.io.sealed import read_record, read_sealed, verify_files, write_sealed
 from fvv.io.tables import failure_of, write_table
 from fvv.schemas.simulation import Simulation, case_settings
 from fvv.simulator.case import SIMULATOR_VERSION, SimulatedCase
+from fvv.simulator.lesion_masks import list_masks, masks_digest
 from fvv.system.fingerprint import file_sha256
 
 SIMULATION_FILE = "simulation.json"
+NO_SOURCES: Final[Mapping[str, str]] = MappingProxyType({})
+"""Of a cohort that is made from nothing but seed and settings."""
 
 
-def write_simulated_case(folder: Path, case: SimulatedCase, config: SimulateConfig) -> None:
+def hash_sources(config: SimulateConfig) -> dict[str, str]:
+    """Hash of each kind of input that a cohort is made from, by the name of its setting.
+
+    Raises:
+        InputError: a folder, or what is needed of it, is not there.
+    """
+    sources = {}
+    if config.lesions is not None:
+        sources["lesions"] = masks_digest(list_masks(config.lesions, config.lesion_files))
+    return sources
+
+
+def write_simulated_case(
+    folder: Path, case: SimulatedCase, config: SimulateConfig, sources: Mapping[str, str] = NO_SOURCES
+) -> None:
     """Write one case's folder, whole or not at all; the same case gives the same bytes.
+
+    Args:
+        folder: to write.
+        case: its images and record.
+        config: settings that it was made with.
+        sources: of `hash_sources`.
 
     Raises:
         OutputExistsError: the folder is there and holds a file that this program did not write.
@@ -48,6 +73,7 @@ def write_simulated_case(folder: Path, case: SimulatedCase, config: SimulateConf
         simulation = Simulation(
             simulator_version=SIMULATOR_VERSION,
             settings=config,
+            sources=dict(sources),
             case=case.record,
             files={name: file_sha256(temporary / name) for name in sorted(images)},
         )
@@ -67,8 +93,8 @@ def refuse_other_files(folder: Path, ours: Collection[str], message: str, hint: 
                 raise OutputExistsError(message, file=path, hint=hint)
 
 
-def refuse_other_settings(folder: Path, config: SimulateConfig) -> None:
-    """Refuse a case that was made with other settings; one that is damaged is this program's, and is made again.
+def refuse_other_settings(folder: Path, config: SimulateConfig, sources: Mapping[str, str] = NO_SOURCES) -> None:
+    """Refuse a case that was made with other settings or inputs; one that is damaged is ours, and is made again.
 
     Raises:
         OutputExistsError: it was, or another version of this program made it.
@@ -79,12 +105,12 @@ def refuse_other_settings(folder: Path, config: SimulateConfig) -> None:
         return
     hint = "choose another output folder, or --overwrite to replace it"
     try:
-        same = _made_with(Simulation.parse(content, folder / SIMULATION_FILE), config)
+        same = _made_with(Simulation.parse(content, folder / SIMULATION_FILE), config, sources)
     except InputError as error:
         message = f"already there, made by another version: {error.message}"
         raise OutputExistsError(message, examination_id=folder.name, file=folder, hint=hint) from error
     if not same:
-        message = "already there, made with another seed or other settings"
+        message = "already there, made with another seed, other settings or other inputs"
         raise OutputExistsError(message, examination_id=folder.name, file=folder, hint=hint)
 
 
@@ -97,19 +123,19 @@ def read_simulation(folder: Path) -> Simulation:
     return read_record(folder / SIMULATION_FILE, Simulation)
 
 
-def is_kept(folder: Path, config: SimulateConfig) -> bool:
-    """Whether a case is there as it was written, made with these settings.
+def is_kept(folder: Path, config: SimulateConfig, sources: Mapping[str, str] = NO_SOURCES) -> bool:
+    """Whether a case is there as it was written, made with these settings and inputs.
 
     Raises:
         InputError: it is damaged.
     """
     simulation = read_simulation(folder)
     verify_files(folder, simulation.files)
-    return _made_with(simulation, config)
+    return _made_with(simulation, config, sources)
 
 
-def _made_with(simulation: Simulation, config: SimulateConfig) -> bool:
-    same = case_settings(simulation.settings) == case_settings(config)
+def _made_with(simulation: Simulation, config: SimulateConfig, sources: Mapping[str, str]) -> bool:
+    same = case_settings(simulation.settings) == case_settings(config) and simulation.sources == dict(sources)
     return same and simulation.simulator_version == SIMULATOR_VERSION
 
 

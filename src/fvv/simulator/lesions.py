@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
-from fvv.arrays import FloatArray
+from fvv.arrays import BoolArray, FloatArray
 from fvv.config import SimulateConfig
 from fvv.simulator.anatomy import HeadModel
 from fvv.simulator.space import (
@@ -58,6 +59,7 @@ class StrokePattern(NamedTuple):
     volume_ml: tuple[float, float]
     foci: tuple[int, int]
     weight: float
+    exact: bool = False  # volumes are met below the lattice's resolution, too
 
 
 PATTERNS = (
@@ -73,6 +75,15 @@ PATTERNS = (
     StrokePattern("brainstem", (BRAINSTEM,), (0.1, 3.0), (1, 1), 0.04),
 )
 """Shares and ranges chosen here: log-spread from 0.1 to 250 mL with many large ones, which trials found too rare."""
+PUNCTATE_PATTERNS = (
+    StrokePattern("lacune_brainstem", (BRAINSTEM,), (0.02, 0.5), (1, 1), 0.2, exact=True),
+    StrokePattern("lacune_deep", (MCA_DEEP, THALAMUS, CORONA_RADIATA), (0.02, 0.5), (1, 1), 0.25, exact=True),
+    StrokePattern("punctate_cortical", (MCA_BRANCH, ACA, PCA, CEREBELLUM), (0.02, 0.5), (1, 2), 0.25, exact=True),
+    StrokePattern(
+        "punctate_shower", (MCA_BRANCH, BORDER_ZONE, ACA, PCA, CEREBELLUM), (0.06, 1.5), (3, 12), 0.3, exact=True
+    ),
+)
+"""Strokes of a few voxels, on request (`SimulateConfig.punctate_share`); shares and ranges chosen here."""
 T2_DELAY_H = (0.5, 3.0)
 T2_TIME_CONSTANT_H = (7.0, 19.0)
 """Of a stroke of 10 mL; see `draw_appearance`."""
@@ -103,13 +114,20 @@ class Lesion:
     pattern: str
     depth_mm: FloatArray
     appearance: StrokeAppearance
+    mask: str | None = None  # name of the mask file that gave the shape
 
 
-def draw_lesion(rng: np.random.Generator, model: HeadModel, config: SimulateConfig, *, atlas_share: float) -> Lesion:
+def draw_lesion(
+    rng: np.random.Generator, model: HeadModel, config: SimulateConfig, *, atlas_share: float, punctate: bool = False
+) -> Lesion:
     """One stroke of a cohort; `atlas_share` is the atlas volume over the person's volume."""
-    pattern, volume_ml = draw_pattern_and_volume(rng, config.large_lesion_share)
-    pace = pace_of_size(volume_ml) if config.pace_by_size else 1.0
-    appearance = draw_appearance(rng, config.t2_amplitude_range, pace=pace)
+    if punctate:
+        weights = np.array([one.weight for one in PUNCTATE_PATTERNS])
+        pattern = PUNCTATE_PATTERNS[rng.choice(len(PUNCTATE_PATTERNS), p=weights / weights.sum())]
+        volume_ml = log_uniform(rng, *pattern.volume_ml)
+    else:
+        pattern, volume_ml = draw_pattern_and_volume(rng, config.large_lesion_share)
+    appearance = appearance_of_size(rng, volume_ml, config)
     return Lesion(pattern.name, stroke_depth(rng, pattern, volume_ml, model, atlas_share=atlas_share), appearance)
 
 
@@ -135,6 +153,12 @@ def pace_of_size(volume_ml: float) -> float:
     are chosen here; what they give stands beside it in docs/explanation/simulation.md.
     """
     return float(np.clip(np.sqrt(volume_ml / 10.0), 0.25, 4.0))
+
+
+def appearance_of_size(rng: np.random.Generator, volume_ml: float, config: SimulateConfig) -> StrokeAppearance:
+    """`draw_appearance` for a stroke of this volume in the person, as the settings want it."""
+    pace = pace_of_size(volume_ml) if config.pace_by_size else 1.0
+    return draw_appearance(rng, config.t2_amplitude_range, pace=pace)
 
 
 def draw_appearance(
@@ -175,13 +199,20 @@ def stroke_depth(
         territory = pattern.territories[rng.integers(len(pattern.territories))]
         # Showers from the heart reach both sides.
         this_side = side if n < 3 or rng.random() < 0.7 else -side
-        focus = _one_focus(rng, territory, this_side, max(0.05, volume_ml * share) * atlas_share, model)
+        focus_ml = volume_ml * share if pattern.exact else max(0.05, volume_ml * share)
+        focus = _one_focus(rng, territory, this_side, focus_ml * atlas_share, model, exact=pattern.exact)
         np.maximum(depth, focus, out=depth)
     return depth
 
 
 def _one_focus(
-    rng: np.random.Generator, territory: Territory, side: float, volume_ml: float, model: HeadModel
+    rng: np.random.Generator,
+    territory: Territory,
+    side: float,
+    volume_ml: float,
+    model: HeadModel,
+    *,
+    exact: bool,
 ) -> FloatArray:
     seed = np.array([rng.uniform(*extent) for extent in territory.seeds])
     seed[0] *= side
@@ -206,13 +237,40 @@ def _one_focus(
     depth = -np.sqrt(squares) + radius * ragged - 1.5 * beyond
     hull = model.hull_distance_mm.array[window]
     allowed = (hull < 0) & (model.ventricle_distance_mm.array[window] > 1.0)
-    values = np.sort(depth[allowed])
-    wanted = min(max(round(volume_ml / VOXEL_ML), 1), max(values.size - 1, 1))
-    threshold = float(values[-wanted]) - 1e-3 if values.size else 0.0
+    if exact:
+        threshold = volume_threshold(depth, allowed, volume_ml)
+    else:
+        values = np.sort(depth[allowed])
+        wanted = min(max(round(volume_ml / VOXEL_ML), 1), max(values.size - 1, 1))
+        threshold = float(values[-wanted]) - 1e-3 if values.size else 0.0
     inside = np.where(allowed, depth - threshold, np.minimum(depth - threshold, -1.0))
     out = np.full(LATTICE_SHAPE, OUTSIDE_MM, dtype=np.float32)
     out[window] = inside
     return out
+
+
+def volume_threshold(depth_mm: FloatArray, allowed: BoolArray, volume_ml: float) -> float:
+    """The depth beyond which a lesion has this volume, linearly interpolated between the lattice's points.
+
+    Args:
+        depth_mm: (i, j, k) part of the 2 mm lattice.
+        allowed: (i, j, k) where the lesion may lie.
+        volume_ml: wanted.
+
+    Returns:
+        Depth in mm; where there is less room than wanted, that of all of it.
+    """
+    values = np.sort(depth_mm[allowed])
+    if not values.size:
+        return 0.0
+    # The cells that count, with twice the volume: only these are divided, the more finely, the fewer they are.
+    near = allowed & (depth_mm >= values[-min(round(2.0 * volume_ml / VOXEL_ML) + 64, values.size)])
+    parts = 4 if near.sum() < 4000 else 1
+    offsets = (np.arange(parts) + 0.5) / parts - 0.5
+    within = np.stack(np.meshgrid(offsets, offsets, offsets, indexing="ij")).reshape(3, 1, -1)
+    points = np.stack(np.nonzero(near))[:, :, None] + within
+    fine = np.sort(ndimage.map_coordinates(depth_mm, points.reshape(3, -1), order=1, mode="nearest"))
+    return float(fine[-min(max(round(volume_ml / VOXEL_ML * parts**3), 1), fine.size)])
 
 
 def _window(centre_mm: FloatArray, reach_mm: float) -> tuple[slice, slice, slice]:

@@ -23,7 +23,8 @@ from fvv.simulator.brain import (
     with_old_damage,
 )
 from fvv.simulator.field import Field, draw_field
-from fvv.simulator.lesions import draw_lesion, draw_old_damage
+from fvv.simulator.lesion_masks import list_masks, mask_lesion
+from fvv.simulator.lesions import Lesion, draw_lesion, draw_old_damage
 from fvv.simulator.scanner import Protocol, draw_protocol
 from fvv.simulator.space import apply_separably, area_resampling, lattice_noise, linear_upsampling, rotation_matrix
 from fvv.simulator.tissue import TissueSet, draw_tissues
@@ -39,9 +40,8 @@ ATLAS_CENTRE_MM = (0.0, -18.0, 2.0)
 """Point of the average head that is laid in the middle of the magnet."""
 MAX_ATTEMPTS = 25
 """Strokes tried before giving up on one that can be seen; with the default settings few are rejected."""
-MINIMUM_VOXELS = 4
-MINIMUM_ML = 0.1
-"""A reader does not outline a stroke that is smaller than either of these on the image."""
+MINIMUM_VOXELS = 3
+"""A reader does not outline a stroke of fewer voxels."""
 
 
 class Points(NamedTuple):
@@ -100,6 +100,7 @@ class SeenStroke:
     """A stroke seen by one scanner; `before` and `after` ischaemia: noise-free signals (3, n) of the touched points."""
 
     pattern: str
+    mask: str | None  # name of the mask file that gave its shape
     attempt: int
     touched: BoolArray  # over all brain points
     before: FloatArray
@@ -209,7 +210,8 @@ def find_stroke(patient: Patient, model: HeadModel, config: SimulateConfig) -> S
     for attempt in range(MAX_ATTEMPTS):
         stroke = _stroke(patient, model, config, attempt)
         voxels = int(stroke.roi.sum())
-        large_enough = voxels >= MINIMUM_VOXELS and voxels * patient.protocol.voxel_volume_ml >= MINIMUM_ML
+        volume_ml = voxels * patient.protocol.voxel_volume_ml
+        large_enough = voxels >= MINIMUM_VOXELS and volume_ml >= config.minimum_stroke_ml
         clear = stroke.contrast_to_noise >= config.minimum_contrast_to_noise
         if large_enough and clear and stroke.brightening >= config.minimum_brightening:
             return stroke
@@ -218,9 +220,34 @@ def find_stroke(patient: Patient, model: HeadModel, config: SimulateConfig) -> S
     )
 
 
+def choose_lesion(
+    rng: np.random.Generator, model: HeadModel, config: SimulateConfig, *, person: int, attempt: int, atlas_share: float
+) -> Lesion:
+    """A stroke of the kinds that the settings ask for.
+
+    Args:
+        rng: of the stroke.
+        model: the average head.
+        config: shares of masks and punctate strokes.
+        person: number of the person.
+        attempt: which of the strokes tried.
+        atlas_share: atlas volume over the person's volume.
+
+    Raises:
+        InputError: a mask cannot be used.
+    """
+    shapes = random_stream(config.seed, person, Purpose.SHAPE, attempt)
+    from_mask, punctate = shapes.random(2) < (config.lesion_mask_share, config.punctate_share)
+    if config.lesions is not None and from_mask:
+        files = list_masks(config.lesions, config.lesion_files)
+        return mask_lesion(shapes, rng, files, model, config, atlas_share=atlas_share)
+    return draw_lesion(rng, model, config, atlas_share=atlas_share, punctate=bool(punctate))
+
+
 def _stroke(patient: Patient, model: HeadModel, config: SimulateConfig, attempt: int) -> SeenStroke:
     rng = random_stream(config.seed, patient.visit.person, Purpose.STROKE, attempt)
-    lesion = draw_lesion(rng, model, config, atlas_share=patient.atlas_share)
+    person, atlas_share = patient.visit.person, patient.atlas_share
+    lesion = choose_lesion(rng, model, config, person=person, attempt=attempt, atlas_share=atlas_share)
     head, onset_h = patient.head, patient.visit.onset_h or 0.0
     at_points = apply_stroke(patient.tissue, head.brain.mm, lesion, onset_h=onset_h, rng=rng)
     before, after = patient.brain_signals(at_points.before), patient.brain_signals(at_points.after)
@@ -233,4 +260,14 @@ def _stroke(patient: Patient, model: HeadModel, config: SimulateConfig, attempt:
         roi &= rise > config.reader_threshold * np.median(rise[roi])
     contrast = float(rise[roi].mean() / patient.noise) if roi.any() else 0.0
     brightening = float(1.0 + rise[roi].mean() / usual[roi].mean()) if roi.any() else 1.0
-    return SeenStroke(lesion.pattern, attempt, at_points.touched, before, after, roi, contrast, brightening)
+    return SeenStroke(
+        pattern=lesion.pattern,
+        mask=lesion.mask,
+        attempt=attempt,
+        touched=at_points.touched,
+        before=before,
+        after=after,
+        roi=roi,
+        contrast_to_noise=contrast,
+        brightening=brightening,
+    )

@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     SCAN = 5
     NOISE = 6
     READER = 7
+    SHAPE = 8
 
 
 def random_stream(seed: int, number: int, purpose: Purpose, attempt: int = 0) -> np.random.Generator:

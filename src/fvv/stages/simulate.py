@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from fvv.schemas.simulation import Simulation, case_settings
 from fvv.simulator.anatomy import average_head, load_atlas
 from fvv.simulator.case import SIMULATOR_VERSION, simulate_case
 from fvv.simulator.files import (
+    hash_sources,
     is_kept,
     refuse_other_files,
     refuse_other_settings,
@@ -82,9 +83,11 @@ def simulate(
 
     Raises:
         OutputExistsError: the folder holds something that was not simulated, or cases of other settings.
-        FvvError: the tissue maps are not installed, or the folder cannot be written.
+        FvvError: the tissue maps are not installed, an input folder lacks what is needed, or the output cannot be
+            written.
     """
     started = time.perf_counter()
+    sources = hash_sources(config)
     numbers = range(1, config.cases + 1) if config.only is None else (config.only,)
     cohort = tuple(plan_visit(number, config).participant for number in numbers)
     names = cohort if shard is None else shard.select(cohort)
@@ -96,8 +99,9 @@ def simulate(
             claim(output, [PARTICIPANTS_FILE, *names])
         if not overwrite:
             for name in names:
-                refuse_other_settings(output / name, config)
-        settings = fingerprint(simulator=SIMULATOR_VERSION, settings=case_settings(config))
+                refuse_other_settings(output / name, config, sources)
+        depends_on = {"simulator": SIMULATOR_VERSION, "settings": case_settings(config)}
+        settings = fingerprint(**depends_on, **({"sources": sources} if sources else {}))
         record = RunRecord(
             verb="simulate",
             software=f"fvv {__version__}",
@@ -108,7 +112,7 @@ def simulate(
         )
         if shard is not None:
             write_run(output, record)
-        done, failures = _make_all(names, output, config)
+        done, failures = _make_all(names, output, config, sources)
         made = sum(done.values())
         if shard is not None:
             places = {name: name for name in sorted(done)}
@@ -118,13 +122,15 @@ def simulate(
     return SimulateResult(output, made, len(done) - made, tuple(cases), (*failures, *damaged))
 
 
-def _make_all(names: Sequence[str], output: Path, config: SimulateConfig) -> tuple[dict[str, bool], list[Failure]]:
+def _make_all(
+    names: Sequence[str], output: Path, config: SimulateConfig, sources: Mapping[str, str]
+) -> tuple[dict[str, bool], list[Failure]]:
     """Which cases are there now, each with whether it was made and not kept; and failures."""
     if not all((output / name).exists() for name in names):
         load_atlas()  # Without it there is one error, not one for each case.
     done: dict[str, bool] = {}
     failures = []
-    make = partial(_make_case, output=output, config=config)
+    make = partial(_make_case, output=output, config=config, sources=sources)
     for name, result in map_items(make, names, workers=config.compute.workers, description="simulate"):
         if isinstance(result, FvvError):
             failures.append(failure_of(name, result))
@@ -134,18 +140,18 @@ def _make_all(names: Sequence[str], output: Path, config: SimulateConfig) -> tup
     return done, sorted(failures, key=lambda failure: failure.examination_id)
 
 
-def _make_case(name: str, *, output: Path, config: SimulateConfig) -> bool:
+def _make_case(name: str, *, output: Path, config: SimulateConfig, sources: Mapping[str, str]) -> bool:
     """Keep a case that is as it was written, else make it; gives whether it was made."""
     folder = output / name
     clear_remains(output, name)
     if folder.exists():
         try:
-            if is_kept(folder, config):
+            if is_kept(folder, config, sources):
                 return False
         except InputError as error:
             log.warning("%s is made again: %s", name, error)
     # BLAS may add in another order with another number of threads: one thread gives the same bytes everywhere.
     with threadpool_limits(1):
         case = simulate_case(int(name.rpartition("_")[2]), average_head(), config)
-    write_simulated_case(folder, case, config)
+    write_simulated_case(folder, case, config, sources)
     return True
