@@ -4,14 +4,14 @@
         [--place anatomies=DIR ...] [--real healthy_and_strokes=DIR ...] [--only VARIANT ...]
 
 VARIANTS.yaml names settings by their dotted names, over those of configs/model.yaml: `base` for all runs, `variants`
-for each, `test` for the simulated patients that all are tested on. A text `{name}` in it is a folder given with `--place`.
-A variant whose settings this version does not know is said and left out.
+for each, `test` for the simulated patients that all are tested on. A text `{name}` in it is a folder given with
+`--place`. A variant whose settings this version does not know is said and left out.
 
 Every run simulates its training cohort (one seed means the same persons in every variant where the settings allow it),
 prepares it, trains one fold for so many slices, converts that one model and evaluates it, as `fvv evaluate --external`
 does with brain masks of its own, on the simulated test patients and on every `--real` folder, which
-experiments/real_cohort.py lays out. FOLDER/runs.jsonl has a line for each finished run, table.md the mean and the range over seeds. The same
-command goes on where it stopped, inside a run too.
+experiments/real_cohort.py lays out. FOLDER/runs.jsonl has a line for each finished run, table.md the mean and the
+range over seeds. The same command goes on where it stopped, inside a run too.
 """
 
 from __future__ import annotations
