@@ -4,14 +4,14 @@
         [--place anatomies=DIR ...] [--real healthy_and_strokes=DIR ...] [--only VARIANT ...]
 
 VARIANTS.yaml names settings by their dotted names, over those of configs/model.yaml: `base` for all runs, `variants`
-for each, `test` for the simulated patients that all are tested on. A text `{name}` in it is a folder given with `--place`.
-A variant whose settings this version does not know is said and left out.
+for each, `test` for the simulated patients that all are tested on. A text `{name}` in it is a folder given with
+`--place`. A variant whose settings this version does not know is said and left out.
 
 Every run simulates its training cohort (one seed means the same persons in every variant where the settings allow it),
 prepares it, trains one fold for so many slices, converts that one model and evaluates it, as `fvv evaluate --external`
 does with brain masks of its own, on the simulated test patients and on every `--real` folder, which
-experiments/real_cohort.py lays out. FOLDER/runs.jsonl has a line for each finished run, table.md the mean and the range over seeds. The same
-command goes on where it stopped, inside a run too.
+experiments/real_cohort.py lays out. FOLDER/runs.jsonl has a line for each finished run, table.md the mean and the
+range over seeds. The same command goes on where it stopped, inside a run too.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from join_cohorts import join
 
-from fvv.config import Config, load_config
+from fvv.config import Config, SimulateConfig, load_config
 from fvv.errors import ConfigError
 from fvv.io.atomic import write_text
 from fvv.schemas.summary import Summary
@@ -42,7 +43,7 @@ from fvv.stages.train import train_fold
 SETTINGS = Path(__file__).resolve().parents[1] / "configs" / "model.yaml"
 FOLD, KFOLDS = 0, 8
 """One fold of eight is trained: an eighth of the persons is left aside, as the stage wants it, and not looked at."""
-FIRST_SEED, TEST_SEED = 3000, 4000
+FIRST_SEED, TEST_SEED, HEADS_SEED = 3000, 4000, 100_000
 Overrides = dict[str, Any]
 
 log = logging.getLogger("ablate")
@@ -50,12 +51,17 @@ log = logging.getLogger("ablate")
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What all runs share; part of every line, so that a run of another budget is another run."""
+    """What all runs share; part of every line, so that a run of another budget is another run.
+
+    Attributes:
+        head_cases: of `cases`, those made from real heads in variants that have them.
+    """
 
     cases: int
     test_cases: int
     slices: int
     slices_per_epoch: int
+    head_cases: int = 0
 
     @property
     def epochs(self) -> int:
@@ -121,11 +127,26 @@ def numbers(summary: Summary) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
-def run(folder: Path, config: Config, tests: Mapping[str, Path], name: str) -> dict[str, dict[str, float | None]]:
+def training_cohort(folder: Path, config: SimulateConfig, head_cases: int) -> Path:
+    """Simulate the cohort of one run: of simulated heads, and where there are real ones, a part of them from these."""
+    if getattr(config, "heads", None) is None:
+        simulate(folder / "sim", config)
+        return folder / "sim"
+    simulate(folder / "sim", config.model_copy(update={"heads": None, "cases": config.cases - head_cases}))
+    # Persons are named after the seed: another one.
+    of_heads = {"cases": head_cases, "seed": config.seed + HEADS_SEED}
+    simulate(folder / "heads", config.model_copy(update=of_heads))
+    join({"sim": folder / "sim", "head": folder / "heads"}, folder / "joined")
+    return folder / "joined"
+
+
+def run(
+    folder: Path, config: Config, tests: Mapping[str, Path], name: str, head_cases: int
+) -> dict[str, dict[str, float | None]]:
     """Simulate, prepare, train, convert and test; every step goes on where it stopped."""
     place = folder / "runs" / name
-    simulate(place / "input_data", config.simulate)
-    prepare(place / "input_data", place / "store", config.prepare)
+    cohort = training_cohort(place / "input_data", config.simulate, head_cases)
+    prepare(cohort, place / "store", config.prepare)
     trained = train_fold(place / "store", place / "saved_models", FOLD, config.train)
     checkpoint = trained.folder / "best.ckpt"
     convert(checkpoint, place / "store", place / "bundle", config.convert, name=config.train.name)
@@ -173,7 +194,7 @@ def _cell(values: Sequence[float]) -> str:
 def ablate(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Do the runs that runs.jsonl lacks, seed by seed; gives all lines of this budget."""
     sections = read_variants(options.variants, _pairs(options.place))
-    budget = Budget(options.cases, options.test_cases, options.slices, options.slices_per_epoch)
+    budget = Budget(options.cases, options.test_cases, options.slices, options.slices_per_epoch, options.head_cases)
     base, variants = sections["base"][""], sections["variants"]
     stated = {"budget": f"{budget}", "file": options.variants.name}
     configs = {}
@@ -197,7 +218,7 @@ def ablate(options: argparse.Namespace) -> list[dict[str, Any]]:
             if any(key.items() <= line.items() for line in read_lines(path)):
                 continue
             started = time.monotonic()
-            found = run(options.output, of_seed[seed], tests, _name(variant, seed))
+            found = run(options.output, of_seed[seed], tests, _name(variant, seed), budget.head_cases)
             line = {**key, "changes": variants[variant], "seconds": round(time.monotonic() - started), "tested": found}
             with path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line, default=str) + "\n")
@@ -225,6 +246,7 @@ def main() -> None:
     parser.add_argument("--slices-per-epoch", type=int, default=2048)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--cases", type=int, default=200, help="simulated patients to train on")
+    parser.add_argument("--head-cases", type=int, default=40, help="of these, from real heads where a variant has them")
     parser.add_argument("--test-cases", type=int, default=60)
     parser.add_argument(
         "--place", action="append", default=[], metavar="NAME=DIR", help="folder for {NAME} in the file"

@@ -29,7 +29,16 @@ def ablation(experiment: Callable[[str], ModuleType]) -> ModuleType:
 def options(tmp_path: Path, variants: str, **changes: Any) -> argparse.Namespace:
     file = tmp_path / "variants.yaml"
     file.write_text(variants)
-    usual = {"cases": 9, "test_cases": 2, "slices": 640, "slices_per_epoch": 64, "seeds": 2, "place": [], "only": None}
+    usual = {
+        "cases": 9,
+        "test_cases": 2,
+        "slices": 640,
+        "slices_per_epoch": 64,
+        "seeds": 2,
+        "head_cases": 1,
+        "place": [],
+        "only": None,
+    }
     return argparse.Namespace(
         **{"variants": file, "output": tmp_path / "out", "real": ["real=heads"], **usual, **changes}
     )
@@ -66,7 +75,7 @@ def test_finished_runs_are_kept_and_unknown_settings_left_out(
 ) -> None:
     made: list[str] = []
 
-    def run(_: Path, config: Any, tests: Any, name: str) -> dict[str, dict[str, float | None]]:
+    def run(_: Path, config: Any, tests: Any, name: str, _heads: int) -> dict[str, dict[str, float | None]]:
         if len(made) == 2:
             raise KeyboardInterrupt
         made.append(name)
