@@ -49,7 +49,9 @@ def test_packaged_settings_go_by_name_from_anywhere(tmp_path: Path, monkeypatch:
     assert load_config(settings_file(Path("demo"))).prepare.kfolds == 3
     Path("model").write_text("prepare: {kfolds: 7}\n", encoding="utf-8")
     assert load_config(settings_file(Path("model"))).prepare.kfolds == 7
-    assert settings_file(Path("none.yaml")) == Path("none.yaml")
+    Path("folder").mkdir()
+    for path in (Path("none.yaml"), Path(), Path("folder"), Path("a/demo")):
+        assert settings_file(path) == path  # Reading it then says what is wrong.
     with pytest.raises(ConfigError, match="default, demo, model"):
         settings_file(Path("demoo"))
 

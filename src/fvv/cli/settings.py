@@ -42,16 +42,13 @@ def settings_file(named: Path) -> Path:
     Raises:
         ConfigError: a bare word that is neither.
     """
-    if named.is_file() or named.suffix or len(named.parts) > 1:
-        return named
-    if named.name not in _packaged():
-        hint = f"those of the package: {', '.join(_packaged())}"
-        raise ConfigError(f"{named.name}: neither a file nor the name of settings in the package", hint=hint)
-    return PACKAGED / f"{named.name}.yaml"
-
-
-def _packaged() -> list[str]:
-    return sorted(file.stem for file in PACKAGED.glob("*.yaml"))
+    packaged = {file.stem: file for file in sorted(PACKAGED.glob("*.yaml"))}
+    if not named.is_file() and str(named) in packaged:
+        return packaged[str(named)]
+    if not named.exists() and not named.suffix and len(named.parts) == 1:
+        hint = f"those of the package: {', '.join(packaged)}"
+        raise ConfigError(f"{named}: neither a file nor the name of settings in the package", hint=hint)
+    return named
 
 
 def as_yaml(config: Config, section: str = "") -> str:
