@@ -55,7 +55,7 @@ class Verb:
 def _simulate_options(verb: argparse.ArgumentParser) -> None:
     """Stage 0: simulate a cohort."""
     cohort = {"--cases": "simulate.cases", "--seed": "simulate.seed", "--only": "simulate.only"}
-    add_settings(verb, {**cohort, "--lesions": "simulate.lesions", **_WORKERS})
+    add_settings(verb, {**cohort, "--lesions": "simulate.lesions", "--heads": "simulate.heads", **_WORKERS})
     add_path(verb, "-o", "--output", default="simulated_data", meaning="folder to write")
     add_overwrite(verb, "replace simulated cases of other settings")
     add_shard(verb)
