@@ -274,6 +274,9 @@ class SimulateConfig(_Settings):
     """Names of the mask files to use, such as those that are not kept for testing (default: all of the folder)."""
     lesion_mask_share: float = Field(0.5, ge=0, le=1)
     """Share of strokes that take their shape from the masks, where a folder of masks is given."""
+    heads: Path | None = None
+    """Folder of real healthy heads, one folder each with b0 and b1000 (and mask, where there is one): strokes are
+    written into them (default: heads are simulated). With participants.tsv, several may be of one person."""
     punctate_share: float = Field(0.0, ge=0, le=1)
     """Share of the computed shapes that are lacunes in brainstem and basal ganglia, punctate cortical infarcts and
     showers of them, 0.02 to 1.5 mL, beside those that the usual patterns hold."""

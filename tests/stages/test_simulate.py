@@ -14,7 +14,7 @@ pytest.importorskip("nilearn")
 from builders import write_patient
 from fvv.cohort.participants import read_participants
 from fvv.config import SimulateConfig
-from fvv.errors import FvvError, OutputExistsError
+from fvv.errors import FvvError, InputError, OutputExistsError
 from fvv.io.nifti import read_volume, write_volume
 from fvv.io.sealed import read_sealed, write_sealed
 from fvv.stages.simulate import simulate
@@ -106,6 +106,36 @@ def test_a_case_depends_on_the_masks_and_not_on_their_place(tmp_path, monkeypatc
     with pytest.raises(OutputExistsError, match="other inputs"):
         simulate(tmp_path / "out", moved)
     assert digests(tmp_path / "out") == before
+
+
+def test_real_heads_keep_their_persons_and_their_images(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr("fvv.simulator.registration.FINE", (1500, 3))
+    heads, names = tmp_path / "heads", ("sim_0001", "sim_0002")
+    for name in names:
+        (heads / name).mkdir(parents=True)
+        for file in ("b0.nii.gz", "b1000.nii.gz", "mask.nii.gz"):
+            shutil.copy(cohort[0] / name / file, heads / name / file)
+    (heads / "participants.tsv").write_text("participant_id\tpatient_id\nsim_0001\tAnna\nsim_0002\tBert\n")
+    config = CONFIG.model_copy(update={"cases": 4, "heads": heads, "stroke_free_share": 0.5, "onset_range_h": (5, 50)})
+    result = simulate(tmp_path / "out", config)
+    assert (result.made, result.failures) == (4, ())
+    people = read_participants(tmp_path / "out")
+    assert [one.person_id for one in people.values()] == ["Anna", "Bert", "Anna", "Bert"]
+    strokes = [one.case.lesion_volume_ml > 0 for one in result.cases]
+    assert 0 < sum(strokes) < 4
+    for one, has_stroke in zip(result.cases, strokes, strict=True):
+        folder = tmp_path / "out" / one.case.participant_id
+        assert one.case.head in names
+        assert one.sources.keys() == {"heads"}
+        assert not (folder / "flair.nii.gz").exists()
+        before, after = (read_volume(place / "b1000.nii.gz") for place in (heads / one.case.head, folder))
+        np.testing.assert_allclose(after.affine, before.affine, atol=1e-5)
+        outside = read_volume(folder / "stroke_roi.nii.gz").array == 0
+        same = (after.array == before.array)[outside].mean()
+        assert same == 1.0 if not has_stroke else same > 0.9
+    assert simulate(tmp_path / "out", config).kept == 4
+    with pytest.raises(InputError, match="holds no patient folder"):
+        simulate(tmp_path / "none", config.model_copy(update={"heads": heads / "sim_0001"}))
 
 
 @pytest.mark.parametrize("name", ["b0.nii.gz", "simulation.json"])

@@ -17,7 +17,7 @@ def case_settings(config: SimulateConfig) -> dict[str, Any]:
 
     Of input folders the content counts, not where they lie: `Simulation.sources` has it.
     """
-    return config.model_dump(mode="json", exclude={"cases", "only", "compute", "lesions", "lesion_files"})
+    return config.model_dump(mode="json", exclude={"cases", "only", "compute", "lesions", "lesion_files", "heads"})
 
 
 class CaseRecord(Stored):
@@ -28,6 +28,8 @@ class CaseRecord(Stored):
     patient_id: str
     site: str
     field_strength_t: float
+    head: str | None = None
+    """Folder of the real head that the stroke was written into; None: a simulated head."""
     onset_h: float | None
     pattern: str
     lesion_mask: str | None = None

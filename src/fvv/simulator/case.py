@@ -31,14 +31,15 @@ class SimulatedCase:
     """Images and reference of one case; all arrays (i, j, k) on one grid.
 
     Attributes:
-        b0, b1000, flair: int16.
+        b0, b1000: int16; of a real head float32 where it was no whole number.
+        flair: int16; None of a real head.
         stroke, flair_visible, brain: bool; FLAIR-visible lies in the stroke, the stroke in the brain.
         affine: (4, 4), voxel to RAS+ mm.
     """
 
-    b0: NDArray[np.int16]
-    b1000: NDArray[np.int16]
-    flair: NDArray[np.int16]
+    b0: np.ndarray
+    b1000: np.ndarray
+    flair: NDArray[np.int16] | None
     stroke: BoolArray
     flair_visible: BoolArray
     brain: BoolArray
@@ -120,6 +121,14 @@ def _stored(image: Image, protocol: Protocol) -> Image:
     return np.ascontiguousarray(image if protocol.left_to_right else image[::-1])
 
 
+def reader_label(number: int, stroke_ml: float, visible_ml: float, config: SimulateConfig) -> bool | None:
+    """Whether the simulated reader of case `number` sees a mismatch; None without a stroke."""
+    if stroke_ml <= 0:
+        return None
+    reader = random_stream(config.seed, number, Purpose.READER)
+    return bool(visible_ml / stroke_ml + reader.normal(0.0, config.reader_noise) < config.mismatch_fraction)
+
+
 def _record(
     patient: Patient,
     stroke: SeenStroke | None,
@@ -131,10 +140,6 @@ def _record(
     skull_stripped: bool,
 ) -> CaseRecord:
     protocol, visit = patient.protocol, patient.visit
-    label: bool | None = None
-    if stroke_ml > 0:
-        reader = random_stream(config.seed, visit.number, Purpose.READER)
-        label = bool(visible_ml / stroke_ml + reader.normal(0.0, config.reader_noise) < config.mismatch_fraction)
     return CaseRecord(
         participant_id=visit.participant,
         patient_id=visit.patient,
@@ -145,7 +150,7 @@ def _record(
         lesion_mask=None if stroke is None else stroke.mask,
         lesion_volume_ml=stroke_ml,
         flair_visible_ml=visible_ml,
-        dwi_flair_mismatch=label,
+        dwi_flair_mismatch=reader_label(visit.number, stroke_ml, visible_ml, config),
         contrast_to_noise=None if stroke is None else stroke.contrast_to_noise,
         brightening=None if stroke is None else stroke.brightening,
         attempt=0 if stroke is None else stroke.attempt,

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+import numpy as np
+
 from fvv.cohort.participants import PARTICIPANTS_FILE
 from fvv.config import SimulateConfig
 from fvv.data import Failure
@@ -19,6 +21,7 @@ from fvv.io.tables import failure_of, write_table
 from fvv.schemas.simulation import Simulation, case_settings
 from fvv.simulator.case import SIMULATOR_VERSION, SimulatedCase
 from fvv.simulator.lesion_masks import list_masks, masks_digest
+from fvv.simulator.real_heads import heads_digest
 from fvv.system.fingerprint import file_sha256
 
 SIMULATION_FILE = "simulation.json"
@@ -35,6 +38,8 @@ def hash_sources(config: SimulateConfig) -> dict[str, str]:
     sources = {}
     if config.lesions is not None:
         sources["lesions"] = masks_digest(list_masks(config.lesions, config.lesion_files))
+    if config.heads is not None:
+        sources["heads"] = heads_digest(config.heads)
     return sources
 
 
@@ -52,30 +57,29 @@ def write_simulated_case(
     Raises:
         OutputExistsError: the folder is there and holds a file that this program did not write.
     """
-    images = {
+    images: dict[str, np.ndarray | None] = {
         "b0.nii.gz": case.b0,
         "b1000.nii.gz": case.b1000,
         "flair.nii.gz": case.flair,
         "stroke_roi.nii.gz": case.stroke,
         "flairviz_roi.nii.gz": case.flair_visible,
-        "mask.nii.gz": case.brain,
+        "mask.nii.gz": case.brain if config.write_mask else None,
     }
     hint = "move it away, or choose another output folder"
     refuse_other_files(
         folder, images.keys() | {SIMULATION_FILE}, "not written by fvv, in a folder to be replaced", hint
     )
-    if not config.write_mask:
-        del images["mask.nii.gz"]
     with atomic_write(folder) as temporary:
         temporary.mkdir()
-        for name, array in images.items():
+        written = {name: array for name, array in images.items() if array is not None}
+        for name, array in written.items():
             write_volume(temporary / name, array, case.affine)
         simulation = Simulation(
             simulator_version=SIMULATOR_VERSION,
             settings=config,
             sources=dict(sources),
             case=case.record,
-            files={name: file_sha256(temporary / name) for name in sorted(images)},
+            files={name: file_sha256(temporary / name) for name in sorted(written)},
         )
         write_sealed(temporary / SIMULATION_FILE, simulation)
 
@@ -159,8 +163,9 @@ def _participant_row(simulation: Simulation) -> dict[str, str | float | None]:
     case = simulation.case
     return {
         "participant_id": case.participant_id,
-        # Persons of another seed are others: models trained on the one cohort may be tested on the other.
-        "patient_id": f"seed{simulation.settings.seed}_{case.patient_id}",
+        # Persons of another seed are others: models trained on the one cohort may be tested on the other. Real persons
+        # are the same under every seed.
+        "patient_id": case.patient_id if case.head else f"seed{simulation.settings.seed}_{case.patient_id}",
         "site": case.site,
         "onset_h": None if case.onset_h is None else round(case.onset_h, 2),
         "lesion_volume_ml": round(case.lesion_volume_ml, 3),

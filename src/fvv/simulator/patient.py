@@ -209,15 +209,22 @@ def find_stroke(patient: Patient, model: HeadModel, config: SimulateConfig) -> S
         return _stroke(patient, model, config, find_stroke(first, model, config).attempt)
     for attempt in range(MAX_ATTEMPTS):
         stroke = _stroke(patient, model, config, attempt)
-        voxels = int(stroke.roi.sum())
-        volume_ml = voxels * patient.protocol.voxel_volume_ml
-        large_enough = voxels >= MINIMUM_VOXELS and volume_ml >= config.minimum_stroke_ml
-        clear = stroke.contrast_to_noise >= config.minimum_contrast_to_noise
-        if large_enough and clear and stroke.brightening >= config.minimum_brightening:
+        voxel_ml = patient.protocol.voxel_volume_ml
+        if would_be_outlined(stroke.roi, voxel_ml, stroke.contrast_to_noise, stroke.brightening, config):
             return stroke
     raise FvvError(
         f"no visible stroke in {MAX_ATTEMPTS} draws", examination_id=visit.participant, hint="use another seed"
     )
+
+
+def would_be_outlined(
+    roi: BoolArray, voxel_ml: float, contrast_to_noise: float, brightening: float, config: SimulateConfig
+) -> bool:
+    """Whether a stroke is large, clear and bright enough for a reader to outline it."""
+    voxels = int(roi.sum())
+    large = voxels >= MINIMUM_VOXELS and voxels * voxel_ml >= config.minimum_stroke_ml
+    clear = contrast_to_noise >= config.minimum_contrast_to_noise
+    return large and clear and brightening >= config.minimum_brightening
 
 
 def choose_lesion(

@@ -33,6 +33,7 @@ from fvv.simulator.files import (
     write_cohort_table,
     write_simulated_case,
 )
+from fvv.simulator.real_case import simulate_on_real_head
 from fvv.simulator.visits import plan_visit
 from fvv.system.fingerprint import fingerprint
 from fvv.system.parallel import map_items
@@ -152,6 +153,7 @@ def _make_case(name: str, *, output: Path, config: SimulateConfig, sources: Mapp
             log.warning("%s is made again: %s", name, error)
     # BLAS may add in another order with another number of threads: one thread gives the same bytes everywhere.
     with threadpool_limits(1):
-        case = simulate_case(int(name.rpartition("_")[2]), average_head(), config)
+        make = simulate_case if config.heads is None else simulate_on_real_head
+        case = make(int(name.rpartition("_")[2]), average_head(), config)
     write_simulated_case(folder, case, config, sources)
     return True
