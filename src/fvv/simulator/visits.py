@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     NOISE = 6
     READER = 7
     SHAPE = 8
+    ANATOMY = 9
 
 
 def random_stream(seed: int, number: int, purpose: Purpose, attempt: int = 0) -> np.random.Generator:
