@@ -287,6 +287,11 @@ class SimulateConfig(_Settings):
     stroke ROI, such as sulci. 0: the whole infarct; 0.3 to 0.5: an outline near half height."""
     distractors: bool = True
     """Add white-matter hyperintensities, old infarcts and T2 shine-through, which look like a stroke and are none."""
+    anatomies: Path | None = None
+    """Folder of label maps of whole heads or brains, with FreeSurfer's numbers as SynthSeg writes them: every person
+    has the anatomy of one of them, deformed (default: the average head that ships)."""
+    anatomy_files: tuple[str, ...] = ()
+    """Names of the label maps to use, so that others are kept for testing (default: all of the folder)."""
     near_air: Literal["none", "smooth", "bands"] = "smooth"
     """Distortion near air: none; smooth bumps of the field at fixed places; or bands: the same bumps moved and resized,
     with some dozens of narrow ones, whose bright bands and voids differ at every examination."""

@@ -17,7 +17,8 @@ def case_settings(config: SimulateConfig) -> dict[str, Any]:
 
     Of input folders the content counts, not where they lie: `Simulation.sources` has it.
     """
-    return config.model_dump(mode="json", exclude={"cases", "only", "compute", "lesions", "lesion_files", "heads"})
+    inputs = {"anatomies", "anatomy_files", "lesions", "lesion_files", "heads"}
+    return config.model_dump(mode="json", exclude={"cases", "only", "compute"} | inputs)
 
 
 class CaseRecord(Stored):
@@ -26,6 +27,8 @@ class CaseRecord(Stored):
     model_config = ConfigDict(use_attribute_docstrings=True)
     participant_id: str
     patient_id: str
+    anatomy: str | None = None
+    """Name of the label map that gave the head; None: the average head."""
     site: str
     field_strength_t: float
     head: str | None = None

@@ -33,6 +33,8 @@ SKULL_MM = 8.0
 """Distance from the brain at which bone ends."""
 SCALP_MM = 13.5
 """Distance from the brain to the skin over the vault."""
+MASTOID_AIR = 0.6
+"""Share of air in the mastoid process, a honeycomb of bone (chosen here)."""
 ELASTIC_STEP = 2
 """Lattice points from one to the next of the elastic deformation."""
 
@@ -48,13 +50,18 @@ class TissueAtlas:
 
 @dataclass(frozen=True, slots=True)
 class HeadSurroundings:
-    """Fractions 0..1 outside the brain on the 2 mm lattice; where all are 0 there is bone or air."""
+    """Fractions 0..1 outside the brain on the 2 mm lattice.
+
+    Bone and air give no signal; they make the field in which the rest is imaged.
+    """
 
     outline_mm: LatticeMap  # depth below the skin, negative outside the head
     muscle: LatticeMap
     fat: LatticeMap
     mucosa: LatticeMap
     vitreous: LatticeMap
+    air: LatticeMap  # inside the head: nose, sinuses, throat, ear canals, mastoid cells; 0 outside the head
+    bone: LatticeMap  # vault and skull base, with the walls of the mastoid cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,8 @@ class HeadModel:
     ventricle_distance_mm: LatticeMap  # distance to the nearest ventricle
     ventricle_pull: tuple[LatticeMap, ...]  # x, y, z of unit-scaled vectors at the ventricles' walls, pointing inwards
     surroundings: HeadSurroundings
+    regions: LatticeMap | None = None  # `Region` numbers, 1 mm; None: the average head, which has none
+    name: str | None = None  # of the label map it was made from
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,32 +133,45 @@ def build_head_model(atlas: TissueAtlas) -> HeadModel:
     weight = np.maximum(ndimage.gaussian_filter(brain.astype(np.float32), 3.0, truncate=2.5), 1e-3)
     sharp = np.where(brain, t1 + SHARPENING * (t1 - ndimage.gaussian_filter(t1, 3.0, truncate=2.5) / weight), 0.0)
     parenchyma = np.clip((sharp - T1_OF_CSF) / (T1_OF_GREY - T1_OF_CSF), 0.0, 1.5).astype(np.float32)
-    hull = _closed_hull(on_lattice(brain.astype(np.float32), atlas.origin_mm) > 0)
-    distance = _signed_distance_mm(hull)
+    hull = closed_hull(on_lattice(brain.astype(np.float32), atlas.origin_mm) > 0)
+    distance = signed_distance_mm(hull)
     ventricles = _ventricles(on_lattice(parenchyma, atlas.origin_mm), distance)
-    smooth = ndimage.gaussian_filter(ventricles.astype(np.float32), 1.5)
-    # A step blurred by s has slope 1 / (s sqrt(2 pi)) at its edge: divide, so that the pull is about 1 at the wall.
-    edge = 1.0 / (1.5 * np.sqrt(2.0 * np.pi))
-    pull = tuple(LatticeMap((component / edge).astype(np.float32)) for component in np.gradient(smooth))
     white = np.clip((atlas.white_matter.astype(np.float32) / 255.0 - 0.5) * 1.5 + 0.5, 0.0, 1.0)
     return HeadModel(
         parenchyma=LatticeMap(parenchyma, atlas.origin_mm, 1.0),
         white_matter=LatticeMap(white.astype(np.float32), atlas.origin_mm, 1.0),
         hull_distance_mm=LatticeMap(distance),
-        ventricle_distance_mm=LatticeMap(
-            (ndimage.distance_transform_edt(~ventricles) * LATTICE_STEP_MM).astype(np.float32)
-        ),
-        ventricle_pull=pull,
-        surroundings=_build_surroundings(distance),
+        ventricle_distance_mm=distance_mm(ventricles),
+        ventricle_pull=pull_into(ventricles),
+        surroundings=build_surroundings(distance),
     )
 
 
-def draw_person_shape(rng: np.random.Generator) -> PersonShape:
-    """Ranges found useful in trials, chosen here: sizes 0.84 to 1.05 by axis, bumps of 1 to 4 mm over 28 to 50 mm."""
+def distance_mm(mask: BoolArray) -> LatticeMap:
+    """Distance to a mask on the lattice."""
+    return LatticeMap((ndimage.distance_transform_edt(~mask) * LATTICE_STEP_MM).astype(np.float32))
+
+
+def pull_into(ventricles: BoolArray) -> tuple[LatticeMap, ...]:
+    """x, y, z of vectors that point into the ventricles, about 1 long at their walls."""
+    smooth = ndimage.gaussian_filter(ventricles.astype(np.float32), 1.5)
+    # A step blurred by s has slope 1 / (s sqrt(2 pi)) at its edge: divide, so that the pull is about 1 at the wall.
+    edge = 1.0 / (1.5 * np.sqrt(2.0 * np.pi))
+    return tuple(LatticeMap((component / edge).astype(np.float32)) for component in np.gradient(smooth))
+
+
+def draw_person_shape(rng: np.random.Generator, *, individual: bool = False) -> PersonShape:
+    """Ranges found useful in trials, chosen here: sizes 0.84 to 1.05 by axis, bumps of 1 to 4 mm over 28 to 50 mm.
+
+    An individual anatomy has folds of its own and is bent more widely (1 to 5 mm over 45 to 80 mm), so that few heads
+    make many persons and each stays a likely one; its ventricles, which are its own, may shrink as well as grow.
+    """
     nx, ny, nz = (-(-n // ELASTIC_STEP) for n in LATTICE_SHAPE)
     step = LATTICE_STEP_MM * ELASTIC_STEP
     wide, fine = rng.uniform(28.0, 50.0) / step, rng.uniform(9.0, 14.0) / step
     amplitude, ripple = rng.uniform(1.0, 3.5), rng.uniform(0.5, 1.1)
+    if individual:
+        wide, amplitude, ripple = 1.6 * wide, 1.4 * amplitude, 0.7 * ripple
     elastic = [
         amplitude * smooth_noise(rng, (nx, ny, nz), (wide,) * 3) + ripple * smooth_noise(rng, (nx, ny, nz), (fine,) * 3)
         for _ in range(3)
@@ -157,10 +179,12 @@ def draw_person_shape(rng: np.random.Generator) -> PersonShape:
     atrophy = rng.beta(1.5, 2.0)
     # The ICBM average is larger than an average head.
     size = rng.uniform(0.87, 1.02)
+    scale = size * rng.uniform(0.97, 1.03, 3)
+    least, range_mm = (-1.5, 3.5) if individual else (-0.6, 4.0)
     return PersonShape(
-        scale=tuple((size * rng.uniform(0.97, 1.03, 3)).tolist()),
+        scale=tuple(scale.tolist()),
         elastic_mm=np.stack(elastic),
-        ventricle_growth_mm=float(-0.6 + 4.0 * np.clip(atrophy + rng.normal(0, 0.15), 0, 1)),
+        ventricle_growth_mm=float(least + range_mm * np.clip(atrophy + rng.normal(0, 0.15), 0, 1)),
         csf_threshold=float(0.25 + 0.35 * atrophy),
         rim_mm=float(0.3 + 2.5 * np.clip(atrophy + rng.normal(0, 0.15), 0, 1)),
         tilt_rad=tuple(np.deg2rad(rng.normal(0.0, (4.0, 2.0, 2.0))).tolist()),
@@ -186,7 +210,7 @@ def tissue_fractions(
     return parenchyma - white, white, 1.0 - parenchyma
 
 
-def _closed_hull(brain: BoolArray) -> BoolArray:
+def closed_hull(brain: BoolArray) -> BoolArray:
     """Close gaps up to about 12 mm (sulci, fissures) and fill holes (ventricles)."""
     reach = 6.0 / LATTICE_STEP_MM
     grown = ndimage.distance_transform_edt(~brain) <= reach
@@ -194,7 +218,8 @@ def _closed_hull(brain: BoolArray) -> BoolArray:
     return np.asarray(ndimage.binary_fill_holes(closed | brain))
 
 
-def _signed_distance_mm(mask: BoolArray) -> FloatArray:
+def signed_distance_mm(mask: BoolArray) -> FloatArray:
+    """Distance to a mask's surface on the lattice, negative inside, float32."""
     outside = ndimage.distance_transform_edt(~mask)
     inside = ndimage.distance_transform_edt(mask)
     return np.asarray((outside - inside) * LATTICE_STEP_MM, dtype=np.float32)
@@ -210,7 +235,7 @@ def _ventricles(parenchyma: FloatArray, hull_distance_mm: FloatArray) -> BoolArr
     return np.asarray(ndimage.binary_opening(deep, iterations=1) | (deep & (np.abs(x) < 22) & (z > 2)))
 
 
-def _build_surroundings(hull_distance_mm: FloatArray) -> HeadSurroundings:
+def build_surroundings(hull_distance_mm: FloatArray) -> HeadSurroundings:
     """The head around the brain, from simple solids in MNI space.
 
     It needs to look right only as far as an echo-planar image shows it: fat is suppressed, bone and air give nothing.
@@ -229,6 +254,7 @@ def _build_surroundings(hull_distance_mm: FloatArray) -> HeadSurroundings:
     sinuses |= _ellipsoid((0, 18, -36), (13, 13, 9)) | _ellipsoid((0, 72, -8), (18, 6, 12))
     mastoids = _pair((54, -34, -46), (10, 15, 18))
     throat = _ellipsoid((0, 2, -92), (15, 9, 30))
+    ears = _pair((44, -25, -42), (5, 5, 6)) | ((np.abs(x) > 44) & ((y + 25) ** 2 + (z + 43) ** 2 < 4.5**2))
     # Turbinates: thin, irregular sheets of wet mucosa between air; the same in everyone, deformed with the head.
     folds = lattice_noise(np.random.default_rng(0), 4.0, 14.0, 12.0)
     turbinates = nasal & (np.abs(folds) < 0.35)
@@ -237,12 +263,18 @@ def _build_surroundings(hull_distance_mm: FloatArray) -> HeadSurroundings:
     skin_fat = soft & (depth < 6)
     jaw = _ellipsoid((0, 30, -92), (52, 52, 14)) & ~_ellipsoid((0, 26, -92), (42, 44, 16))
     muscle = soft & (depth >= 5) & ~jaw & (z < 20)
+    fat = skin_fat | (inside & orbits & beyond_skull) | (inside & jaw)
+    hollow = inside & ((nasal & ~turbinates) | sinuses | throat | ears) & ~eyes
+    cells = inside & mastoids & ~hollow
+    bone = inside & ~(muscle | fat | eyes | turbinates | hollow | cells)
     return HeadSurroundings(
         outline_mm=LatticeMap(depth),
         muscle=_soft(muscle),
-        fat=_soft(skin_fat | (inside & orbits & beyond_skull) | (inside & jaw)),
+        fat=_soft(fat),
         mucosa=_soft(inside & turbinates),
         vitreous=_soft(inside & eyes),
+        air=_soft(hollow + np.float32(MASTOID_AIR) * cells),
+        bone=_soft(bone + np.float32(1.0 - MASTOID_AIR) * cells),
     )
 
 

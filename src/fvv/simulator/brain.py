@@ -10,6 +10,7 @@ import numpy as np
 from fvv.arrays import BoolArray, FloatArray
 from fvv.simulator.anatomy import HeadSurroundings
 from fvv.simulator.lesions import OUTSIDE_MM, Lesion, OldLesion
+from fvv.simulator.regions import RegionFactors, draw_regions
 from fvv.simulator.scanner import Protocol
 from fvv.simulator.space import LatticeMap, lattice_noise, lattice_positions, logistic
 from fvv.simulator.tissue import Number, Tissue, TissueSet, diffusion_weighted, inversion_recovery, spin_echo
@@ -18,6 +19,8 @@ STROKE_EDGE_MM = 0.6
 """Half-width of a stroke's border: sharp, as acute infarcts are."""
 TEXTURE = 0.035
 """Standard deviation of T2's fine texture in healthy brain, relative (chosen here)."""
+FINE_TEXTURE, DIFFUSION_TEXTURE = 0.03, 0.03
+"""The same of individual anatomies: T2 from point to point, ADC from place to place (chosen here)."""
 T1_PER_T2_GAIN = 0.35
 """T1 grows with the same water that lengthens T2, but less (chosen here)."""
 
@@ -78,6 +81,44 @@ def healthy_tissue(
         t2[inside] *= 1.0 + np.float32(t2_factor - 1.0) * np.exp(-0.7 * squares[inside] ** 2)
     adc = 1.0 + np.float32(0.5) * (t2 - 1.0)
     return BrainTissue(*fractions, t1=np.ones_like(t2), t2=t2, adc=np.clip(adc, 0.95, 1.1))
+
+
+@dataclass(frozen=True, slots=True)
+class PersonTexture:
+    """What is uneven in the healthy brain of one person with an individual anatomy."""
+
+    factors: RegionFactors
+    water: FloatArray  # fine unit-deviation noise on the 2 mm lattice: ADC rises and T2 with it
+    diffusion: FloatArray  # broad unit-deviation noise on the 2 mm lattice: ADC alone
+
+
+def draw_person_texture(rng: np.random.Generator) -> PersonTexture:
+    """One person's regions and textures; the same at every examination."""
+    return PersonTexture(draw_regions(rng), lattice_noise(rng, 3.5), lattice_noise(rng, 16.0))
+
+
+def individual_tissue(
+    points_mm: FloatArray,
+    fractions: tuple[FloatArray, FloatArray, FloatArray],
+    texture: FloatArray,
+    regions: LatticeMap,
+    person: PersonTexture,
+) -> BrainTissue:
+    """Normal brain of an individual anatomy: each region has its own T2 and ADC, both uneven within it.
+
+    Args:
+        points_mm: (3, n) deformed atlas positions.
+        fractions: grey, white, CSF.
+        texture: unit-deviation noise on the 2 mm lattice.
+        regions: `Region` numbers.
+        person: of this person.
+    """
+    region = regions.nearest(points_mm)
+    water = LatticeMap(np.float32(TEXTURE) * texture + np.float32(FINE_TEXTURE) * person.water).sample(points_mm)
+    diffusion = LatticeMap(np.float32(DIFFUSION_TEXTURE) * person.diffusion).sample(points_mm)
+    t2 = person.factors.t2[region] * (1.0 + water)
+    adc = person.factors.adc[region] * (1.0 + np.float32(0.5) * water + diffusion)
+    return BrainTissue(*fractions, t1=np.ones_like(t2), t2=t2, adc=adc)
 
 
 def posterior_fossa_texture(rng: np.random.Generator, spread: float) -> FloatArray:

@@ -143,6 +143,7 @@ def _record(
     return CaseRecord(
         participant_id=visit.participant,
         patient_id=visit.patient,
+        anatomy=patient.anatomy,
         site=visit.site.name,
         field_strength_t=protocol.field_strength_t,
         onset_h=visit.onset_h,

@@ -19,10 +19,11 @@ from fvv.io.ownership import claimed
 from fvv.io.sealed import read_record, read_sealed, verify_files, write_sealed
 from fvv.io.tables import failure_of, write_table
 from fvv.schemas.simulation import Simulation, case_settings
+from fvv.simulator.anatomies import anatomy_files
 from fvv.simulator.case import SIMULATOR_VERSION, SimulatedCase
 from fvv.simulator.lesion_masks import list_masks, masks_digest
 from fvv.simulator.real_heads import heads_digest
-from fvv.system.fingerprint import file_sha256
+from fvv.system.fingerprint import file_sha256, fingerprint
 
 SIMULATION_FILE = "simulation.json"
 NO_SOURCES: Final[Mapping[str, str]] = MappingProxyType({})
@@ -40,6 +41,8 @@ def hash_sources(config: SimulateConfig) -> dict[str, str]:
         sources["lesions"] = masks_digest(list_masks(config.lesions, config.lesion_files))
     if config.heads is not None:
         sources["heads"] = heads_digest(config.heads)
+    if config.anatomies is not None:
+        sources["anatomies"] = fingerprint(anatomies=[file.sha256 for file in anatomy_files(config)])
     return sources
 
 

@@ -17,7 +17,9 @@ from fvv.simulator.brain import (
     BrainTissue,
     apply_stroke,
     brain_signals,
+    draw_person_texture,
     healthy_tissue,
+    individual_tissue,
     posterior_fossa_texture,
     signals,
     with_old_damage,
@@ -77,6 +79,7 @@ class Patient:
     head: PlacedHead
     tissue: BrainTissue
     tissues: TissueSet
+    anatomy: str | None  # label map of the head, None: the average head
     bias: FloatArray  # coil sensitivity on the fine slices
     old_damage: tuple[str, ...]
     atlas_share: float  # atlas volume over the person's volume
@@ -113,7 +116,7 @@ class SeenStroke:
 def lay_down(visit: Visit, model: HeadModel, config: SimulateConfig) -> Patient:
     """The person (the same at every visit), their old damage, the protocol and how they lie in the scanner."""
     person_rng = random_stream(config.seed, visit.person, Purpose.PERSON)
-    person = draw_person_shape(person_rng)
+    person = draw_person_shape(person_rng, individual=model.regions is not None)
     texture = lattice_noise(person_rng, 6.0)
     if config.posterior_fossa_spread > 0:
         texture += posterior_fossa_texture(person_rng.spawn(1)[0], config.posterior_fossa_spread)
@@ -131,7 +134,12 @@ def lay_down(visit: Visit, model: HeadModel, config: SimulateConfig) -> Patient:
     bias = receive_bias(scan_rng, (nx, ny, n_slices), spacing_mm)
 
     fractions = tissue_fractions(head.brain.mm, head.brain_hull_mm, model, person)
-    tissue = with_old_damage(healthy_tissue(head.brain.mm, fractions, texture), head.brain.mm, damage)
+    if model.regions is None:
+        healthy = healthy_tissue(head.brain.mm, fractions, texture)
+    else:
+        own = draw_person_texture(random_stream(config.seed, visit.person, Purpose.ANATOMY, 1))
+        healthy = individual_tissue(head.brain.mm, fractions, texture, model.regions, own)
+    tissue = with_old_damage(healthy, head.brain.mm, damage)
     white_matter_b1000 = float(signals(*tissues.white_matter, protocol)[1])
     return Patient(
         visit=visit,
@@ -139,6 +147,7 @@ def lay_down(visit: Visit, model: HeadModel, config: SimulateConfig) -> Patient:
         head=head,
         tissue=tissue,
         tissues=tissues,
+        anatomy=model.name,
         bias=bias if config.vary_appearance else np.ones_like(bias),
         old_damage=tuple(lesion.name for lesion in damage),
         atlas_share=float(np.linalg.det(pose[0])),

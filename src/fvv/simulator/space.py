@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fvv.arrays import FloatArray
+from fvv.arrays import FloatArray, UInt8Array
 
 LATTICE_STEP_MM = 2.0
 LATTICE_ORIGIN_MM = (-100.0, -138.0, -104.0)
@@ -20,15 +21,29 @@ LATTICE_SHAPE = (101, 121, 114)
 class LatticeMap:
     """A scalar map in atlas space."""
 
-    array: FloatArray  # (i, j, k) float32
+    array: FloatArray | UInt8Array  # (i, j, k) float32, or uint8 counts of `unit`
     origin_mm: tuple[float, float, float] = LATTICE_ORIGIN_MM  # atlas position of voxel (0, 0, 0)
     step_mm: float = LATTICE_STEP_MM
+    unit: float = 1.0  # value of a count
 
     def sample(self, points_mm: FloatArray, *, outside: float = 0.0) -> FloatArray:
         """Linear interpolation at atlas positions (3, ...), float32; `outside` beyond the lattice."""
+        index, beyond = self._index(points_mm), outside / self.unit
+        values = ndimage.map_coordinates(self.array, index, order=1, cval=beyond, output=np.float32)
+        return np.asarray(values if self.unit == 1.0 else values * np.float32(self.unit))
+
+    def nearest(self, points_mm: FloatArray) -> NDArray[Any]:
+        """The lattice's own value nearest to atlas positions (3, ...), in the array's dtype; 0 beyond the lattice."""
+        return np.asarray(ndimage.map_coordinates(self.array, self._index(points_mm), order=0))
+
+    def mirrored(self) -> LatticeMap:
+        """Left and right exchanged."""
+        x, y, z = self.origin_mm
+        return replace(self, array=self.array[::-1], origin_mm=(-x - self.step_mm * (len(self.array) - 1), y, z))
+
+    def _index(self, points_mm: FloatArray) -> FloatArray:
         origin = np.asarray(self.origin_mm, dtype=np.float32).reshape((3,) + (1,) * (points_mm.ndim - 1))
-        index = (points_mm - origin) / np.float32(self.step_mm)
-        return np.asarray(ndimage.map_coordinates(self.array, index, order=1, cval=outside, output=np.float32))
+        return np.asarray((points_mm - origin) / np.float32(self.step_mm))
 
 
 def lattice_positions() -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     READER = 7
     SHAPE = 8
     HEAD = 9
+    ANATOMY = 10
 
 
 def random_stream(seed: int, number: int, purpose: Purpose, attempt: int = 0) -> np.random.Generator:

@@ -23,7 +23,8 @@ from fvv.io.shards import hold, hold_for_a_moment, write_run
 from fvv.io.tables import failure_of
 from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.schemas.simulation import Simulation, case_settings
-from fvv.simulator.anatomy import average_head, load_atlas
+from fvv.simulator.anatomies import head_of_person
+from fvv.simulator.anatomy import load_atlas
 from fvv.simulator.case import SIMULATOR_VERSION, simulate_case
 from fvv.simulator.files import (
     hash_sources,
@@ -153,7 +154,10 @@ def _make_case(name: str, *, output: Path, config: SimulateConfig, sources: Mapp
             log.warning("%s is made again: %s", name, error)
     # BLAS may add in another order with another number of threads: one thread gives the same bytes everywhere.
     with threadpool_limits(1):
-        make = simulate_case if config.heads is None else simulate_on_real_head
-        case = make(int(name.rpartition("_")[2]), average_head(), config)
+        number = int(name.rpartition("_")[2])
+        if config.heads is not None:
+            case = simulate_on_real_head(number, average_head(), config)
+        else:
+            case = simulate_case(number, head_of_person(plan_visit(number, config).person, config), config)
     write_simulated_case(folder, case, config, sources)
     return True
