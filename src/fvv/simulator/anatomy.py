@@ -33,6 +33,8 @@ SKULL_MM = 8.0
 """Distance from the brain at which bone ends."""
 SCALP_MM = 13.5
 """Distance from the brain to the skin over the vault."""
+MASTOID_AIR = 0.6
+"""Share of air in the mastoid process, a honeycomb of bone (chosen here)."""
 ELASTIC_STEP = 2
 """Lattice points from one to the next of the elastic deformation."""
 
@@ -48,13 +50,18 @@ class TissueAtlas:
 
 @dataclass(frozen=True, slots=True)
 class HeadSurroundings:
-    """Fractions 0..1 outside the brain on the 2 mm lattice; where all are 0 there is bone or air."""
+    """Fractions 0..1 outside the brain on the 2 mm lattice.
+
+    Bone and air give no signal; they make the field in which the rest is imaged.
+    """
 
     outline_mm: LatticeMap  # depth below the skin, negative outside the head
     muscle: LatticeMap
     fat: LatticeMap
     mucosa: LatticeMap
     vitreous: LatticeMap
+    air: LatticeMap  # inside the head: nose, sinuses, throat, ear canals, mastoid cells; 0 outside the head
+    bone: LatticeMap  # vault and skull base, with the walls of the mastoid cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +236,7 @@ def _build_surroundings(hull_distance_mm: FloatArray) -> HeadSurroundings:
     sinuses |= _ellipsoid((0, 18, -36), (13, 13, 9)) | _ellipsoid((0, 72, -8), (18, 6, 12))
     mastoids = _pair((54, -34, -46), (10, 15, 18))
     throat = _ellipsoid((0, 2, -92), (15, 9, 30))
+    ears = _pair((44, -25, -42), (5, 5, 6)) | ((np.abs(x) > 44) & ((y + 25) ** 2 + (z + 43) ** 2 < 4.5**2))
     # Turbinates: thin, irregular sheets of wet mucosa between air; the same in everyone, deformed with the head.
     folds = lattice_noise(np.random.default_rng(0), 4.0, 14.0, 12.0)
     turbinates = nasal & (np.abs(folds) < 0.35)
@@ -237,12 +245,18 @@ def _build_surroundings(hull_distance_mm: FloatArray) -> HeadSurroundings:
     skin_fat = soft & (depth < 6)
     jaw = _ellipsoid((0, 30, -92), (52, 52, 14)) & ~_ellipsoid((0, 26, -92), (42, 44, 16))
     muscle = soft & (depth >= 5) & ~jaw & (z < 20)
+    fat = skin_fat | (inside & orbits & beyond_skull) | (inside & jaw)
+    hollow = inside & ((nasal & ~turbinates) | sinuses | throat | ears) & ~eyes
+    cells = inside & mastoids & ~hollow
+    bone = inside & ~(muscle | fat | eyes | turbinates | hollow | cells)
     return HeadSurroundings(
         outline_mm=LatticeMap(depth),
         muscle=_soft(muscle),
-        fat=_soft(skin_fat | (inside & orbits & beyond_skull) | (inside & jaw)),
+        fat=_soft(fat),
         mucosa=_soft(inside & turbinates),
         vitreous=_soft(inside & eyes),
+        air=_soft(hollow + np.float32(MASTOID_AIR) * cells),
+        bone=_soft(bone + np.float32(1.0 - MASTOID_AIR) * cells),
     )
 
 
