@@ -271,9 +271,10 @@ class SimulateConfig(_Settings):
     stroke ROI, such as sulci. 0: the whole infarct; 0.3 to 0.5: an outline near half height."""
     distractors: bool = True
     """Add white-matter hyperintensities, old infarcts and T2 shine-through, which look like a stroke and are none."""
-    near_air: Literal["none", "smooth", "bands"] = "smooth"
-    """Distortion near air: none; smooth bumps of the field at fixed places; or bands: the same bumps moved and resized,
-    with some dozens of narrow ones, whose bright bands and voids differ at every examination."""
+    near_air: Literal["none", "smooth", "bands", "physics"] = "smooth"
+    """Distortion near air: none; smooth bumps of the field at fixed places; bands: the same bumps moved and resized,
+    with some dozens of narrow ones, whose bright bands and voids differ at every examination; or physics: the field
+    that the head's own air and bone make in the magnet, shimmed, seen through a realistic echo train."""
     posterior_fossa_spread: float = Field(0.0, ge=0, le=0.3)
     """Relative standard deviation between persons of T2 in cerebellum and brainstem; half of it within them, folium by
     folium. 0: as in the rest of the brain (chosen here, useful to 0.15)."""

@@ -11,7 +11,7 @@ from scipy import fft, ndimage
 
 from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.config import SimulateConfig
-from fvv.simulator.scanner import Protocol
+from fvv.simulator.scanner import FAT_PPM, HZ_PER_PPM_AND_TESLA, Protocol
 from fvv.simulator.space import log_uniform, smooth_noise
 
 Stored = NDArray[np.int16]
@@ -42,7 +42,7 @@ class ImageChain:
     brightest: float  # stored value of b0's 99.9th percentile
     flair_noise: float  # over FLAIR's median
     fat_residue: float  # share of fat that suppression leaves
-    fat_shift: int  # displacement of fat along j in fine voxels
+    fat_shift_mm: float  # displacement of fat along j
     skull_stripped: bool
     stripping_margin: int  # voxels by which a stripping tool's mask is wider (+) or tighter (-) than the brain
 
@@ -70,7 +70,7 @@ def draw_image_chain(rng: np.random.Generator, protocol: Protocol, config: Simul
         brightest=log_uniform(rng, 800.0, 9000.0),
         flair_noise=float(rng.uniform(0.02, 0.06)),
         fat_residue=log_uniform(rng, 0.01, 0.15),
-        fat_shift=int(rng.integers(5, 16)) * (1 if rng.random() < 0.5 else -1),
+        fat_shift_mm=_fat_shift_mm(rng, protocol),
         skull_stripped=bool(rng.random() < config.skull_stripped_share),
         stripping_margin=int(rng.integers(-1, 3)),
     )
@@ -80,6 +80,15 @@ def draw_image_chain(rng: np.random.Generator, protocol: Protocol, config: Simul
     return replace(
         chain, epi=epi, b0_noise=1.4, gamma=(1.0, 1.0), relative_gain=0.8, brightest=3000.0, flair_noise=0.04
     )
+
+
+def _fat_shift_mm(rng: np.random.Generator, protocol: Protocol) -> float:
+    """As the echo train displaces fat's frequency; without one, 5 to 17 mm either way."""
+    usual = 1.1 * int(rng.integers(5, 16)) * (1 if rng.random() < 0.5 else -1)
+    if protocol.echo_train is None:
+        return usual
+    offset_hz = FAT_PPM * HZ_PER_PPM_AND_TESLA * protocol.field_strength_t
+    return offset_hz * protocol.echo_train.mm_per_hz(protocol.fov_mm[1])
 
 
 def receive_bias(

@@ -108,7 +108,8 @@ def _slices(patient: Patient, brain: FloatArray, model: HeadModel, chain: ImageC
     fat = fat_signals(points.mm, parts, patient.tissues, patient.protocol) * np.float32(chain.fat_residue)
     slices: list[FloatArray] = []
     # Fat's own frequency displaces it along the slow axis of an echo-planar image; FLAIR is none.
-    for i, fat_shift in enumerate((chain.fat_shift, chain.fat_shift, 0)):
+    displaced = round(chain.fat_shift_mm * head.shape[1] / patient.protocol.fov_mm[1])
+    for i, fat_shift in enumerate((displaced, displaced, 0)):
         image = head.slices(head.brain, brain[i] * head.brain.pile_up)
         image += head.slices(points, around[i] * points.pile_up)
         image += np.roll(head.slices(points, fat[i]), fat_shift, axis=1)

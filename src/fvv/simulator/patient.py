@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +22,11 @@ from fvv.simulator.brain import (
     signals,
     with_old_damage,
 )
-from fvv.simulator.field import Field, draw_field
+from fvv.simulator.field import Field, PhysicalField, draw_field, physical_field
 from fvv.simulator.lesions import draw_lesion, draw_old_damage
-from fvv.simulator.scanner import Protocol, draw_protocol
+from fvv.simulator.scanner import Protocol, draw_echo_train, draw_protocol
 from fvv.simulator.space import apply_separably, area_resampling, lattice_noise, linear_upsampling, rotation_matrix
+from fvv.simulator.susceptibility import head_field
 from fvv.simulator.tissue import TissueSet, draw_tissues
 from fvv.simulator.visits import Purpose, Visit, plan_visit, random_stream
 
@@ -33,8 +34,6 @@ FINE_VOXEL_MM = 1.1
 """In-plane edge of the grid on which signal is computed: as fine as the atlas resolves, finer than any EPI measures."""
 SUBSLICES = 3
 """Points through each slice's thickness: with 3 to 6 mm slices one every 1 to 2 mm."""
-COARSE_STEP = 3
-"""Deformation and distortion are smooth: computed at every third fine voxel in the plane."""
 ATLAS_CENTRE_MM = (0.0, -18.0, 2.0)
 """Point of the average head that is laid in the middle of the magnet."""
 MAX_ATTEMPTS = 25
@@ -123,7 +122,14 @@ def lay_down(visit: Visit, model: HeadModel, config: SimulateConfig) -> Patient:
     scan_rng, bands_rng = (random_stream(config.seed, visit.number, Purpose.SCAN, part) for part in (0, 2))
     protocol = draw_protocol(scan_rng, visit.site, config)
     pose = draw_pose(scan_rng, person)
-    field = draw_field(scan_rng, bands_rng, field_strength_t=visit.site.field_strength_t, near_air=config.near_air)
+    strength_t = visit.site.field_strength_t
+    field: Field | PhysicalField = draw_field(
+        scan_rng, bands_rng, field_strength_t=strength_t, near_air=config.near_air
+    )
+    if config.near_air == "physics":
+        train_rng = random_stream(config.seed, visit.number, Purpose.SCAN, 3)
+        protocol = replace(protocol, echo_train=draw_echo_train(train_rng, strength_t))
+        field = physical_field(head_field(model, person, magnet_axis(protocol, pose, person)), protocol, pose[0])
     head = place_head(protocol, pose, person, model, field)
     nx, ny, n_slices, _ = head.shape
     spacing_mm = (protocol.fov_mm[0] / nx, protocol.fov_mm[1] / ny, protocol.spacing_mm)
@@ -156,17 +162,35 @@ def draw_pose(rng: np.random.Generator, person: PersonShape) -> tuple[FloatArray
     return turn, np.asarray(ATLAS_CENTRE_MM) + rng.normal(0.0, (3.0, 5.0, 3.0))
 
 
+def magnet_axis(protocol: Protocol, pose: tuple[FloatArray, FloatArray], person: PersonShape) -> FloatArray:
+    """The direction of the magnet's field, the z axis of world coordinates, in the frame of the person's head.
+
+    Returns:
+        (3,) unit vector along the atlas axes, in real millimetres.
+    """
+    along = rotation_matrix(protocol.oblique_rad).T[:, 2]
+    return np.asarray(np.asarray(person.scale) * (pose[0] @ along))
+
+
 def place_head(
-    protocol: Protocol, pose: tuple[FloatArray, FloatArray], person: PersonShape, model: HeadModel, field: Field
+    protocol: Protocol,
+    pose: tuple[FloatArray, FloatArray],
+    person: PersonShape,
+    model: HeadModel,
+    field: Field | PhysicalField,
 ) -> PlacedHead:
-    """Find the deformed, distorted atlas position of every fine point that lies in the head."""
+    """Find the deformed, distorted atlas position of every fine point that lies in the head.
+
+    Deformation and distortion are computed at every `field.step`-th fine voxel in the plane.
+    """
     nx, ny = (2 * round(edge / FINE_VOXEL_MM / 2) for edge in protocol.fov_mm)
     turn, offset_mm = (part.astype(np.float32) for part in pose)
-    rigid = np.tensordot(turn, _coarse_positions(protocol, (nx, ny)), axes=1) + offset_mm[:, None, None, None]
+    rigid = np.tensordot(turn, _coarse_positions(protocol, (nx, ny), field.step), axes=1)
+    rigid += offset_mm[:, None, None, None]
     shift, pile_up = field.at(rigid, turn[:, 1])
     rigid += turn[:, 1][:, None, None, None] * shift
     points = deform(rigid, model, person)
-    up = (linear_upsampling(nx, COARSE_STEP), linear_upsampling(ny, COARSE_STEP))
+    up = (linear_upsampling(nx, field.step), linear_upsampling(ny, field.step))
     hull = apply_separably(model.hull_distance_mm.sample(points, outside=200.0), *up).reshape(-1)
     depth = apply_separably(model.surroundings.outline_mm.sample(points, outside=-50.0), *up).reshape(-1)
     near_brain = np.flatnonzero(hull < person.rim_mm + 3.0)
@@ -184,10 +208,10 @@ def place_head(
     )
 
 
-def _coarse_positions(protocol: Protocol, size: tuple[int, int]) -> FloatArray:
-    """Image positions (3, cx, cy, slices * subslices) of every `COARSE_STEP`-th point of the fine grid."""
+def _coarse_positions(protocol: Protocol, size: tuple[int, int], step: int) -> FloatArray:
+    """Image positions (3, cx, cy, slices * subslices) of every `step`-th point of the fine grid."""
     x, y = (
-        (np.arange(linear_upsampling(n, COARSE_STEP).shape[1]) * COARSE_STEP / n - 0.5) * edge
+        (np.arange(linear_upsampling(n, step).shape[1]) * step / n - 0.5) * edge
         for n, edge in zip(size, protocol.fov_mm, strict=True)
     )
     middle = (np.arange(protocol.n_slices) - (protocol.n_slices - 1) / 2) * protocol.spacing_mm
