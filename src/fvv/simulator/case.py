@@ -67,7 +67,7 @@ def simulate_case(number: int, model: HeadModel, config: SimulateConfig) -> Simu
     chain = draw_image_chain(random_stream(config.seed, number, Purpose.SCAN, 1), patient.protocol, config)
     slices = _slices(patient, signals, model, chain)
     noise_rng = random_stream(config.seed, number, Purpose.NOISE)
-    images = expose(slices, patient.protocol, chain, noise=patient.noise, rng=noise_rng)
+    images = expose(slices, patient.protocol, chain, noise=patient.noise, rng=noise_rng, noise_map=patient.noise_map)
     b0, b1000, flair = (_stored(image, patient.protocol) for image in images)
     # What the files hold. The brain includes the CSF around it, as in the masks of stripping tools.
     brain = _stored(patient.image(np.ones_like(signals[0])) > 0.5, patient.protocol)

@@ -22,6 +22,7 @@ from fvv.simulator.brain import (
     signals,
     with_old_damage,
 )
+from fvv.simulator.coils import draw_coil_array, on_grid, shading_and_noise
 from fvv.simulator.field import Field, PhysicalField, draw_field, physical_field
 from fvv.simulator.lesions import draw_lesion, draw_old_damage
 from fvv.simulator.scanner import Protocol, draw_echo_train, draw_protocol
@@ -80,6 +81,7 @@ class Patient:
     old_damage: tuple[str, ...]
     atlas_share: float  # atlas volume over the person's volume
     noise: float  # deviation of b1000's noise in one channel
+    noise_map: FloatArray | None  # (i, j, k) its factor by place; None: the same everywhere
 
     def brain_signals(self, tissue: BrainTissue) -> FloatArray:
         """Noise-free b0, b1000 and FLAIR of brain points, (3, n)."""
@@ -126,14 +128,19 @@ def lay_down(visit: Visit, model: HeadModel, config: SimulateConfig) -> Patient:
     field: Field | PhysicalField = draw_field(
         scan_rng, bands_rng, field_strength_t=strength_t, near_air=config.near_air
     )
-    if config.near_air == "physics":
+    if config.near_air == "physics" or config.receive_coil == "array":
         train_rng = random_stream(config.seed, visit.number, Purpose.SCAN, 3)
         protocol = replace(protocol, echo_train=draw_echo_train(train_rng, strength_t))
+    if config.near_air == "physics":
         field = physical_field(head_field(model, person, magnet_axis(protocol, pose, person)), protocol, pose[0])
     head = place_head(protocol, pose, person, model, field)
     nx, ny, n_slices, _ = head.shape
     spacing_mm = (protocol.fov_mm[0] / nx, protocol.fov_mm[1] / ny, protocol.spacing_mm)
-    bias = receive_bias(scan_rng, (nx, ny, n_slices), spacing_mm)
+    bias, noise_map = receive_bias(scan_rng, (nx, ny, n_slices), spacing_mm), None
+    if config.receive_coil == "array":
+        coil_rng = random_stream(config.seed, visit.number, Purpose.SCAN, 4)
+        shading, noise = shading_and_noise(draw_coil_array(coil_rng), protocol, coil_rng.uniform(0.0, 1.0))
+        bias, noise_map = on_grid(shading, (nx, ny)), on_grid(noise, protocol.matrix)
 
     fractions = tissue_fractions(head.brain.mm, head.brain_hull_mm, model, person)
     tissue = with_old_damage(healthy_tissue(head.brain.mm, fractions, texture), head.brain.mm, damage)
@@ -148,6 +155,7 @@ def lay_down(visit: Visit, model: HeadModel, config: SimulateConfig) -> Patient:
         old_damage=tuple(lesion.name for lesion in damage),
         atlas_share=float(np.linalg.det(pose[0])),
         noise=white_matter_b1000 / protocol.snr,
+        noise_map=noise_map,
     )
 
 
