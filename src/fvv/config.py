@@ -292,9 +292,13 @@ class SimulateConfig(_Settings):
     has the anatomy of one of them, deformed (default: the average head that ships)."""
     anatomy_files: tuple[str, ...] = ()
     """Names of the label maps to use, so that others are kept for testing (default: all of the folder)."""
-    near_air: Literal["none", "smooth", "bands"] = "smooth"
-    """Distortion near air: none; smooth bumps of the field at fixed places; or bands: the same bumps moved and resized,
-    with some dozens of narrow ones, whose bright bands and voids differ at every examination."""
+    near_air: Literal["none", "smooth", "bands", "physics"] = "smooth"
+    """Distortion near air: none; smooth bumps of the field at fixed places; bands: the same bumps moved and resized,
+    with some dozens of narrow ones, whose bright bands and voids differ at every examination; or physics: the field
+    that the head's own air and bone make in the magnet, shimmed, seen through a realistic echo train."""
+    receive_coil: Literal["smooth", "array"] = "smooth"
+    """Shading and noise of the receive coil: smooth shading, the same noise everywhere; or array: of 10 to 32 elements
+    around the head, with the noise that parallel imaging amplifies in the middle of the head."""
     posterior_fossa_spread: float = Field(0.0, ge=0, le=0.3)
     """Relative standard deviation between persons of T2 in cerebellum and brainstem; half of it within them, folium by
     folium. 0: as in the rest of the brain (chosen here, useful to 0.15)."""

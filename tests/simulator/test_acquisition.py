@@ -54,3 +54,15 @@ def test_bias_is_positive_smooth_and_near_one(rng):
     assert bias.min() > 0.2
     assert bias.mean() == pytest.approx(1.0, abs=0.35)
     assert np.abs(np.diff(bias, axis=0)).max() < 0.1
+
+
+def test_a_map_of_ones_leaves_the_noise_and_one_of_twos_doubles_it(blob):
+    acquisition = Acquisition((40, 32), (64, 64), apodisation=0.3, noise=0.2)
+    plain, ones = (
+        acquire(blob, acquisition, np.random.default_rng(3), noise_map) for noise_map in (None, np.ones((64, 64, 1)))
+    )
+    np.testing.assert_allclose(ones, plain, atol=1e-4)
+    amplified = np.where(np.arange(64)[:, None, None] < 32, 1.0, 2.0) * np.ones((1, 64, 1))
+    empty = np.zeros((64, 64, 40), dtype=np.float32)
+    image = acquire(empty, acquisition, np.random.default_rng(0), amplified)
+    assert image[32:].mean() == pytest.approx(2 * image[:32].mean(), rel=0.03)

@@ -164,7 +164,7 @@ def test_without_distractors_the_same_head_has_no_old_damage(model):
 
 
 def test_air_bends_the_image_a_little_or_much_but_never_the_person(model):
-    kinds = ("none", "smooth", "bands")
+    kinds = ("none", "smooth", "bands", "physics")
     by_air = {kind: simulate_case(NUMBERS[2], model, CONFIG.model_copy(update={"near_air": kind})) for kind in kinds}
     volumes = [case.record.brain_volume_ml for case in by_air.values()]
     np.testing.assert_allclose(volumes, volumes[0], rtol=0.05)

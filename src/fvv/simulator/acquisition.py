@@ -11,7 +11,7 @@ from scipy import fft, ndimage
 
 from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.config import SimulateConfig
-from fvv.simulator.scanner import Protocol
+from fvv.simulator.scanner import FAT_PPM, HZ_PER_PPM_AND_TESLA, Protocol
 from fvv.simulator.space import log_uniform, smooth_noise
 
 Stored = NDArray[np.int16]
@@ -42,7 +42,7 @@ class ImageChain:
     brightest: float  # stored value of b0's 99.9th percentile
     flair_noise: float  # over FLAIR's median
     fat_residue: float  # share of fat that suppression leaves
-    fat_shift: int  # displacement of fat along j in fine voxels
+    fat_shift_mm: float  # displacement of fat along j
     skull_stripped: bool
     stripping_margin: int  # voxels by which a stripping tool's mask is wider (+) or tighter (-) than the brain
 
@@ -70,7 +70,7 @@ def draw_image_chain(rng: np.random.Generator, protocol: Protocol, config: Simul
         brightest=log_uniform(rng, 800.0, 9000.0),
         flair_noise=float(rng.uniform(0.02, 0.06)),
         fat_residue=log_uniform(rng, 0.01, 0.15),
-        fat_shift=int(rng.integers(5, 16)) * (1 if rng.random() < 0.5 else -1),
+        fat_shift_mm=_fat_shift_mm(rng, protocol),
         skull_stripped=bool(rng.random() < config.skull_stripped_share),
         stripping_margin=int(rng.integers(-1, 3)),
     )
@@ -80,6 +80,15 @@ def draw_image_chain(rng: np.random.Generator, protocol: Protocol, config: Simul
     return replace(
         chain, epi=epi, b0_noise=1.4, gamma=(1.0, 1.0), relative_gain=0.8, brightest=3000.0, flair_noise=0.04
     )
+
+
+def _fat_shift_mm(rng: np.random.Generator, protocol: Protocol) -> float:
+    """As the echo train displaces fat's frequency; without one, 5 to 17 mm either way."""
+    usual = 1.1 * int(rng.integers(5, 16)) * (1 if rng.random() < 0.5 else -1)
+    if protocol.echo_train is None:
+        return usual
+    offset_hz = FAT_PPM * HZ_PER_PPM_AND_TESLA * protocol.field_strength_t
+    return offset_hz * protocol.echo_train.mm_per_hz(protocol.fov_mm[1])
 
 
 def receive_bias(
@@ -93,7 +102,12 @@ def receive_bias(
     return np.asarray(np.exp(uneven + surface[:, :, None]), dtype=np.float32)
 
 
-def acquire(slices: FloatArray, acquisition: Acquisition, rng: np.random.Generator) -> FloatArray:
+def acquire(
+    slices: FloatArray,
+    acquisition: Acquisition,
+    rng: np.random.Generator,
+    noise_map: FloatArray | None = None,
+) -> FloatArray:
     """Measure noise-free slices through k-space.
 
     The magnitude of noisy channels is Rician (Gudbjartsson and Patz 1995, doi 10.1002/mrm.1910340618).
@@ -102,6 +116,7 @@ def acquire(slices: FloatArray, acquisition: Acquisition, rng: np.random.Generat
         slices: (x, y, k) on a grid finer than the acquired one, over the same field of view, first voxels coinciding.
         acquisition: how.
         rng: noise.
+        noise_map: (i, j, k) factor of the noise in the reconstructed image; None: the same everywhere.
 
     Returns:
         float32 (i, j, k) of `acquisition.matrix`.
@@ -113,15 +128,23 @@ def acquire(slices: FloatArray, acquisition: Acquisition, rng: np.random.Generat
     spectrum = fft.fft2(slices.astype(np.complex64), axes=(0, 1))[np.ix_(kx % nx, ky % ny)]
     spectrum *= np.float32(mx * my / (nx * ny))
     spectrum *= _k_space_weights(kx, ky, acquisition)[:, :, None]
+
+    def reconstructed(lines: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        padded = np.zeros((mx, my, slices.shape[2]), dtype=np.complex64)
+        padded[np.ix_(kx % mx, ky % my)] = lines
+        return np.asarray(fft.ifft2(padded, axes=(0, 1), overwrite_x=True))
+
     if acquisition.noise > 0:
         scale = np.float32(acquisition.noise * mx * my / np.sqrt(len(kx) * len(ky)))
         noise = rng.standard_normal((2, *spectrum.shape), dtype=np.float32)
         noise *= scale
+        if noise_map is not None:
+            # Unfolding amplifies noise by place, which no filter of k-space does.
+            amplified = reconstructed(noise[0] + 1j * noise[1]) * noise_map
+            return np.asarray(np.abs(reconstructed(spectrum) + amplified), dtype=np.float32)
         spectrum.real += noise[0]
         spectrum.imag += noise[1]
-    padded = np.zeros((mx, my, slices.shape[2]), dtype=np.complex64)
-    padded[np.ix_(kx % mx, ky % my)] = spectrum
-    return np.asarray(np.abs(fft.ifft2(padded, axes=(0, 1), overwrite_x=True)), dtype=np.float32)
+    return np.asarray(np.abs(reconstructed(spectrum)), dtype=np.float32)
 
 
 def _k_space_weights(kx: IntArray, ky: IntArray, acquisition: Acquisition) -> NDArray[np.complex64]:
@@ -138,15 +161,23 @@ def _k_space_weights(kx: IntArray, ky: IntArray, acquisition: Acquisition) -> ND
 
 
 def expose(
-    slices: Sequence[FloatArray], protocol: Protocol, chain: ImageChain, *, noise: float, rng: np.random.Generator
+    slices: Sequence[FloatArray],
+    protocol: Protocol,
+    chain: ImageChain,
+    *,
+    noise: float,
+    rng: np.random.Generator,
+    noise_map: FloatArray | None = None,
 ) -> tuple[Stored, Stored, Stored]:
     """Measure b0, b1000 and FLAIR, noise-free fine slices (x, y, k), and store them as integers (i, j, k).
 
-    `noise` is the deviation of b1000's noise in one channel, in the units of the slices.
+    `noise` is the deviation of b1000's noise in one channel, in the units of the slices; `noise_map` (i, j, k) its
+    factor by place in b0 and b1000.
     """
     b0, b1000, flair = slices
-    b0_image = acquire(b0, replace(chain.epi, shift_voxels=chain.shift_voxels, noise=noise * chain.b0_noise), rng)
-    b1000_image = acquire(b1000, replace(chain.epi, noise=noise), rng)
+    b0_epi = replace(chain.epi, shift_voxels=chain.shift_voxels, noise=noise * chain.b0_noise)
+    b0_image = acquire(b0, b0_epi, rng, noise_map)
+    b1000_image = acquire(b1000, replace(chain.epi, noise=noise), rng, noise_map)
     # FLAIR is a turbo spin echo: sharper, no ghost.
     sharp = Acquisition(protocol.matrix, protocol.matrix, apodisation=0.5)
     typical = float(np.median(flair[flair > 0.2 * flair.max()]))

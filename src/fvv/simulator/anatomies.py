@@ -223,9 +223,20 @@ def _surroundings(fine: LabelArray) -> HeadSurroundings:
     hollow = _share(fine == 0) * (depth > LATTICE_STEP_MM)
     marrow = _share(fine == labels.MARROW)
     bone = _share(fine == labels.CORTICAL_BONE) + marrow
-    parts = (muscle, soft * is_fat + marrow, _share(fine == labels.MUCOSA), eyes)
-    small = (LatticeMap(np.rint(255.0 * part).astype(np.uint8), unit=1.0 / 255.0) for part in parts)
-    return HeadSurroundings(LatticeMap(depth), *small, LatticeMap(hollow), LatticeMap(bone))
+    return HeadSurroundings(
+        outline_mm=LatticeMap(depth),
+        muscle=_in_bytes(muscle),
+        fat=_in_bytes(soft * is_fat + marrow),
+        mucosa=_in_bytes(_share(fine == labels.MUCOSA)),
+        vitreous=_in_bytes(eyes),
+        air=LatticeMap(hollow),
+        bone=LatticeMap(bone),
+    )
+
+
+def _in_bytes(share: FloatArray) -> LatticeMap:
+    """A map of 0..1 on the 2 mm lattice, stored in a byte a voxel."""
+    return LatticeMap(np.rint(255.0 * share).astype(np.uint8), unit=1.0 / 255.0)
 
 
 def _counted(share: FloatArray, origin_mm: tuple[float, float, float]) -> LatticeMap:

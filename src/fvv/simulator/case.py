@@ -68,7 +68,7 @@ def simulate_case(number: int, model: HeadModel, config: SimulateConfig) -> Simu
     chain = draw_image_chain(random_stream(config.seed, number, Purpose.SCAN, 1), patient.protocol, config)
     slices = _slices(patient, signals, model, chain)
     noise_rng = random_stream(config.seed, number, Purpose.NOISE)
-    images = expose(slices, patient.protocol, chain, noise=patient.noise, rng=noise_rng)
+    images = expose(slices, patient.protocol, chain, noise=patient.noise, rng=noise_rng, noise_map=patient.noise_map)
     b0, b1000, flair = (_stored(image, patient.protocol) for image in images)
     # What the files hold. The brain includes the CSF around it, as in the masks of stripping tools.
     brain = _stored(patient.image(np.ones_like(signals[0])) > 0.5, patient.protocol)
@@ -109,7 +109,8 @@ def _slices(patient: Patient, brain: FloatArray, model: HeadModel, chain: ImageC
     fat = fat_signals(points.mm, parts, patient.tissues, patient.protocol) * np.float32(chain.fat_residue)
     slices: list[FloatArray] = []
     # Fat's own frequency displaces it along the slow axis of an echo-planar image; FLAIR is none.
-    for i, fat_shift in enumerate((chain.fat_shift, chain.fat_shift, 0)):
+    displaced = round(chain.fat_shift_mm * head.shape[1] / patient.protocol.fov_mm[1])
+    for i, fat_shift in enumerate((displaced, displaced, 0)):
         image = head.slices(head.brain, brain[i] * head.brain.pile_up)
         image += head.slices(points, around[i] * points.pile_up)
         image += np.roll(head.slices(points, fat[i]), fat_shift, axis=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,11 +24,13 @@ from fvv.simulator.brain import (
     signals,
     with_old_damage,
 )
-from fvv.simulator.field import Field, draw_field
+from fvv.simulator.coils import draw_coil_array, on_grid, shading_and_noise
+from fvv.simulator.field import Field, PhysicalField, draw_field, physical_field
 from fvv.simulator.lesion_masks import list_masks, mask_lesion
 from fvv.simulator.lesions import Lesion, draw_lesion, draw_old_damage
-from fvv.simulator.scanner import Protocol, draw_protocol
+from fvv.simulator.scanner import Protocol, draw_echo_train, draw_protocol
 from fvv.simulator.space import apply_separably, area_resampling, lattice_noise, linear_upsampling, rotation_matrix
+from fvv.simulator.susceptibility import head_field
 from fvv.simulator.tissue import TissueSet, draw_tissues
 from fvv.simulator.visits import Purpose, Visit, plan_visit, random_stream
 
@@ -36,8 +38,6 @@ FINE_VOXEL_MM = 1.1
 """In-plane edge of the grid on which signal is computed: as fine as the atlas resolves, finer than any EPI measures."""
 SUBSLICES = 3
 """Points through each slice's thickness: with 3 to 6 mm slices one every 1 to 2 mm."""
-COARSE_STEP = 3
-"""Deformation and distortion are smooth: computed at every third fine voxel in the plane."""
 ATLAS_CENTRE_MM = (0.0, -18.0, 2.0)
 """Point of the average head that is laid in the middle of the magnet."""
 MAX_ATTEMPTS = 25
@@ -84,6 +84,7 @@ class Patient:
     old_damage: tuple[str, ...]
     atlas_share: float  # atlas volume over the person's volume
     noise: float  # deviation of b1000's noise in one channel
+    noise_map: FloatArray | None  # (i, j, k) its factor by place; None: the same everywhere
 
     def brain_signals(self, tissue: BrainTissue) -> FloatArray:
         """Noise-free b0, b1000 and FLAIR of brain points, (3, n)."""
@@ -127,11 +128,23 @@ def lay_down(visit: Visit, model: HeadModel, config: SimulateConfig) -> Patient:
     scan_rng, bands_rng = (random_stream(config.seed, visit.number, Purpose.SCAN, part) for part in (0, 2))
     protocol = draw_protocol(scan_rng, visit.site, config)
     pose = draw_pose(scan_rng, person)
-    field = draw_field(scan_rng, bands_rng, field_strength_t=visit.site.field_strength_t, near_air=config.near_air)
+    strength_t = visit.site.field_strength_t
+    field: Field | PhysicalField = draw_field(
+        scan_rng, bands_rng, field_strength_t=strength_t, near_air=config.near_air
+    )
+    if config.near_air == "physics" or config.receive_coil == "array":
+        train_rng = random_stream(config.seed, visit.number, Purpose.SCAN, 3)
+        protocol = replace(protocol, echo_train=draw_echo_train(train_rng, strength_t))
+    if config.near_air == "physics":
+        field = physical_field(head_field(model, person, magnet_axis(protocol, pose, person)), protocol, pose[0])
     head = place_head(protocol, pose, person, model, field)
     nx, ny, n_slices, _ = head.shape
     spacing_mm = (protocol.fov_mm[0] / nx, protocol.fov_mm[1] / ny, protocol.spacing_mm)
-    bias = receive_bias(scan_rng, (nx, ny, n_slices), spacing_mm)
+    bias, noise_map = receive_bias(scan_rng, (nx, ny, n_slices), spacing_mm), None
+    if config.receive_coil == "array":
+        coil_rng = random_stream(config.seed, visit.number, Purpose.SCAN, 4)
+        shading, noise = shading_and_noise(draw_coil_array(coil_rng), protocol, coil_rng.uniform(0.0, 1.0))
+        bias, noise_map = on_grid(shading, (nx, ny)), on_grid(noise, protocol.matrix)
 
     fractions = tissue_fractions(head.brain.mm, head.brain_hull_mm, model, person)
     if model.regions is None:
@@ -152,6 +165,7 @@ def lay_down(visit: Visit, model: HeadModel, config: SimulateConfig) -> Patient:
         old_damage=tuple(lesion.name for lesion in damage),
         atlas_share=float(np.linalg.det(pose[0])),
         noise=white_matter_b1000 / protocol.snr,
+        noise_map=noise_map,
     )
 
 
@@ -166,17 +180,35 @@ def draw_pose(rng: np.random.Generator, person: PersonShape) -> tuple[FloatArray
     return turn, np.asarray(ATLAS_CENTRE_MM) + rng.normal(0.0, (3.0, 5.0, 3.0))
 
 
+def magnet_axis(protocol: Protocol, pose: tuple[FloatArray, FloatArray], person: PersonShape) -> FloatArray:
+    """The direction of the magnet's field, the z axis of world coordinates, in the frame of the person's head.
+
+    Returns:
+        (3,) unit vector along the atlas axes, in real millimetres.
+    """
+    along = rotation_matrix(protocol.oblique_rad).T[:, 2]
+    return np.asarray(np.asarray(person.scale) * (pose[0] @ along))
+
+
 def place_head(
-    protocol: Protocol, pose: tuple[FloatArray, FloatArray], person: PersonShape, model: HeadModel, field: Field
+    protocol: Protocol,
+    pose: tuple[FloatArray, FloatArray],
+    person: PersonShape,
+    model: HeadModel,
+    field: Field | PhysicalField,
 ) -> PlacedHead:
-    """Find the deformed, distorted atlas position of every fine point that lies in the head."""
+    """Find the deformed, distorted atlas position of every fine point that lies in the head.
+
+    Deformation and distortion are computed at every `field.step`-th fine voxel in the plane.
+    """
     nx, ny = (2 * round(edge / FINE_VOXEL_MM / 2) for edge in protocol.fov_mm)
     turn, offset_mm = (part.astype(np.float32) for part in pose)
-    rigid = np.tensordot(turn, _coarse_positions(protocol, (nx, ny)), axes=1) + offset_mm[:, None, None, None]
+    rigid = np.tensordot(turn, _coarse_positions(protocol, (nx, ny), field.step), axes=1)
+    rigid += offset_mm[:, None, None, None]
     shift, pile_up = field.at(rigid, turn[:, 1])
     rigid += turn[:, 1][:, None, None, None] * shift
     points = deform(rigid, model, person)
-    up = (linear_upsampling(nx, COARSE_STEP), linear_upsampling(ny, COARSE_STEP))
+    up = (linear_upsampling(nx, field.step), linear_upsampling(ny, field.step))
     hull = apply_separably(model.hull_distance_mm.sample(points, outside=200.0), *up).reshape(-1)
     depth = apply_separably(model.surroundings.outline_mm.sample(points, outside=-50.0), *up).reshape(-1)
     near_brain = np.flatnonzero(hull < person.rim_mm + 3.0)
@@ -194,10 +226,10 @@ def place_head(
     )
 
 
-def _coarse_positions(protocol: Protocol, size: tuple[int, int]) -> FloatArray:
-    """Image positions (3, cx, cy, slices * subslices) of every `COARSE_STEP`-th point of the fine grid."""
+def _coarse_positions(protocol: Protocol, size: tuple[int, int], step: int) -> FloatArray:
+    """Image positions (3, cx, cy, slices * subslices) of every `step`-th point of the fine grid."""
     x, y = (
-        (np.arange(linear_upsampling(n, COARSE_STEP).shape[1]) * COARSE_STEP / n - 0.5) * edge
+        (np.arange(linear_upsampling(n, step).shape[1]) * step / n - 0.5) * edge
         for n, edge in zip(size, protocol.fov_mm, strict=True)
     )
     middle = (np.arange(protocol.n_slices) - (protocol.n_slices - 1) / 2) * protocol.spacing_mm

@@ -69,6 +69,37 @@ SITES = (
 """Three invented hospitals; together they cover the matrices, slices and timings of clinical diffusion protocols."""
 
 
+HZ_PER_PPM_AND_TESLA = 42.577
+"""Precession of protons: 42.577 MHz/T."""
+FAT_PPM = -3.4
+"""Fat (its main resonance) against water."""
+
+
+@dataclass(frozen=True, slots=True)
+class EchoTrain:
+    """How fast an examination's k-space is measured along the phase axis, on which its distortion depends.
+
+    Attributes:
+        echo_spacing_ms: from one line to the next.
+        acceleration: of parallel imaging: every line, every second or every third is measured.
+        sign: of the phase-encoding direction, +1 or -1.
+        off_echo_ms: time from the spin echo to the middle of k-space.
+    """
+
+    echo_spacing_ms: float
+    acceleration: int
+    sign: int
+    off_echo_ms: float
+
+    def mm_per_hz(self, fov_mm: float) -> float:
+        """Displacement along the phase axis, over a field of view of `fov_mm`; signed."""
+        return self.sign * fov_mm * self.echo_spacing_ms / 1000.0 / self.acceleration
+
+    def bandwidth_hz(self, lines: int) -> float:
+        """Bandwidth per pixel along the phase axis with this many lines in k-space."""
+        return 1000.0 * self.acceleration / (self.echo_spacing_ms * lines)
+
+
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """One examination's settings."""
@@ -89,6 +120,7 @@ class Protocol:
     snr: float  # mean white-matter signal of b1000 over the noise of one image channel
     oblique_rad: tuple[float, float, float]  # rotation of the slice stack against the magnet
     left_to_right: bool  # True if i grows to the patient's right
+    echo_train: EchoTrain | None = None  # None: distortion does not follow from it
 
     @property
     def affine(self) -> Affine:
@@ -127,6 +159,21 @@ def draw_protocol(rng: np.random.Generator, site: Site, config: SimulateConfig) 
         acquired = _acquired(protocol.matrix, 0.75)
         protocol = replace(protocol, acquired=acquired, te_ms=80.0, tr_ms=6000.0, b_s_mm2=1000.0, snr=20.0)
     return protocol
+
+
+def draw_echo_train(rng: np.random.Generator, field_strength_t: float) -> EchoTrain:
+    """The echo train of one examination.
+
+    Echo spacings of 0.5 to 0.9 ms; every second or third line at 3 T, every or every second one at 1.5 T: with 128
+    lines, 9 to 47 Hz per pixel, as in clinical protocols. Shares and the time off the echo were chosen here.
+    """
+    factors, shares = ((2, 3), (0.75, 0.25)) if field_strength_t > 2 else ((1, 2), (0.35, 0.65))
+    return EchoTrain(
+        echo_spacing_ms=float(rng.uniform(0.5, 0.9)),
+        acceleration=int(rng.choice(factors, p=shares)),
+        sign=1 if rng.random() < 0.5 else -1,
+        off_echo_ms=float(rng.uniform(-2.0, 2.0)),
+    )
 
 
 def _usual_protocol(rng: np.random.Generator, site: Site, oblique_share: float) -> Protocol:

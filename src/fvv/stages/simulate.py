@@ -24,7 +24,7 @@ from fvv.io.tables import failure_of
 from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.schemas.simulation import Simulation, case_settings
 from fvv.simulator.anatomies import head_of_person
-from fvv.simulator.anatomy import load_atlas
+from fvv.simulator.anatomy import average_head, load_atlas
 from fvv.simulator.case import SIMULATOR_VERSION, simulate_case
 from fvv.simulator.files import (
     hash_sources,
