@@ -121,10 +121,36 @@ def test_the_same_image_twice(simulated: Simulated) -> None:
 
 @pytest.mark.parametrize(
     ("b_value", "expected"),
-    [(None, None), (1000, None), (900, None), (800, Severity.WARNING), (2000, Severity.NOT_ASSESSABLE)],
+    [
+        (None, None),
+        (1000, None),
+        (900, None),
+        (800, Severity.WARNING),
+        (500, Severity.WARNING),
+        (2500, Severity.WARNING),
+        (450, Severity.NOT_ASSESSABLE),
+        (3000, Severity.NOT_ASSESSABLE),
+    ],
 )
 def test_b_value(simulated: Simulated, b_value: float | None, expected: Severity | None) -> None:
     assert codes(replace(case_of(simulated), b_value=b_value)).get("b-value") is expected
+
+
+def test_a_b_value_that_nothing_states(simulated: Simulated) -> None:
+    """The signal drops like that of b = 2500 or 500. Stated, there is nothing to say; rescaled, nothing is known."""
+    case = case_of(simulated)
+
+    def at(b_value: float) -> Case:
+        ratio = np.maximum(case.b1000.array, 1e-3) / np.maximum(case.b0.array, 1e-3)
+        return replace(case, b1000=Volume(case.b0.array * ratio ** (b_value / 1000), case.b0.affine))
+
+    assert "b-value-unstated" not in codes(case)
+    for b_value in (500, 2500):
+        assert codes(at(b_value))["b-value-unstated"] is Severity.WARNING
+        assert "b-value-unstated" not in codes(replace(at(b_value), b_value=b_value))
+    high = at(2500)
+    scaled = replace(high, b0=Volume(high.b0.array / np.ptp(high.b0.array) * np.ptp(high.b1000.array), high.b0.affine))
+    assert "b-value-unstated" not in codes(scaled)
 
 
 def test_few_grey_levels(simulated: Simulated) -> None:
