@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fvv.protocol import Average, b0_volumes, b1000_volumes, choice_note, is_usual_b1000, shells, split
+from fvv.protocol import (
+    Average,
+    b0_volumes,
+    b1000_volumes,
+    choice_note,
+    is_brought_to_b1000,
+    is_usual_b1000,
+    shells,
+    split,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,7 +27,10 @@ from fvv.protocol import Average, b0_volumes, b1000_volumes, choice_note, is_usu
         ([800, 1200], (0,), "1200"),
         ([0, 800], (1,), ""),
         ([0, 650], (1,), ""),
-        ([0, 600, 1400], None, ""),
+        ([0, 600, 1400], (1,), "1400"),
+        ([2500, 0, 1500], (2,), "2500"),
+        ([0, 2505, 2495], (1, 2), ""),
+        ([0, 450, 2600], None, ""),
         ([float("nan"), 0], None, ""),
     ],
 )
@@ -44,8 +56,10 @@ def test_the_lowest_shell_of_b0_alone(b_values: list[float], indices: tuple[int,
     assert (None if shell is None else shell.indices) == indices
 
 
-def test_b_values_without_a_warning() -> None:
+def test_b_values_as_they_are_and_those_that_are_brought_to_1000() -> None:
     assert [is_usual_b1000(b) for b in (849, 850, 1000, 1150, 1151)] == [False, True, True, True, False]
+    brought = [is_brought_to_b1000(b) for b in (None, 0, 450, 500, 849, 850, 1150, 1151, 2500, 2505, 2600, 3000)]
+    assert brought == [False, False, False, True, True, False, False, True, True, True, False, False]
 
 
 @pytest.mark.parametrize(("b_value", "mean"), [(0, 2.5), (50, 2.5), (1000, 2.0)])

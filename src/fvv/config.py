@@ -132,6 +132,9 @@ class PreprocessConfig(_Settings):
     """Volume of a 4D b0 file to use, counted from 0."""
     b1000_index: int | None = None
     """Volume of a 4D b1000 file to use, counted from 0."""
+    b_value: float | None = Field(None, gt=0)
+    """b-value (s/mm2) at which b1000 was acquired, where no .bval file states it (default: 1000). Images of 500 to 2500
+    are brought to 1000 by their ADC."""
     brain_volume_bounds_ml: tuple[float, float] = (400.0, 2500.0)
     """A mask outside these volumes is no adult brain. Whole adult brains have about 900 to 1,700 mL; the margins are
     for masks that include CSF and for small heads."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fvv.data import Finding, InPlaneGrid, PreparedCase, Severity, SignalScale
-from fvv.imaging.adc import HIGHEST, adc_map, gain_findings, lesion_adc, relative_adc
+from fvv.imaging.adc import HIGHEST, WATER, adc_map, at_b1000, gain_findings, lesion_adc, relative_adc
 
 SHAPE = (16, 16, 4)
 BRAIN = np.ones(SHAPE, dtype=bool)
@@ -26,6 +26,43 @@ def test_what_decays_is_measured_and_nothing_else() -> None:
     adc = adc_map(b0, b1000, 1000.0)
     np.testing.assert_allclose(adc, [0.8e-3, np.nan, np.nan, np.nan, np.nan, HIGHEST])
     np.testing.assert_allclose(adc_map(b0[:1], b1000[:1], 800.0), 1e-3)
+
+
+DIFFUSION = np.array([0.4e-3, 0.6e-3, *[0.8e-3] * 6, WATER, WATER])[:, None, None]
+"""mm^2/s: strokes, tissue, fluid."""
+B0 = np.array([500.0, 600.0, *[500.0] * 6, 1500.0, 1500.0])[:, None, None]
+
+
+@pytest.mark.parametrize("b_value", [500, 700, 850, 1000, 1150, 1500, 2000, 2500])
+@pytest.mark.parametrize("gain", [1.0, 0.8])
+def test_any_b_value_shows_what_1000_would(b_value: float, gain: float) -> None:
+    """One gain too many scales all tissue alike."""
+    brought = at_b1000(B0, gain * B0 * np.exp(-b_value * DIFFUSION), b_value)
+    expected = gain ** (1000 / b_value) * B0 * np.exp(-1000 * DIFFUSION)
+    np.testing.assert_allclose(brought[:8], expected[:8], rtol=1e-12)
+    np.testing.assert_allclose(brought[8:], expected[8:], rtol=1e-12 if gain == 1 else 0.4)
+
+
+@pytest.mark.parametrize("b_value", [1500, 2000, 2500])
+def test_fluid_that_is_lost_in_noise_stays_dark(b_value: float) -> None:
+    """Converted like tissue, it would be brighter than tissue from b = 2000 on."""
+    floor = 0.35 * B0[3] * np.exp(-b_value * 0.8e-3)
+    noisy = np.sqrt((B0 * np.exp(-b_value * DIFFUSION)) ** 2 + floor**2)
+    brought = at_b1000(B0, noisy, b_value)
+    assert (brought[8:] < 0.75 * brought[3]).all()
+    strokes = B0[:2] / B0[3] * np.exp(-1000 * (DIFFUSION[:2] - DIFFUSION[3]))
+    np.testing.assert_allclose(brought[:2] / brought[3], strokes, rtol=0.1)
+
+
+def test_noise_grows_no_brighter_on_the_way_up() -> None:
+    b0, image = np.full((3, 1, 1), 100.0), np.array([50.0, 100.0, 140.0])[:, None, None]
+    np.testing.assert_allclose(at_b1000(b0, image, 500.0).ravel(), [25.0, 100.0, 140.0])
+
+
+@pytest.mark.parametrize("b_value", [600.0, 2000.0])
+def test_where_an_image_holds_nothing_the_other_stays(b_value: float) -> None:
+    b0, image = np.array([0.0, 100.0, -1.0])[:, None, None], np.array([7.0, 0.0, -2.0])[:, None, None]
+    np.testing.assert_array_equal(at_b1000(b0, image, b_value), image)
 
 
 def test_voxels_that_were_not_measured_do_not_count_as_zero() -> None:

@@ -61,6 +61,17 @@ def test_runs_of_one_session_keep_their_names(tmp_path: Path, rng: np.random.Gen
     assert [one.name for one in find_examinations(tmp_path)] == ["sub-01_run-1", "sub-01_run-2"]
 
 
+def test_other_b_values_stand_in_where_there_is_no_b1000(data_set: Path, rng: np.random.Generator) -> None:
+    """And not beside one: a run at b = 2000 adds no examination to a session with b = 1000."""
+    folder = data_set / "sub-01" / "ses-1" / "dwi"
+    write_dwi(folder / "sub-01_ses-1_acq-high_dwi.nii.gz", head(rng), (0, 2000), rng)
+    (data_set / "sub-02" / "dwi" / "sub-02_acq-trace_dwi.nii.gz").unlink()
+    found = {one.name: one for one in find_examinations(data_set)}
+    assert list(found) == ["sub-01_ses-1", "sub-01_ses-2", "sub-02"]
+    assert found["sub-01_ses-1"].read(PredictConfig())[0].b_value == pytest.approx(1000)
+    assert found["sub-02"].read(PredictConfig())[0].b_value == 2000
+
+
 def test_an_unreadable_table_is_its_examinations_trouble_alone(data_set: Path) -> None:
     table = next((data_set / "sub-01" / "ses-1" / "dwi").glob("*.bval"))
     table.write_text("0 many")

@@ -63,6 +63,18 @@ def test_b0_on_another_grid(tmp_path: Path, rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(case.b0.affine, AFFINE)
 
 
+def test_the_b_value_is_that_of_the_file_or_the_users(tmp_path: Path, rng: np.random.Generator) -> None:
+    write_patient(tmp_path / "p", rng)
+    assert read_case(tmp_path / "p", CONFIG, labelled=True).b_value is None
+    asked = PreprocessConfig(b_value=1500)
+    assert read_case(tmp_path / "p", asked, labelled=True).b_value == 1500
+    (tmp_path / "p" / "b1000.bval").write_text("1490")
+    assert read_case(tmp_path / "p", asked, labelled=True).b_value == 1490
+    (tmp_path / "p" / "b1000.bval").write_text("1000")
+    with pytest.raises(InputError, match=r"patient p, .*b = 1500 s/mm\^2 was asked for, its \.bval file states 1000"):
+        read_case(tmp_path / "p", asked, labelled=True)
+
+
 def test_b0_of_another_shape(tmp_path: Path, rng: np.random.Generator) -> None:
     images = write_patient(tmp_path / "p", rng)
     save(tmp_path / "p" / "b0.nii.gz", images["b0"][:-1])

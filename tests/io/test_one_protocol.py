@@ -101,7 +101,9 @@ def said_of_shells(case: Case) -> list[str]:
     return [note.partition(": ")[2] for note in case.notes if "also holds" in note]
 
 
-@pytest.mark.parametrize("b_values", [(800,), (950,), (1000,), (1200,), (650,), (800, 950, 1200), (1200, 800)])
+@pytest.mark.parametrize(
+    "b_values", [(800,), (950,), (1000,), (1200,), (650,), (800, 950, 1200), (1200, 800), (500,), (2500, 1500)]
+)
 def test_one_case(tmp_path: Path, rng: np.random.Generator, b_values: tuple[int, ...]) -> None:
     volumes = acquired(rng, b_values)
     cases = {way: read_only(place) for way, place in by_every_way(tmp_path, volumes).items()}
@@ -132,10 +134,11 @@ def test_one_average(tmp_path: Path, rng: np.random.Generator, b_values: tuple[i
         assert case.b_value == 1000
 
 
-@pytest.mark.parametrize("b_value", [800, 950, 1200])
+@pytest.mark.parametrize("b_value", [800, 950, 2000])
 def test_one_answer(tmp_path: Path, rng: np.random.Generator, b_value: int) -> None:
     images = {name: array[::-1, ::-1] for name, array in head(rng).items()}
-    places = by_every_way(tmp_path / "in", [(0, images["b0"]), (b_value, images["b1000"])])
+    acquired_at = np.round(images["b0"] * (images["b1000"] / np.maximum(images["b0"], 1)) ** (b_value / 1000))
+    places = by_every_way(tmp_path / "in", [(0, images["b0"]), (b_value, acquired_at)])
     write_onnx(tmp_path / "models" / "model1.onnx", whole_volume=False)
     write_onnx(tmp_path / "models" / "model2.onnx", whole_volume=False, biases=(1.5, -1.8, -1.5))
     answers = set()

@@ -27,6 +27,7 @@ _READING = {
     "--mask-command": "preprocess.mask_command",
     "--b0-index": "preprocess.b0_index",
     "--b1000-index": "preprocess.b1000_index",
+    "--b-value": "preprocess.b_value",
     "--resample-rois": "preprocess.resample_rois",
     "--resample-b0": "preprocess.resample_b0",
 }
@@ -201,7 +202,7 @@ def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store that prepare wrote")
     meaning = "instead of the store: held-out labelled examinations, evaluated with the whole ensemble"
     add_path(verb, "--external", meaning=meaning)
-    add_settings(verb, {"--unlisted": "preprocess.unlisted"})
+    add_settings(verb, {"--unlisted": "preprocess.unlisted", "--b-value": "preprocess.b_value"})
     meaning = "folder of ONNX models (default: saved_models_ONNX; with --external as in predict)"
     add_path(verb, "-m", "--models", meaning=meaning)
     add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")

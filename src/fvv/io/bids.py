@@ -14,7 +14,7 @@ from fvv.errors import InputError
 from fvv.io.case import CaseFiles
 from fvv.io.nifti import SUFFIXES, bval_beside, read_bvals
 from fvv.names import first_few, plain
-from fvv.protocol import TARGET_B, b0_volumes, b1000_volumes
+from fvv.protocol import TARGET_B, Shell, b0_volumes, b1000_volumes, is_near_b1000
 
 log = logging.getLogger(__name__)
 _PART = re.compile(r"_part-(phase|real|imag)_")
@@ -83,32 +83,43 @@ def _of_session(folder: Path) -> list[CaseFiles]:
         refusal = f"{plain(strangers[0])} lies in a folder of {session}: rename the file or move it"
         return [CaseFiles(session, b1000=folder / strangers[0], refusal=refusal)]
     images = [path for path in images if not _PART.search(path.name)]
-    both, only_b0, only_b1000, seen = [], [], [], []
+    both: list[tuple[Path, Shell | None]] = []  # None: cannot be told.
+    only_b1000: list[tuple[Path, Shell | None]] = []
+    only_b0, seen = [], []
+    unknown = False
     for image in images:
         try:
             bvals = read_bvals(image)
         except InputError:  # Who reads this examination says so, and the others go on.
-            both.append(image)
+            both.append((image, None))
             continue
         if not bvals:
             log.warning("%s: no .bval file applies to it", image.name)
+            unknown = True
             seen.append(f"{image.name} has no {bval_beside(image).name}, nor one higher up")
             continue
         b0, b1000 = b0_volumes(bvals), b1000_volumes(bvals)
         seen.append(f"{image.name} holds b = {', '.join(f'{b:g}' for b in sorted(set(bvals)))}")
         if b0 and b1000:
-            both.append(image)
+            both.append((image, b1000))
         elif b0:
             only_b0.append(image)
         elif b1000:
-            only_b1000.append(image)
+            only_b1000.append((image, b1000))
     if both:
         # Several runs of one session are told apart by their whole name.
-        names = [session] if len(both) == 1 else [image.name.partition("_dwi.")[0] for image in both]
-        return [CaseFiles(name, b1000=image, b0=image) for name, image in zip(names, both, strict=True)]
-    if len(only_b0) == len(only_b1000) == 1:
-        return [CaseFiles(session, b1000=only_b1000[0], b0=only_b0[0])]
+        runs = _nearest(both, alone=True)
+        names = [session] if len(runs) == 1 else [image.name.partition("_dwi.")[0] for image in runs]
+        return [CaseFiles(name, b1000=image, b0=image) for name, image in zip(names, runs, strict=True)]
+    if len(only_b0) == len(weighted := _nearest(only_b1000, alone=not unknown)) == 1:
+        return [CaseFiles(session, b1000=weighted[0], b0=only_b0[0])]
     if not images:
         return []
     refusal = f"no b0 and one image near b = {TARGET_B:g} s/mm^2 in this session: {'; '.join(seen)}"
     return [CaseFiles(session, b1000=images[0], refusal=refusal)]
+
+
+def _nearest(images: list[tuple[Path, Shell | None]], *, alone: bool) -> list[Path]:
+    """Those with a shell near b = 1000; where there is none, all, if no other image of the session may have it."""
+    near = [image for image, shell in images if shell is None or is_near_b1000(shell.b_value)]
+    return near or [image for image, _ in images if alone]

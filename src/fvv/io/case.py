@@ -20,7 +20,7 @@ from fvv.imaging.geometry import plan_grid
 from fvv.io.nifti import MAX_BYTES, find_image, read_volume, read_weighted
 from fvv.io.roi import onto_grid, read_roi
 from fvv.names import first_alike, is_plain, plain
-from fvv.protocol import TARGET_B
+from fvv.protocol import SHELL_GAP, TARGET_B
 from fvv.system.fingerprint import file_sha256
 from fvv.system.regular import refuse_irregular
 
@@ -68,6 +68,7 @@ def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = Fal
         if files.refusal:
             raise InputError(files.refusal, file=files.b1000)
         b1000, b_value, note = read_weighted(files.b1000, index=config.b1000_index, target_b=TARGET_B, finite=finite)
+        b_value = _stated_b_value(files.b1000, b_value, config.b_value)
         with _in_file(files.b1000):
             plan_grid(b1000)  # Refuses proportions that would take gigabytes.
         b0, said = _read_b0(files, b1000, b_value or TARGET_B, config, finite=finite)
@@ -172,6 +173,14 @@ def _find_files(folder: Path, *, labelled: bool | None) -> CaseFiles:
     rois = (None, None) if labelled is False else (find("stroke_roi"), find("flairviz_roi"))
     b0 = required("b0") if b0 is None and adc is None else b0
     return CaseFiles(folder.name, b1000, b0, adc, find_image(folder, "mask", "mask_roi"), *rois)
+
+
+def _stated_b_value(b1000: Path, by_file: float | None, by_user: float | None) -> float | None:
+    """The b-value of b1000, which the user may state where no file does."""
+    if by_file is not None and by_user is not None and abs(by_file - by_user) > SHELL_GAP:
+        message = f"b = {by_user:g} s/mm^2 was asked for, its .bval file states {by_file:g}"
+        raise InputError(message, file=b1000, hint="leave --b-value away, or correct the .bval file")
+    return by_user if by_file is None else by_file
 
 
 def _read_b0(

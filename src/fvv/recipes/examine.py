@@ -31,9 +31,10 @@ from fvv.data import (
     Prediction,
     PreparedCase,
     Severity,
+    Volume,
 )
 from fvv.errors import MaskError
-from fvv.imaging.adc import NO_COMMON_GAIN, adc_map, lesion_adc
+from fvv.imaging.adc import NO_COMMON_GAIN, adc_map, at_b1000, lesion_adc
 from fvv.imaging.decision import decide, not_assessable
 from fvv.imaging.fusion import restore_segmentation
 from fvv.imaging.preprocess import preprocess_case, working_grid
@@ -41,7 +42,7 @@ from fvv.imaging.quality import assess_quality
 from fvv.imaging.quality.signal import without_gaps
 from fvv.imaging.quality.view import native_view
 from fvv.io.mask_command import with_commanded_mask
-from fvv.protocol import TARGET_B
+from fvv.protocol import TARGET_B, is_brought_to_b1000
 from fvv.recipes.segment import Models, segment_case
 from fvv.schemas.bundle import BundleManifest, Calibration
 
@@ -191,7 +192,7 @@ def prepare_and_check(
     """Mask, prepare and judge an examination, new or labelled for training.
 
     Returns:
-        The images, finite and with their mask; the prepared examination; and all findings.
+        The images as acquired, finite and with their mask; the prepared examination, at b = 1000; and all findings.
 
     Raises:
         MaskError: no brain mask can be made.
@@ -200,10 +201,11 @@ def prepare_and_check(
     with clock.step("prepare"):
         case, not_finite = without_gaps(case)
         case = with_commanded_mask(case, settings.profile, resample=settings.preprocess.resample_rois)
-        prepared = preprocess_case(case, settings.profile, grid)
+        seen = _at_b1000(case)
+        prepared = preprocess_case(seen, settings.profile, grid)
     with clock.step("check"):
         view = native_view(
-            case,
+            seen,
             prepared,
             brain_volume_bounds_ml=settings.preprocess.brain_volume_bounds_ml,
             not_finite=not_finite,
@@ -211,6 +213,14 @@ def prepare_and_check(
         )
         findings = assess_quality(view)
     return case, prepared, findings
+
+
+def _at_b1000(case: Case) -> Case:
+    """The examination with b1000 as the networks know it; within the tolerance of the b-value, the very same."""
+    if case.b_value is None or not is_brought_to_b1000(case.b_value):
+        return case
+    b1000 = at_b1000(case.b0.array, case.b1000.array, case.b_value)
+    return replace(case, b1000=Volume(b1000, case.b1000.affine))
 
 
 def _measured(

@@ -29,6 +29,7 @@ CHECKS: tuple[Check, ...] = (
     stack.repeated_slices,
     stack.motion,
     contrast.stated_b_value,
+    contrast.unstated_b_value,
     contrast.kind_of_image,
     alignment.displacement,
     contrast.common_gain,

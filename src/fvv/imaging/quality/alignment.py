@@ -5,7 +5,8 @@ Maes et al. 1997, doi 10.1109/42.563664.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -19,7 +20,7 @@ from fvv.imaging.quality.view import NativeView
 MISALIGNED_MM = 3.0
 """Displacement of b1000 against b0, or of a half of the head: about half a gyrus (clean: under 2.4 mm)."""
 FARTHEST_MM = 10.0
-"""Searched in plane; across slices, one slice up and down."""
+"""Searched; across slices at least two slices up and down, where there are so many."""
 _STEP_MM = 2.0
 _LEVELS = 24
 _MOST_POINTS = 8_000
@@ -39,45 +40,73 @@ def displacement(view: NativeView) -> Iterator[Finding]:
 
 
 def displacement_mm(view: NativeView) -> float:
-    """How far b1000 is displaced against b0, mm: the largest shift of the brain, or of a half where it is turned."""
+    """How far b1000 is displaced against b0, mm: the largest shift of the brain, or of a half where it is turned.
+
+    A rigid head's halves cannot move towards each other. Where they seem to (each half of a head brighter at its rim,
+    by its coil, fits better a little further in), that part is left out.
+    """
     around = bounding_box(view.core, view.voxels(FARTHEST_MM))
     core = view.core[around]
     points = np.argwhere(core)
     b0, b1000 = _levels(view.b0[around], core), _levels(view.b1000[around], core)
     # No farther than the image is wide: the edges of a wrong header may be micrometres.
-    edges = [max(edge, FARTHEST_MM / n) for edge, n in zip(view.spacing_mm[:2], view.brain.shape[:2], strict=True)]
+    n_slices = view.brain.shape[2]
+    sizes = zip(view.spacing_mm, view.brain.shape, strict=True)
+    edges = [max(edge, FARTHEST_MM / n) for edge, n in sizes]
     step = [max(1, round(_STEP_MM / edge)) for edge in edges]
     reach = [round(FARTHEST_MM / (edge * by)) for edge, by in zip(edges, step, strict=True)]
-    in_plane = [range(-far * by, far * by + 1, by) for far, by in zip(reach, step, strict=True)]
+    reach[2] = min(max(reach[2], 2), (n_slices - 1) // 2)
+    search = _Search([range(-far * by, far * by + 1, by) for far, by in zip(reach, step, strict=True)])
     # Beyond the image lies its edge.
-    b1000 = np.pad(b1000, [(-in_plane[0][0],) * 2, (-in_plane[1][0],) * 2, (1, 1)], mode="edge")
-    up_or_down = (-1, 0, 1) if view.brain.shape[2] > 2 else (0,)
+    b1000 = np.pad(b1000, [(-along[0],) * 2 for along in search.along], mode="edge")
+    whole = search.best(b0, b1000, points)
+    shifts = [whole]
+    flat = _Search([*search.along[:2], range(round(whole[2]), round(whole[2]) + 1)])
     middle = points.mean(axis=0)
-    sides = [points[:, axis] < middle[axis] for axis in (0, 1)]
-    halves = [points[half] for side in sides for half in (side, ~side)]
-    return max(
-        _best_shift(b0, b1000, points, product(*in_plane, up_or_down), view),
-        *(_best_shift(b0, b1000, half, product(*in_plane, (0,)), view) for half in halves),
-    )
+    for axis in (0, 1):
+        side = points[:, axis] < middle[axis]
+        halves = np.array([flat.best(b0, b1000, points[half]) for half in (side, ~side)])
+        halves[:, axis] = halves[:, axis].mean()
+        halves[:, 2] = whole[2]
+        shifts += list(halves)
+    return max(float(np.linalg.norm(shift * view.spacing_mm)) for shift in shifts)
 
 
-def _best_shift(
-    b0: IntArray, b1000: IntArray, points: IntArray, shifts: Iterable[tuple[int, ...]], view: NativeView
-) -> float:
-    """How far the shift goes, mm, with which the two tell most of each other; b1000 is padded by the farthest one."""
-    if len(points) < _FEWEST_POINTS:
-        return 0.0
-    points = points[:: -(-len(points) // _MOST_POINTS)]
-    there = b0[tuple(points.T)].astype(np.intp)
-    margin = (np.array(b1000.shape) - b0.shape) // 2
-    # One index a voxel: a shift then adds the same number to all.
-    values, places = b1000.ravel(), np.ravel_multi_index(tuple((points + margin).T), b1000.shape)
-    along = np.array(b1000.strides) // b1000.itemsize
-    information = {shift: _mutual_information(there, values.take(places + np.dot(shift, along))) for shift in shifts}
-    best = max(information, key=lambda shift: information[shift])
-    if information[best] <= information[0, 0, 0] * (1 + _MARGIN):
-        return 0.0
-    return float(np.linalg.norm(np.array(best) * view.spacing_mm))
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Shifts that are tried, voxels along each axis, in even steps about 0."""
+
+    along: Sequence[range]
+
+    def best(self, b0: IntArray, b1000: IntArray, points: IntArray) -> FloatArray:
+        """(3,) voxels: the shift with which the two tell most of each other; b1000 is padded by the farthest one."""
+        if len(points) < _FEWEST_POINTS:
+            return np.zeros(3)
+        points = points[:: -(-len(points) // _MOST_POINTS)]
+        there = b0[tuple(points.T)].astype(np.intp)
+        margin = (np.array(b1000.shape) - b0.shape) // 2
+        # One index a voxel: a shift then adds the same number to all.
+        values, places = b1000.ravel(), np.ravel_multi_index(tuple((points + margin).T), b1000.shape)
+        strides = np.array(b1000.strides) // b1000.itemsize
+        information = np.array(
+            [_mutual_information(there, values.take(places + np.dot(shift, strides))) for shift in product(*self.along)]
+        ).reshape([len(steps) for steps in self.along])
+        middle = tuple(len(steps) // 2 for steps in self.along)
+        best = tuple(int(at) for at in np.unravel_index(information.argmax(), information.shape))
+        if information[best] <= information[middle] * (1 + _MARGIN):
+            best = middle
+        return np.array([self._peak(information, best, axis) for axis in range(3)])
+
+    def _peak(self, information: FloatArray, best: tuple[int, ...], axis: int) -> float:
+        """Between the steps: where a parabola through the best and its two neighbours is highest."""
+        steps, at = self.along[axis], best[axis]
+        line = np.moveaxis(information, axis, -1)[best[:axis] + best[axis + 1 :]]
+        if not 0 < at < len(steps) - 1:
+            return float(steps[at])
+        before, here, after = line[at - 1 : at + 2]
+        curvature = before - 2 * here + after
+        between = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
+        return float(steps[at] + steps.step * np.clip(between, -0.5, 0.5))
 
 
 def _mutual_information(a: IntArray, b: IntArray) -> float:

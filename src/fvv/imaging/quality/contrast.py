@@ -9,10 +9,10 @@ from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray
 from fvv.data import Finding, Severity
-from fvv.imaging.adc import RESCALED, gain_findings
+from fvv.imaging.adc import RESCALED, gain_findings, typical_log_drop
 from fvv.imaging.brain import SMALL_MAXIMUM, bounding_box
 from fvv.imaging.quality.view import NativeView
-from fvv.protocol import TARGET_B, is_usual_b1000, may_be_b1000
+from fvv.protocol import B_RANGE, LOG_DROP_NEAR_1000, TARGET_B, is_brought_to_b1000, is_usual_b1000
 
 FLUID_DARK = 0.15
 """Share of b0's fluid that must be darker than tissue on b1000. Clean: 0.5 and more; an ADC map: under 0.07."""
@@ -26,8 +26,8 @@ dark (clean: under 0.35); an ADC map is noise there, and on FLAIR the scalp is a
 FLUID_LOG_DROP = 2.8
 """ln(b0/b1000) of the purest fluid less that of tissue: b * (3.0 - 0.75)e-3 mm^2/s = 2.25 at b = 1000, whatever the
 gain (clean: 1.3 to 2.7, 3.0 in one of 48 simulated patients; under another tool's mask the real one had 3.0 too, until
-the rim was left out); on FLAIR fluid is nulled and it is mostly over 2.8. Of a higher b-value, where one is stated,
-the limit is higher in proportion."""
+the rim was left out); on FLAIR fluid is nulled and it is mostly over 2.8. Of a b-value of 1000 to 1150, where one is
+stated, the limit is higher in proportion; images of other b-values were brought to 1000."""
 LOW_TISSUE_DROP = 0.5
 """ln(b0/b1000) of tissue at one gain is b ADC = 0.75 (clean, with the simulator's gains: over 0.75). FLAIR has a scale
 of its own, and most often less than this."""
@@ -47,10 +47,30 @@ people and of the simulator; 0.09 in a phantom of water."""
 
 
 def stated_b_value(view: NativeView) -> Iterator[Finding]:
-    """The b-value of b1000, where a file states it."""
-    if view.b_value is not None and not is_usual_b1000(view.b_value):
-        severity = Severity.WARNING if may_be_b1000(view.b_value) else Severity.NOT_ASSESSABLE
-        yield Finding("b-value", f"b1000 was acquired at b = {view.b_value:g} s/mm^2, expected about 1000", severity)
+    """The b-value at which b1000 was acquired, where it is stated."""
+    if view.b_value is None or is_usual_b1000(view.b_value):
+        return
+    acquired = f"b1000 was acquired at b = {view.b_value:g} s/mm^2"
+    if is_brought_to_b1000(view.b_value):
+        yield Finding("b-value", f"{acquired} and brought to b = 1000 by the ADC of each voxel", Severity.WARNING)
+    else:
+        message = f"{acquired}, expected 1000, or {B_RANGE[0]:g} to {B_RANGE[1]:g} to be brought to 1000"
+        yield Finding("b-value", message, Severity.NOT_ASSESSABLE)
+
+
+def unstated_b_value(view: NativeView) -> Iterator[Finding]:
+    """A signal that drops like that of another b-value, where none is stated and 1000 is assumed."""
+    low, high = LOG_DROP_NEAR_1000
+    if view.b_value is not None or any(finding.code == RESCALED for finding in view.prepared.findings):
+        return
+    typical = typical_log_drop(view.prepared)
+    if not low <= typical <= high:
+        message = (
+            f"no file states the b-value of b1000, and the brain's ln(b0/b1000) of {typical:.2f} is that of a "
+            f"{'lower' if typical < low else 'higher'} one than 1000, or the two images have different scales: state "
+            "it with --b-value or a .bval file"
+        )
+        yield Finding("b-value-unstated", message, Severity.WARNING)
 
 
 def kind_of_image(view: NativeView) -> Iterator[Finding]:
@@ -97,7 +117,8 @@ def _looks_like_flair(view: NativeView) -> bool:
     deep = _deep(view)
     b0, b1000 = view.b0[deep] - view.b0.min(), view.b1000[deep] - view.b1000.min()
     tissue, fluid = log_drops(b0, b1000)
-    if fluid > FLUID_LOG_DROP * max(view.b_value or TARGET_B, TARGET_B) / TARGET_B:
+    b_value = view.b_value if view.b_value is not None and is_usual_b1000(view.b_value) else TARGET_B
+    if fluid > FLUID_LOG_DROP * max(b_value, TARGET_B) / TARGET_B:
         return True
     # Images rescaled one by one (to 0-1, or to one maximum) no longer share a gain: their tissue drop says nothing.
     highest = float(np.ptp(view.b0)), float(np.ptp(view.b1000))

@@ -19,7 +19,7 @@ class NativeView:
     """All that a check may look at. Arrays: native voxels, axes left-right, posterior-anterior, inferior-superior.
 
     Attributes:
-        b0, b1000: (i, j, k) raw intensities.
+        b0, b1000: (i, j, k) raw intensities; b1000 as the network sees it, of another b-value brought to 1000.
         brain: (i, j, k) bool, the preprocessing mask.
         core: the mask without its in-plane rim, where skull and partial volume disturb; the mask itself if that empties
             it.
@@ -27,7 +27,7 @@ class NativeView:
         spacing_mm: voxel edges.
         prepared: the examination on the working grid.
         brain_volume_bounds_ml: a mask outside these is no brain.
-        b_value: of b1000 as the files state it, s/mm^2; None where nothing states it.
+        b_value: of b1000 as it was acquired, s/mm^2; None where nothing states it.
         stroke_roi, flair_visible_roi: (i, j, k) bool, of a labelled examination.
         usual_range: of each feature of `usual`, the range of the training cohort; empty: unknown.
     """
