@@ -75,14 +75,14 @@ class PreprocessingProfile(_Settings):
     orientation: Literal["as-stored", "ras"] = "as-stored"
     """as-stored: axial images whose first axis runs left to right or right to left keep it, as in the reference; ras:
     every image is reoriented to right, anterior, superior, so that one head gives one answer however it is stored."""
-    grid_size: int = Field(256, ge=64, le=1024)
+    grid_size: int = Field(default=256, ge=64, le=1024)
     """Edge of the in-plane grid, voxels."""
-    clip: float = Field(10.0, ge=1, le=100)
+    clip: float = Field(default=10.0, ge=1, le=100)
     """z-scores are clipped to +- this."""
     zscore_dtype: Literal["float16", "float32"] = "float16"
     """float16 as in the store, so that the network sees a new examination exactly as a stored one. The reference rounds
     only what it stores: published models get float32."""
-    context_slices: int = Field(3, ge=3, le=3)
+    context_slices: int = Field(default=3, ge=3, le=3)
     """Slices on each side of the segmented slice that the network sees: every network here takes seven."""
 
     @property
@@ -132,7 +132,7 @@ class PreprocessConfig(_Settings):
     """Volume of a 4D b0 file to use, counted from 0."""
     b1000_index: int | None = None
     """Volume of a 4D b1000 file to use, counted from 0."""
-    b_value: float | None = Field(None, gt=0)
+    b_value: float | None = Field(default=None, gt=0)
     """b-value (s/mm2) at which b1000 was acquired, where no .bval file states it (default: 1000). Images of 500 to 2500
     are brought to 1000 by their ADC."""
     brain_volume_bounds_ml: tuple[float, float] = (400.0, 2500.0)
@@ -167,12 +167,12 @@ class PreprocessConfig(_Settings):
 class DecisionConfig(_Settings):
     """From FVV to an answer, in evaluate, report, predict and decide."""
 
-    cutoff_ml: float = Field(0.5, gt=0)
+    cutoff_ml: float = Field(default=0.5, gt=0)
     """FVV (mL) below which a mismatch is likely. 0.5 mL: sensitivity 70 %, specificity 88 % (Benzakoun et al. 2025, doi
     10.1177/23969873251362712)."""
-    minimum_lesion_ml: float = Field(0.0, ge=0)
+    minimum_lesion_ml: float = Field(default=0.0, ge=0)
     """A stroke of at most this volume (mL) counts as no lesion."""
-    prevalence: float | None = Field(None, gt=0, lt=1)
+    prevalence: float | None = Field(default=None, gt=0, lt=1)
     """Share of mismatches among the strokes of your patients, for which P(mismatch) is given (Bayes' rule on the odds;
     default: the share among the patients of the calibration)."""
 
@@ -185,29 +185,29 @@ class PostprocessConfig(_Settings):
     113 simulated strokes (docs/how-to/shipped-model.md).
     """
 
-    minimum_lesion_mm3: float = Field(0.0, ge=0)
+    minimum_lesion_mm3: float = Field(default=0.0, ge=0)
     """Remove connected components of the stroke smaller than this (mm3; 0 = off)."""
-    minimum_core_mm3: float = Field(0.0, ge=0)
+    minimum_core_mm3: float = Field(default=0.0, ge=0)
     """Remove components with less than this volume (mm3) of voxels in which the models are sure (0 = off, with all
     settings below). False components of healthy heads rarely have a core, true ones nearly always."""
     core_logit: float = 3.0
     """Stroke logit, mean over the models, above which they are sure of a voxel."""
-    maximum_relative_adc: float | None = Field(None, gt=0)
+    maximum_relative_adc: float | None = Field(default=None, gt=0)
     """Remove components whose median ADC is at or above this multiple of the brain's median (default: off). Acute
     infarcts have 0.5 to 0.85, false components of healthy heads 0.75 to 1.1."""
-    minimum_mirror_drop: float | None = Field(None, ge=0)
+    minimum_mirror_drop: float | None = Field(default=None, ge=0)
     """Remove components whose relative ADC is not lower than on the mirrored side by at least this (default: off).
     Tissue that is bright in everybody is so on both sides: false components with a core differ by at most 0.04,
     strokes by 0.055 and more."""
     certain_logit: float = 4.0
     """Stroke logit, mean over the models, above which they are certain of a voxel."""
-    certain_core_mm3: float = Field(0.0, ge=0)
+    certain_core_mm3: float = Field(default=0.0, ge=0)
     """Core of certain voxels (mm3) that stands for the mirrored side in strokes of both sides, and for ADC where b0 and
     b1000 have different scales. The largest such core of a healthy component with low ADC is 36 mm3."""
-    late_core_mm3: float | None = Field(None, gt=0)
+    late_core_mm3: float | None = Field(default=None, gt=0)
     """Core of certain voxels (mm3) with which a component brighter than the mirrored side stays whatever its ADC, which
     is normal again about a week after onset (default: never). The largest of a healthy head is 760 mm3."""
-    late_contrast: float = Field(1.5, ge=0)
+    late_contrast: float = Field(default=1.5, ge=0)
     """How much brighter that component must be (median difference of b1000 from the mirrored side, z-score). The
     healthy components with the largest cores reach 1.0."""
 
@@ -223,47 +223,47 @@ class ComputeConfig(_Settings):
     device: str = "auto"
     """Device: auto (CUDA where onnxruntime offers it, otherwise the CPU), gpu (the same, with a warning when there is
     none), or the name of one that must be there (cpu, cuda, tensorrt, openvino, coreml ...)."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(default=0, ge=0)
     """CPU threads of onnxruntime (0 = all cores)."""
-    workers: int | None = Field(None, ge=0)
+    workers: int | None = Field(default=None, ge=0)
     """Processes side by side (0 = one per core; default: one for predict, one per core for the other stages)."""
-    chunk_slices: int = Field(32, ge=1)
+    chunk_slices: int = Field(default=32, ge=1)
     """Slices in the network at once: bounds the memory."""
 
 
 class SimulateConfig(_Settings):
     """A synthetic cohort."""
 
-    cases: int = Field(24, ge=1)
+    cases: int = Field(default=24, ge=1)
     """Number of examinations."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seed of the cohort: the same seed gives the same bytes."""
-    only: int | None = Field(None, ge=1)
+    only: int | None = Field(default=None, ge=1)
     """Simulate this case alone, counted from 1: the same bytes as in the whole cohort."""
-    sites: int = Field(3, ge=1, le=3)
+    sites: int = Field(default=3, ge=1, le=3)
     """Number of hospitals, each with its own scanner."""
-    stroke_free_share: float = Field(0.12, ge=0, le=1)
+    stroke_free_share: float = Field(default=0.12, ge=0, le=1)
     """Share of persons without a stroke."""
-    follow_up_share: float = Field(0.1, ge=0, lt=1)
+    follow_up_share: float = Field(default=0.1, ge=0, lt=1)
     """Probability that a case is the second examination of the person before it."""
     onset_range_h: tuple[float, float] = (0.7, 72.0)
     """Hours from onset to a person's first examination, log-uniform."""
-    visible_ratio: float = Field(1.15, gt=1)
+    visible_ratio: float = Field(default=1.15, gt=1)
     """FLAIR signal-intensity ratio (lesion/normal) above which a voxel is FLAIR-visible, as in MR WITNESS (Schwamm et
     al. 2018, doi 10.1002/ana.25235)."""
-    mismatch_fraction: float = Field(0.2, gt=0, lt=1)
+    mismatch_fraction: float = Field(default=0.2, gt=0, lt=1)
     """The simulated reader sees a mismatch where less than this share of the lesion is FLAIR-visible."""
-    reader_noise: float = Field(0.04, ge=0)
+    reader_noise: float = Field(default=0.04, ge=0)
     """Standard deviation of the reader's error about that share (chosen here)."""
-    minimum_contrast_to_noise: float = Field(2.0, ge=0)
+    minimum_contrast_to_noise: float = Field(default=2.0, ge=0)
     """A stroke with less contrast to noise on b1000 is drawn again at random: no reader would outline it."""
-    minimum_brightening: float = Field(1.2, ge=1)
+    minimum_brightening: float = Field(default=1.2, ge=1)
     """Strokes whose mean b1000 is below this multiple of normal tissue are drawn again, too. 1.2 is what grey matter
     (ADC 0.82) gains at 0.62 x 10-3 mm2/s, the usual threshold of an infarct's core (Purushotham et al. 2015, doi
     10.1111/ijs.12068)."""
-    skull_stripped_share: float = Field(0.2, ge=0, le=1)
+    skull_stripped_share: float = Field(default=0.2, ge=0, le=1)
     """Share of cases whose b0 and b1000 come without the head around the brain."""
-    large_lesion_share: float | None = Field(None, ge=0, le=1)
+    large_lesion_share: float | None = Field(default=None, ge=0, le=1)
     """Share of strokes over 80 mL (default: what the stroke patterns give, about 0.16)."""
     t2_amplitude_range: tuple[float, float] = (0.25, 1.4)
     """Relative T2 gain of a stroke long after onset, log-uniform; more than 1.4 makes late lesions as bright as the
@@ -275,17 +275,17 @@ class SimulateConfig(_Settings):
     strokes takes its place, shape and size from them (default: all shapes are computed)."""
     lesion_files: tuple[str, ...] = ()
     """Names of the mask files to use, such as those that are not kept for testing (default: all of the folder)."""
-    lesion_mask_share: float = Field(0.5, ge=0, le=1)
+    lesion_mask_share: float = Field(default=0.5, ge=0, le=1)
     """Share of strokes that take their shape from the masks, where a folder of masks is given."""
     heads: Path | None = None
     """Folder of real healthy heads, one folder each with b0 and b1000 (and mask, where there is one): strokes are
     written into them (default: heads are simulated). With participants.tsv, several may be of one person."""
-    punctate_share: float = Field(0.0, ge=0, le=1)
+    punctate_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the computed shapes that are lacunes in brainstem and basal ganglia, punctate cortical infarcts and
     showers of them, 0.02 to 1.5 mL, beside those that the usual patterns hold."""
-    minimum_stroke_ml: float = Field(0.1, gt=0)
+    minimum_stroke_ml: float = Field(default=0.1, gt=0)
     """A stroke that is smaller on the image is replaced by another one; so is one of fewer than 3 voxels."""
-    reader_threshold: float = Field(0.0, ge=0, lt=1)
+    reader_threshold: float = Field(default=0.0, ge=0, lt=1)
     """Voxels of the infarct whose b1000 excess is less than this share of the lesion's median are left out of the
     stroke ROI, such as sulci. 0: the whole infarct; 0.3 to 0.5: an outline near half height."""
     distractors: bool = True
@@ -302,14 +302,14 @@ class SimulateConfig(_Settings):
     receive_coil: Literal["smooth", "array"] = "smooth"
     """Shading and noise of the receive coil: smooth shading, the same noise everywhere; or array: of 10 to 32 elements
     around the head, with the noise that parallel imaging amplifies in the middle of the head."""
-    posterior_fossa_spread: float = Field(0.0, ge=0, le=0.3)
+    posterior_fossa_spread: float = Field(default=0.0, ge=0, le=0.3)
     """Relative standard deviation between persons of T2 in cerebellum and brainstem; half of it within them, folium by
     folium. 0: as in the rest of the brain (chosen here, useful to 0.15)."""
     vary_appearance: bool = True
     """Vary timings, b-value, SNR, coil bias, blur, ghost, gamma and scale between examinations; false: one protocol."""
-    oblique_share: float = Field(0.5, ge=0, le=1)
+    oblique_share: float = Field(default=0.5, ge=0, le=1)
     """Share of examinations whose slices are tilted against the magnet."""
-    thin_slice_share: float = Field(0.0, ge=0, le=1)
+    thin_slice_share: float = Field(default=0.0, ge=0, le=1)
     """Share of examinations with slices of 2 to 3 mm, up to 80 of them."""
     write_mask: bool = True
     """Write mask.nii.gz, the simulated brain, from which the network learns the brain."""
@@ -319,11 +319,11 @@ class SimulateConfig(_Settings):
 class PrepareConfig(_Settings):
     """From input_data to the store."""
 
-    kfolds: int = Field(10, ge=2)
+    kfolds: int = Field(default=10, ge=2)
     """Number of folds."""
-    valid_proportion: float = Field(0.2, gt=0, lt=1)
+    valid_proportion: float = Field(default=0.2, gt=0, lt=1)
     """Share of the remaining persons of each fold that select the checkpoint (validation)."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seed of the split into folds."""
     profile: ProfileName = "robust-v3"
     """Preprocessing profile."""
@@ -352,7 +352,7 @@ class LossConfig(_Settings):
     The loss of the reference pipeline is label_smoothing 0.02, normalisation brain, dice_weight 0.
     """
 
-    label_smoothing: float = Field(0.01, ge=0, lt=0.5)
+    label_smoothing: float = Field(default=0.01, ge=0, lt=0.5)
     """s: labels 0 and 1 become s/2 and 1 - s/2. The reference states 0.01 and means the labels 0.01 and 0.99, which is
     0.02 here."""
     normalisation: Literal["all", "brain"] = "all"
@@ -364,7 +364,7 @@ class LossConfig(_Settings):
     """Weight of the lesion term."""
     flair_visible_weight: float = 100.0
     """Weight of the FLAIR-visible term; 100 is the reference's, under its normalisation (brain)."""
-    dice_weight: float = Field(1.0, ge=0)
+    dice_weight: float = Field(default=1.0, ge=0)
     """Weight of the soft Dice of each slab, averaged over the three channels, added to the cross-entropies; the
     reference has none (0). Without it training is slower (docs/explanation/network.md)."""
 
@@ -395,55 +395,55 @@ class AugmentConfig(_Settings):
 class TrainConfig(_Settings):
     """One training run."""
 
-    name: str = Field("FVV", pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")
+    name: str = Field(default="FVV", pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")
     """Name of the run."""
     wandb_project: OneLine = "FVV"
     """Project on Weights & Biases."""
     wandb_mode: Literal["online", "offline", "disabled"] = "offline"
     """What Weights & Biases gets: offline writes a run folder that `wandb sync` can send later; nothing leaves the
     machine by itself."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seed of initial weights, sampling and augmentation."""
-    epochs: int = Field(75, ge=1)
+    epochs: int = Field(default=75, ge=1)
     """Largest number of epochs."""
-    slices_per_epoch: int = Field(16384, ge=1)
+    slices_per_epoch: int = Field(default=16384, ge=1)
     """Supervised slices in one epoch."""
-    slab_slices: int = Field(16, ge=1)
+    slab_slices: int = Field(default=16, ge=1)
     """Slices supervised by one slab; the slab holds 2 x 3 more for context."""
-    batch_slabs: int = Field(2, ge=1)
+    batch_slabs: int = Field(default=2, ge=1)
     """Slabs in a batch: 2 x 16 = the reference's 32 slices."""
-    stroke_share: float = Field(0.5, ge=0, le=1)
+    stroke_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the slabs centred on a slice with stroke."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     """Learning rate; the highest one where the schedule changes it."""
     schedule: Literal["plateau", "onecycle"] = "plateau"
     """Learning-rate schedule; plateau is the reference's."""
-    workers: int | None = Field(None, ge=0)
+    workers: int | None = Field(default=None, ge=0)
     """Data-loader processes; 0: load in the training process (default: 0 on a CPU, all cores on a GPU). With
     preload_ram there are none."""
     preload_ram: bool = False
     """Hold all examinations of the fold in memory: 14 MB for 30 slices."""
     precision: Literal["auto", "32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU, float32 on a CPU."""
-    max_time: str | None = Field(None, pattern=r"^\d+:\d\d:\d\d:\d\d$")
+    max_time: str | None = Field(default=None, pattern=r"^\d+:\d\d:\d\d:\d\d$")
     """Start no epoch after this training time of a fold, all sessions together, DD:HH:MM:SS; the best epoch so far is
     kept."""
-    patience: int | None = Field(None, ge=1)
+    patience: int | None = Field(default=None, ge=1)
     """Stop after this many epochs without a better one (default: train all epochs)."""
-    ema_decay: float = Field(0.0, ge=0, lt=1)
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
     """Validate and keep an exponential moving average of the weights, with this decay per step (0.999); 0: off."""
-    norm_slabs: int = Field(64, ge=0)
+    norm_slabs: int = Field(default=64, ge=0)
     """Before each validation estimate the batch-norm statistics again from this many training slabs; 0: keep the moving
     averages of the last steps."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """auto: a GPU where there is one."""
-    devices: int = Field(1, ge=1)
+    devices: int = Field(default=1, ge=1)
     """GPUs of a node that train one fold together; each takes batch_slabs slabs a step."""
-    nodes: int = Field(1, ge=1)
+    nodes: int = Field(default=1, ge=1)
     """Machines that train one fold together, started by a launcher that Lightning knows (SLURM, torchrun)."""
-    jobs: int = Field(1, ge=1)
+    jobs: int = Field(default=1, ge=1)
     """Folds trained side by side, each in a process of its own; each needs the memory of one."""
-    figures_every_epochs: int = Field(1, ge=1)
+    figures_every_epochs: int = Field(default=1, ge=1)
     """Epochs between validation figures; the last epoch always has them."""
     debug: bool = False
     """Run two batches of everything; keep and log nothing."""
@@ -455,9 +455,9 @@ class TrainConfig(_Settings):
 class ConvertConfig(_Settings):
     """From checkpoints to a bundle of ONNX models."""
 
-    check_patients: int = Field(2, ge=1)
+    check_patients: int = Field(default=2, ge=1)
     """Examinations of each fold's test part on which onnxruntime is compared with PyTorch, whole volumes."""
-    logit_tolerance: float = Field(1e-3, gt=0)
+    logit_tolerance: float = Field(default=1e-3, gt=0)
     """Largest accepted difference of a logit; float32 rounding gives about 1e-5."""
     notice: OneLine = ""
     """What everybody who uses the models should know; stored in the bundle and printed at every prediction."""
@@ -470,15 +470,15 @@ class EvaluateConfig(_Settings):
     own_masks: bool = False
     """Give the models an automatic brain mask, as for new patients without a mask file; a given mask is then only the
     reference of the predicted brain. With --external only."""
-    bootstrap_samples: int = Field(2000, ge=1)
+    bootstrap_samples: int = Field(default=2000, ge=1)
     """Bootstrap samples of persons behind every bootstrap interval."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seed of the bootstrap."""
-    visible_fraction_label: float = Field(MISMATCH_BELOW, gt=0, le=1)
+    visible_fraction_label: float = Field(default=MISMATCH_BELOW, gt=0, le=1)
     """Without readers' labels: mismatch where less than this share of the reference lesion is FLAIR-visible."""
-    operating_specificity: float = Field(0.9, gt=0, le=1)
+    operating_specificity: float = Field(default=0.9, gt=0, le=1)
     """Besides the cut-off and Youden's, the cut-off that keeps this specificity is evaluated."""
-    pseudo_volume_ml: float = Field(0.1, gt=0)
+    pseudo_volume_ml: float = Field(default=0.1, gt=0)
     """P(mismatch) is a logistic curve on log(FVV + this): a fifth of the cut-off, so that 0 mL has a logarithm and
     volumes of a few voxels count alike."""
     calibrate: bool = False
@@ -486,7 +486,7 @@ class EvaluateConfig(_Settings):
     heatmaps: bool = True
     """Write a picture and a colour image of every examination; the report shows the worst and the best. Without them
     the report has no viewer."""
-    viewer_patients: int = Field(24, ge=0)
+    viewer_patients: int = Field(default=24, ge=0)
     """Examinations in the report's scrollable viewer, 0.2 to 0.6 MB each; larger cohorts are sampled evenly by stroke
     Dice."""
     preprocess: PreprocessConfig = PreprocessConfig()
@@ -511,7 +511,7 @@ class CardConfig(_Settings):
 class PredictConfig(_Settings):
     """New patients."""
 
-    folds: int = Field(0, ge=0)
+    folds: int = Field(default=0, ge=0)
     """Use only the first models of the ensemble, this many (0 = all)."""
     overwrite: bool = False
     """Replace results of other images, models or settings; never files that fvv did not write."""
@@ -528,7 +528,7 @@ class PredictConfig(_Settings):
 class Config(_Settings):
     """The settings of all stages: what a YAML file may hold."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seed of every stage that does not set its own."""
     preprocess: PreprocessConfig = PreprocessConfig()
     decision: DecisionConfig = DecisionConfig()

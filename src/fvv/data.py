@@ -7,13 +7,18 @@ the 256 x 256 x slices grid the network sees; the *native grid* is the one of th
 from __future__ import annotations
 
 import hashlib
+import html
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from nibabel.affines import voxel_sizes
+from nibabel.filebasedimages import FileBasedImage
+from nibabel.nifti1 import Nifti1Image
+from nibabel.spatialimages import SpatialImage
 
 from fvv.arrays import Affine, BoolArray, FloatArray, UInt8Array
 from fvv.errors import GeometryError, StoreError
@@ -23,7 +28,13 @@ Orientation = tuple[tuple[int, int], ...]
 
 
 class Channel(Enum):
-    """What the network marks: the one source of channel order."""
+    """What the network marks: the one source of channel order.
+
+    Example:
+        >>> import fvv
+        >>> [channel.label for channel in fvv.Channel]
+        ['brain', 'stroke', 'flair_visible']
+    """
 
     BRAIN = 0
     STROKE = 1
@@ -64,6 +75,16 @@ class Volume:
     Attributes:
         array: (i, j, k), any dtype.
         affine: (4, 4) float64, voxel index to RAS+ mm.
+
+    Raises:
+        GeometryError: not 3D, or the affine is singular, sheared or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> import fvv
+        >>> volume = fvv.Volume(np.zeros((4, 4, 2)), np.diag([2.0, 2.0, 5.0, 1.0]))
+        >>> volume.spacing_mm, volume.voxel_volume_ml
+        ((2.0, 2.0, 5.0), 0.02)
     """
 
     array: np.ndarray
@@ -81,6 +102,47 @@ class Volume:
             raise GeometryError(
                 "the affine is sheared: the voxels have no right angles", hint="resample the image onto an upright grid"
             )
+
+    @classmethod
+    def from_nibabel(cls, image: FileBasedImage) -> Self:
+        """The image that nibabel has opened, as float64 with its scaling applied.
+
+        Args:
+            image: 3D; further axes of length 1 are dropped.
+
+        Raises:
+            GeometryError: not 3D, of colours or complex numbers, or without an affine.
+
+        Example:
+            >>> import nibabel
+            >>> import numpy as np
+            >>> import fvv
+            >>> fvv.Volume.from_nibabel(nibabel.Nifti1Image(np.ones((4, 4, 2), np.int16), np.eye(4))).array.dtype
+            dtype('float64')
+        """
+        if not isinstance(image, SpatialImage) or image.affine is None:
+            raise GeometryError(f"expected an image with an affine, got {type(image).__name__}")
+        if image.get_data_dtype().kind not in "biuf":
+            raise GeometryError(f"expected an image of numbers, got data type {image.get_data_dtype()}")
+        # In C order, as files are read: sums of voxels in another order differ in their last digit.
+        array = np.asarray(image.dataobj, dtype=np.float64, order="C")
+        while array.ndim > 3 and array.shape[-1] == 1:
+            array = array[..., 0]
+        return cls(np.ascontiguousarray(array), np.array(image.affine, dtype=np.float64))
+
+    def to_nibabel(self) -> Nifti1Image:
+        """The same as a NIfTI image of nibabel, in mm; bool becomes uint8, float16 becomes float32.
+
+        Example:
+            >>> import numpy as np
+            >>> import fvv
+            >>> fvv.Volume(np.zeros((4, 4, 2), bool), np.eye(4)).to_nibabel().get_data_dtype()
+            dtype('uint8')
+        """
+        kind = {"bool": np.uint8, "float16": np.float32}.get(self.array.dtype.name, self.array.dtype)
+        image = Nifti1Image(self.array.astype(kind), self.affine, dtype=kind)
+        image.header.set_xyzt_units("mm")
+        return image
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -107,6 +169,13 @@ class Case:
         b_value: of b1000, s/mm^2, where a file states it.
         notes: what the reader had to say ("flairviz_roi.nii.gz resampled onto b1000").
         warnings: what of it makes the volumes worth a look.
+
+    Example:
+        >>> import numpy as np
+        >>> import fvv
+        >>> image = fvv.Volume(np.zeros((8, 8, 4)), np.diag([2.0, 2.0, 5.0, 1.0]))
+        >>> fvv.Case("anna", b0=image, b1000=image).b_value is None
+        True
     """
 
     examination_id: str
@@ -222,6 +291,11 @@ class PreparedCase:
         grid: way back to the native grid.
         findings: what preparation noticed.
         b0_scale, b1000_scale: behind the z-scores; None where they were not kept (stores written before they were).
+
+    Example:
+        >>> import fvv
+        >>> [name for name in fvv.PreparedCase.__dataclass_fields__ if name.startswith("b")]
+        ['b0', 'b1000', 'brain', 'b0_scale', 'b1000_scale']
     """
 
     examination_id: str
@@ -281,6 +355,11 @@ class Decision:
         cutoff_ml: the FVV under which a mismatch is called likely.
         reasons: the findings that led there, or that the reader should know.
         minimum_lesion_ml: a stroke of no more than this counted as no lesion.
+
+    Example:
+        >>> import fvv
+        >>> fvv.Decision(fvv.DecisionState.NO_LESION_FOUND, cutoff_ml=0.5).state.value
+        'no lesion found'
     """
 
     state: DecisionState
@@ -332,6 +411,13 @@ class Prediction:
         provider: the onnxruntime provider that really ran.
         models: which models ran, and what their bundle wants everybody to know of them.
         seconds: time of each step.
+        b1000: (i, j, k) image that the masks lie on, for `fvv.plot`; from `fvv.predict` alone, None in a cohort's run.
+
+    Example:
+        >>> import fvv
+        >>> decision = fvv.Decision(fvv.DecisionState.MISMATCH_LIKELY, cutoff_ml=0.5)
+        >>> fvv.Prediction("anna", decision, n_models=3, voxel_volume_ml=0.01, flair_visible_voxels=20).fvv_ml
+        0.2
     """
 
     examination_id: str
@@ -353,6 +439,7 @@ class Prediction:
     provider: str = ""
     models: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+    b1000: Volume | None = None
 
     def volume_ml(self, channel: Channel) -> float | None:
         """Volume of a channel in mL; None where it could not be measured."""
@@ -388,7 +475,22 @@ class Prediction:
 
     def without_images(self) -> Prediction:
         """The numbers alone, for tables of a whole cohort."""
-        return replace(self, brain=None, stroke=None, flair_visible_votes=None, adc=None)
+        return replace(self, brain=None, stroke=None, flair_visible_votes=None, adc=None, b1000=None)
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks; every text in it is escaped."""
+        volumes = {channel.title: self.volume_ml(channel) for channel in Channel}
+        probability, fitted_on = self.mismatch_probability, self.calibration_source or "unknown"
+        rows = [
+            ("Answer", f"{self.decision.state.value} (cut-off {self.decision.cutoff_ml:g} mL)"),
+            *((title, "not measured" if ml is None else f"{ml:.3g} mL") for title, ml in volumes.items()),
+            *([] if probability is None else [("P(mismatch)", f"{probability:.2f} (fitted on: {fitted_on})")]),
+            ("Models", self.models or str(self.n_models)),
+            *((f"{one.severity.value}: {one.code}", one.message) for one in self.decision.reasons),
+        ]
+        cells = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in rows)
+        title = f"<caption>{html.escape(self.examination_id)} (for research use only)</caption>"
+        return f'<table style="text-align:left">{title}{cells}</table>'
 
     @property
     def agreement(self) -> float | None:
@@ -439,6 +541,16 @@ class FoldPlan:
 
     Attributes:
         rows: one per patient folder.
+
+    Raises:
+        StoreError: no patient, one patient twice, one person on two sides, or a fold without training or test patient.
+
+    Example:
+        >>> import fvv
+        >>> from fvv.data import FoldRow, Role
+        >>> rows = [FoldRow("anna", "1", (Role.TRAIN,)), FoldRow("bert", "2", (Role.TEST,))]
+        >>> fvv.FoldPlan(tuple(rows)).participants(0, Role.TEST)
+        ('bert',)
     """
 
     rows: tuple[FoldRow, ...]

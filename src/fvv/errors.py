@@ -25,6 +25,14 @@ class FvvError(Exception):
         examination_id: the examination (folder name), where one is concerned.
         file: the file, where one is concerned.
         hint: how to fix it.
+
+    Example:
+        >>> import fvv
+        >>> try:
+        ...     fvv.read("b0.nii.gz.txt")
+        ... except fvv.FvvError as error:
+        ...     print(error.file)
+        b0.nii.gz.txt
     """
 
     def __init__(
@@ -82,6 +90,10 @@ class GeometryError(FvvError):
 
 class MaskError(FvvError):
     """No trustworthy brain mask: nothing may be measured."""
+
+
+class StatisticsError(FvvError, ValueError):
+    """Numbers or labels from which no statistic can be computed."""
 
 
 class StoreError(FvvError):

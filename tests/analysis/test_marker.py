@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from fvv.analysis.marker import MarkerData, StatisticsError, optimism_corrected
+from fvv.analysis.marker import MarkerData, optimism_corrected
 from fvv.analysis.statistics import Bootstrap, confusion, youden_cutoff
+from fvv.errors import StatisticsError
 
 
 def data_of(fvv_ml: np.ndarray, mismatch: np.ndarray, persons: np.ndarray) -> MarkerData:

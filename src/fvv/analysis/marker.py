@@ -14,7 +14,7 @@ from fvv.analysis.statistics import Bootstrap
 from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.cohort.labels import mismatch_labels
 from fvv.config import EvaluateConfig
-from fvv.errors import FvvError
+from fvv.errors import StatisticsError
 from fvv.schemas.patient import PatientResult
 from fvv.schemas.summary import (
     CUT_OFF,
@@ -30,10 +30,6 @@ OPTIMISM_DRAWS = 400
 """Bootstrap draws behind a mean, which needs fewer than the ends of an interval do."""
 Chooser = Callable[[FloatArray, BoolArray], float]
 """From volumes and labels, both classes present, to a cut-off."""
-
-
-class StatisticsError(FvvError, ValueError):
-    """Numbers or labels from which no statistic can be computed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,15 @@ def preprocess_case(case: Case, profile: PreprocessingProfile, grid: InPlaneGrid
 
     Raises:
         MaskError: no brain found, or no mask given where the profile asks for one.
+
+    Example:
+        >>> import numpy as np
+        >>> import fvv
+        >>> from fvv.config import PROFILES
+        >>> image, mask = np.random.default_rng(0).uniform(100, 200, (64, 64, 5)), np.ones((64, 64, 5), bool)
+        >>> b0, brain = (fvv.Volume(array, np.diag([4.0, 4.0, 10.0, 1.0])) for array in (image, mask))
+        >>> fvv.preprocess_case(fvv.Case("noise", b0, b0, mask=brain), PROFILES["robust-v3"]).b0.shape
+        (256, 256, 5)
     """
     try:
         return _preprocess(case, profile, grid or working_grid(case, profile))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fvv.arrays import BoolArray
 from fvv.data import Volume
 from fvv.errors import GeometryError, InputError
 from fvv.imaging.geometry import corner_displacement_mm, reoriented_like, resample_onto, same_grid
@@ -23,7 +24,11 @@ def read_roi(path: Path, b1000: Volume, *, resample: bool) -> tuple[Volume, tupl
         resample: resample it (nearest) where it lies on another grid, instead of refusing it.
     """
     stored = read_volume(path)
-    array, notes = _inside(stored.array, path)
+    try:
+        array, notes = inside(stored.array, path.name)
+    except InputError as error:
+        error.file = str(path)
+        raise
     mask, moved = onto_grid(
         Volume(array, stored.affine), b1000, path.name, resample=resample, option="--resample-rois", file=path
     )
@@ -68,8 +73,8 @@ def onto_grid(
     return moved, (note + lost,)
 
 
-def _inside(array: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
-    """What is over 0.5; or, where nothing is, not 0, if there is only one other value.
+def inside(array: np.ndarray, name: str) -> tuple[BoolArray, list[str]]:
+    """What is over 0.5; or, where nothing is, not 0, if there is only one other value; and notes that name it.
 
     255 read as a signed byte is -1, a mask divided by 255 is 0.004. Several values, none over 0.5, may be a probability
     map or anything else: an empty mask made of it would be a wrong answer, "no lesion".
@@ -78,16 +83,13 @@ def _inside(array: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
     low, high = float(values[0]), float(values[-1])
     if high > 0.5:
         binary = set(values.tolist()) <= {0.0, 1.0}
-        return array > 0.5, [] if binary else [
-            f"{path.name} is not 0/1 (values {low:g} to {high:g}): used where over 0.5"
-        ]
+        return array > 0.5, [] if binary else [f"{name} is not 0/1 (values {low:g} to {high:g}): used where over 0.5"]
     others = values[values != 0]
     if len(others) == 0:
         return array != 0, []
     if len(others) == 1 and len(values) == 2:
-        return array != 0, [f"{path.name} is not 0/1 (values 0 and {others[0]:g}): used where not 0"]
+        return array != 0, [f"{name} is not 0/1 (values 0 and {others[0]:g}): used where not 0"]
     raise InputError(
         f"no mask: {len(values)} values from {low:g} to {high:g}, none over 0.5",
-        file=path,
         hint="store the mask as 0 and 1; of a probability map, the voxels over your threshold",
     )

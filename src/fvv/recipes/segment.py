@@ -54,6 +54,17 @@ def segment_case(
 
     Raises:
         ModelError: a model's output is not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> import fvv
+        >>> predictor = fvv.Predictor()
+        >>> image, mask = np.random.default_rng(0).uniform(100, 200, (64, 64, 5)), np.ones((64, 64, 5), bool)
+        >>> b0, brain = (fvv.Volume(array, np.diag([4.0, 4.0, 10.0, 1.0])) for array in (image, mask))
+        >>> case = fvv.Case("noise", b0, b0, mask=brain)
+        >>> prepared = fvv.preprocess_case(case, predictor.bundle.profile)
+        >>> fvv.segment_case(prepared, predictor.models).stroke.shape
+        (256, 256, 5)
     """
     padded = network_input(case, models.profile.context_slices)
     return _fused(_outputs(padded, case, models, postprocess), len(models), case, postprocess)

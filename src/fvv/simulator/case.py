@@ -35,6 +35,12 @@ class SimulatedCase:
         flair: int16; None of a real head.
         stroke, flair_visible, brain: bool; FLAIR-visible lies in the stroke, the stroke in the brain.
         affine: (4, 4), voxel to RAS+ mm.
+        record: what was simulated: onset, lesion, scanner, the reader's label.
+
+    Example:
+        >>> import fvv
+        >>> case = fvv.simulate_case(seed=5, number=50)  # doctest: +SKIP
+        >>> fvv.Volume(case.b1000, case.affine).to_nibabel().to_filename("b1000.nii.gz")  # doctest: +SKIP
     """
 
     b0: np.ndarray

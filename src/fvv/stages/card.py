@@ -36,14 +36,14 @@ class CardResult:
 
 
 def card(
-    models: Path,
+    models: str | Path,
     config: CardConfig,
     *,
-    out_of_fold: Path | None = None,
-    external: Path | None = None,
-    real: Path | None = None,
-    cohort: Path | None = None,
-    copy: Path | None = None,
+    out_of_fold: str | Path | None = None,
+    external: str | Path | None = None,
+    real: str | Path | None = None,
+    cohort: str | Path | None = None,
+    copy: str | Path | None = None,
     overwrite: bool = False,
 ) -> CardResult:
     """Write MODEL_CARD.md into a bundle.
@@ -65,6 +65,12 @@ def card(
         ModelError: an evaluation tested other models or other post-processing, or was to calibrate them and the
             bundle's curve is not its own.
     """
+    models = Path(models)
+    out_of_fold = None if out_of_fold is None else Path(out_of_fold)
+    external = None if external is None else Path(external)
+    real = None if real is None else Path(real)
+    cohort = None if cohort is None else Path(cohort)
+    copy = None if copy is None else Path(copy)
     bundle = ModelBundle.open(models)
     evidence = []
     for title, kind, folder, patients in (

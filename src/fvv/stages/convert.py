@@ -70,13 +70,13 @@ class ConvertResult:
 
 
 def convert(
-    checkpoints: Path,
-    store: Path,
-    output: Path,
+    checkpoints: str | Path,
+    store: str | Path,
+    output: str | Path,
     config: ConvertConfig,
     *,
     name: str,
-    chosen: Mapping[int, Path] | None = None,
+    chosen: Mapping[int, str | Path] | None = None,
     overwrite: bool = False,
 ) -> ConvertResult:
     """Convert one checkpoint per fold; the bundle is written whole, or not at all.
@@ -97,8 +97,11 @@ def convert(
         OutputExistsError: the output folder holds something other than a bundle, a bundle of other models, or another
             file with a name of the bundle's.
     """
+    checkpoints, store, output = Path(checkpoints), Path(store), Path(output)
     cases = CaseStore.open(store)
-    paths = _checkpoint_paths(checkpoints, cases.folds.n_folds, name, dict(chosen or {}))
+    paths = _checkpoint_paths(
+        checkpoints, cases.folds.n_folds, name, {fold: Path(path) for fold, path in (chosen or {}).items()}
+    )
     models = _read_models(paths, cases)
     output = output.resolve() if output.is_symlink() else output  # The folder is replaced, not the link to it.
     with only_writer(output, replaced=True), atomic_write(output) as folder:

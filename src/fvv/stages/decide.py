@@ -49,7 +49,7 @@ class DecideResult:
         return "\n".join(lines)
 
 
-def decide(results: Path, config: DecisionConfig, *, overwrite: bool = False) -> DecideResult:
+def decide(results: str | Path, config: DecisionConfig, *, overwrite: bool = False) -> DecideResult:
     """Decide again for every patient of a finished prediction.
 
     The patients' own files stay as they are and say the cut-off they were made with; the new answers are a table.
@@ -65,6 +65,7 @@ def decide(results: Path, config: DecisionConfig, *, overwrite: bool = False) ->
         InputError: no result there, or results of which no run.json says that they belong together.
         OutputExistsError: the table is there, and overwriting was not asked for.
     """
+    results = Path(results)
     if not 0 < config.cutoff_ml < math.inf:
         raise ConfigError(f"expected a cut-off over 0 mL, got {config.cutoff_ml:g}")
     files, run = results_of_run(results)

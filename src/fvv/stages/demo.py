@@ -86,7 +86,7 @@ class DemoResult:
         return "\n".join([*lines, *(f"  {path}" for path in [*pages, *pictures] if path.exists())])
 
 
-def demo(output: Path, config: Config, *, cases: int | None = None, seed: int | None = None) -> DemoResult:
+def demo(output: str | Path, config: Config, *, cases: int | None = None, seed: int | None = None) -> DemoResult:
     """Run stages 0 to 5, and the model in the package on the same cohort.
 
     A second run into the same folder goes on where the first ended.
@@ -100,6 +100,7 @@ def demo(output: Path, config: Config, *, cases: int | None = None, seed: int | 
         ConfigError: the folder holds a demo with other settings.
         OutputExistsError: it holds something of one of the demo's names that this program did not write.
     """
+    output = Path(output)
     config = _with(config, cases, seed)
     _remember(output, config)
     cohort, new, store = output / "input_data", output / "new_patients", output / "preprocessed_data"

@@ -64,7 +64,7 @@ class DoctorResult:
         return "\n".join(lines)
 
 
-def doctor(models: Path, config: ComputeConfig) -> DoctorResult:
+def doctor(models: str | Path, config: ComputeConfig) -> DoctorResult:
     """Run every model of a bundle on its reference input and compare.
 
     Args:
@@ -73,6 +73,7 @@ def doctor(models: Path, config: ComputeConfig) -> DoctorResult:
     Raises:
         ModelError: the bundle is damaged, or the device is not there.
     """
+    models = Path(models)
     bundle = ModelBundle.open(models)
     choose_providers(config.device)  # A device that is not there is no fault of a model.
     images, kept = golden_input(bundle.profile), None

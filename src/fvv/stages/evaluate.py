@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(
-    store: Path, models: Path, output: Path, config: EvaluateConfig, *, overwrite: bool = False
+    store: str | Path, models: str | Path, output: str | Path, config: EvaluateConfig, *, overwrite: bool = False
 ) -> EvaluateResult:
     """Predict every patient out of fold and measure the result; the same command resumes an interrupted run.
 
@@ -41,6 +41,7 @@ def evaluate(
         OutputExistsError: another evaluation is finished there, and overwriting was not asked for; or files that this
             program did not write are in the way.
     """
+    store, models, output = Path(store), Path(models), Path(output)
     if config.own_masks:
         raise ConfigError("evaluate.own_masks is for external patients", hint="the store's masks hold out of fold")
     cases, bundle = CaseStore.open(store), ModelBundle.open(models)
@@ -55,7 +56,7 @@ def evaluate(
 
 
 def evaluate_external(
-    external: Path, models: Path, output: Path, config: EvaluateConfig, *, overwrite: bool = False
+    external: str | Path, models: str | Path, output: str | Path, config: EvaluateConfig, *, overwrite: bool = False
 ) -> EvaluateResult:
     """`evaluate` of labelled patients from elsewhere, whom all models of the bundle examine together as in `predict`.
 
@@ -67,6 +68,7 @@ def evaluate_external(
     Raises:
         ModelError, InputError, OutputExistsError: as in `evaluate`.
     """
+    external, models, output = Path(external), Path(models), Path(output)
     bundle = ModelBundle.open(models)
     config = bundle.completed(config)
     return run_evaluation(_whole_ensemble(external, bundle, config), bundle, output, config, overwrite=overwrite)

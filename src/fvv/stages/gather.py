@@ -43,12 +43,13 @@ class GatherResult:
         return "\n".join(lines)
 
 
-def gather(root: Path) -> GatherResult:
+def gather(root: str | Path) -> GatherResult:
     """Join the shards of `predict` or `simulate` in a folder. Shards that come later are joined by another call.
 
     Raises:
         InputError: no shards there, or shards of different runs.
     """
+    root = Path(root)
     with only_writer(root, clear=False):
         records = read_shards(root)
         failures = {failure.examination_id: failure for record in records for failure in record.failures}

@@ -101,9 +101,9 @@ class _Job:
 
 
 def predict(
-    input_path: Path | CaseFiles,
-    models: Path,
-    output: Path | None,
+    input_path: str | Path | CaseFiles,
+    models: str | Path,
+    output: str | Path | None,
     config: PredictConfig,
     *,
     shard: Shard | None = None,
@@ -125,6 +125,9 @@ def predict(
         OutputExistsError: results of other images, models or settings are there and overwriting was not asked for, or
             files that this program did not write.
     """
+    models = Path(models)
+    input_path = Path(input_path) if isinstance(input_path, str) else input_path
+    output = None if output is None else Path(output)
     started = time.perf_counter()
     cohort = find_examinations(input_path) if isinstance(input_path, Path) else [named_files(input_path)]
     cohort = cohort if output is None else without_results(cohort, output)

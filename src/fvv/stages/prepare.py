@@ -72,11 +72,11 @@ class PrepareResult:
 
 
 def prepare(
-    input_path: Path,
-    output_path: Path,
+    input_path: str | Path,
+    output_path: str | Path,
     config: PrepareConfig,
     *,
-    folds: Path | None = None,
+    folds: str | Path | None = None,
     overwrite: bool = False,
     prune: bool = False,
     shard: Shard | None = None,
@@ -97,6 +97,8 @@ def prepare(
         StoreError: the split cannot be made, or the given one does not fit; the store holds another cohort.
         OutputExistsError: files that this program did not write lie in the store's place.
     """
+    input_path, output_path = Path(input_path), Path(output_path)
+    folds = None if folds is None else Path(folds)
     people = read_participants(input_path, unlisted=config.preprocess.unlisted)
     if output_path.resolve().is_relative_to(input_path.resolve()):
         message = "the store would lie in the data set, as a patient"
@@ -122,12 +124,13 @@ def prepare(
     return _result(output_path, outcomes, _failures(outcomes))
 
 
-def gather_store(store: Path) -> PrepareResult:
+def gather_store(store: str | Path) -> PrepareResult:
     """Join the shards of a cohort: failures.csv, and the split.
 
     Raises:
         StoreError: a shard is missing, or the split cannot be made.
     """
+    store = Path(store)
     with hold_with_shards(store):
         reports = read_reports(store)
         outcomes = [outcome for report in reports for outcome in report.outcomes]

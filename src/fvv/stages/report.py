@@ -18,7 +18,9 @@ MEASURED_WITH = (
 """Settings of the inference, which is done: they stay as they were."""
 
 
-def report(folder: Path, config: EvaluateConfig | None = None, *, compare: Path | None = None) -> EvaluateResult:
+def report(
+    folder: str | Path, config: EvaluateConfig | None = None, *, compare: str | Path | None = None
+) -> EvaluateResult:
     """Compute tables, figures and the page again from the examinations' results.
 
     Args:
@@ -30,6 +32,8 @@ def report(folder: Path, config: EvaluateConfig | None = None, *, compare: Path 
         InputError: no finished evaluation is there, or one of its files is missing or damaged.
         FvvError: the two evaluations do not belong together.
     """
+    folder = Path(folder)
+    compare = None if compare is None else Path(compare)
     files = EvaluationFolder(folder)
     with only_writer(folder):
         finished, patients = files.read_finished()

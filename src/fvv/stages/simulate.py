@@ -71,7 +71,7 @@ class SimulateResult:
 
 
 def simulate(
-    output: Path, config: SimulateConfig, *, overwrite: bool = False, shard: Shard | None = None
+    output: str | Path, config: SimulateConfig, *, overwrite: bool = False, shard: Shard | None = None
 ) -> SimulateResult:
     """Write a synthetic cohort: one folder a case, and participants.tsv.
 
@@ -88,6 +88,7 @@ def simulate(
         FvvError: the tissue maps are not installed, an input folder lacks what is needed, or the output cannot be
             written.
     """
+    output = Path(output)
     started = time.perf_counter()
     sources = hash_sources(config)
     numbers = range(1, config.cases + 1) if config.only is None else (config.only,)

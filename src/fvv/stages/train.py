@@ -99,7 +99,7 @@ class TrainAllResult:
         return "\n".join([*lines, *(f"{failure.examination_id}: {failure.reason}" for failure in self.failures)])
 
 
-def train_fold(store: Path, output: Path, fold: int, config: TrainConfig) -> TrainResult:
+def train_fold(store: str | Path, output: str | Path, fold: int, config: TrainConfig) -> TrainResult:
     """Train one fold; go on where it stopped, or after its end if more epochs are asked for; else leave it alone.
 
     Args:
@@ -113,6 +113,7 @@ def train_fold(store: Path, output: Path, fold: int, config: TrainConfig) -> Tra
         TrainingError: nobody to train or select on, another run in that folder, a loss that is no number, or a finished
             fold whose checkpoint is damaged.
     """
+    store, output = Path(store), Path(output)
     cases = CaseStore.open(store)
     cases.folds.participants(fold, Role.TRAIN)  # says which folds there are, if this is none
     if config.debug:
@@ -123,7 +124,7 @@ def train_fold(store: Path, output: Path, fold: int, config: TrainConfig) -> Tra
         return _train(cases, output, fold, config)
 
 
-def train_all_folds(store: Path, output: Path, config: TrainConfig) -> TrainAllResult:
+def train_all_folds(store: str | Path, output: str | Path, config: TrainConfig) -> TrainAllResult:
     """Train every fold of the split, as many side by side as `config.jobs` says; one that fails does not stop the rest.
 
     Args:
@@ -135,6 +136,7 @@ def train_all_folds(store: Path, output: Path, config: TrainConfig) -> TrainAllR
         StoreError: no store.
         TrainingError: not one fold could be trained.
     """
+    store, output = Path(store), Path(output)
     folds = range(CaseStore.open(store).folds.n_folds)
     train = partial(_train_this, store, output, config)
     if config.jobs > 1:

@@ -44,7 +44,7 @@ class _Seen:
     notes: list[str]
 
 
-def verify(input_path: Path, config: PrepareConfig, *, shard: Shard | None = None) -> VerifyResult:
+def verify(input_path: str | Path, config: PrepareConfig, *, shard: Shard | None = None) -> VerifyResult:
     """Read, prepare and judge every patient as `prepare` would, and write nothing.
 
     Args:
@@ -54,6 +54,7 @@ def verify(input_path: Path, config: PrepareConfig, *, shard: Shard | None = Non
     Raises:
         InputError: no data set there, or an unusable participants.tsv.
     """
+    input_path = Path(input_path)
     people = read_participants(input_path, unlisted=config.preprocess.unlisted)
     if shard is not None:
         people = {name: people[name] for name in shard.select(people)}

@@ -1,0 +1,94 @@
+"""A simulated examination, and the results of a predicted cohort, as values."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+from threadpoolctl import threadpool_limits
+
+from fvv.config import SimulateConfig
+from fvv.data import Failure
+from fvv.io.results_folder import read_result, results_of_run
+from fvv.io.sealed import read_record
+from fvv.io.shards import RUN_FILE
+from fvv.schemas.results import Answer
+from fvv.schemas.run import RunRecord
+from fvv.simulator.anatomy import average_head
+from fvv.simulator.case import SimulatedCase
+from fvv.simulator.case import simulate_case as simulate
+
+
+def simulate_case(seed: int = 0, number: int = 1, config: SimulateConfig | None = None) -> SimulatedCase:
+    """A synthetic examination: the voxels that `fvv simulate --seed` writes for the case of this number.
+
+    The first call of a process prepares the average head (seconds); a case then takes some seconds, too.
+
+    Args:
+        seed: of the cohort; other seeds are other persons.
+        number: of the case in its cohort, from 1.
+        config: settings of the simulator; None: the defaults. `seed` stands above its seed.
+
+    Returns:
+        b0, b1000 and FLAIR, the masks of brain, stroke and FLAIR-visible part, and what was simulated.
+
+    Raises:
+        FvvError: the tissue maps are not installed (`pip install 'fvv[simulate]'`).
+
+    Example:
+        >>> import fvv
+        >>> case = fvv.simulate_case(seed=5, number=50)  # doctest: +SKIP
+        >>> prediction = fvv.predict((case.b0, case.affine), (case.b1000, case.affine))  # doctest: +SKIP
+    """
+    settings = (config or SimulateConfig()).model_copy(update={"seed": seed})
+    settings = SimulateConfig.model_validate({**settings.model_dump(), "only": number})
+    # BLAS may add in another order with another number of threads: one thread gives the same voxels everywhere.
+    with threadpool_limits(1):
+        return simulate(number, average_head(), settings)
+
+
+@dataclass(frozen=True, slots=True)
+class CohortResults:
+    """What `fvv predict` found in a cohort.
+
+    Attributes:
+        rows: the numbers of each examination, in the order of `results.csv`; None in them where nothing was measured.
+        failures: examinations without an answer, each with the reason.
+
+    Example:
+        >>> import fvv
+        >>> fvv.CohortResults((), ()).columns()
+        {}
+    """
+
+    rows: tuple[Answer, ...]
+    failures: tuple[Failure, ...]
+
+    def columns(self) -> dict[str, list[JsonValue]]:
+        """The columns of `results.csv`, for `pandas.DataFrame(results.columns())` and its like."""
+        rows = [one.row() for one in self.rows]
+        return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+
+
+def read_results(folder: str | os.PathLike[str]) -> CohortResults:
+    """Read what `fvv predict` wrote for a cohort, or for one patient.
+
+    Args:
+        folder: its output; every file in it is compared with the hash that the run left.
+
+    Raises:
+        InputError: no result there, the run has not ended, or a file was changed since.
+
+    Example:
+        >>> import fvv
+        >>> fvv.read_results("no_such_folder")
+        Traceback (most recent call last):
+        fvv.errors.InputError: no_such_folder: holds no results.json (name the folder that `fvv predict` wrote)
+    """
+    root = Path(folder)
+    files, run = results_of_run(root)
+    rows = [read_result(file).verify(run).content for file in files.values()]
+    failures = read_record(root / RUN_FILE, RunRecord).failures if (root / RUN_FILE).exists() else ()
+    return CohortResults(tuple(rows), tuple(failures))
