@@ -73,7 +73,8 @@ def _add_computing(verb: argparse.ArgumentParser, engine: Mapping[str, str] | No
 def _simulate_options(verb: argparse.ArgumentParser) -> None:
     """Stage 0: simulate a cohort."""
     cohort = {"--cases": "simulate.cases", "--seed": "simulate.seed", "--only": "simulate.only"}
-    add_settings(verb, {**cohort, "--lesions": "simulate.lesions", "--heads": "simulate.heads"})
+    inputs = {"--lesions": "simulate.lesions", "--heads": "simulate.heads", "--anatomies": "simulate.anatomies"}
+    add_settings(verb, {**cohort, **inputs})
     add_path(verb, "-o", "--output", default="simulated_data", meaning="folder to write")
     add_overwrite(verb, "replace simulated cases of other settings")
     _add_computing(verb)

@@ -2,8 +2,10 @@
 
 T2 and ADC are factors against the grey and white matter of `tissue.py` (ADC 0.82 and 0.73 x 10-3 mm2/s). Those of ADC
 lead to what Helenius et al. 2002 (AJNR 23:194-199) measured in 80 healthy people: 0.89 in the cortex, 0.75 in deep
-grey, 0.70 in white matter. Those of T2 are chosen here: nuclei with iron are darker than cortex, tracts of densely
-packed fibres and limbic cortex brighter on b1000, as clinical images show them.
+grey, 0.70 in white matter; deep white matter and cerebellum are lower, as the healthy heads of
+experiments/healthy_statistics.py show them. Cortex has a T2 of 95 ms at 3 T, white matter 70 ms (99 ± 7 and 69 ± 3 ms:
+Stanisz et al. 2005, doi 10.1002/mrm.20605). The other factors of T2 are chosen here: nuclei with iron are darker than
+cortex, tracts of densely packed fibres and limbic cortex brighter on b1000, as clinical images show them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray, UInt8Array
 from fvv.simulator import label_maps as labels
+from fvv.simulator.space import smooth_noise
 
 
 class Region(IntEnum):
@@ -58,11 +61,11 @@ class Constants(NamedTuple):
 CONSTANTS = {
     Region.NONE: Constants(1.0, 1.0, 0.0),
     Region.WHITE_MATTER: Constants(1.0, 0.98, 1.0),
-    Region.DEEP_WHITE_MATTER: Constants(1.0, 0.93, 1.0),
+    Region.DEEP_WHITE_MATTER: Constants(1.0, 0.92, 1.0),
     Region.CEREBELLAR_WHITE_MATTER: Constants(1.02, 0.91, 1.0),
     Region.BRAINSTEM: Constants(1.10, 0.97, 0.8),
-    Region.POSTERIOR_LIMB: Constants(1.10, 0.91, 1.0),
-    Region.CORTICOSPINAL: Constants(1.12, 0.91, 1.0),
+    Region.POSTERIOR_LIMB: Constants(1.07, 0.91, 1.0),
+    Region.CORTICOSPINAL: Constants(1.06, 0.91, 1.0),
     Region.SPLENIUM: Constants(1.05, 0.92, 1.0),
     Region.PALLIDUM: Constants(0.72, 0.97, 0.5),
     Region.NIGRA: Constants(0.72, 0.97, 0.5),
@@ -72,11 +75,11 @@ CONSTANTS = {
     Region.PUTAMEN: Constants(0.90, 0.89, 0.0),
     Region.ACCUMBENS: Constants(0.95, 0.92, 0.0),
     Region.CEREBELLAR_CORTEX: Constants(0.96, 0.89, 0.0),
-    Region.CORTEX: Constants(1.0, 1.06, 0.0),
-    Region.INSULA: Constants(1.08, 1.03, 0.0),
-    Region.CINGULATE: Constants(1.09, 1.02, 0.0),
-    Region.HIPPOCAMPUS: Constants(1.10, 1.02, 0.0),
-    Region.AMYGDALA: Constants(1.08, 1.0, 0.0),
+    Region.CORTEX: Constants(1.08, 1.06, 0.0),
+    Region.INSULA: Constants(1.14, 1.03, 0.0),
+    Region.CINGULATE: Constants(1.14, 1.02, 0.0),
+    Region.HIPPOCAMPUS: Constants(1.15, 1.02, 0.0),
+    Region.AMYGDALA: Constants(1.14, 1.0, 0.0),
     Region.CHOROID_PLEXUS: Constants(1.6, 1.6, 0.0),
     Region.BLOOD: Constants(0.7, 1.2, 0.0),
 }
@@ -163,11 +166,12 @@ def region_map(found: labels.LabelArray, origin_mm: tuple[float, float, float]) 
         _distance_mm(half == region) for region in (Region.THALAMUS, Region.PUTAMEN, Region.PALLIDUM)
     )
     callosum = (half == Region.WHITE_MATTER) & (x < 4) & (y > -48) & (y < 36) & (z > -4) & (z < 34)
+    ragged = 2.0 * smooth_noise(np.random.default_rng(0), half.shape, (5.0, 5.0, 5.0))  # No tract is a tube.
     between = (thalamus < 8) & (np.minimum(putamen, pallidum) < 8) & (y < 4) & (z > -6)
     places: tuple[tuple[Region, tuple[Region, ...], BoolArray], ...] = (
         (Region.DEEP_WHITE_MATTER, white_matter, _distance_mm(half == Region.CORTEX) > 6),
         (Region.POSTERIOR_LIMB, white_matter, between),
-        (Region.CORTICOSPINAL, stem, _from_course(x, y, z) < np.where(z > 20, 6.0, 4.5)),
+        (Region.CORTICOSPINAL, stem, _from_course(x, y, z) + ragged < np.where(z > 20, 6.0, 4.5)),
         (Region.SPLENIUM, white_matter, _ellipsoid(x, y, z, SPLENIUM_MM)),
         (Region.NIGRA, stem, _ellipsoid(x, y, z, NIGRA_MM)),
         (Region.DENTATE, (Region.CEREBELLAR_WHITE_MATTER,), _ellipsoid(x, y, z, DENTATE_MM)),
