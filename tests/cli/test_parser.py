@@ -56,6 +56,9 @@ def test_an_option_has_one_spelling_and_one_meaning() -> None:
         (["train", "--fold", "0", "--preload_RAM"], "did you mean '--preload-ram'?"),
         (["predict", "--xyz=3"], "no option '--xyz' (see fvv predict --help)"),
         (["predict", "a", "b"], "'b'"),
+        (["--verbose", "predict", "a"], "'--verbose' stands before the verb"),
+        (["-c", "demo", "simulate"], "'-c' stands before the verb"),
+        ([], "VERB"),
     ],
 )
 def test_what_is_misspelt_is_named_in_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

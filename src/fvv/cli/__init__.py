@@ -80,7 +80,7 @@ def _run(argv: Sequence[str] | None) -> int:
 def _settings(options: argparse.Namespace) -> Config:
     overrides = dict(options.set) | {key: value for key, value in vars(options).items() if "." in key}
     if options.config is None:
-        return load_config(PACKAGED / "demo.yaml" if options.verb == "demo" else None, overrides)
+        return load_config(PACKAGED["demo"] if options.verb == "demo" else None, overrides)
     return load_config(settings_file(options.config), overrides)
 
 

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from fvv import __version__
 from fvv.cli.options import assignment, named_path
+from fvv.cli.settings import PACKAGED
 from fvv.cli.verbs import GROUPS, VERBS
 
 _EXAMPLES = (
@@ -42,6 +43,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         its_parser = verb_parsers(parser)[options.verb]
         first = unknown[0].partition("=")[0]
         known = [flag for action in its_parser._actions for flag in action.option_strings]
+        if first in known:
+            its_parser.error(f"{first!r} stands before the verb, where only --help and --version may")
         kind = "option" if first.startswith("-") else "place for another word,"
         its_parser.error(f"there is no {kind} {first!r}{did_you_mean(first, known)}")
     return options
@@ -98,7 +101,7 @@ def _examples(examples: Sequence[str]) -> str:
 
 def _add_common_options(verb: argparse.ArgumentParser) -> None:
     group = verb.add_argument_group("settings and messages")
-    meaning = "YAML file of settings, or the name of one in the package: default, demo, model"
+    meaning = f"YAML file of settings, or the name of one in the package: {', '.join(PACKAGED)}"
     group.add_argument("-c", "--config", type=named_path, metavar="FILE|NAME", help=meaning)
     meaning = "one setting, such as train.epochs=10; may be repeated (fvv settings lists all)"
     group.add_argument("--set", action="append", default=[], type=assignment, metavar="KEY=VALUE", help=meaning)

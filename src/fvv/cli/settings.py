@@ -17,8 +17,8 @@ from fvv.errors import ConfigError
 if TYPE_CHECKING:  # It loads NumPy, which `fvv --help` does without.
     from fvv.data import Failure
 
-PACKAGED = Path(__file__).parents[1] / "configs"
-"""Settings files of the package; `-c` takes their names."""
+PACKAGED = {file.stem: file for file in sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))}
+"""Settings files of the package by name; `-c` takes the names."""
 _WIDTH = 116
 
 
@@ -42,11 +42,10 @@ def settings_file(named: Path) -> Path:
     Raises:
         ConfigError: a bare word that is neither.
     """
-    packaged = {file.stem: file for file in sorted(PACKAGED.glob("*.yaml"))}
-    if not named.is_file() and str(named) in packaged:
-        return packaged[str(named)]
+    if not named.is_file() and str(named) in PACKAGED:
+        return PACKAGED[str(named)]
     if not named.exists() and not named.suffix and len(named.parts) == 1:
-        hint = f"those of the package: {', '.join(packaged)}"
+        hint = f"those of the package: {', '.join(PACKAGED)}"
         raise ConfigError(f"{named}: neither a file nor the name of settings in the package", hint=hint)
     return named
 
