@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from fvv.cli import main
-from fvv.cli.settings import as_yaml, json_schema, settings_file
+from fvv.cli.settings import PACKAGED, as_yaml, json_schema, settings_file
 from fvv.config import SHARED, STAGES, Config, load_config
 from fvv.errors import ConfigError
 
@@ -64,6 +64,15 @@ def test_the_schema_has_every_setting_in_one_place() -> None:
         assert not set(SHARED) & set(definition["properties"])
         assert definition["additionalProperties"] is False
     assert schema["$defs"]["PrepareConfig"]["properties"]["kfolds"]["minimum"] == 2
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_the_schema_accepts_the_files_of_the_package(name: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    content = yaml.safe_load(PACKAGED[name].read_text(encoding="utf-8"))
+    jsonschema.validate(content, json.loads(json_schema()))
+    with pytest.raises(jsonschema.ValidationError, match="kfold"):
+        jsonschema.validate({"prepare": {"kfold": 3}}, json.loads(json_schema()))
 
 
 @pytest.mark.parametrize(
