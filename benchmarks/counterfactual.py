@@ -154,7 +154,7 @@ def simulated(examiner: Examiner, folder: Path, strokes: int, seed: int) -> list
     for group, more in (("as it is", {}), ("T2 unchanged", {"t2_amplitude_range": (UNCHANGED, UNCHANGED)})):
         cohort = folder / group.lower().replace(" ", "_")
         made = simulate(cohort, settings.model_copy(update={**changes, **more}))
-        folders = [cohort / one.case.participant_id for one in made.cases]
+        folders = [cohort / one.case.participant_id for one in made.cases[:strokes]]  # It may hold more.
         answers += [examiner.answer(group, one.name, partial(_simulated, one)) for one in folders]
     return answers
 

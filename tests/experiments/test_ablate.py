@@ -65,6 +65,18 @@ def test_the_simulators_variants_are_settings_of_today(ablation: ModuleType) -> 
         assert (made.simulate.cases, made.train.epochs, made.train.seed) == (9, 10, 1)
 
 
+def test_the_variants_of_the_anatomies_are_settings_and_test_heads_never_train(ablation: ModuleType) -> None:
+    sections = ablation.read_variants(FOLDER / "ablate_anatomy.yaml", PLACES)
+    base, budget = sections["base"][""], ablation.Budget(9, 2, 640, 64, 3)
+    made = {name: ablation.settings_of(base, changes, budget, "x", 0) for name, changes in sections["variants"].items()}
+    everything, test = made["everything"].simulate, ablation.settings_of(base, sections["test"][""], budget, "t", 9)
+    assert everything.heads is not None
+    assert test.simulate.heads is None
+    assert test.simulate.anatomies == everything.anatomies
+    assert not set(test.simulate.anatomy_files) & set(everything.anatomy_files)
+    assert made["half resolution"].train.network.resolution == "half"
+
+
 def test_a_folder_that_is_not_given_is_asked_for(ablation: ModuleType) -> None:
     with pytest.raises(ConfigError, match="give --place anatomies=DIR"):
         ablation.read_variants(FOLDER / "ablate_anatomy.yaml", {})
