@@ -28,9 +28,9 @@ def test_what_decays_is_measured_and_nothing_else() -> None:
     np.testing.assert_allclose(adc_map(b0[:1], b1000[:1], 800.0), 1e-3)
 
 
-DIFFUSION = np.array([0.4e-3, 0.6e-3, *[0.8e-3] * 6, WATER, WATER])[:, None, None]
-"""mm^2/s: strokes, tissue, fluid."""
-B0 = np.array([500.0, 600.0, *[500.0] * 6, 1500.0, 1500.0])[:, None, None]
+DIFFUSION = np.array([0.4e-3, 0.6e-3, *[0.8e-3] * 6, WATER, WATER, *[0.0] * 10])[:, None, None]
+"""mm^2/s: strokes, tissue, fluid, air."""
+B0 = np.array([500.0, 600.0, *[500.0] * 6, 1500.0, 1500.0, *[0.0] * 10])[:, None, None]
 
 
 @pytest.mark.parametrize("b_value", [500, 700, 850, 1000, 1150, 1500, 2000, 2500])
@@ -49,7 +49,7 @@ def test_fluid_that_is_lost_in_noise_stays_dark(b_value: float) -> None:
     floor = 0.35 * B0[3] * np.exp(-b_value * 0.8e-3)
     noisy = np.sqrt((B0 * np.exp(-b_value * DIFFUSION)) ** 2 + floor**2)
     brought = at_b1000(B0, noisy, b_value)
-    assert (brought[8:] < 0.75 * brought[3]).all()
+    assert (brought[8:10] < 0.75 * brought[3]).all()
     strokes = B0[:2] / B0[3] * np.exp(-1000 * (DIFFUSION[:2] - DIFFUSION[3]))
     np.testing.assert_allclose(brought[:2] / brought[3], strokes, rtol=0.1)
 

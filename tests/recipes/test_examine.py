@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -15,16 +15,17 @@ import numpy as np
 import pytest
 
 import fvv
-from builders import write_cohort
+from builders import case_of, head, write_cohort
 from bundles import write_bundle
-from fvv.config import DecisionConfig, EvaluateConfig, PredictConfig, PrepareConfig, PreprocessConfig
-from fvv.data import Channel, Prediction
+from fvv.config import PROFILES, DecisionConfig, EvaluateConfig, PredictConfig, PrepareConfig, PreprocessConfig
+from fvv.data import Case, Channel, Prediction, PreparedCase, Volume
 from fvv.imaging.fusion import channel_masks
+from fvv.imaging.preprocess import working_grid
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.bundle import ModelBundle, write_manifest
 from fvv.io.case import read_case
 from fvv.io.store import CaseStore
-from fvv.recipes.examine import Examined
+from fvv.recipes.examine import Examined, Settings, prepare_and_check
 from fvv.recipes.parity import compare_forms
 from fvv.recipes.publish import EvaluateResult
 from fvv.stages.evaluate import evaluate, evaluate_external
@@ -112,6 +113,45 @@ def test_every_caller_gives_one_answer(place: Place, monkeypatch: pytest.MonkeyP
     for one in examined:
         assert numbers(one.prediction) == numbers(api)
         np.testing.assert_array_equal(one.prediction.flair_visible_votes, api.flair_visible_votes)
+
+
+def at_b_value(b_value: float) -> Case:
+    """One head as it would look at a b-value, which is stated."""
+    case = case_of(head(np.random.default_rng(7)))
+    b0 = np.maximum(case.b0.array, 1.0)
+    image = b0 * (np.maximum(case.b1000.array, 1.0) / b0) ** (b_value / 1000)
+    return replace(case, b0=Volume(b0, case.b0.affine), b1000=Volume(image, case.b0.affine), b_value=b_value)
+
+
+def prepared_at(case: Case) -> tuple[Case, PreparedCase, set[str]]:
+    settings = Settings(PROFILES["robust-v3"])
+    read, prepared, findings = prepare_and_check(case, settings, working_grid(case, settings.profile))
+    return read, prepared, {finding.code for finding in findings}
+
+
+@pytest.mark.parametrize("b_value", [500, 800, 1500, 2500])
+def test_any_b_value_is_seen_as_1000(b_value: float) -> None:
+    """By training, evaluation and prediction alike: they all prepare here. What is returned is as acquired."""
+    _, usual, said = prepared_at(at_b_value(1000))
+    acquired = at_b_value(b_value)
+    read, prepared, found = prepared_at(acquired)
+    assert (said, found) == (set(), {"b-value"})
+    assert read.b1000 is acquired.b1000
+    tissue = usual.brain & (usual.b1000 > -1)  # Not fluid.
+    np.testing.assert_array_equal(prepared.brain, usual.brain)
+    assert np.median(np.abs(prepared.b1000 - usual.b1000)[tissue]) < 0.1
+    assert usual.stroke is not None
+    bright = usual.stroke & (usual.b1000 > 3)
+    np.testing.assert_allclose(np.median(prepared.b1000[bright]), np.median(usual.b1000[bright]), rtol=0.1)
+
+
+@pytest.mark.parametrize("b_value", [None, 850.0, 1150.0])
+def test_within_the_tolerance_nothing_changes(b_value: float | None) -> None:
+    case = at_b_value(1000)
+    _, usual, _ = prepared_at(case)
+    _, prepared, found = prepared_at(replace(case, b_value=b_value))
+    np.testing.assert_array_equal(prepared.b1000, usual.b1000)
+    assert "b-value" not in found
 
 
 def numbers(prediction: Prediction) -> tuple[Any, ...]:

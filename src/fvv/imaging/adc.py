@@ -21,9 +21,8 @@ RESCALED = "rescaled"
 """Code of the finding of preparation that each image was rescaled by itself."""
 WATER = 3.0e-3
 """mm^2/s: diffusivity of cerebrospinal fluid (free water at 37 degrees, Mills 1973, doi 10.1021/j100624a025)."""
-_HEAD = 0.25
-"""Of the 98th percentile of an image: what is brighter on both is tissue (chosen here; the median ln(b0/b) of 15 heads
-then lies within 0.05 of that of the brain mask)."""
+_TISSUE = 0.25
+"""Of the median of a diffusion image where b0 is over its mean: what is brighter there is tissue (chosen here)."""
 _SMOOTHED_OVER = (3, 3, 1)
 """Voxels of the working grid: the diffusion of a single voxel is too noisy to judge by."""
 _FAINTEST = 0.01
@@ -80,8 +79,12 @@ def at_b1000(b0: FloatArray, image: FloatArray, b_value: float) -> FloatArray:
 
 def _usual_drop(b0: FloatArray, image: FloatArray) -> float:
     """Median ln(b0/image) of tissue; infinite where there is none."""
-    head = (b0 > _HEAD * np.quantile(b0, 0.98)) & (image > _HEAD * np.quantile(image, 0.98)) & (b0 > 0) & (image > 0)
-    return float(np.median(np.log(b0[head] / image[head]))) if head.any() else np.inf
+    head = (b0 > max(float(b0.mean()), 0.0)) & (image > 0)
+    if not head.any():
+        return np.inf
+    before, after = b0[head], image[head]
+    tissue = after > _TISSUE * np.median(after)
+    return float(np.median(np.log(before[tissue] / after[tissue])))
 
 
 def lesion_adc(adc: FloatArray, stroke: BoolArray, brain: BoolArray) -> tuple[float, float, float] | None:
