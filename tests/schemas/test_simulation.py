@@ -30,14 +30,15 @@ def test_settings_of_the_cohort_alone_are_not_stored(tmp_path: Path) -> None:
 
 
 def test_where_inputs_lie_is_not_stored(tmp_path: Path) -> None:
-    settings = SimulateConfig(lesions=tmp_path / "masks", lesion_files=("a.nii.gz",))
-    assert not {"lesions", "lesion_files"} & case_settings(settings).keys()
+    inputs = {"lesions": tmp_path / "masks", "lesion_files": ("a.nii.gz",)}
+    inputs |= {"anatomies": tmp_path / "heads", "anatomy_files": ("a.nii.gz",)}
+    assert not inputs.keys() & case_settings(SimulateConfig(**inputs)).keys()
 
 
 def test_a_file_of_version_1_is_read(tmp_path: Path) -> None:
     written = write_simulation(tmp_path)
     content = read_sealed(tmp_path / "simulation.json")
-    del content["sources"], content["case"]["lesion_mask"]
+    del content["sources"], content["case"]["lesion_mask"], content["case"]["anatomy"]
     assert Simulation.parse({**content, "schema_version": 1}, tmp_path / "simulation.json") == written
 
 

@@ -185,8 +185,10 @@ def _in_mni(found: LabelArray, affine: Affine, to_mm: Affine) -> LabelArray:
 
 def _share(mask: BoolArray) -> FloatArray:
     """Share of each lattice cell that a mask on the 1 mm lattice fills, float32."""
-    nx, ny, nz = LATTICE_SHAPE
-    return np.asarray(mask.reshape(nx, 2, ny, 2, nz, 2).mean(axis=(1, 3, 5), dtype=np.float32))
+    count = np.zeros(LATTICE_SHAPE, dtype=np.uint8)
+    for i, j, k in np.ndindex(2, 2, 2):
+        count += mask[i::2, j::2, k::2]
+    return count.astype(np.float32) / np.float32(8.0)
 
 
 def _hull_distance(brain: BoolArray, csf: BoolArray) -> FloatArray:

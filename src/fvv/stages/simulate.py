@@ -129,7 +129,8 @@ def _make_all(
     names: Sequence[str], output: Path, config: SimulateConfig, sources: Mapping[str, str]
 ) -> tuple[dict[str, bool], list[Failure]]:
     """Which cases are there now, each with whether it was made and not kept; and failures."""
-    if config.anatomies is None and not all((output / name).exists() for name in names):
+    uses_average = config.anatomies is None or config.heads is not None
+    if uses_average and not all((output / name).exists() for name in names):
         load_atlas()  # Without it there is one error, not one for each case.
     done: dict[str, bool] = {}
     failures = []
