@@ -28,6 +28,7 @@ from pydantic import (
 
 from fvv.errors import ConfigError
 from fvv.names import is_plain
+from fvv.system.extension import ExtensionName
 from fvv.system.regular import read_yaml
 
 MaskMethod = Literal["otsu", "robust", "given", "command"]
@@ -138,6 +139,8 @@ class PreprocessConfig(_Settings):
     brain_volume_bounds_ml: tuple[float, float] = (400.0, 2500.0)
     """A mask outside these volumes is no adult brain. Whole adult brains have about 900 to 1,700 mL; the margins are
     for masks that include CSF and for small heads."""
+    checks: tuple[ExtensionName, ...] = ()
+    """Quality checks of your own, "package.module:name", made after those of fvv (docs/how-to/extend.md)."""
     unlisted: Unlisted = "refuse"
     """Folders without a row in participants.tsv, where that file exists: refuse the table, or count each such folder as
     a person of its own."""
@@ -352,6 +355,8 @@ class LossConfig(_Settings):
     The loss of the reference pipeline is label_smoothing 0.02, normalisation brain, dice_weight 0.
     """
 
+    function: ExtensionName | None = None
+    """Loss of your own, "package.module:name", instead of the one described here (docs/how-to/extend.md)."""
     label_smoothing: float = Field(default=0.01, ge=0, lt=0.5)
     """s: labels 0 and 1 become s/2 and 1 - s/2. The reference states 0.01 and means the labels 0.01 and 0.99, which is
     0.02 here."""
@@ -517,6 +522,8 @@ class PredictConfig(_Settings):
     """Replace results of other images, models or settings; never files that fvv did not write."""
     layout: Literal["folders", "bids"] = "folders"
     """Output layout: a folder for each examination, or a BIDS derivative data set."""
+    readers: tuple[ExtensionName, ...] = ()
+    """Readers of your own file formats, "package.module:name", asked before those of fvv (docs/how-to/extend.md)."""
     series: tuple[int, ...] = ()
     """DICOM: SeriesNumber of the series that hold b0 and b1000 (default: chosen by b-value)."""
     preprocess: PreprocessConfig = PreprocessConfig()

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fvv.config import PredictConfig
 from fvv.data import Case
-from fvv.errors import FvvError, InputError, OutputExistsError
+from fvv.errors import ConfigError, FvvError, InputError, OutputExistsError
 from fvv.io.bids import find_bids, is_bids
 from fvv.io.case import CaseFiles, case_files, hash_files, list_patients, read_case, read_files
 from fvv.io.dicom import is_dicom
 from fvv.io.nifti import find_bval, find_image
 from fvv.io.ownership import claimed
 from fvv.names import is_plain, plain
+from fvv.system.extension import extension
 from fvv.system.fingerprint import fingerprint
 from fvv.system.regular import refuse_irregular, refuse_unsafe_name
 
@@ -58,7 +59,7 @@ class Examination:
     Attributes:
         home: folder for the results, where no other is named.
         place: its folder, zip file, or b1000.
-        format: a key of `READERS`.
+        format: a key of `READERS`, or "package.module:name" of the user's own reader.
         source: what the reader needs to know beyond the place: names of files, the images of one person and study.
     """
 
@@ -78,11 +79,11 @@ class Examination:
 
     def read(self, config: PredictConfig) -> tuple[Case, DicomSource | None]:
         """Read the images; for DICOM also the objects they came from."""
-        return READERS[self.format].read(self, config)
+        return _reader(self.format).read(self, config)
 
     def files(self) -> list[Path]:
         """All files that the result may depend on."""
-        return READERS[self.format].files(self)
+        return _reader(self.format).files(self)
 
     def sha256(self) -> str:
         """Hash of the names and bytes of all files that the result may depend on."""
@@ -101,19 +102,38 @@ class Examination:
                 raise OutputExistsError("an image to be read, and a result would replace it", file=target, hint=hint)
 
 
-def find_examinations(path: Path) -> list[Examination]:
+def find_examinations(path: Path, own: Sequence[str] = ()) -> list[Examination]:
     """All examinations in a place.
 
     Args:
         path: one patient's folder (b0 or adc, and b1000; or DICOM), a zip file of DICOM, a folder of these, or a BIDS
             data set.
+        own: names of the user's own readers, "package.module:name", which are asked first.
     """
     if _is_zip(path):
         refuse_irregular(path)
-    elif not path.is_dir():
+    elif not path.is_dir() and not (own and path.is_file()):
         what = f"a broken link to {path.readlink()}" if path.is_symlink() else "no such folder"
         raise InputError(what, file=path, hint="name a folder with b0 and b1000, or one of such folders")
-    return next(filter(None, (reader.recognise(path) for reader in READERS.values())), None) or _in_subfolders(path)
+    return _recognised(path, (*own, *READERS)) or _in_subfolders(path, own)
+
+
+def _recognised(place: Path, formats: Iterable[str]) -> list[Examination]:
+    """The examinations of the first format that recognises a place."""
+    for name in formats:
+        if found := _reader(name).recognise(place):
+            return [replace(one, format=name) for one in found]
+    return []
+
+
+def _reader(name: str) -> Reader:
+    if name in READERS:
+        return READERS[name]
+    reader = extension(name, "reader")()
+    if not isinstance(reader, Reader):
+        message = f"reader {name}: expected a function that gives a Reader, it gives {type(reader).__name__}"
+        raise ConfigError(message)
+    return reader
 
 
 def named_files(files: CaseFiles) -> Examination:
@@ -147,7 +167,7 @@ def _is_where_results_are(one: Examination, output: Path) -> bool:
     return folder in target.parents and bool(claimed(target)) and len(shown) == 1
 
 
-def _in_subfolders(path: Path) -> list[Examination]:
+def _in_subfolders(path: Path, own: Sequence[str] = ()) -> list[Examination]:
     """Patients' folders and zip files; or one patient whose subfolders are series."""
     zipped = [one for item in sorted(path.iterdir()) if _is_zip(item) for one in _in_index(item, _index(item))]
     results = {one.home for one in zipped}  # Of an earlier run, beside the zip files: no patients.
@@ -168,8 +188,8 @@ def _in_subfolders(path: Path) -> list[Examination]:
         if item in indices:
             found += _in_index(item, indices[item])
         else:
-            recognised = (reader.recognise(item) for reader in READERS.values() if reader.in_cohort)
-            found += next(filter(None, recognised), [Examination(item.name, item, item)])
+            formats = [name for name in (*own, *READERS) if _reader(name).in_cohort]
+            found += _recognised(item, formats) or [Examination(item.name, item, item)]
     return [*found, *zipped]
 
 

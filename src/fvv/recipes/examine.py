@@ -211,7 +211,7 @@ def prepare_and_check(
             not_finite=not_finite,
             usual_range=settings.usual_range,
         )
-        findings = assess_quality(view)
+        findings = assess_quality(view, settings.preprocess.checks)
     return case, prepared, findings
 
 

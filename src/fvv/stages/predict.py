@@ -129,7 +129,9 @@ def predict(
     input_path = Path(input_path) if isinstance(input_path, str) else input_path
     output = None if output is None else Path(output)
     started = time.perf_counter()
-    cohort = find_examinations(input_path) if isinstance(input_path, Path) else [named_files(input_path)]
+    cohort = (
+        find_examinations(input_path, config.readers) if isinstance(input_path, Path) else [named_files(input_path)]
+    )
     cohort = cohort if output is None else without_results(cohort, output)
     folder = _folder(input_path, output, cohort, config, shard)
     folder.refuse_twins(cohort)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from fvv.config import LossConfig
 from fvv.data import Channel
+from fvv.system.extension import extension
 
 DICE_SMOOTHING = 100.0
 """Voxels added to both sides of the soft Dice: about the 0.5 mL under which a lesion's visible part counts as none."""
@@ -29,6 +31,11 @@ class LossTerms:
         """By the names of metrics.csv behind a prefix: loss, loss_brain and so on."""
         parts = {f"{prefix}loss_{channel.label}": getattr(self, channel.label) for channel in Channel}
         return {f"{prefix}loss": self.total, **parts, f"{prefix}loss_dice": self.dice}
+
+
+def loss_of(config: LossConfig) -> Callable[[Tensor, Tensor, LossConfig], LossTerms]:
+    """The loss that the settings ask for: `segmentation_loss`, or the user's own function of the same arguments."""
+    return segmentation_loss if config.function is None else extension(config.function, "loss")
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> LossTerms:

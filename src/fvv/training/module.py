@@ -19,7 +19,7 @@ from fvv.io.store import CaseRecord
 from fvv.training.augment import apply_changes, draw_changes
 from fvv.training.distributed import from_all
 from fvv.training.figures import Example, larger_examples, patient_examples
-from fvv.training.losses import segmentation_loss
+from fvv.training.losses import loss_of
 from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork
 from fvv.training.validation import PatientValidation, SliceClass, final_masks, judge_patient, summarise
 
@@ -49,6 +49,7 @@ class SegmentationModule(lightning.LightningModule):
             # channels_last: a quarter to a half of the training time on a CPU (docs/explanation/network.md).
             self.network = SegmentationNetwork(config.network)
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss = loss_of(config.loss)
         self.patients: list[PatientValidation] = []
         self.examples: dict[SliceClass, Example] = {}
         self.scores: dict[str, float] = {}
@@ -61,7 +62,7 @@ class SegmentationModule(lightning.LightningModule):
         changes = draw_changes(self.config.augment, len(images), self._generator(batch_idx))  # B, one a slab
         images, labels = apply_changes(images.float(), labels, changes)  # shapes as before
         logits = self.network(images)  # (B, 3, S, H, W)
-        terms = segmentation_loss(logits, labels, self.config.loss)  # scalars
+        terms = self.loss(logits, labels, self.config.loss)  # scalars
         self.log_dict(
             {name: value.detach() for name, value in terms.named("train/").items()},
             on_step=False,
@@ -80,7 +81,7 @@ class SegmentationModule(lightning.LightningModule):
         """One whole patient, by the rule that prediction uses."""
         number, images, labels = batch  # (2, Z + 6, H, W) float16, (3, Z, H, W) bool
         logits = mark_volume(self.network, images.float())  # (3, Z, H, W)
-        loss = float(segmentation_loss(logits[None], labels[None], self.config.loss).total)
+        loss = float(self.loss(logits[None], labels[None], self.config.loss).total)
         predicted, reference = final_masks((logits > 0).cpu().numpy()), labels.cpu().numpy()
         record = self.records[number]
         self.patients.append(

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from fvv.data import Finding
+from fvv.errors import ConfigError
 from fvv.imaging.quality import alignment, contrast, masks, shape, signal, stack, usual
 from fvv.imaging.quality.view import NativeView
+from fvv.system.extension import extension
 
 Check = Callable[[NativeView], Iterable[Finding]]
 CHECKS: tuple[Check, ...] = (
@@ -40,10 +42,22 @@ CHECKS: tuple[Check, ...] = (
 """Every check, in the order in which findings are listed."""
 
 
-def assess_quality(view: NativeView) -> tuple[Finding, ...]:
+def assess_quality(view: NativeView, own: Iterable[str] = ()) -> tuple[Finding, ...]:
     """Everything there is to say about an examination, and about its ROIs if it has some, before it is believed.
 
+    Args:
+        own: names of the user's own checks, "package.module:name".
+
     Returns:
-        The findings of preparation, then those of `CHECKS`.
+        The findings of preparation, then those of `CHECKS` and of the user's own.
+
+    Raises:
+        ConfigError: a name stands for no check, or a check yields something other than findings.
     """
-    return (*view.prepared.findings, *(finding for check in CHECKS for finding in check(view)))
+    found = [*view.prepared.findings, *(finding for check in CHECKS for finding in check(view))]
+    for name in own:
+        mine = list(extension(name, "quality check")(view))
+        if any(not isinstance(finding, Finding) for finding in mine):
+            raise ConfigError(f"quality check {name}: expected findings, got {mine!r:.100}")
+        found += mine
+    return tuple(found)

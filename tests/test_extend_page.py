@@ -1,0 +1,101 @@
+"""The examples of docs/how-to/extend.md work as they stand."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import fvv
+from builders import AFFINE, head, write_onnx, write_patient
+from fvv.config import Config, load_config
+from fvv.errors import ConfigError, FvvError
+from fvv.stages.predict import predict
+from fvv.stages.verify import verify
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "extend.md"
+BLOCKS = re.findall(r"```(python|yaml)\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+EXAMPLES = list(zip(BLOCKS[::2], BLOCKS[1::2], strict=True))
+CHECK, READER, LOSS = range(3)
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """The settings of an example, whose module can be imported."""
+    (_, code), (_, text) = EXAMPLES[request.param]
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "hospital.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    monkeypatch.delitem(sys.modules, "hospital", raising=False)
+    (tmp_path / "settings.yaml").write_text(text, encoding="utf-8")
+    return load_config(tmp_path / "settings.yaml", {"compute.workers": 1, "compute.threads": 1})
+
+
+def test_each_example_is_code_and_its_settings() -> None:
+    assert [kind for kind, _ in BLOCKS] == ["python", "yaml"] * 3
+    assert [list(yaml.safe_load(text)) for _, (_, text) in EXAMPLES] == [["preprocess"], ["predict"], ["train"]]
+
+
+@pytest.mark.parametrize("settings", [CHECK], indirect=True)
+def test_a_check_of_ones_own(settings: Config, tmp_path: Path, rng: np.random.Generator) -> None:
+    write_patient(tmp_path / "in" / "anna", rng)
+    write_onnx(tmp_path / "models" / "model1.onnx")
+    files = [tmp_path / "in" / "anna" / f"{name}.nii.gz" for name in ("b0", "b1000")]
+    found = fvv.predict(*files, tmp_path / "models", config=settings.predict)
+    usual = fvv.predict(*files, tmp_path / "models")
+    assert {one.code for one in found.decision.reasons} - {one.code for one in usual.decision.reasons} == {
+        "hospital-few-slices"
+    }
+    assert found.fvv_ml == usual.fvv_ml
+    notes = verify(tmp_path / "in", settings.prepare).notes
+    assert any("10 slices, our protocol has 12 or more" in note for note in notes)
+
+
+@pytest.mark.parametrize("settings", [READER], indirect=True)
+def test_a_reader_of_ones_own(settings: Config, tmp_path: Path, rng: np.random.Generator) -> None:
+    images = {name: head(rng) for name in ("anna", "bert")}
+    write_onnx(tmp_path / "models" / "model1.onnx")
+    (tmp_path / "in").mkdir()
+    for name, arrays in images.items():
+        np.savez(tmp_path / "in" / f"{name}.npz", b0=arrays["b0"], b1000=arrays["b1000"], affine=AFFINE)
+    arguments = (tmp_path / "in", tmp_path / "models", tmp_path / "out", settings.predict)
+    predictions = predict(*arguments).predictions
+    assert [one.examination_id for one in predictions] == ["anna", "bert"]
+    for one in predictions:
+        volumes = ((images[one.examination_id][name], AFFINE) for name in ("b0", "b1000"))
+        assert one.fvv_ml == fvv.predict(*volumes, tmp_path / "models").fvv_ml
+    assert predict(*arguments).kept == 2
+    single = predict(tmp_path / "in" / "anna.npz", tmp_path / "models", tmp_path / "one", settings.predict)
+    assert [one.examination_id for one in single.predictions] == ["anna"]
+    with pytest.raises(FvvError):
+        predict(tmp_path / "in", tmp_path / "models", tmp_path / "none", fvv.PredictConfig())
+
+
+@pytest.mark.parametrize("settings", [LOSS], indirect=True)
+def test_a_loss_of_ones_own(settings: Config) -> None:
+    torch: Any = pytest.importorskip("torch")
+    from fvv.training.losses import loss_of, segmentation_loss  # noqa: PLC0415
+    from fvv.training.module import SegmentationModule  # noqa: PLC0415
+
+    config = settings.train.loss
+    logits, labels = torch.randn(2, 3, 4, 16, 16), torch.ones(2, 3, 4, 16, 16)
+    usual, mine = segmentation_loss(logits, labels, config), loss_of(config)(logits, labels, config)
+    assert mine.total == usual.total + usual.stroke
+    assert SegmentationModule(settings.train, []).loss is sys.modules["hospital"].stroke_twice
+
+
+@pytest.mark.parametrize("settings", [CHECK], indirect=True)
+def test_what_is_no_check_and_no_reader_is_refused(settings: Config, tmp_path: Path, rng: np.random.Generator) -> None:
+    images = head(rng)
+    write_onnx(tmp_path / "models" / "model1.onnx")
+    volumes = [(images[name], AFFINE) for name in ("b0", "b1000")]
+    wrong = fvv.PredictConfig(preprocess=fvv.PreprocessConfig(checks=("builtins:dir",)))
+    with pytest.raises(ConfigError, match="expected findings"):
+        fvv.predict(*volumes, tmp_path / "models", config=wrong)
+    with pytest.raises(ConfigError, match="gives a Reader"):
+        predict(tmp_path, tmp_path / "models", None, fvv.PredictConfig(readers=("builtins:list",)))
