@@ -69,6 +69,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         start, target, anchor, end = link.groups()
         meant = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         place = OUTSIDE.get(meant, meant.removeprefix("docs/"))
+        if not here.startswith("notebooks/"):
+            place = place.replace(".ipynb", ".md")
         return f"{start}{posixpath.relpath(place, posixpath.dirname(here) or '.')}{anchor or ''}{end}"
 
     return LINK.sub(changed, markdown)
