@@ -175,7 +175,7 @@ def _fissures(shape: tuple[int, int, int]) -> FloatArray:
     The same in everyone, deformed with the head.
     """
     folds = smooth_noise(np.random.default_rng(0), shape, FOLIA_MM)
-    return np.exp(-((folds / np.float32(0.25)) ** 2))
+    return np.asarray(np.exp(-((folds / np.float32(0.25)) ** 2)))
 
 
 def _with_neck(found: LabelArray, affine: Affine) -> tuple[LabelArray, Affine] | None:
