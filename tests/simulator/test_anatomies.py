@@ -12,11 +12,12 @@ from fvv.config import SimulateConfig
 from fvv.errors import InputError
 from fvv.simulator import anatomies, label_maps
 from fvv.simulator.anatomies import anatomy_files, build_individual_head, head_of_person, mirrored
+from fvv.simulator.anatomy import closed_hull, signed_distance_mm
 from fvv.simulator.case import simulate_case
 from fvv.simulator.files import hash_sources
 from fvv.simulator.label_maps import LANDMARKS, read_labels, to_mni
 from fvv.simulator.regions import CONSTANTS, Region, draw_regions
-from fvv.simulator.space import rotation_matrix
+from fvv.simulator.space import lattice_positions, rotation_matrix
 
 VOXEL_MM = 2.0
 TO_MNI = np.eye(4)
@@ -141,6 +142,18 @@ def test_bone_air_and_eyes_lie_where_the_labels_say(head):
     assert around.muscle.sample(muscle) + around.fat.sample(muscle) > 0.9
     # The neck goes on below the map's lowest slice.
     assert (around.outline_mm.array[:, :, 0] > 0).mean() > 0.05
+
+
+def test_the_csf_around_the_brain_ends_at_one_distance_however_wide_it_is():
+    radius = np.sqrt(sum(part**2 for part in lattice_positions()))
+    brain = radius < 60
+    alone = anatomies._hull_distance(brain, np.zeros_like(brain))
+    np.testing.assert_allclose(alone, signed_distance_mm(closed_hull(brain)))
+    for width_mm in (4.0, 9.0):
+        found = anatomies._hull_distance(brain, radius < 60 + width_mm)
+        assert found[(radius > 60) & (radius < 58 + width_mm)].max() < anatomies.CAVITY
+        assert found[radius > 64 + width_mm].min() > anatomies.CAVITY
+        np.testing.assert_allclose(found[radius < 58], alone[radius < 58])
 
 
 def test_mirroring_exchanges_left_and_right(head):

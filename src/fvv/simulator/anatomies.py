@@ -26,8 +26,15 @@ from fvv.simulator.anatomy import (
     signed_distance_mm,
 )
 from fvv.simulator.label_maps import LabelArray, is_one_of, read_labels, to_mni
-from fvv.simulator.regions import REGION_OF_LABEL, region_map, white_share
-from fvv.simulator.space import LATTICE_ORIGIN_MM, LATTICE_SHAPE, LATTICE_STEP_MM, LatticeMap, lattice_noise
+from fvv.simulator.regions import REGION_OF_LABEL, Region, region_map, white_share
+from fvv.simulator.space import (
+    LATTICE_ORIGIN_MM,
+    LATTICE_SHAPE,
+    LATTICE_STEP_MM,
+    LatticeMap,
+    lattice_noise,
+    smooth_noise,
+)
 from fvv.simulator.visits import Purpose, random_stream
 from fvv.system.fingerprint import file_sha256
 
@@ -37,6 +44,8 @@ BRAIN_BOX = ((16, 186), (20, 220), (20, 198))
 """Voxels of the 1 mm lattice that hold every brain; as far from the left edge as from the right."""
 EDGE_MM = 0.7
 """Blur of the edge between tissue and CSF, standard deviation: half a voxel of the label maps, and a little more."""
+FISSURE, FOLIA_MM = 0.55, (24.0, 6.0, 5.0)
+"""How much of the tissue a fissure of the cerebellum takes, and the size of the folia along x, y, z (chosen here)."""
 CAVITY = 0.8
 """Distance from the brain at which the CSF around it ends, in the units of `PersonShape.rim_mm` (chosen here)."""
 WIDEST_CSF_MM = 12.0
@@ -144,6 +153,7 @@ def build_individual_head(found: LabelArray, affine: Affine) -> HeadModel:
     is_tissue = REGION_OF_LABEL[fine] > 0
     tissue = is_tissue[box].astype(np.float32)
     soft = ndimage.gaussian_filter(tissue, EDGE_MM, truncate=3.0)
+    soft -= FISSURE * (regions == Region.CEREBELLAR_CORTEX) * _fissures(soft.shape)
     white = ndimage.gaussian_filter(white_share(regions) * tissue, EDGE_MM, truncate=3.0) / np.maximum(soft, 0.05)
     brain = _share(is_tissue & ((fine < labels.FIRST_OUTSIDE) | (fine >= labels.FIRST_PARCEL))) > 0.5
     ventricles = _share(is_one_of(fine, labels.LATERAL_VENTRICLES + labels.OTHER_VENTRICLES[:3])) > 0.5
@@ -157,6 +167,15 @@ def build_individual_head(found: LabelArray, affine: Affine) -> HeadModel:
         surroundings=build_surroundings(distance) if whole is None else _surroundings(fine),
         regions=LatticeMap(regions, corner, 1.0),
     )
+
+
+def _fissures(shape: tuple[int, int, int]) -> FloatArray:
+    """Thin sheets from side to side, 0..1 on the 1 mm lattice: fissures between cerebellar folia.
+
+    The same in everyone, deformed with the head.
+    """
+    folds = smooth_noise(np.random.default_rng(0), shape, FOLIA_MM)
+    return np.asarray(np.exp(-((folds / np.float32(0.25)) ** 2)))
 
 
 def _with_neck(found: LabelArray, affine: Affine) -> tuple[LabelArray, Affine] | None:
@@ -200,7 +219,8 @@ def _hull_distance(brain: BoolArray, csf: BoolArray) -> FloatArray:
     cavity = (distance <= 0) | (csf & (distance < WIDEST_CSF_MM))
     to_wall = signed_distance_mm(cavity)
     within = CAVITY * distance / np.maximum(distance - to_wall, 1e-3)
-    return np.where(distance <= 0, distance, np.where(cavity, within, CAVITY + to_wall)).astype(np.float32)
+    beyond = np.minimum(distance, CAVITY + to_wall)
+    return np.where(distance <= 0, distance, np.where(cavity, within, beyond)).astype(np.float32)
 
 
 def _surroundings(fine: LabelArray) -> HeadSurroundings:
