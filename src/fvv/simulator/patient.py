@@ -143,7 +143,7 @@ def lay_down(visit: Visit, model: HeadModel, config: SimulateConfig) -> Patient:
     bias, noise_map = receive_bias(scan_rng, (nx, ny, n_slices), spacing_mm), None
     if config.receive_coil == "array":
         coil_rng = random_stream(config.seed, visit.number, Purpose.SCAN, 4)
-        shading, noise = shading_and_noise(draw_coil_array(coil_rng), protocol, coil_rng.uniform(0.0, 1.0))
+        shading, noise = shading_and_noise(draw_coil_array(coil_rng), protocol, coil_rng.uniform(0.2, 1.0))
         bias, noise_map = on_grid(shading, (nx, ny)), on_grid(noise, protocol.matrix)
 
     fractions = tissue_fractions(head.brain.mm, head.brain_hull_mm, model, person)

@@ -102,7 +102,7 @@ def head_field(model: HeadModel, person: PersonShape, b0_direction: FloatArray) 
     """
     points = _deformed_lattice(model, person)
     around = model.surroundings
-    air, bone, depth = (part.array for part in (around.air, around.bone, around.outline_mm))
+    air, bone, depth = (np.float32(part.unit) * part.array for part in (around.air, around.bone, around.outline_mm))
     outside = np.clip(0.5 - depth / LATTICE_STEP_MM, 0.0, 1.0)
     # Against air, so that what lies beyond the lattice is 0.
     solid = (1.0 - outside) * (1.0 - air)
