@@ -16,7 +16,7 @@ from fvv.io.nifti import write_volume
 from fvv.simulator.anatomy import HeadModel
 from fvv.simulator.lesions import Lesion
 from fvv.simulator.real_case import case_on_head
-from fvv.simulator.real_heads import RealHead, choose_head, heads_digest, load_head, noise_level
+from fvv.simulator.real_heads import RealHead, choose_head, heads_digest, known_head, load_head, noise_level
 from fvv.simulator.real_stroke import WrittenStroke, denoised, flair_factor, tissue_share, typical_adc, write_stroke
 from fvv.simulator.registration import fit_to_atlas
 from fvv.simulator.space import lattice_positions, rotation_matrix
@@ -277,3 +277,13 @@ def test_the_filter_keeps_an_edge_and_takes_noise_away(rng: np.random.Generator)
     smooth = denoised(noisy, 10.0)
     assert (smooth - image)[4:14].std() < 5.0
     assert smooth[20:22].mean() - smooth[18:20].mean() > 280.0
+
+
+def test_a_head_that_changed_is_read_again(head: RealHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fvv.simulator.real_heads.average_head", ball_head)
+    write_head(tmp_path / "one", head)
+    first = known_head(tmp_path / "one", "A", "")
+    assert known_head(tmp_path / "one", "A", "") is first
+    changed = np.where(head.brain, head.b0 + 1.0, 0.0).astype(np.int16)
+    write_volume(tmp_path / "one" / "b0.nii.gz", changed, head.affine)
+    np.testing.assert_array_equal(known_head(tmp_path / "one", "A", "").b0, changed)

@@ -83,9 +83,14 @@ def choose_head(people: Mapping[str, Participant], number: int, rng: np.random.G
     return theirs[rng.integers(len(theirs))]
 
 
-@lru_cache(maxsize=16)
 def known_head(folder: Path, person_id: str, site: str) -> RealHead:
-    """`load_head` with the average head of the package: each head is read and found once in a process."""
+    """`load_head` with the average head of the package: as long as its files stay, it is read once in a process."""
+    files = [path.stat() for path in case_files(folder)]
+    return _known_head(folder, person_id, site, tuple((file.st_mtime_ns, file.st_size) for file in files))
+
+
+@lru_cache(maxsize=16)
+def _known_head(folder: Path, person_id: str, site: str, _files: tuple[tuple[int, int], ...]) -> RealHead:
     return load_head(folder, person_id, average_head(), site=site)
 
 
