@@ -21,6 +21,9 @@ RESCALED = "rescaled"
 """Code of the finding of preparation that each image was rescaled by itself."""
 WATER = 3.0e-3
 """mm^2/s: diffusivity of cerebrospinal fluid (free water at 37 degrees, Mills 1973, doi 10.1021/j100624a025)."""
+_MORE_THAN_TISSUE = 1.3
+"""Times the usual drop: what drops by more holds fluid (chosen here). At 1, grey matter counts as fluid, and the real
+stroke brought from b = 2500 got 12 mL more of false stroke; at 1.3, none."""
 _TISSUE = 0.25
 """Of the median of a diffusion image where b0 is over its mean: what is brighter there is tissue (chosen here)."""
 _SMOOTHED_OVER = (3, 3, 1)
@@ -49,9 +52,9 @@ def at_b1000(b0: FloatArray, image: FloatArray, b_value: float) -> FloatArray:
     """A diffusion image as it would look at b = 1000: b0 (image/b0)^(1000/b), voxel by voxel.
 
     At a higher b-value fluid is lost in the noise, and its ADC comes out too low: converted like tissue it would be
-    bright. So where the signal drops by more than that of usual tissue, the excess is taken for fluid in the voxel,
+    bright. So where the signal drops by more than that of any tissue, the excess is taken for fluid in the voxel,
     which has the diffusivity of water (the two compartments of free-water imaging, Pasternak et al. 2009, doi
-    10.1002/mrm.22055): signal = share e^(-usual drop) + (1 - share) e^(-b water), solved for tissue's share. Acute
+    10.1002/mrm.22055): signal = share e^(-tissue's drop) + (1 - share) e^(-b water), solved for tissue's share. Acute
     strokes drop by less and are not touched by this. At a lower b-value noise may make the image brighter on the way,
     which diffusion cannot: there it keeps its brightness.
 
@@ -63,15 +66,15 @@ def at_b1000(b0: FloatArray, image: FloatArray, b_value: float) -> FloatArray:
         (i, j, k) float64; the image as it is where one of the two holds no signal.
     """
     water = b_value * WATER
-    usual = min(_usual_drop(b0, image), water) if b_value > TARGET_B else np.inf
+    most = min(_MORE_THAN_TISSUE * _usual_drop(b0, image), water) if b_value > TARGET_B else np.inf
     ratio, converted = TARGET_B / b_value, image.copy()
     for first, second, layer in zip(b0, image, converted, strict=True):  # All at once takes three times the memory.
         signal = (first > 0) & (second > 0)
         start, drop = first[signal], np.log(first[signal] / second[signal])
-        brought = start * np.exp(-ratio * np.minimum(drop, usual))
-        if usual < water:
-            excess = np.exp(usual - drop) - np.exp(usual - water)
-            tissue = np.clip(excess / (1 - np.exp(usual - water)), 0.0, 1.0)
+        brought = start * np.exp(-ratio * np.minimum(drop, most))
+        if most < water:
+            excess = np.exp(most - drop) - np.exp(most - water)
+            tissue = np.clip(excess / (1 - np.exp(most - water)), 0.0, 1.0)
             brought = tissue * brought + (1 - tissue) * start * np.exp(-TARGET_B * WATER)
         layer[signal] = np.minimum(brought, second[signal]) if b_value < TARGET_B else brought
     return converted
