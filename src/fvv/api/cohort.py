@@ -33,7 +33,7 @@ def simulate_case(seed: int = 0, number: int = 1, config: SimulateConfig | None 
         b0, b1000 and FLAIR, the masks of brain, stroke and FLAIR-visible part, and what was simulated.
 
     Raises:
-        FvvError: the tissue maps are not installed (`pip install 'fvv[simulate]'`).
+        FvvError: the tissue maps are not installed (`pip install '.[simulate]'`).
 
     Example:
         >>> import fvv
