@@ -27,6 +27,7 @@ def prediction(rng: np.random.Generator) -> fvv.Prediction:
 
 def test_a_figure_has_an_outline_of_each_channel(prediction: fvv.Prediction) -> None:
     figure = fvv.plot(prediction, max_slices=3)
+    assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
     colours = {
         tuple(np.round(colour[:3], 3))
         for axes in figure.axes

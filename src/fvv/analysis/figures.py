@@ -119,6 +119,13 @@ def figure_png(figure: Figure, dpi: int = 120) -> bytes:
     return stream.getvalue()
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows as it is, also where pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        return figure_png(self)
+
+
 @contextmanager
 def no_word_of_fonts() -> Iterator[None]:
     """Letters of a patient's name that the font lacks are drawn as boxes, and nobody is warned with a line of code."""
@@ -127,7 +134,7 @@ def no_word_of_fonts() -> Iterator[None]:
         yield
 
 
-def synthesis_figure(b1000: Volume, prediction: Prediction, *, max_slices: int = 12) -> Figure:
+def synthesis_figure(b1000: Volume, prediction: Prediction, *, max_slices: int = 12) -> NotebookFigure:
     """One page for a person: slices with the outlines, the volumes, the decision and what speaks against it.
 
     Args:
@@ -142,7 +149,7 @@ def synthesis_figure(b1000: Volume, prediction: Prediction, *, max_slices: int =
     width, slices_width = 10.2, 9.8 * columns / 4
     slices_height = slices_width * tallness(display, len(shown), columns)
     height = _HEADER_INCHES + slices_height + _FOOTER_INCHES
-    figure = Figure(figsize=(width, height), facecolor="white")
+    figure = NotebookFigure(figsize=(width, height), facecolor="white")
     box = (0.02, _FOOTER_INCHES / height, slices_width / width, slices_height / height)
     draw_slices(figure.add_axes(box), display, shown, columns, display.window())
     _write_header(figure, prediction, height, measured=measured)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
-from threadpoolctl import threadpool_limits
 
 from fvv.config import SimulateConfig
 from fvv.data import Failure
@@ -16,15 +15,14 @@ from fvv.io.sealed import read_record
 from fvv.io.shards import RUN_FILE
 from fvv.schemas.results import Answer
 from fvv.schemas.run import RunRecord
-from fvv.simulator.anatomy import average_head
 from fvv.simulator.case import SimulatedCase
-from fvv.simulator.case import simulate_case as simulate
+from fvv.simulator.make import make_case
 
 
 def simulate_case(seed: int = 0, number: int = 1, config: SimulateConfig | None = None) -> SimulatedCase:
     """A synthetic examination: the voxels that `fvv simulate --seed` writes for the case of this number.
 
-    The first call of a process prepares the average head (seconds); a case then takes some seconds, too.
+    The first call of a process prepares the head (seconds); a case then takes some seconds, too.
 
     Args:
         seed: of the cohort; other seeds are other persons.
@@ -35,7 +33,7 @@ def simulate_case(seed: int = 0, number: int = 1, config: SimulateConfig | None 
         b0, b1000 and FLAIR, the masks of brain, stroke and FLAIR-visible part, and what was simulated.
 
     Raises:
-        FvvError: the tissue maps are not installed (`pip install 'fvv[simulate]'`).
+        FvvError: the tissue maps are not installed (`pip install '.[simulate]'`).
 
     Example:
         >>> import fvv
@@ -43,10 +41,7 @@ def simulate_case(seed: int = 0, number: int = 1, config: SimulateConfig | None 
         >>> prediction = fvv.predict((case.b0, case.affine), (case.b1000, case.affine))  # doctest: +SKIP
     """
     settings = (config or SimulateConfig()).model_copy(update={"seed": seed})
-    settings = SimulateConfig.model_validate({**settings.model_dump(), "only": number})
-    # BLAS may add in another order with another number of threads: one thread gives the same voxels everywhere.
-    with threadpool_limits(1):
-        return simulate(number, average_head(), settings)
+    return make_case(number, SimulateConfig.model_validate({**settings.model_dump(), "only": number}))
 
 
 @dataclass(frozen=True, slots=True)

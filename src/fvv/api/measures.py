@@ -251,7 +251,8 @@ def _bootstrap(seed: int) -> Bootstrap:
     try:
         from fvv.analysis.statistics import Bootstrap  # noqa: PLC0415  (an extra)
     except ModuleNotFoundError as error:
-        raise FvvError(f"{error.name} is needed, which is not installed", hint="pip install 'fvv[report]'") from error
+        hint = "pip install '.[report]' in the project's folder"
+        raise FvvError(f"{error.name} is needed, which is not installed", hint=hint) from error
     return Bootstrap(SAMPLES, np.random.default_rng(seed))
 
 

@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from threadpoolctl import threadpool_limits
-
 from fvv import __version__
 from fvv.cohort.participants import PARTICIPANTS_FILE
 from fvv.config import SimulateConfig
@@ -23,9 +21,8 @@ from fvv.io.shards import hold, hold_for_a_moment, write_run
 from fvv.io.tables import failure_of
 from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.schemas.simulation import Simulation, case_settings
-from fvv.simulator.anatomies import head_of_person
-from fvv.simulator.anatomy import average_head, load_atlas
-from fvv.simulator.case import SIMULATOR_VERSION, simulate_case
+from fvv.simulator.anatomy import load_atlas
+from fvv.simulator.case import SIMULATOR_VERSION
 from fvv.simulator.files import (
     hash_sources,
     is_kept,
@@ -34,7 +31,7 @@ from fvv.simulator.files import (
     write_cohort_table,
     write_simulated_case,
 )
-from fvv.simulator.real_case import simulate_on_real_head
+from fvv.simulator.make import make_case
 from fvv.simulator.visits import plan_visit
 from fvv.system.fingerprint import fingerprint
 from fvv.system.parallel import map_items
@@ -154,12 +151,6 @@ def _make_case(name: str, *, output: Path, config: SimulateConfig, sources: Mapp
                 return False
         except InputError as error:
             log.warning("%s is made again: %s", name, error)
-    # BLAS may add in another order with another number of threads: one thread gives the same bytes everywhere.
-    with threadpool_limits(1):
-        number = int(name.rpartition("_")[2])
-        if config.heads is not None:
-            case = simulate_on_real_head(number, average_head(), config)
-        else:
-            case = simulate_case(number, head_of_person(plan_visit(number, config).person, config), config)
+    case = make_case(int(name.rpartition("_")[2]), config)
     write_simulated_case(folder, case, config, sources)
     return True
