@@ -126,8 +126,7 @@ def notebook_page(notebook: Path) -> dict[str, str | bytes]:
             elif shown := "".join(output.get("text", data.get("text/plain", ""))):
                 lines += [f"```text\n{shown.rstrip()}\n```", ""]
     lines += [f"The notebook itself: [{notebook.name}]({notebook.name})"]
-    source = ROOT / "docs" / "notebooks" / notebook.name
-    return made | {f"{place}.md": "\n".join(lines) + "\n", f"{place}.ipynb": source.read_bytes()}
+    return made | {f"{place}.md": "\n".join(lines) + "\n"}
 
 
 def _rank(page: str) -> tuple[int, bool, str]:

@@ -30,7 +30,7 @@ Orientation = tuple[tuple[int, int], ...]
 class Channel(Enum):
     """What the network marks: the one source of channel order.
 
-    Example:
+    Examples:
         >>> import fvv
         >>> [channel.label for channel in fvv.Channel]
         ['brain', 'stroke', 'flair_visible']
@@ -79,7 +79,7 @@ class Volume:
     Raises:
         GeometryError: not 3D, or the affine is singular, sheared or not finite.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import fvv
         >>> volume = fvv.Volume(np.zeros((4, 4, 2)), np.diag([2.0, 2.0, 5.0, 1.0]))
@@ -113,7 +113,7 @@ class Volume:
         Raises:
             GeometryError: not 3D, of colours or complex numbers, or without an affine.
 
-        Example:
+        Examples:
             >>> import nibabel
             >>> import numpy as np
             >>> import fvv
@@ -133,7 +133,7 @@ class Volume:
     def to_nibabel(self) -> Nifti1Image:
         """The same as a NIfTI image of nibabel, in mm; bool becomes uint8, float16 becomes float32.
 
-        Example:
+        Examples:
             >>> import numpy as np
             >>> import fvv
             >>> fvv.Volume(np.zeros((4, 4, 2), bool), np.eye(4)).to_nibabel().get_data_dtype()
@@ -170,7 +170,7 @@ class Case:
         notes: what the reader had to say ("flairviz_roi.nii.gz resampled onto b1000").
         warnings: what of it makes the volumes worth a look.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import fvv
         >>> image = fvv.Volume(np.zeros((8, 8, 4)), np.diag([2.0, 2.0, 5.0, 1.0]))
@@ -292,7 +292,7 @@ class PreparedCase:
         findings: what preparation noticed.
         b0_scale, b1000_scale: behind the z-scores; None where they were not kept (stores written before they were).
 
-    Example:
+    Examples:
         >>> import fvv
         >>> [name for name in fvv.PreparedCase.__dataclass_fields__ if name.startswith("b")]
         ['b0', 'b1000', 'brain', 'b0_scale', 'b1000_scale']
@@ -356,7 +356,7 @@ class Decision:
         reasons: the findings that led there, or that the reader should know.
         minimum_lesion_ml: a stroke of no more than this counted as no lesion.
 
-    Example:
+    Examples:
         >>> import fvv
         >>> fvv.Decision(fvv.DecisionState.NO_LESION_FOUND, cutoff_ml=0.5).state.value
         'no lesion found'
@@ -413,7 +413,7 @@ class Prediction:
         seconds: time of each step.
         b1000: (i, j, k) image that the masks lie on, for `fvv.plot`; from `fvv.predict` alone, None in a cohort's run.
 
-    Example:
+    Examples:
         >>> import fvv
         >>> decision = fvv.Decision(fvv.DecisionState.MISMATCH_LIKELY, cutoff_ml=0.5)
         >>> fvv.Prediction("anna", decision, n_models=3, voxel_volume_ml=0.01, flair_visible_voxels=20).fvv_ml
@@ -545,7 +545,7 @@ class FoldPlan:
     Raises:
         StoreError: no patient, one patient twice, one person on two sides, or a fold without training or test patient.
 
-    Example:
+    Examples:
         >>> import fvv
         >>> from fvv.data import FoldRow, Role
         >>> rows = [FoldRow("anna", "1", (Role.TRAIN,)), FoldRow("bert", "2", (Role.TEST,))]

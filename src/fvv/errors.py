@@ -26,7 +26,7 @@ class FvvError(Exception):
         file: the file, where one is concerned.
         hint: how to fix it.
 
-    Example:
+    Examples:
         >>> import fvv
         >>> try:
         ...     fvv.read("b0.nii.gz.txt")

@@ -35,7 +35,7 @@ def simulate_case(seed: int = 0, number: int = 1, config: SimulateConfig | None 
     Raises:
         FvvError: the tissue maps are not installed (`pip install '.[simulate]'`).
 
-    Example:
+    Examples:
         >>> import fvv
         >>> case = fvv.simulate_case(seed=5, number=50)  # doctest: +SKIP
         >>> prediction = fvv.predict((case.b0, case.affine), (case.b1000, case.affine))  # doctest: +SKIP
@@ -52,7 +52,7 @@ class CohortResults:
         rows: the numbers of each examination, in the order of `results.csv`; None in them where nothing was measured.
         failures: examinations without an answer, each with the reason.
 
-    Example:
+    Examples:
         >>> import fvv
         >>> fvv.CohortResults((), ()).columns()
         {}
@@ -76,7 +76,7 @@ def read_results(folder: str | os.PathLike[str]) -> CohortResults:
     Raises:
         InputError: no result there, the run has not ended, or a file was changed since.
 
-    Example:
+    Examples:
         >>> import fvv
         >>> fvv.read_results("no_such_folder")
         Traceback (most recent call last):

@@ -32,7 +32,7 @@ class MaskComparison(MaskMetrics):
         reference_ml, predicted_ml: volumes.
         lesions: volume of every lesion of the reference in mL, and whether it was found; the smallest first.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import fvv
         >>> mask = np.ones((10, 10, 10), dtype=bool)
@@ -64,7 +64,7 @@ def compare_masks(
     Raises:
         GeometryError: shapes or grids differ, a mask holds other values than 0 and 1, or the voxel edges are missing.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import fvv
         >>> reference = np.zeros((20, 20, 5), dtype=bool)
@@ -109,7 +109,7 @@ def auc(
         FvvError: scikit-learn or statsmodels is not installed.
         StatisticsError: lengths differ, a volume is not finite, a label is not 0 or 1, or one class is missing.
 
-    Example:
+    Examples:
         >>> import fvv
         >>> area = fvv.auc([0.1, 0.2, 4.0, 0.3, 5.0, 7.0], [1, 1, 1, 0, 0, 0])
         >>> round(area.value, 2)
@@ -140,7 +140,7 @@ def kappa(
         FvvError: scikit-learn or statsmodels is not installed.
         StatisticsError: lengths differ, a rating is missing (None, NaN), or both raters give one category to all.
 
-    Example:
+    Examples:
         >>> import fvv
         >>> fvv.kappa(["yes", "yes", "no", "no"], ["yes", "no", "no", "no"]).value
         0.5
@@ -183,7 +183,7 @@ def agreement(
         FvvError: scikit-learn or statsmodels is not installed.
         StatisticsError: lengths differ, fewer than three pairs, a number is not finite, or one side never varies.
 
-    Example:
+    Examples:
         >>> import fvv
         >>> result = fvv.agreement([1.0, 2.0, 3.0, 4.0, 5.0], [1.1, 2.3, 4.5, 4.4, 5.2])
         >>> round(result.bias.value, 2), round(result.rank.value, 2)

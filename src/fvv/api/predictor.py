@@ -30,7 +30,7 @@ class Predictor:
     Raises:
         ModelError: no usable models, or the device is not there.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import fvv
         >>> config = fvv.PredictConfig(
@@ -114,7 +114,7 @@ def predict(
         InputError: an image cannot be read.
         ModelError: no usable models.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import fvv
         >>> empty = (np.zeros((64, 64, 10)), np.diag([4.0, 4.0, 10.0, 1.0]))

@@ -25,7 +25,7 @@ def plot(prediction: Prediction, b1000: Source | None = None, *, max_slices: int
         GeometryError: the image is not on the grid of the masks.
         InputError: there is no image to draw on.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import fvv
         >>> empty = (np.zeros((64, 64, 10)), np.diag([4.0, 4.0, 10.0, 1.0]))

@@ -37,7 +37,7 @@ def read(source: Source, *, index: int | None = None) -> Volume:
         GeometryError: not 3D, or an affine that is singular, sheared or not finite.
         InputError: a file that cannot be read, or something that is no image.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import fvv
         >>> fvv.read((np.ones((4, 4, 2)), np.diag([2, 2, 5, 1]))).spacing_mm

@@ -38,7 +38,7 @@ def preprocess_case(case: Case, profile: PreprocessingProfile, grid: InPlaneGrid
     Raises:
         MaskError: no brain found, or no mask given where the profile asks for one.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import fvv
         >>> from fvv.config import PROFILES

@@ -55,7 +55,7 @@ def segment_case(
     Raises:
         ModelError: a model's output is not finite.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import fvv
         >>> predictor = fvv.Predictor()

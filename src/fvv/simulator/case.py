@@ -37,7 +37,7 @@ class SimulatedCase:
         affine: (4, 4), voxel to RAS+ mm.
         record: what was simulated: onset, lesion, scanner, the reader's label.
 
-    Example:
+    Examples:
         >>> import fvv
         >>> case = fvv.simulate_case(seed=5, number=50)  # doctest: +SKIP
         >>> fvv.Volume(case.b1000, case.affine).to_nibabel().to_filename("b1000.nii.gz")  # doctest: +SKIP
