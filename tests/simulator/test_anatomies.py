@@ -130,6 +130,18 @@ def test_structures_lie_where_the_average_head_has_them(head):
     assert head.hull_distance_mm.sample(in_white) < -20
 
 
+def test_fissures_take_tissue_from_the_cerebellum_and_give_none(head):
+    towards = np.random.default_rng(0).normal(size=(3, 400)).astype(np.float32)
+    towards /= np.linalg.norm(towards, axis=0)
+    towards[1:] = -np.abs(towards[1:])  # Away from the other structures.
+    centre = np.array([[24.0], [-61.9], [-37.0]], dtype=np.float32)
+    beyond = head.parenchyma.sample(centre + 8.0 * towards)
+    within = head.parenchyma.sample(centre + 2.0 * towards)
+    assert beyond.max() < 0.1
+    assert 0.3 < within.min() < 0.8
+    assert head.white_matter.sample(centre + 2.0 * towards).max() < 0.1
+
+
 def test_bone_air_and_eyes_lie_where_the_labels_say(head):
     around = head.surroundings
     sinus, eye, bone, muscle, outside = (

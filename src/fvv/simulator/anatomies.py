@@ -153,8 +153,8 @@ def build_individual_head(found: LabelArray, affine: Affine) -> HeadModel:
     is_tissue = REGION_OF_LABEL[fine] > 0
     tissue = is_tissue[box].astype(np.float32)
     soft = ndimage.gaussian_filter(tissue, EDGE_MM, truncate=3.0)
-    soft -= FISSURE * (regions == Region.CEREBELLAR_CORTEX) * _fissures(soft.shape)
     white = ndimage.gaussian_filter(white_share(regions) * tissue, EDGE_MM, truncate=3.0) / np.maximum(soft, 0.05)
+    soft *= 1.0 - np.float32(FISSURE) * (regions == Region.CEREBELLAR_CORTEX) * _fissures(soft.shape)
     brain = _share(is_tissue & ((fine < labels.FIRST_OUTSIDE) | (fine >= labels.FIRST_PARCEL))) > 0.5
     ventricles = _share(is_one_of(fine, labels.LATERAL_VENTRICLES + labels.OTHER_VENTRICLES[:3])) > 0.5
     distance = _hull_distance(brain, _share(is_one_of(fine, labels.OUTER_CSF)) > 0.5)
