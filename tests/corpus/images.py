@@ -249,7 +249,7 @@ DAMAGED = (
     Damage("bval-of-words", both(voxels(lambda a: np.stack([a, a], 3)), lambda p: _bval(p, "low high")), "numbers"),
     Damage("bval-binary", both(voxels(lambda a: np.stack([a, a], 3)), lambda p: _bval(p, "\xff\xfe\x00")), "numbers"),
     Damage("bval-of-nan", both(voxels(lambda a: np.stack([a, a], 3)), lambda p: _bval(p, "nan nan")), "b = 1000"),
-    Damage("bval-without-1000", both(voxels(lambda a: np.stack([a, a], 3)), lambda p: _bval(p, "0 2000")), "b = 1000"),
+    Damage("bval-without-1000", both(voxels(lambda a: np.stack([a, a], 3)), lambda p: _bval(p, "0 3000")), "b = 1000"),
 )
 UNITS = (
     Damage("metres", affine(lambda a: a @ np.diag([1e-3, 1e-3, 1e-3, 1])), "mL", everywhere=True),
