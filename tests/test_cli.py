@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import inspect
 import logging
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,6 +281,21 @@ def test_interrupt_says_how_to_go_on(calls: Calls, capsys: pytest.CaptureFixture
     calls.answer = interrupt
     assert main(["prepare"]) == 130
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_interrupt_is_silent_about_coroutines_that_it_cut_off(calls: Calls) -> None:
+    async def work() -> None: ...
+
+    def interrupt() -> Result:
+        _made = work()  # As zarr makes one before it is started.
+        raise KeyboardInterrupt
+
+    calls.answer = interrupt
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert main(["prepare"]) == 130
+        gc.collect()
+    assert not said
 
 
 def test_missing_extra_names_what_to_install(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:

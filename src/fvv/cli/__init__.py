@@ -10,6 +10,7 @@ import atexit
 import logging
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 from fvv.cli.parser import build_parser, parse
@@ -58,6 +59,8 @@ def _run(argv: Sequence[str] | None) -> int:
             refuse_little_memory()
             result: StageResult = VERBS[options.verb].run(options, _settings(options))
         except KeyboardInterrupt:
+            # Of a library, when the signal comes between the making of a coroutine and its start.
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
             atexit.register(_end_quietly)
             _complain(ending.message)
             return ending.exit_code
