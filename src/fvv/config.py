@@ -259,9 +259,9 @@ class SimulateConfig(_Settings):
     reader_noise: float = Field(default=0.04, ge=0)
     """Standard deviation of the reader's error about that share (chosen here)."""
     minimum_contrast_to_noise: float = Field(default=2.0, ge=0)
-    """A stroke with less contrast to noise on b1000 is drawn again at random: no reader would outline it."""
+    """A stroke with less contrast to noise on b1000 is replaced by another random one: no reader would outline it."""
     minimum_brightening: float = Field(default=1.2, ge=1)
-    """Strokes whose mean b1000 is below this multiple of normal tissue are drawn again, too. 1.2 is what grey matter
+    """Strokes whose mean b1000 is below this multiple of normal tissue are replaced, too. 1.2 is what grey matter
     (ADC 0.82) gains at 0.62 x 10-3 mm2/s, the usual threshold of an infarct's core (Purushotham et al. 2015, doi
     10.1111/ijs.12068)."""
     skull_stripped_share: float = Field(default=0.2, ge=0, le=1)

@@ -158,7 +158,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One examination as read: b0, b1000 and what was drawn on them, all on one grid.
+    """One examination as read: b0, b1000 and the reference masks, all on one grid.
 
     Attributes:
         examination_id: name of its folder.

@@ -241,7 +241,11 @@ def _card_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "-m", "--models", default="saved_models_ONNX", meaning="bundle, into which the card is written")
     add_path(verb, "--out-of-fold", meaning="folder of the evaluation out of fold")
     add_path(verb, "--external", meaning="folder of the evaluation on external patients")
-    add_path(verb, "--cohort", meaning="folder of the simulated patients of --external (adds simulator ground truth)")
+    add_path(
+        verb,
+        "--cohort",
+        meaning="folder of the simulated patients of --external (adds what the simulator knows of them)",
+    )
     add_path(verb, "--real", meaning="folder of the evaluation on real patients")
     add_path(verb, "-o", "--output", meaning="also write the card to this file")
     add_overwrite(verb, "replace a model card that was edited")

@@ -1,4 +1,4 @@
-"""From an examination and its reference masks to what is measured and drawn of both."""
+"""From an examination and its reference masks to what is measured and shown of both."""
 
 from __future__ import annotations
 

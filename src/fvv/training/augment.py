@@ -1,4 +1,4 @@
-"""Random changes of training slabs: parameters are drawn apart from their application, so that any can be replayed.
+"""Random changes of training slabs: parameters are chosen apart from their application, so that any can be replayed.
 
 One set of parameters per slab: all slices of a slab change alike, images and labels together. The work is done on the
 batch, on the training device.
