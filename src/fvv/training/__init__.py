@@ -2,7 +2,8 @@
 
 import os
 
-# Threads of OpenMP spin while they wait for each other, which takes the processor from whoever else uses the machine:
-# beside eight busy processes on two cores a training step took 2.3 times as long (docs/explanation/network.md). Torch's
-# OpenMP reads this once, when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads of OpenMP that wait for each other spin, by default 300,000 times, which takes the processor from whoever else
+# uses the machine. Spinning 10,000 times costs an idle machine nothing and nearly halves a step on a busy one
+# (docs/explanation/network.md). GNU's OpenMP, which torch brings on Linux, reads this when torch is imported.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
