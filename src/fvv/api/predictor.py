@@ -69,7 +69,7 @@ class Predictor:
         Args:
             b0, b1000: (i, j, k) raw intensities on one grid; files may be 4D with a `.bval` file beside them.
             mask: (i, j, k) brain mask; None: one is computed.
-            b_value: of b1000, s/mm^2, where no file states it; quality control judges it.
+            b_value: of b1000, s/mm^2, where no file states it; the image is brought to 1000 where it is far from it.
             examination_id: a name for the answer; None: the name of the b1000 file, or "patient".
 
         Returns:
@@ -103,7 +103,7 @@ def predict(
         b0, b1000: (i, j, k) raw intensities on one grid: files, images of nibabel, arrays with affine, or volumes.
         bundle: models, or their folder; None: the model in the package.
         mask: (i, j, k) brain mask; None: one is computed.
-        b_value: of b1000, s/mm^2, where no file states it; quality control judges it.
+        b_value: of b1000, s/mm^2, where no file states it; the image is brought to 1000 where it is far from it.
         config: masks, cut-off, device; None: the defaults.
 
     Returns:

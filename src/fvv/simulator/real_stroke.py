@@ -16,7 +16,9 @@ from scipy import ndimage
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import SimulateConfig
 from fvv.errors import InputError
+from fvv.imaging.adc import WATER
 from fvv.simulator.brain import BrainTissue, apply_stroke
+from fvv.simulator.case import READER_BLUR_MM
 from fvv.simulator.lesions import OUTSIDE_MM, Lesion
 from fvv.simulator.real_heads import RealHead
 from fvv.simulator.space import LatticeMap
@@ -29,7 +31,6 @@ FLAIR_TE_MS = 120.0
 FLAIR_TR_MS = 9000.0
 """Assumed of every head, since the images do not say it (chosen here): what T2 does to b0 depends on it. b0's T1
 weighting is left as it is: at this TR it changes by less than a hundredth."""
-FREE_WATER_MM2_S = 3.0e-3
 MOST_FLUID = 0.8
 """Voxels with a larger share of CSF hold too little tissue to grow."""
 SUBPOINT_MM = 1.5
@@ -40,8 +41,6 @@ WIENER_VOXELS = (5, 5, 1)
 WIENER_NOISE = 1.5
 """Window of the filter that tells signal from noise, and the noise variance that it takes away over the measured one:
 the window's own variance scatters about the noise's."""
-READER_BLUR_MM = 1.5
-"""As in simulated heads: readers outline areas, not voxels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ def _changed_images(head: RealHead, effect: _Effect, effacement: float) -> tuple
     b0[effect.where] += tissue0 * (growth * brighter.mean(axis=1) - 1.0) + fluid0 * (left - 1.0)
     floor = head.noise[1] ** 2
     before = np.sqrt(np.maximum(smooth1**2 - floor, 0.0))
-    fluid1 = np.minimum(fluid0 * np.exp(-head.b_s_mm2 * FREE_WATER_MM2_S), before)
+    fluid1 = np.minimum(fluid0 * np.exp(-head.b_s_mm2 * WATER), before)
     after = (before - fluid1) * growth * slower.mean(axis=1) + fluid1 * left
     b1000[effect.where] += np.sqrt(after**2 + floor) - np.sqrt(before**2 + floor)
     return b0, b1000, fraction
@@ -156,7 +155,7 @@ def tissue_share(b0: FloatArray, b1000: FloatArray, typical: float, *, b_s_mm2: 
     """
     ratio = np.clip(b1000 / np.maximum(b0, 1e-9), 1e-3, 1.0)
     adc = np.clip(-np.log(ratio) / b_s_mm2, 0.3 * typical, 1.25 * typical)
-    water = np.exp(-b_s_mm2 * FREE_WATER_MM2_S)
+    water = np.exp(-b_s_mm2 * WATER)
     share = (ratio - water) / (np.exp(-b_s_mm2 * adc) - water)
     return np.clip(share, 0.0, 1.0), adc
 
