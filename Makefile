@@ -131,14 +131,15 @@ fuzz: $(CHECKS)
 
 # Without torch, and without dipy and nilearn, which only tests and the simulator need.
 LOWEST := .venv-lower-bounds
+NEED_TORCH := imaging/test_median.py imaging/test_overlap.py io/test_runs.py
 lower-bounds:
 	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 found" >&2; exit 1; }
 	@$(LOWEST)/bin/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(LOWEST)
 	@"$(PYTHON)" tests/lower_bounds.py > $(LOWEST)/constraints.txt
 	@$(LOWEST)/bin/python -m pip install -qq --disable-pip-version-check -c $(LOWEST)/constraints.txt -e '.[report,dicom]' \
-		pytest pytest-timeout hypothesis
+		pytest pytest-timeout hypothesis psutil
 	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q tests/io tests/imaging tests/inference tests/test_cli.py \
-		tests/system/test_parallel.py tests/stages/test_predict.py --ignore tests/imaging/test_median.py
+		tests/system/test_parallel.py tests/stages/test_predict.py $(addprefix --ignore tests/,$(NEED_TORCH))
 
 bench: $(CHECKS)
 	@for script in $(filter-out %/make_models.py %/real_heads.py %/counterfactual.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
