@@ -69,7 +69,7 @@ def test_a_store_that_is_rewritten_stops_the_training_and_spoils_no_checkpoint(t
 def test_a_store_that_goes_away(tmp_path, monkeypatch):
     write_store(tmp_path / "store")
     monkeypatch.setattr(MetricsTable, "on_validation_start", lambda *_: (tmp_path / "store/store.json").unlink())
-    with pytest.raises(TrainingError, match="went away during training"):
+    with pytest.raises(TrainingError, match="became unreadable during training"):
         train_fold(tmp_path / "store", tmp_path / "models", 0, QUICK)
 
 

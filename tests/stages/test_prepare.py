@@ -142,7 +142,7 @@ def test_too_few_are_left_and_the_message_says_why(cohort: Path, tmp_path: Path)
     assert "2 persons cannot make 2 folds; 4 examinations were left out: patient p0" in said
     assert said.count("b0") == 3
     assert "; and 1 more (" in said
-    assert said.endswith("every reason stands in failures.csv)")
+    assert said.endswith("all reasons are in failures.csv)")
     assert len(read_table(tmp_path / "store" / "failures.csv")) == 4
 
 

@@ -182,7 +182,7 @@ def gain_findings(case: PreparedCase) -> list[Finding]:
     typical = typical_log_drop(case)
     low, high = USUAL_LOG_DROP
     if any(finding.code == RESCALED for finding in case.findings):
-        why = "each was rescaled by itself"
+        why = "each was rescaled separately"
     elif not low <= typical <= high:
         why = f"ln(b0/b1000) is {typical:.2f}, expected {low:g} to {high:g}"
     else:

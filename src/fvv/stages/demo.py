@@ -164,7 +164,13 @@ def comparison_table(own: Summary, shipped: Summary, name: str) -> str:
         numbers = (of(summary).value for summary in (own, shipped))
         values = ("n/a" if math.isnan(value) else f"{value:.3f}" for value in numbers)
         lines.append(f"{label:<22}" + "".join(f"{value:>20}" for value in values))
-    return "\n".join([*lines, f"in the package: {name}, its whole ensemble; the demo's models: one for each patient"])
+    return "\n".join(
+        [
+            *lines,
+            f"in the package: {name}, the whole ensemble",
+            "demo, out of fold: for each patient the one model that was not trained on that person",
+        ]
+    )
 
 
 def _with(config: Config, cases: int | None, seed: int | None) -> Config:

@@ -18,7 +18,7 @@ from fvv.training.distributed import uses_gpu
 _CPU_OUT_OF_MEMORY = re.compile(r"not enough memory|can't allocate memory|Cannot allocate memory")
 _SHARED_MEMORY = re.compile(r"shared memory|shm|unable to (?:write|open|resize|mmap)|Bus error|Too many open files")
 _LOADER_DIED = re.compile(r"DataLoader worker.*(?:exited unexpectedly|is killed by signal)")
-_GO_ON = "once there is room, the same command goes on after the last finished epoch"
+_GO_ON = "then run the same command again: it resumes after the last finished epoch"
 _FROM_LOADER = "Caught "
 """How torch begins the message of an error that it carries over from a loader process."""
 
@@ -69,7 +69,7 @@ def _clear(error: Exception, run: FoldRun, config: TrainConfig) -> TrainingError
         return TrainingError(
             f"a loader process died: {said[:150]}",
             file=run.folder,
-            hint=f"memory may have run out: --set train.workers=0, or fewer; {_GO_ON}",
+            hint=f"memory may have run out: use --set train.workers=0, or fewer; {_GO_ON}",
         )
     return None
 
