@@ -196,7 +196,7 @@ def _of_stroke_free(found: StrokeFree | None) -> list[str]:
         return []
     return [
         f"{'':<14}stroke-free patients: no lesion found in {counted(found.no_lesion_found)}; "
-        f"largest false stroke {number(found.largest_false_ml)} mL"
+        f"largest false-positive stroke {number(found.largest_false_ml)} mL"
     ]
 
 
