@@ -182,7 +182,7 @@ def test_one_class_alone_gives_no_auc_and_says_so_on_the_page():
     marker = summary_of(patients).marker
     assert math.isnan(marker.auc.value)
     assert not marker.operating_points
-    assert "Both classes are needed" in page(patients)
+    assert "both classes are needed" in page(patients)
 
 
 def page(patients: list[PatientResult], **changes: object) -> str:
