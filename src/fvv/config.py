@@ -183,8 +183,8 @@ class DecisionConfig(_Settings):
 class PostprocessConfig(_Settings):
     """What is removed from the fused stroke; all off by default. See `fvv.imaging.postprocess`.
 
-    The settings after the first are one rule, which asks every component for evidence of its own. It is off until
-    `minimum_core_mm3` is set. The figures are those of the model in the package: 12 acquisitions of healthy heads and
+    The settings after the first form the evidence rule, which judges every component separately. It is off until
+    `minimum_core_mm3` is set. The numbers are those of the model in the package, on 12 acquisitions of healthy heads and
     113 simulated strokes (docs/how-to/shipped-model.md).
     """
 
@@ -192,16 +192,16 @@ class PostprocessConfig(_Settings):
     """Remove connected components of the stroke smaller than this (mm3; 0 = off)."""
     minimum_core_mm3: float = Field(default=0.0, ge=0)
     """Remove components with less than this volume (mm3) of voxels in which the models are sure (0 = off, with all
-    settings below). False components of healthy heads rarely have a core, true ones nearly always."""
+    settings below). False-positive components of healthy heads rarely have a core, strokes nearly always."""
     core_logit: float = 3.0
     """Stroke logit, mean over the models, above which they are sure of a voxel."""
     maximum_relative_adc: float | None = Field(default=None, gt=0)
     """Remove components whose median ADC is at or above this multiple of the brain's median (default: off). Acute
-    infarcts have 0.5 to 0.85, false components of healthy heads 0.75 to 1.1."""
+    infarcts have 0.5 to 0.85, false-positive components of healthy heads 0.75 to 1.1."""
     minimum_mirror_drop: float | None = Field(default=None, ge=0)
     """Remove components whose relative ADC is not lower than on the mirrored side by at least this (default: off).
-    Tissue that is bright in everybody is so on both sides: false components with a core differ by at most 0.04,
-    strokes by 0.055 and more."""
+    Normal bright tissue is bright on both sides: false-positive components with a core differ by at most 0.04, strokes
+    by 0.055 and more."""
     certain_logit: float = 4.0
     """Stroke logit, mean over the models, above which they are certain of a voxel."""
     certain_core_mm3: float = Field(default=0.0, ge=0)

@@ -155,7 +155,7 @@ def test_pooled_and_mean_dice_are_what_they_say():
     assert stroke.lesions_detected == 2
 
 
-def test_a_false_alarm_lowers_the_mean():
+def test_a_false_positive_lowers_the_mean():
     right = [patient("a"), patient("b")]
     wrong = [*right, patient("healthy", lesion=0, found=30)]
     values = [summary_of(patients).stroke.dice_mean.value for patients in (right, wrong)]

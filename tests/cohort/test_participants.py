@@ -122,7 +122,7 @@ def test_folders_without_a_row_are_persons_only_where_that_is_said(tmp_path: Pat
     assert read_participants(folder, unlisted="own-person")["control"].person_id == "control"
 
 
-def test_a_row_whose_folder_is_away_is_a_patient_that_will_fail(tmp_path: Path) -> None:
+def test_a_row_whose_folder_is_missing_is_a_patient_that_will_fail(tmp_path: Path) -> None:
     known = read_participants(cohort(tmp_path, f"{HEADER}a\tx\ts\t1\nb\tx\ts\t1\ngone\tz\ts\t1\n"))
     assert sorted(known) == ["a", "b", "gone"]
 

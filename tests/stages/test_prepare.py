@@ -146,7 +146,7 @@ def test_too_few_are_left_and_the_message_says_why(cohort: Path, tmp_path: Path)
     assert len(read_table(tmp_path / "store" / "failures.csv")) == 4
 
 
-def test_the_table_joins_nothing_from_a_patient_that_is_away(cohort: Path, tmp_path: Path) -> None:
+def test_the_table_joins_nothing_from_a_patient_that_is_missing(cohort: Path, tmp_path: Path) -> None:
     rows = "".join(f"p{n}\tperson{n}\n" for n in (0, 1, 2, 3, 4, 5, 7))
     (cohort / "participants.tsv").write_text("participant_id\tpatient_id\n" + rows)
     (failure,) = prepare(cohort, tmp_path / "new", CONFIG).failures

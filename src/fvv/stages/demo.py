@@ -89,7 +89,7 @@ class DemoResult:
 def demo(output: str | Path, config: Config, *, cases: int | None = None, seed: int | None = None) -> DemoResult:
     """Run stages 0 to 5, and the model in the package on the same cohort.
 
-    A second run into the same folder goes on where the first ended.
+    A second run into the same folder resumes the first.
 
     Args:
         output: folder for everything; each stage has its usual folder in it.
