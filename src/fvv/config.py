@@ -184,8 +184,8 @@ class PostprocessConfig(_Settings):
     """What is removed from the fused stroke; all off by default. See `fvv.imaging.postprocess`.
 
     The settings after the first form the evidence rule, which judges every component separately. It is off until
-    `minimum_core_mm3` is set. The numbers are those of the model in the package, on 12 acquisitions of healthy heads and
-    113 simulated strokes (docs/how-to/shipped-model.md).
+    `minimum_core_mm3` is set. The numbers are those of the model in the package, on 12 acquisitions of healthy heads
+    and 113 simulated strokes (docs/how-to/shipped-model.md).
     """
 
     minimum_lesion_mm3: float = Field(default=0.0, ge=0)
