@@ -319,7 +319,7 @@ def test_other_versions_of_some_slices_are_said(tmp_path: Path) -> None:
     case, _ = read_one(tmp_path)
     assert [said.partition(":")[2][:27] for said in case.warnings] == [
         " the number of images a sli",
-        " 2 different images of one ",
+        " 2 different images with on",
     ]
 
 
