@@ -42,7 +42,7 @@ def run(whole, tmp_path):
 def test_a_schedule_that_is_laid_out_for_its_epochs_is_not_stretched(store, tmp_path):
     onecycle = QUICK.model_copy(update={"schedule": "onecycle"})
     train_fold(store, tmp_path, 0, onecycle)
-    with pytest.raises(TrainingError, match="onecycle schedule is laid out"):
+    with pytest.raises(TrainingError, match="onecycle schedule depends on"):
         train_fold(store, tmp_path, 0, onecycle.model_copy(update={"epochs": 2}))
 
 
