@@ -259,7 +259,7 @@ def test_the_page_of_predictions_says_on_whom_the_probability_was_fitted():
     assert "78% at prevalence 30% (simulated)" in next(line for line in text.splitlines() if ">seen<" in line)
     people = dataclasses.replace(seen, calibration_source="people")
     assert "30% (" not in prediction_page([people], [], {}, {"models": "3"})
-    assert "no uncertainty interval" in text
+    assert "not an uncertainty interval" in text
 
 
 def test_rates_that_do_not_exist_are_said_to_be_not_defined():
