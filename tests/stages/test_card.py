@@ -101,7 +101,7 @@ def test_the_card_says_what_was_measured(bundle: tuple[Path, Path, Path], tmp_pa
         "Trained on drawings only.",
         "On drawn heads.",
         "* Children.",
-        "kept within 0.050 to 0.900",
+        "limited to 0.050 to 0.900",
         "`make model`",
     ):
         assert said in text
