@@ -65,7 +65,7 @@ def test_without_semaphores_one_item_after_the_other(
     monkeypatch.setattr(fvv.system.parallel, "_pool_of_one", refuse)
     with caplog.at_level("WARNING", "fvv.system.parallel"):
         found = dict(map_items(square, [1, 2, 3], workers=2, description="test"))
-    assert "no processes side by side" in caplog.text
+    assert "no parallel processes" in caplog.text
     assert (found[1], found[3]) == (1, 9)
     assert isinstance(found[2], FvvError)
 

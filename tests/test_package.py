@@ -124,4 +124,4 @@ def test_the_shipped_bundle_is_what_its_recipe_makes() -> None:
         assert " ".join(said.split()) in card
     asked = in_words(manifest.postprocess)
     assert asked
-    assert f"* Evidence asked of each lesion: {asked}\n" in card
+    assert f"* Evidence required of each lesion: {asked}\n" in card

@@ -1,4 +1,4 @@
-"""FLAIR Visibility Volume: predict, from diffusion MRI alone, how much of a stroke lesion would show on FLAIR.
+"""FLAIR Visibility Volume: predict, from diffusion MRI alone, how much of a stroke lesion is visible on FLAIR.
 
 Public names load on first use, so that `import fvv` and `fvv --help` stay quick and never import torch. Type checkers
 see the imports below; a test holds both lists to each other.

@@ -55,7 +55,7 @@ class _Settings(BaseModel):
         if isinstance(value, bool) and about.field_name is not None:
             kind = cls.model_fields[about.field_name].annotation
             if {int, float} & {kind, *get_args(kind)} and bool not in {kind, *get_args(kind)}:
-                raise ValueError("a number is expected, not a truth value")
+                raise ValueError("expected a number, not true or false")
         return value
 
 
@@ -168,7 +168,7 @@ class PreprocessConfig(_Settings):
 
 
 class DecisionConfig(_Settings):
-    """From FVV to an answer, in evaluate, report, predict and decide."""
+    """How the FVV becomes an answer, in evaluate, report, predict and decide."""
 
     cutoff_ml: float = Field(default=0.5, gt=0)
     """FVV (mL) below which a mismatch is likely. 0.5 mL: sensitivity 70 %, specificity 88 % (Benzakoun et al. 2025, doi
@@ -183,35 +183,37 @@ class DecisionConfig(_Settings):
 class PostprocessConfig(_Settings):
     """What is removed from the fused stroke; all off by default. See `fvv.imaging.postprocess`.
 
-    The settings after the first are one rule, which asks every component for evidence of its own. It is off until
-    `minimum_core_mm3` is set. The figures are those of the model in the package: 12 acquisitions of healthy heads and
-    113 simulated strokes (docs/how-to/shipped-model.md).
+    The settings after the first form the evidence rule, which judges every component separately. It is off until
+    `minimum_core_mm3` is set. The numbers are those of the model in the package, on 12 acquisitions of healthy heads
+    and 113 simulated strokes (docs/how-to/shipped-model.md).
     """
 
     minimum_lesion_mm3: float = Field(default=0.0, ge=0)
     """Remove connected components of the stroke smaller than this (mm3; 0 = off)."""
     minimum_core_mm3: float = Field(default=0.0, ge=0)
     """Remove components with less than this volume (mm3) of voxels in which the models are sure (0 = off, with all
-    settings below). False components of healthy heads rarely have a core, true ones nearly always."""
+    settings below). False-positive components of healthy heads rarely have a core, strokes nearly always."""
     core_logit: float = 3.0
     """Stroke logit, mean over the models, above which they are sure of a voxel."""
     maximum_relative_adc: float | None = Field(default=None, gt=0)
     """Remove components whose median ADC is at or above this multiple of the brain's median (default: off). Acute
-    infarcts have 0.5 to 0.85, false components of healthy heads 0.75 to 1.1."""
+    infarcts have 0.5 to 0.85, false-positive components of healthy heads 0.75 to 1.1."""
     minimum_mirror_drop: float | None = Field(default=None, ge=0)
     """Remove components whose relative ADC is not lower than on the mirrored side by at least this (default: off).
-    Tissue that is bright in everybody is so on both sides: false components with a core differ by at most 0.04,
-    strokes by 0.055 and more."""
+    Normal bright tissue is bright on both sides: false-positive components with a core differ by at most 0.04, strokes
+    by 0.055 and more."""
     certain_logit: float = 4.0
     """Stroke logit, mean over the models, above which they are certain of a voxel."""
     certain_core_mm3: float = Field(default=0.0, ge=0)
-    """Core of certain voxels (mm3) that stands for the mirrored side in strokes of both sides, and for ADC where b0 and
-    b1000 have different scales. The largest such core of a healthy component with low ADC is 36 mm3."""
+    """Core of certain voxels (mm3) that is accepted instead of the difference to the mirrored side (bilateral strokes),
+    and instead of the ADC where b0 and b1000 have different scales. The largest such core of a healthy component with
+    low ADC is 36 mm3."""
     late_core_mm3: float | None = Field(default=None, gt=0)
-    """Core of certain voxels (mm3) with which a component brighter than the mirrored side stays whatever its ADC, which
-    is normal again about a week after onset (default: never). The largest of a healthy head is 760 mm3."""
+    """Keep a component with this core of certain voxels (mm3) that is brighter than the mirrored side, whatever its
+    ADC: a week after onset the ADC is about normal again (default: off). The largest core of a healthy head is 760
+    mm3."""
     late_contrast: float = Field(default=1.5, ge=0)
-    """How much brighter that component must be (median difference of b1000 from the mirrored side, z-score). The
+    """How much brighter than the mirrored side such a component must be (median difference of b1000, z-score). The
     healthy components with the largest cores reach 1.0."""
 
     @property
@@ -248,7 +250,7 @@ class SimulateConfig(_Settings):
     stroke_free_share: float = Field(default=0.12, ge=0, le=1)
     """Share of persons without a stroke."""
     follow_up_share: float = Field(default=0.1, ge=0, lt=1)
-    """Probability that a case is the second examination of the person before it."""
+    """Probability that a case is the second examination of the previous person."""
     onset_range_h: tuple[float, float] = (0.7, 72.0)
     """Hours from onset to a person's first examination, log-uniform."""
     visible_ratio: float = Field(default=1.15, gt=1)
@@ -272,10 +274,10 @@ class SimulateConfig(_Settings):
     """Relative T2 gain of a stroke long after onset, log-uniform; more than 1.4 makes late lesions as bright as the
     brightest seen in practice."""
     pace_by_size: bool = True
-    """Let T2 rise sooner and faster in larger strokes, as the sizes of mismatches suggest; false: alike in all."""
+    """Let T2 rise sooner and faster in larger strokes, as the sizes of mismatches suggest; false: the same in all."""
     lesions: Path | None = None
     """Folder of masks of real strokes in MNI space, NIfTI files of 0 and 1, one stroke each: a share of the simulated
-    strokes takes its place, shape and size from them (default: all shapes are computed)."""
+    strokes takes position, shape and size from them (default: all shapes are computed)."""
     lesion_files: tuple[str, ...] = ()
     """Names of the mask files to use, such as those that are not kept for testing (default: all of the folder)."""
     lesion_mask_share: float = Field(default=0.5, ge=0, le=1)
@@ -287,12 +289,12 @@ class SimulateConfig(_Settings):
     """Share of the computed shapes that are lacunes in brainstem and basal ganglia, punctate cortical infarcts and
     showers of them, 0.02 to 1.5 mL, beside those that the usual patterns hold."""
     minimum_stroke_ml: float = Field(default=0.1, gt=0)
-    """A stroke that is smaller on the image is replaced by another one; so is one of fewer than 3 voxels."""
+    """A stroke smaller than this on the image (mL), or of fewer than 3 voxels, is replaced by another random one."""
     reader_threshold: float = Field(default=0.0, ge=0, lt=1)
     """Voxels of the infarct whose b1000 excess is less than this share of the lesion's median are left out of the
     stroke ROI, such as sulci. 0: the whole infarct; 0.3 to 0.5: an outline near half height."""
     distractors: bool = True
-    """Add white-matter hyperintensities, old infarcts and T2 shine-through, which look like a stroke and are none."""
+    """Add white-matter hyperintensities, old infarcts and T2 shine-through, which only look like a stroke."""
     anatomies: Path | None = None
     """Folder of label maps of whole heads or brains, with FreeSurfer's numbers as SynthSeg writes them: every person
     has the anatomy of one of them, deformed (default: the average head that ships)."""
@@ -325,7 +327,7 @@ class PrepareConfig(_Settings):
     kfolds: int = Field(default=10, ge=2)
     """Number of folds."""
     valid_proportion: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the remaining persons of each fold that select the checkpoint (validation)."""
+    """Share of the other persons of each fold that are used for validation, which selects the checkpoint."""
     seed: int = Field(default=0, ge=0)
     """Seed of the split into folds."""
     profile: ProfileName = "robust-v3"
@@ -350,7 +352,7 @@ class NetworkConfig(_Settings):
 
 
 class LossConfig(_Settings):
-    """loss = brain + lesion + FLAIR-visible, weighted cross-entropies, the last two inside the brain; + Dice.
+    """Loss: weighted cross-entropies of brain, lesion and FLAIR-visible part (the last two inside the brain), and Dice.
 
     The loss of the reference pipeline is label_smoothing 0.02, normalisation brain, dice_weight 0.
     """
@@ -431,8 +433,7 @@ class TrainConfig(_Settings):
     precision: Literal["auto", "32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU, float32 on a CPU."""
     max_time: str | None = Field(default=None, pattern=r"^\d+:\d\d:\d\d:\d\d$")
-    """Start no epoch after this training time of a fold, all sessions together, DD:HH:MM:SS; the best epoch so far is
-    kept."""
+    """Start no new epoch after this total training time of a fold (DD:HH:MM:SS); the best epoch so far is kept."""
     patience: int | None = Field(default=None, ge=1)
     """Stop after this many epochs without a better one (default: train all epochs)."""
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
@@ -465,7 +466,7 @@ class ConvertConfig(_Settings):
     logit_tolerance: float = Field(default=1e-3, gt=0)
     """Largest accepted difference of a logit; float32 rounding gives about 1e-5."""
     notice: OneLine = ""
-    """What everybody who uses the models should know; stored in the bundle and printed at every prediction."""
+    """A sentence for everybody who uses the models; stored in the bundle and printed at every prediction."""
     postprocess: PostprocessConfig = PostprocessConfig()
 
 
@@ -540,8 +541,8 @@ class Config(_Settings):
     preprocess: PreprocessConfig = PreprocessConfig()
     decision: DecisionConfig = DecisionConfig()
     postprocess: PostprocessConfig | None = None
-    """Removed from the fused stroke: convert states it in the bundle; evaluate and predict use it instead of the
-    bundle's (default: the bundle's)."""
+    """What is removed from the fused stroke: convert stores it in the bundle; in evaluate and predict it replaces the
+    setting of the bundle (default: use that of the bundle)."""
     compute: ComputeConfig = ComputeConfig()
     simulate: SimulateConfig = SimulateConfig()
     prepare: PrepareConfig = PrepareConfig()

@@ -18,13 +18,23 @@ def text_of(kind: str, **settings: object) -> str:
 @pytest.mark.parametrize(
     ("kind", "settings", "said", "unsaid"),
     [
-        (EXTERNAL, {"own_masks": True}, "a given one was only compared", "the file's where there was one"),
-        (EXTERNAL, {"own_masks": False}, "the file's where there was one", "only compared"),
-        (OUT_OF_FOLD, {"own_masks": True}, "the file's where there was one", "only compared"),
-        (EXTERNAL, {"postprocess": PIECES}, "pieces of the stroke under 20 mm³ were dropped", "Nothing was removed"),
-        (EXTERNAL, {"postprocess": PostprocessConfig()}, "Nothing was removed from the stroke", "dropped"),
-        (EXTERNAL, {}, "quality control refused were shown to no model", "only compared"),
-        (OUT_OF_FOLD, {}, "cross-validation model", "shown to no model"),
+        (EXTERNAL, {"own_masks": True}, "a given mask was only compared", "the given one if there was one"),
+        (EXTERNAL, {"own_masks": False}, "the given one if there was one", "only compared"),
+        (OUT_OF_FOLD, {"own_masks": True}, "the given one if there was one", "only compared"),
+        (
+            EXTERNAL,
+            {"postprocess": PIECES},
+            "Components of the stroke under 20 mm³ were removed",
+            "Nothing was removed",
+        ),
+        (
+            EXTERNAL,
+            {"postprocess": PostprocessConfig()},
+            "Nothing was removed from the predicted stroke",
+            "were removed",
+        ),
+        (EXTERNAL, {}, "failed quality control were not segmented", "only compared"),
+        (OUT_OF_FOLD, {}, "cross-validation model", "were not segmented"),
     ],
 )
 def test_the_methods_say_how_it_was_done(kind: str, settings: dict[str, object], said: str, unsaid: str) -> None:

@@ -155,7 +155,7 @@ def test_pooled_and_mean_dice_are_what_they_say():
     assert stroke.lesions_detected == 2
 
 
-def test_a_false_alarm_lowers_the_mean():
+def test_a_false_positive_lowers_the_mean():
     right = [patient("a"), patient("b")]
     wrong = [*right, patient("healthy", lesion=0, found=30)]
     values = [summary_of(patients).stroke.dice_mean.value for patients in (right, wrong)]
@@ -182,7 +182,7 @@ def test_one_class_alone_gives_no_auc_and_says_so_on_the_page():
     marker = summary_of(patients).marker
     assert math.isnan(marker.auc.value)
     assert not marker.operating_points
-    assert "Both classes are needed" in page(patients)
+    assert "both classes are needed" in page(patients)
 
 
 def page(patients: list[PatientResult], **changes: object) -> str:
@@ -259,7 +259,7 @@ def test_the_page_of_predictions_says_on_whom_the_probability_was_fitted():
     assert "78% at prevalence 30% (simulated)" in next(line for line in text.splitlines() if ">seen<" in line)
     people = dataclasses.replace(seen, calibration_source="people")
     assert "30% (" not in prediction_page([people], [], {}, {"models": "3"})
-    assert "no uncertainty interval" in text
+    assert "not an uncertainty interval" in text
 
 
 def test_rates_that_do_not_exist_are_said_to_be_not_defined():

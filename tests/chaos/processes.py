@@ -20,7 +20,7 @@ CTRL_C_S = 2.0
 """Without the time that the process was ready to run and others had the processor."""
 WITH_PARENT_S = 10.0
 """Workers whose parent was killed have ended by then."""
-STOPPED = "stopped: the same command goes on where this one ended"
+STOPPED = "stopped: run the same command again to resume"
 KILLS = ("all", "parent SIGKILL", "parent SIGTERM", "parent SIGHUP", "worker SIGKILL")
 """Who gets which signal: the whole process group, or one process alone."""
 _WITHOUT_PARENT = re.compile(

@@ -56,8 +56,8 @@ def test_an_option_has_one_spelling_and_one_meaning() -> None:
         (["train", "--fold", "0", "--preload_RAM"], "did you mean '--preload-ram'?"),
         (["predict", "--xyz=3"], "no option '--xyz' (see fvv predict --help)"),
         (["predict", "a", "b"], "'b'"),
-        (["--verbose", "predict", "a"], "'--verbose' stands before the verb"),
-        (["-c", "demo", "simulate"], "'-c' stands before the verb"),
+        (["--verbose", "predict", "a"], "'--verbose' must follow the verb"),
+        (["-c", "demo", "simulate"], "'-c' must follow the verb"),
         ([], "VERB"),
     ],
 )

@@ -78,8 +78,8 @@ def test_other_programs_ways_of_writing_change_nothing(tmp_path: Path, table: st
         ("participant_id\tsite\na\n", "another number of cells"),
         ("participant_id,patient_id\na,x\nb,x\n", "separated by commas, .tsv needs tabs"),
         ("participant_id;patient_id\na;x\nb;x\n", "separated by semicolons"),
-        ("participant_id\tpatient_id\na\t1\nb\t001\n", "one number: '001' and '1'"),
-        ("participant_id\tpatient_id\na\t12\nb\t12.0\n", "one number"),
+        ("participant_id\tpatient_id\na\t1\nb\t001\n", "the same number: '001' and '1'"),
+        ("participant_id\tpatient_id\na\t12\nb\t12.0\n", "the same number"),
         ("participant_id\tpatient_id\na\t1.2E+05\nb\tx\n", "lost its digits"),
         ("participant_id\tpatient_id\na\tx\nb\ty\n".encode("utf-16"), "save it as UTF-8"),
         ("participant_id\tpatientid\na\tx\nb\tx\n", "column patientid is unknown and resembles patient_id"),
@@ -122,7 +122,7 @@ def test_folders_without_a_row_are_persons_only_where_that_is_said(tmp_path: Pat
     assert read_participants(folder, unlisted="own-person")["control"].person_id == "control"
 
 
-def test_a_row_whose_folder_is_away_is_a_patient_that_will_fail(tmp_path: Path) -> None:
+def test_a_row_whose_folder_is_missing_is_a_patient_that_will_fail(tmp_path: Path) -> None:
     known = read_participants(cohort(tmp_path, f"{HEADER}a\tx\ts\t1\nb\tx\ts\t1\ngone\tz\ts\t1\n"))
     assert sorted(known) == ["a", "b", "gone"]
 

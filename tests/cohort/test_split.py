@@ -103,7 +103,7 @@ def test_without_its_memory_a_split_counts_as_edited(store: Path, damage: bytes 
     assert (store / FOLDS_FILE).read_text() == text
 
 
-def test_who_is_away_leaves_the_split_and_returns_to_the_same_side(store: Path) -> None:
+def test_who_is_missing_leaves_the_split_and_returns_to_the_same_side(store: Path) -> None:
     before = sides(StoredSplit.read(store, ()))
     assert "p4" not in sides(run(store, cases(0, 1, 2, 3, 5)))
     run(store, cases(0, 1, 2, 3, 5, 6))

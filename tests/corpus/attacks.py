@@ -104,7 +104,7 @@ def variants() -> Iterator[Variant]:
     yield Variant("predict-named-as-a-table", "predict", _named_as_a_table, "error", "of all patients")
     for name, (text, says) in SETTINGS.items():
         yield Variant(f"prepare-settings-{name}", "prepare", _settings(text), "error", says)
-    yield Variant("prepare-persons-of-one-number", "prepare", _persons("1", "01"), "error", "one number")
+    yield Variant("prepare-persons-of-one-number", "prepare", _persons("1", "01"), "error", "the same number")
     yield Variant("prepare-persons-of-a-spreadsheet", "prepare", _persons("1.2E+05", "x"), "error", "lost its digits")
     yield Variant("predict-threads-without-end", "predict", _threads, "success", "2 patients")
 

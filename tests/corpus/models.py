@@ -185,7 +185,7 @@ MODELS: dict[str, tuple[Change, str]] = {
 }
 RUNS: dict[str, tuple[Change, str, str]] = {
     "of-nan": (lambda p: write_onnx(p, whole_volume=False, biases=(np.nan,) * 3), "failure", "not finite"),
-    "with-a-sigmoid": (odd_models.sigmoid, "failure", "these are no logits"),
+    "with-a-sigmoid": (odd_models.sigmoid, "failure", "these are not logits"),
     "of-fewer-slices": (odd_models.one_slice_short, "failure", "expected an output of (10, 3"),
     "that-fails-in-a-run": (odd_models.of_three_slices, "failure", "could not run the model"),
     "of-terabytes": (odd_models.of_terabytes, "failure", "memory ran out"),

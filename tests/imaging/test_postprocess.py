@@ -82,7 +82,7 @@ def head_with(*lesions: tuple[tuple[slice, ...], float, float], rescaled: bool =
     scales = {f"{name}_scale": SignalScale(float(signal[TISSUE].mean()), 60.0) for name, signal in signals.items()}
     images = {name: (signal - scales[f"{name}_scale"].mean) / 60 for name, signal in signals.items()}
     grid = InPlaneGrid(HEAD, np.diag([2.0, 2.0, 5.0, 1.0]), ((0, 1), (1, 1), (2, 1)), 1.0, 64)
-    said = (Finding(RESCALED, "each was rescaled by itself", Severity.NOTE),) if rescaled else ()
+    said = (Finding(RESCALED, "each was rescaled separately", Severity.NOTE),) if rescaled else ()
     return PreparedCase("p", brain=TISSUE, grid=grid, findings=said, **images, **scales)  # type: ignore[arg-type]
 
 

@@ -25,7 +25,7 @@ PROFILE = PROFILES["robust-v1"]
         (odd_models.one_slice_short, r"expected an output of \(8, 3 or 4, 256, 256\) in float32, got \(7, 3, 256, 256"),
         (odd_models.of_three_slices, r"could not run the model on an input of \(1, 2, 14, 256, 256\)"),
         (odd_models.of_terabytes, r"could not run .*memory ran out: fewer slices at once"),
-        (odd_models.sigmoid, r"output for brain is nowhere negative: these are no logits .*sigmoid or softmax"),
+        (odd_models.sigmoid, r"output for brain is nowhere negative: these are not logits .*sigmoid or softmax"),
     ],
 )
 def test_a_run_that_goes_wrong_is_one_error_of_the_patient(

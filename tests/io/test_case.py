@@ -168,7 +168,7 @@ def test_no_folder_and_empty_folder(tmp_path: Path) -> None:
         list_patients(tmp_path)
 
 
-def test_a_link_to_a_folder_that_is_away_is_a_patient_and_one_to_a_file_is_not(tmp_path: Path) -> None:
+def test_a_link_to_a_folder_that_is_missing_is_a_patient_and_one_to_a_file_is_not(tmp_path: Path) -> None:
     (tmp_path / "p0").mkdir()
     (tmp_path / "p1").symlink_to("unmounted/p1")
     (tmp_path / "README.md").symlink_to("nowhere")

@@ -79,7 +79,7 @@ def test_prediction_without_models_says_everywhere_which_ran(
 
     with caplog.at_level(logging.INFO, "fvv"):
         predict(Path("anna"), models_to_use(None), Path("out"), PredictConfig(compute={"device": "cpu"}))
-    assert "no --models given: the model in the package, small-v1" in caplog.text
+    assert "no --models given: using the model in the package, small-v1" in caplog.text
     described = f"small-v1 (2 of 2 models; {NOTICE})"
     assert f"models: {described}" in caplog.text
     assert json.loads(Path("out/anna/results.json").read_text())["models"] == described

@@ -100,7 +100,7 @@ def test_healthy_heads_are_counted_apart_from_strokes(result: EvaluateResult) ->
     assert found.over_false_limit == 1
     assert result.found.answers.table["no lesion"]["not assessable"] == 1
     assert "stroke-free patients: no lesion found in 50.0 %" in result.summary()
-    assert f"largest false stroke {false_ml:.2f} mL" in result.summary()
+    assert f"largest false-positive stroke {false_ml:.2f} mL" in result.summary()
 
 
 def test_what_nobody_outlined_is_in_no_number(result: EvaluateResult) -> None:

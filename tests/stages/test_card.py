@@ -101,7 +101,7 @@ def test_the_card_says_what_was_measured(bundle: tuple[Path, Path, Path], tmp_pa
         "Trained on drawings only.",
         "On drawn heads.",
         "* Children.",
-        "kept within 0.050 to 0.900",
+        "limited to 0.050 to 0.900",
         "`make model`",
     ):
         assert said in text
@@ -110,7 +110,7 @@ def test_the_card_says_what_was_measured(bundle: tuple[Path, Path, Path], tmp_pa
     assert row_of(text, "| FVV, Spearman")[1].startswith(f"{summary['flair_visible']['volume']['rank']['value']:.3f}")
     assert row_of(text, "| DWI-FLAIR mismatch, AUC")[1].startswith(f"{summary['marker']['auc']['value']:.3f}")
     assert row_of(text, "| Not assessable, failed")[1] == "1, 0"
-    assert row_of(text, "| Brain mask shown")[1] == "our own"
+    assert row_of(text, "| Brain mask used")[1] == "automatic"
     assert row_of(text, "| crumb")[1:3] == ["0.000", "0.80"]
 
 

@@ -115,7 +115,7 @@ def test_one_checkpoint_makes_a_bundle_of_one_model(base, tmp_path):
     result = convert(checkpoint, base / "store", tmp_path / "onnx", CONFIG, name="another")
     assert [(model.file, model.fold) for model in result.models] == [("model2.onnx", 1)]
     assert len(OnnxEnsemble.from_bundle(ModelBundle.open(tmp_path / "onnx"), device="cpu")) == 1
-    with pytest.raises(ModelError, match="others chosen beside it"):
+    with pytest.raises(ModelError, match="--model or --models-file names others"):
         convert(checkpoint, base / "store", tmp_path / "onnx", CONFIG, name="another", chosen={0: checkpoint})
 
 

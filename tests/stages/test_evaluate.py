@@ -271,7 +271,7 @@ def test_no_mask_of_what_is_flair_visible_leaves_the_stroke(cohort):
         assert not (mask[..., 2] & ~(mask[..., 1] > 0)).any()
 
 
-def test_a_killed_run_goes_on_where_it_ended(cohort, tmp_path, monkeypatch):
+def test_a_killed_run_resumes(cohort, tmp_path, monkeypatch):
     done = []
     original = segment_case
 

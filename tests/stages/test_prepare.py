@@ -142,11 +142,11 @@ def test_too_few_are_left_and_the_message_says_why(cohort: Path, tmp_path: Path)
     assert "2 persons cannot make 2 folds; 4 examinations were left out: patient p0" in said
     assert said.count("b0") == 3
     assert "; and 1 more (" in said
-    assert said.endswith("every reason stands in failures.csv)")
+    assert said.endswith("all reasons are in failures.csv)")
     assert len(read_table(tmp_path / "store" / "failures.csv")) == 4
 
 
-def test_the_table_joins_nothing_from_a_patient_that_is_away(cohort: Path, tmp_path: Path) -> None:
+def test_the_table_joins_nothing_from_a_patient_that_is_missing(cohort: Path, tmp_path: Path) -> None:
     rows = "".join(f"p{n}\tperson{n}\n" for n in (0, 1, 2, 3, 4, 5, 7))
     (cohort / "participants.tsv").write_text("participant_id\tpatient_id\n" + rows)
     (failure,) = prepare(cohort, tmp_path / "new", CONFIG).failures

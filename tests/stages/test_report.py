@@ -104,7 +104,7 @@ def test_a_report_changes_what_was_set_and_never_how_it_was_measured(output, tmp
         "decision": {"cutoff_ml": 0.8, "minimum_lesion_ml": 0.2, "prevalence": None},
     }
     assert json.loads(file.read_text())["settings"] == expected
-    assert "which a report cannot change: own_masks\n" in capsys.readouterr().err
+    assert "that a report cannot change keep their values: own_masks\n" in capsys.readouterr().err
 
 
 def test_masks_of_our_own_are_refused_out_of_fold(cohort, tmp_path):

@@ -38,7 +38,7 @@ def test_verify_says_what_prepare_would_meet(cohort: Path) -> None:
     gone, missing, twice = result.failures
     assert (gone.examination_id, missing.examination_id, twice.examination_id) == ("ghost", "p0", "p7")
     assert "no such folder" in gone.reason
-    assert "same images as p1, said to be another person" in twice.reason
+    assert "same images as p1, listed as another person" in twice.reason
     text = result.summary()
     for words in (
         "6 patients of 6 persons; 3 usable, 3 not",

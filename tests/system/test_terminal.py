@@ -93,7 +93,7 @@ def test_signals_end_the_run_in_one_line(name: str, tmp_path: Path) -> None:
     run.send_signal(signal.Signals[name])
     _, said = run.communicate(timeout=20)
     assert run.returncode == 128 + signal.Signals[name]
-    assert said.decode().splitlines()[-1] == f"stopped by {name}: the same command goes on where this one ended"
+    assert said.decode().splitlines()[-1] == f"stopped by {name}: run the same command again to resume"
     assert not (tmp_path / "done").exists()
 
 

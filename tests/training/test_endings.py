@@ -23,7 +23,7 @@ WITH_LOADERS = TINY.model_copy(update={"workers": 2})
     [
         (
             RuntimeError("DataLoader worker (pid 4201) is killed by signal: Killed. "),
-            r"fold_0: a loader process died: .*pid 4201.*train\.workers=0.*the same command goes on",
+            r"fold_0: a loader process died: .*pid 4201.*train\.workers=0.*run the same command again",
         ),
         (
             RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"),
@@ -72,7 +72,10 @@ def test_a_disk_that_is_full_keeps_the_checkpoint_before_and_names_the_right_fil
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(FvvError, match=r"last\.ckpt: cannot write: No space left.*goes on"), clear_endings(RUN, TINY):
+    with (
+        pytest.raises(FvvError, match=r"last\.ckpt: cannot write: No space left.*it resumes"),
+        clear_endings(RUN, TINY),
+    ):
         AtomicCheckpoints().save_checkpoint({"weights": 1}, path)
     assert path.read_bytes() == b"the epoch before"
     assert [item.name for item in tmp_path.iterdir()] == ["last.ckpt"]
@@ -93,7 +96,7 @@ def test_training_stopped_by_a_full_disk_goes_on_when_there_is_room(tmp_path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(AtomicCheckpoints, "save_checkpoint", full)
-        with pytest.raises(FvvError, match="the same command goes on"):
+        with pytest.raises(FvvError, match="run the same command again"):
             train_fold(tmp_path / "store", tmp_path / "models", 0, TINY)
     assert read_checkpoint(tmp_path / "models/tiny/fold_0/last.ckpt").epoch == 0
     assert train_fold(tmp_path / "store", tmp_path / "models", 0, TINY).epochs == 2

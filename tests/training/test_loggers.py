@@ -33,7 +33,7 @@ def test_a_log_that_fails_is_said_once_and_left_out(caplog):
     assert calls == [{"step": 0}]
     assert forgotten == [1]
     assert [record.message for record in caplog.records] == [
-        "Weights & Biases is left out of this session from now on: ConnectionResetError: Connection\\x1b[31m lost"
+        "Weights & Biases is off for the rest of this session: ConnectionResetError: Connection\\x1b[31m lost"
     ]
 
 
@@ -55,7 +55,7 @@ def test_wandb_that_does_not_start_ends_no_training(store, tmp_path, monkeypatch
     result = train_fold(store, tmp_path, 0, QUICK.model_copy(update={"epochs": 1}))
     assert result.complete
     assert [record.message for record in caplog.records if "left out" in record.message] == [
-        f"Weights & Biases is left out of this session from now on: {type(error).__name__}: {error}"
+        f"Weights & Biases is off for the rest of this session: {type(error).__name__}: {error}"
     ]
 
 
@@ -67,7 +67,7 @@ def test_logs_that_break_in_training_end_no_training(store, tmp_path, monkeypatc
     result = train_fold(store, tmp_path, 0, QUICK.model_copy(update={"wandb_mode": "disabled"}))
     assert result.epochs == 2
     assert [record.message for record in caplog.records if "left out" in record.message] == [
-        "TensorBoard is left out of this session from now on: OSError: [Errno 28] No space left on device"
+        "TensorBoard is off for the rest of this session: OSError: [Errno 28] No space left on device"
     ]
 
 

@@ -71,17 +71,17 @@ def model_card(
     """
     parts = [
         f"{CARD_TITLE}{manifest.run_name}",
-        f"> **{_sentence(manifest.notice or 'For research use only')}** It is no medical device, and no treatment may "
-        "be decided on what it says.",
+        f"> **{_sentence(manifest.notice or 'For research use only')}** It is not a medical device. Do not base "
+        "treatment on its output.",
         "## What it is",
         *_about(manifest, sizes, evidence),
         "## What it was trained on",
         _sentence(config.training_data or "Not stated"),
         _trained(manifest).markdown(),
         "## What was measured",
-        "Out of fold, each examination is predicted by the one model that never saw that person; elsewhere by the "
-        "whole ensemble. CNR is the mean excess of the stroke on b1000 over its own normal tissue, in standard "
-        "deviations of the noise.",
+        "Out of fold, each examination is predicted by the one model that was not trained or selected on that person; "
+        "elsewhere by the whole ensemble. CNR is the mean excess of the stroke on b1000 over its own normal tissue, in "
+        "standard deviations of the noise.",
         _overview(evidence).markdown(),
         *(table.markdown() for one in evidence for table in _details(one)),
         *(_one_by_one(one, named=config.name_examinations).markdown() for one in evidence if one.one_by_one),
@@ -101,7 +101,7 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequenc
         fitted_on = next((f"the patients of: {one.title.lower()}" for one in evidence if one.curve == curve), None)
         probability = (
             f"1 / (1 + exp(-({curve.intercept:.3f} + {curve.slope:.3f} ln(FVV + {curve.pseudo_volume_ml:g} mL)))), "
-            f"kept within {curve.lowest:.3f} to {curve.highest:.3f}, fitted on "
+            f"limited to {curve.lowest:.3f} to {curve.highest:.3f}, fitted on "
             f"{fitted_on or 'none of the patients below'}; {calibration_in_words(curve)}"
         )
     smallest = f"{post.minimum_lesion_mm3:g} mm³" if post.minimum_lesion_mm3 else "off"
@@ -111,10 +111,10 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequenc
         "b1000 images of diffusion MRI. Input: z-scores on a grid of 256 x 256, 7 neighbouring slices for each slice. "
         "It is meant for research on the method, and as a start for training on patients.",
         f"* Models: {len(manifest.models)}, one for each fold, fused by majority; {files}\n"
-        f"* Preprocessing: profile `{manifest.profile.name}`, brain mask `{manifest.profile.mask_method}` where none "
+        f"* Preprocessing: profile `{manifest.profile.name}`, brain mask `{manifest.profile.mask_method}` if none "
         "is given\n"
         f"* Smallest lesion: {smallest}\n"
-        f"* Evidence asked of each lesion: {in_words(post) or 'none'}\n"
+        f"* Evidence required of each lesion: {in_words(post) or 'none'}\n"
         f"* P(mismatch): {probability}\n"
         f"* Made with: {manifest.software}",
     ]
@@ -150,7 +150,7 @@ def _overview(evidence: Sequence[Evidence]) -> Table:
         rows.append((_sentence(str(field.description)).rstrip("."), *shares))
     rows += [
         row("Stroke-free heads answered 'no lesion found'", lambda one: _of_stroke_free(one)[0]),
-        row("Largest false stroke in a stroke-free head, mL", lambda one: _of_stroke_free(one)[1]),
+        row("Largest false-positive stroke in a stroke-free head, mL", lambda one: _of_stroke_free(one)[1]),
     ]
     for channel in Channel:
         found = [one.summary.of(channel) for one in evidence]
@@ -163,7 +163,7 @@ def _overview(evidence: Sequence[Evidence]) -> Table:
         row("DWI-FLAIR mismatch, AUC", lambda one: with_interval(one.marker.auc)),
         row("FVV alone, sensitivity at the cut-off", lambda one: _at_cutoff(one, "sensitivity")),
         row("FVV alone, specificity at the cut-off", lambda one: _at_cutoff(one, "specificity")),
-        row("Brain mask shown to the models", _masks),
+        row("Brain mask used by the models", _masks),
     ]
     title = (
         "Answers, overlap with the reference, and the FVV alone, in which a missed stroke counts as a mismatch found; "
@@ -174,7 +174,7 @@ def _overview(evidence: Sequence[Evidence]) -> Table:
 
 def _masks(summary: Summary) -> str:
     own = summary.evaluation == EXTERNAL and summary.settings.own_masks
-    return "our own" if own else "the one given, else our own"
+    return "automatic" if own else "the given one, otherwise automatic"
 
 
 def _of_stroke_free(summary: Summary) -> tuple[str, str]:

@@ -49,21 +49,21 @@ def _how(kind: str, config: EvaluateConfig) -> list[str]:
     sentences = [_OWN_MASKS if kind == EXTERNAL and config.own_masks else _GIVEN_MASKS]
     post = config.postprocess
     if post == PostprocessConfig():
-        sentences.append("Nothing was removed from the stroke afterwards.")
+        sentences.append("Nothing was removed from the predicted stroke.")
     if post is not None and post.minimum_lesion_mm3:
-        sentences.append(f"Separate pieces of the stroke under {post.minimum_lesion_mm3:g} mm³ were dropped.")
+        sentences.append(f"Components of the stroke under {post.minimum_lesion_mm3:g} mm³ were removed.")
     if post is not None and post.asks_for_evidence:
-        sentences.append(f"Pieces without evidence of their own were dropped too ({in_words(post)}).")
+        sentences.append(f"Components with too little evidence were removed; required was {in_words(post)}.")
     if kind == EXTERNAL:
         sentences.append(_REFUSED)
     return sentences
 
 
-_GIVEN_MASKS = "Brain mask: the file's where there was one, else computed from the images."
-_OWN_MASKS = """Brain mask shown to the models: computed from the images of every patient; a given one was only compared
+_GIVEN_MASKS = "Brain mask: the given one if there was one, otherwise computed from the images."
+_OWN_MASKS = """Brain mask used by the models: computed from the images of every patient; a given mask was only compared
     with the predicted brain."""
-_REFUSED = """Images that quality control refused were shown to no model: these examinations are counted, and are in no
-    overlap and no lesion count."""
+_REFUSED = """Examinations that failed quality control were not segmented: they are counted as not assessable, and
+    are left out of overlap measures and lesion counts."""
 _WHO = {
     OUT_OF_FOLD: """Each examination was segmented by the cross-validation model that had neither been trained on that
         person nor used that person to choose its weights. These are numbers of single models; a new patient gets the
@@ -77,26 +77,26 @@ _METHODS = """
 {who} {how}
 
 Masks were compared on the grid of the input images. Pooled Dice adds up the volumes of all patients before the ratio is
-taken; mean Dice is the average over patients. Where both masks are empty, overlap is not defined and the patient is
-counted, not averaged; where only one is, Dice is 0. Distances are between surface voxels in mm, defined where both
-masks hold voxels. A lesion is a component over 26 neighbours; one common voxel is a detection. Volumes are those
-reported to users, measured on the working grid.
+taken; mean Dice is the average over patients. If both masks are empty, overlap is not defined, and the patient is
+counted but not averaged; if only one is empty, Dice is 0. Distances are between surface voxels in mm; they are defined
+if neither mask is empty. A lesion is a connected component (26 neighbours); it is detected if one voxel overlaps.
+Volumes are those reported to users, measured on the working grid.
 
 Each examination gets one of four answers: mismatch likely, mismatch unlikely, no lesion found, not assessable. They are
-counted against mismatch, no mismatch and no lesion of the reference. Sensitivity and specificity of the answers are of
-the examinations that could be assessed; a missed stroke is no mismatch found. Label: {label}.
+tabulated against the reference: mismatch, no mismatch, no lesion. Sensitivity and specificity of the answers are of the
+examinations that could be assessed; a mismatch whose stroke was missed counts as not found. Label: {label}.
 
-Of the FVV alone, mismatch is the positive class and a low FVV predicts it; a missed stroke has an FVV of 0 mL and so is
-under any cut-off. The prespecified cut-off is {cutoff} mL; Youden's cut-off and the one that keeps a specificity of
-{specificity} % were chosen on the patients they are judged on: beside what they achieve there stands the same corrected
-for its optimism by bootstrap (Harrell). Where every person was examined once, AUC has DeLong's interval on the logit
-scale and proportions have Wilson's; where a person was examined twice or more, both have the interval of a percentile
-bootstrap over persons with all their examinations, as all other numbers have always ({draws} draws, seed {seed}). All
-intervals are at 95 %.
+The FVV was also evaluated alone, with mismatch as the positive class, which a low FVV predicts; a missed stroke has an
+FVV of 0 mL, which is under any cut-off. The prespecified cut-off is {cutoff} mL. Youden's cut-off and the one with a
+specificity of {specificity} % were chosen on the patients they are evaluated on; their results are therefore also given
+corrected for optimism by bootstrap (Harrell). If every person was examined once, the interval of the AUC is DeLong's on
+the logit scale, and intervals of proportions are Wilson's. If a person was examined more than once, both are from a
+percentile bootstrap over persons with all their examinations, as are the intervals of all other numbers ({draws}
+samples, seed {seed}). All intervals are 95 % intervals.
 
-P(mismatch) is a logistic curve on log(FVV + {pseudo} mL) with Platt's targets, judged on patients held out of its fit
-(by fold, or by person where one ensemble tested all). It holds for the share of mismatches among these patients;
-another prevalence changes the odds by Bayes' rule. Volumes: Bland-Altman limits of agreement (bias ± 1.96 SD), in mL
+P(mismatch) is a logistic curve on log(FVV + {pseudo} mL) with Platt's targets, evaluated on patients held out of its
+fit (by fold, or by person for a whole ensemble). It holds for the prevalence of mismatch among these patients; for
+another prevalence the odds change by Bayes' rule. Volumes: Bland-Altman limits of agreement (bias ± 1.96 SD), in mL
 and as ratios on log(volume + {pseudo} mL), Lin's concordance, Spearman's correlation. Strata: lesion volume at
 {volumes} mL, FLAIR-visible share at {shares} %, site, fold.
 

@@ -53,7 +53,7 @@ SPREAD_METRICS = {
 VOLUME_EDGES_ML = (1.0, 5.0, 20.0, 70.0)
 """Bounds of the groups of lesion volume; 70 mL is the usual bound of a large core."""
 FALSE_LIMIT_ML = 0.5
-"""Stroke (mL) in a stroke-free head above which a false alarm is large: the published cut-off of the FVV."""
+"""Stroke (mL) in a stroke-free head above which a false positive is large: the published cut-off of the FVV."""
 REFERENCES = ("mismatch", "no mismatch", "lesion without label", "no lesion")
 """Kinds of examination, by the reference."""
 NOT_OUTLINED = "not outlined"

@@ -160,11 +160,11 @@ def _stroke_free(found: StrokeFree) -> Table | None:
         ("Examinations, persons", f"{found.examinations}, {found.persons}"),
         ("Not assessable", str(found.examinations - found.no_lesion_found.trials)),
         ("No lesion found", counted(found.no_lesion_found)),
-        ("False stroke, mL, mean", number(found.false_ml.mean)),
-        ("False stroke, mL, largest", number(found.largest_false_ml)),
+        ("False-positive stroke, mL, mean", number(found.false_ml.mean)),
+        ("False-positive stroke, mL, largest", number(found.largest_false_ml)),
         (f"More than {FALSE_LIMIT_ML:g} mL of it", str(found.over_false_limit)),
     )
-    return Table("Stroke-free examinations: all that is found there is false", ("", "Value"), rows)
+    return Table("Stroke-free examinations: every predicted stroke is a false positive", ("", "Value"), rows)
 
 
 def _marker(marker: Marker) -> Table:

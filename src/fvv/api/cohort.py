@@ -22,15 +22,15 @@ from fvv.simulator.make import make_case
 def simulate_case(seed: int = 0, number: int = 1, config: SimulateConfig | None = None) -> SimulatedCase:
     """A synthetic examination: the voxels that `fvv simulate --seed` writes for the case of this number.
 
-    The first call of a process prepares the head (seconds); a case then takes some seconds, too.
+    The first call in a process also prepares the head. Both take some seconds.
 
     Args:
         seed: of the cohort; other seeds are other persons.
-        number: of the case in its cohort, from 1.
-        config: settings of the simulator; None: the defaults. `seed` stands above its seed.
+        number: of the case in its cohort, counted from 1.
+        config: settings of the simulator; None: the defaults. The argument `seed` replaces its seed.
 
     Returns:
-        b0, b1000 and FLAIR, the masks of brain, stroke and FLAIR-visible part, and what was simulated.
+        b0, b1000 and FLAIR, the masks of brain, stroke and FLAIR-visible part, and the parameters of the case.
 
     Raises:
         FvvError: the tissue maps are not installed (`pip install '.[simulate]'`).
@@ -46,11 +46,11 @@ def simulate_case(seed: int = 0, number: int = 1, config: SimulateConfig | None 
 
 @dataclass(frozen=True, slots=True)
 class CohortResults:
-    """What `fvv predict` found in a cohort.
+    """The results of `fvv predict` for a cohort.
 
     Attributes:
-        rows: the numbers of each examination, in the order of `results.csv`; None in them where nothing was measured.
-        failures: examinations without an answer, each with the reason.
+        rows: the numbers of each examination, in the order of `results.csv`; None if not measured.
+        failures: examinations that failed, each with the reason.
 
     Examples:
         >>> import fvv
@@ -62,16 +62,16 @@ class CohortResults:
     failures: tuple[Failure, ...]
 
     def columns(self) -> dict[str, list[JsonValue]]:
-        """The columns of `results.csv`, for `pandas.DataFrame(results.columns())` and its like."""
+        """The columns of `results.csv`, such as for `pandas.DataFrame(results.columns())`."""
         rows = [one.row() for one in self.rows]
         return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
 
 
 def read_results(folder: str | os.PathLike[str]) -> CohortResults:
-    """Read what `fvv predict` wrote for a cohort, or for one patient.
+    """Read the results that `fvv predict` wrote for a cohort, or for one patient.
 
     Args:
-        folder: its output; every file in it is compared with the hash that the run left.
+        folder: the output folder; every file in it is compared with its stored hash.
 
     Raises:
         InputError: no result there, the run has not ended, or a file was changed since.

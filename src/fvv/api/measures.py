@@ -59,7 +59,7 @@ def compare_masks(
         spacing_mm: voxel edges along i, j, k; None: those of the volumes.
 
     Returns:
-        Every number; NaN where one is undefined: Dice where both masks are empty, distances where either is.
+        All metrics; NaN if undefined: Dice if both masks are empty, distances if either is.
 
     Raises:
         GeometryError: shapes or grids differ, a mask holds other values than 0 and 1, or the voxel edges are missing.
@@ -94,15 +94,15 @@ def compare_masks(
 def auc(
     fvv_ml: ArrayLike, mismatch: ArrayLike, *, persons: Sequence[Hashable] | None = None, seed: int = 0
 ) -> Estimate:
-    """How well a low FVV tells a mismatch: area under the ROC curve, with its 95 % interval.
+    """Area under the ROC curve of a low FVV as a marker of mismatch, with its 95 % interval.
 
-    The interval is DeLong's on the logit scale (doi 10.2307/2531595), or a bootstrap over persons where a person
-    occurs twice. There is none, and a warning, where the classes are separated without error.
+    The interval is DeLong's on the logit scale (doi 10.2307/2531595), or from a bootstrap over persons if a person
+    occurs twice. If the classes are separated without error, there is no interval, and a warning.
 
     Args:
         fvv_ml: (n,) volumes in mL, finite.
         mismatch: (n,) bool, or 0 and 1.
-        persons: (n,) who was examined; None: everybody once.
+        persons: (n,) person of each examination; None: all are different persons.
         seed: of the bootstrap.
 
     Raises:
@@ -133,7 +133,7 @@ def kappa(
 
     Args:
         first, second: (n,) the category that each rater gives to each examination: bool, numbers or text.
-        persons: (n,) who was examined; None: everybody once.
+        persons: (n,) person of each examination; None: all are different persons.
         seed: of the bootstrap.
 
     Raises:
@@ -173,11 +173,11 @@ def agreement(
     Args:
         first: (n,) reference measurements, finite, n of 3 or more.
         second: (n,) the other measurements, in the same unit.
-        persons: (n,) who was measured; None: everybody once.
+        persons: (n,) person of each pair; None: all are different persons.
         seed: of the bootstrap behind the intervals.
 
     Returns:
-        Second minus first, with 95 % intervals over persons; NaN ends, and a warning, where nothing varies.
+        Second minus first, with 95 % intervals over persons. If nothing varies, the interval is NaN, with a warning.
 
     Raises:
         FvvError: scikit-learn or statsmodels is not installed.

@@ -1,4 +1,4 @@
-"""Prediction from Python: what `fvv predict` does, without the files that it writes."""
+"""Prediction from Python: the same as `fvv predict`, without writing files."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from fvv.recipes.examine import Settings, examine
 
 
 class Predictor:
-    """A bundle of models that is opened and checked once, and applied to one patient after another.
+    """A bundle of models that is opened and checked once, and used for many patients.
 
     Args:
         bundle: models, or their folder; None: the model in the package.
         config: masks, cut-off, device; None: the defaults.
 
     Attributes:
-        bundle: the models, and what they say of themselves.
+        bundle: the models with their description.
         config: as given.
-        models: opened; `fvv.segment_case` takes them.
+        models: the opened models, an argument of `fvv.segment_case`.
         provider: the onnxruntime provider that runs, such as "CPUExecutionProvider".
 
     Raises:
-        ModelError: no usable models, or the device is not there.
+        ModelError: no usable models, or the device is not available.
 
     Examples:
         >>> import numpy as np
@@ -69,12 +69,12 @@ class Predictor:
         Args:
             b0, b1000: (i, j, k) raw intensities on one grid; files may be 4D with a `.bval` file beside them.
             mask: (i, j, k) brain mask; None: one is computed.
-            b_value: of b1000, s/mm^2, where no file states it; the image is brought to 1000 where it is far from it.
+            b_value: of b1000, s/mm^2, if no file states it; an image of 500 to 2500 is converted to 1000.
             examination_id: a name for the answer; None: the name of the b1000 file, or "patient".
 
         Returns:
-            The answer, with masks, votes and ADC map on the grid of b1000. Images that cannot be judged give an answer,
-            too: "not assessable", with its reasons and without volumes.
+            The answer, with masks, votes and ADC map on the grid of b1000. Images that fail quality control give the
+            answer "not assessable", with its reasons and without volumes.
 
         Raises:
             GeometryError: the images lie on different grids.
@@ -97,13 +97,13 @@ def predict(
     b_value: float | None = None,
     config: PredictConfig | None = None,
 ) -> Prediction:
-    """Predict for one patient. For many, open a `Predictor` once: opening and checking the models takes a while.
+    """Predict for one patient. For many, open a `Predictor` once: opening and checking the models takes time.
 
     Args:
-        b0, b1000: (i, j, k) raw intensities on one grid: files, images of nibabel, arrays with affine, or volumes.
+        b0, b1000: (i, j, k) raw intensities on one grid: files, nibabel images, arrays with affine, or volumes.
         bundle: models, or their folder; None: the model in the package.
         mask: (i, j, k) brain mask; None: one is computed.
-        b_value: of b1000, s/mm^2, where no file states it; the image is brought to 1000 where it is far from it.
+        b_value: of b1000, s/mm^2, if no file states it; an image of 500 to 2500 is converted to 1000.
         config: masks, cut-off, device; None: the defaults.
 
     Returns:

@@ -14,12 +14,12 @@ def plot(prediction: Prediction, b1000: Source | None = None, *, max_slices: int
     """Axial slices with the outlines of brain, stroke and FLAIR-visible part, the volumes, the answer and its reasons.
 
     Args:
-        prediction: with its masks.
-        b1000: the image that it was made from; None: the one that `fvv.predict` left in the prediction.
-        max_slices: most slices shown.
+        prediction: a result of `fvv.predict`.
+        b1000: the image that was predicted; None: the one stored in the prediction.
+        max_slices: largest number of slices shown.
 
     Returns:
-        A figure that no window holds: a notebook shows it, `figure.savefig("anna.png")` writes it.
+        A matplotlib figure without a window: a notebook shows it, `figure.savefig("anna.png")` writes it.
 
     Raises:
         GeometryError: the image is not on the grid of the masks.

@@ -1,4 +1,4 @@
-"""Images from wherever the user has them: a file, nibabel, an array with its affine."""
+"""Images from a file, a nibabel image, or an array with its affine."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from fvv.io.nifti import read_volume
 from fvv.io.roi import inside, onto_grid, read_roi
 
 Source = str | os.PathLike[str] | FileBasedImage | tuple[NDArray[Any], ArrayLike] | Volume
-"""A NIfTI file, an image of nibabel, an (i, j, k) array with its (4, 4) affine to RAS+ mm, or a `Volume`."""
+"""A NIfTI file, a nibabel image, an (i, j, k) array with its (4, 4) affine to RAS+ mm, or a `Volume`."""
 
 
 def read(source: Source, *, index: int | None = None) -> Volume:
-    """An image as a `Volume`, from wherever it is.
+    """Read an image, or convert one, to a `Volume`.
 
     Args:
-        source: a NIfTI file, an image of nibabel, an array with its affine, or a volume, which is given back.
-        index: of a 4D file the volume to read, from 0.
+        source: a NIfTI file, a nibabel image, an array with its affine, or a volume, which is returned as it is.
+        index: the volume to read of a 4D file, counted from 0.
 
     Returns:
-        (i, j, k) float64 for a file and for nibabel, with the scaling applied; an array keeps its dtype. Voxels that
-        are not finite stay so.
+        (i, j, k) float64 for a file and a nibabel image, with the scaling applied; an array keeps its dtype. Voxels
+        that are not finite are kept.
 
     Raises:
         GeometryError: not 3D, or an affine that is singular, sheared or not finite.

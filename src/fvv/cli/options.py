@@ -74,7 +74,7 @@ def truth(text: str) -> bool:
         return True
     if word in {"false", "f", "no", "n", "off", "0"}:
         return False
-    raise argparse.ArgumentTypeError(f"expected a truth value (True or False), got {text!r}")
+    raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
 
 
 def named_path(text: str) -> Path:

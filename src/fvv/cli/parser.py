@@ -44,9 +44,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         first = unknown[0].partition("=")[0]
         known = [flag for action in its_parser._actions for flag in action.option_strings]
         if first in known:
-            its_parser.error(f"{first!r} stands before the verb, where only --help and --version may")
-        kind = "option" if first.startswith("-") else "place for another word,"
-        its_parser.error(f"there is no {kind} {first!r}{did_you_mean(first, known)}")
+            its_parser.error(f"{first!r} must follow the verb; only --help and --version may stand before it")
+        if first.startswith("-"):
+            its_parser.error(f"there is no option {first!r}{did_you_mean(first, known)}")
+        its_parser.error(f"unexpected argument {first!r}")
     return options
 
 
@@ -68,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"fvv {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", help="one of those below", prog="fvv")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", help="one of the verbs below", prog="fvv")
     for name, verb in VERBS.items():
         its_parser = verbs.add_parser(
             name,

@@ -87,7 +87,7 @@ def _simulate(options: argparse.Namespace, config: Config) -> StageResult:
 
 
 def _verify_options(verb: argparse.ArgumentParser) -> None:
-    """Stage 0: report what is wrong with a data set, before anything is computed."""
+    """Stage 0: check a data set and report its problems; writes nothing."""
     add_path(verb, "-i", "--input", default="input_data", meaning="folder with a folder for each examination")
     _group(verb, "images and masks", {**_READING, "--quality": "prepare.quality", "--unlisted": "preprocess.unlisted"})
     _add_computing(verb)
@@ -103,7 +103,7 @@ def _prepare_options(verb: argparse.ArgumentParser) -> None:
     """Stage 1: read, mask, normalise and store every examination; split the persons into folds."""
     add_path(verb, "-i", "--input", default="input_data", meaning="folder with a folder for each examination")
     add_path(verb, "-o", "--output", default="preprocessed_data", meaning="store to write or to update")
-    meaning = "remove from the store what the data set no longer holds or what became unusable"
+    meaning = "remove examinations from the store that the data set no longer holds or that became unusable"
     verb.add_argument("--prune", action="store_true", help=meaning)
     add_overwrite(verb)
     split = verb.add_argument_group("split into folds")
@@ -199,7 +199,7 @@ def _doctor(options: argparse.Namespace, config: Config) -> StageResult:
 
 
 def _evaluate_options(verb: argparse.ArgumentParser) -> None:
-    """Stage 4: evaluate every examination with the model of the fold whose training never saw that person."""
+    """Stage 4: evaluate every examination with the model of the fold that did not use that person for training."""
     add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store that prepare wrote")
     meaning = "instead of the store: held-out labelled examinations, evaluated with the whole ensemble"
     add_path(verb, "--external", meaning=meaning)
@@ -224,7 +224,7 @@ def _evaluate(options: argparse.Namespace, config: Config) -> StageResult:
 
 
 def _report_options(verb: argparse.ArgumentParser) -> None:
-    """Stage 4 again: write tables, figures and report of a finished evaluation again, without inference."""
+    """Stage 4 again: rebuild tables, figures and report of a finished evaluation, without inference."""
     add_path(verb, "-i", "--input", default="processed_data", meaning="folder of the evaluation")
     add_path(verb, "--compare", meaning="evaluation of another model on the same examinations, to compare with")
     add_settings(verb, _CUTOFF)
@@ -267,7 +267,7 @@ def _card(options: argparse.Namespace, config: Config) -> StageResult:
 
 
 def _predict_options(verb: argparse.ArgumentParser) -> None:
-    """Stage 5: segment new patients and give an answer for each."""
+    """Stage 5: predict new patients: masks, FVV and an answer for each."""
     source = verb.add_mutually_exclusive_group()
     meaning = "folder of one examination or of many (NIfTI or DICOM), DICOM zip file, or BIDS data set"
     source.add_argument("source", nargs="?", type=named_path, metavar="INPUT", help=meaning)
@@ -322,7 +322,7 @@ def _gather(options: argparse.Namespace, _: Config) -> StageResult:
 
 
 def _decide_options(verb: argparse.ArgumentParser) -> None:
-    """Stage 5 again: the answers of a finished prediction at another cut-off, without inference."""
+    """Stage 5 again: apply another cut-off to a finished prediction, without inference."""
     verb.add_argument("results", type=named_path, metavar="RESULTS", help="folder that predict wrote")
     # Not `add_settings`: the cut-off has to be given, a default would be nobody's choice.
     meaning = "FVV (mL) below which a mismatch is likely"
@@ -337,7 +337,7 @@ def _decide(options: argparse.Namespace, config: Config) -> StageResult:
 
 
 def _demo_options(verb: argparse.ArgumentParser) -> None:
-    """Run all stages, one after the other, on a small simulated cohort; ends with the report."""
+    """Run all stages on a small simulated cohort and print where the report is."""
     add_path(verb, "-o", "--output", default="demo_run", meaning="folder to write, or to resume")
     verb.add_argument("--cases", type=int, metavar="N", help="number of examinations (default: as in demo.yaml)")
     verb.add_argument("--seed", type=int, metavar="S", help="seed of every stage (default: as in demo.yaml)")

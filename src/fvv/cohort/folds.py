@@ -106,7 +106,7 @@ def refuse_too_few(persons: Collection[str], kfolds: int) -> None:
     if len(persons) < kfolds or len(persons) - largest < 2:
         raise StoreError(
             f"{len(persons)} persons cannot make {kfolds} folds",
-            hint="use another -k: beside the persons it tests, a fold needs one to train and one to select",
+            hint="use another -k: besides its test persons, a fold needs one for training and one for validation",
         )
 
 

@@ -74,7 +74,7 @@ def same_images_of_two_persons(people: Mapping[str, Participant], hashes: Mappin
     failures = {}
     for name, other in same_images(hashes).items():
         if people[name].person_id != people[other].person_id:
-            reason = f"has the same images as {other}, said to be another person"
+            reason = f"has the same images as {other}, listed as another person"
             hint = f"give both the same patient_id in {PARTICIPANTS_FILE}"
             failures[name] = failure_of(name, InputError(reason, hint=hint))
     return failures
@@ -124,7 +124,7 @@ def _participant(row: Mapping[str, str]) -> Participant:
     if free and free not in _LABELS:
         raise InputError(f"stroke_free must be 1 (no stroke), 0 (a stroke) or n/a, got {free[:40]!a}")
     if _LABELS.get(free) and label:
-        hint = "a mismatch is of a stroke: write n/a in one of the two columns"
+        hint = "a mismatch implies a stroke: write n/a in one of the two columns"
         raise InputError(f"{name} is stroke_free and has a dwi_flair_mismatch", hint=hint)
     return Participant(name, person or name, site, _LABELS.get(label), stroke_free=_LABELS.get(free, False))
 
@@ -175,9 +175,13 @@ def _refuse_alike(path: Path, people: Collection[Participant]) -> None:
     for what, written in (("participant_id", names), ("patient_id", persons)):
         if pair := first_alike(written):
             message = f"two values of {what} are the same but for case or accents: {pair[0]!a} and {pair[1]!a}"
-            raise InputError(message, file=path, hint="write one person's name in one way, two persons' in two")
+            raise InputError(
+                message,
+                file=path,
+                hint="spell the name of one person always alike, and those of two persons differently",
+            )
     seen: dict[str, str] = {}
     for person in sorted({one.person_id for one in people if one.person_id != one.examination_id}):
         if (number := _NUMBER.fullmatch(person)) and seen.setdefault(number[1], person) != person:
-            message = f"two values of patient_id are one number: {seen[number[1]]!a} and {person!a}"
-            raise InputError(message, file=path, hint="write one person's number in one way")
+            message = f"two values of patient_id are the same number: {seen[number[1]]!a} and {person!a}"
+            raise InputError(message, file=path, hint="write the number of one person always alike")

@@ -122,7 +122,7 @@ class StoredSplit(SplitMemory):
         inside = {row.examination_id for row in kept}
         people = [case.participant for case in cases if case.participant.examination_id not in inside]
         if outside := sorted(one.examination_id for one in people if one.person_id not in known):
-            log.warning("in no fold, for the split does not test every person once: %s", ", ".join(outside))
+            log.warning("in no fold, because the split does not test every person once: %s", ", ".join(outside))
         joining = [
             FoldRow(one.examination_id, one.person_id, known[one.person_id]) for one in people if one.person_id in known
         ]

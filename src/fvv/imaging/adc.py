@@ -23,7 +23,7 @@ WATER = 3.0e-3
 """mm^2/s: diffusivity of cerebrospinal fluid (free water at 37 degrees, Mills 1973, doi 10.1021/j100624a025)."""
 _MORE_THAN_TISSUE = 1.3
 """Times the usual drop: what drops by more holds fluid (chosen here). At 1, grey matter counts as fluid, and the real
-stroke brought from b = 2500 got 12 mL more of false stroke; at 1.3, none."""
+stroke brought from b = 2500 got 12 mL more of false-positive stroke; at 1.3, none."""
 _TISSUE = 0.25
 """Of the median of a diffusion image where b0 is over its mean: what is brighter there is tissue (chosen here)."""
 _SMOOTHED_OVER = (3, 3, 1)
@@ -182,7 +182,7 @@ def gain_findings(case: PreparedCase) -> list[Finding]:
     typical = typical_log_drop(case)
     low, high = USUAL_LOG_DROP
     if any(finding.code == RESCALED for finding in case.findings):
-        why = "each was rescaled by itself"
+        why = "each was rescaled separately"
     elif not low <= typical <= high:
         why = f"ln(b0/b1000) is {typical:.2f}, expected {low:g} to {high:g}"
     else:

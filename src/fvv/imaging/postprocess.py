@@ -192,7 +192,7 @@ def _components(which: BoolArray, volumes_ml: FloatArray) -> str:
 
 
 def in_words(config: PostprocessConfig) -> str:
-    """The rule of evidence, as one phrase; "" where it is off."""
+    """The evidence rule, as one phrase; "" where it is off."""
     if not config.asks_for_evidence:
         return ""
     asked = [f"at least {config.minimum_core_mm3:g} mm³ with a mean logit over {config.core_logit:g}"]

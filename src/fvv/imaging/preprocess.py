@@ -78,7 +78,9 @@ def _preprocess(case: Case, profile: PreprocessingProfile, grid: InPlaneGrid) ->
     findings = [Finding("reader-note", note, Severity.NOTE) for note in case.notes]
     findings += [Finding("reader-warning", warning, Severity.WARNING) for warning in case.warnings]
     if same_range(case.b0.array, case.b1000.array):
-        findings.append(Finding(RESCALED, "b0 and b1000 span one range: each was rescaled by itself", Severity.NOTE))
+        findings.append(
+            Finding(RESCALED, "b0 and b1000 have the same intensity range: each was rescaled separately", Severity.NOTE)
+        )
     b0 = scale_slices(case.b0.array, grid)
     b1000 = scale_slices(case.b1000.array, grid)
 

@@ -127,7 +127,7 @@ class OnnxEnsemble:
             for channel in Channel:
                 if lowest[channel.value] >= 0:
                     raise ModelError(
-                        f"the network's output for {channel.label} is nowhere negative: these are no logits",
+                        f"the network's output for {channel.label} is nowhere negative: these are not logits",
                         file=model.file,
                         hint="export the model without the sigmoid or softmax at its end",
                     )

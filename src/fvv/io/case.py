@@ -179,7 +179,7 @@ def _stated_b_value(b1000: Path, by_file: float | None, by_user: float | None) -
     """The b-value of b1000, which the user may state where no file does."""
     if by_file is not None and by_user is not None and abs(by_file - by_user) > SHELL_GAP:
         message = f"b = {by_user:g} s/mm^2 was asked for, its .bval file states {by_file:g}"
-        raise InputError(message, file=b1000, hint="leave --b-value away, or correct the .bval file")
+        raise InputError(message, file=b1000, hint="omit --b-value, or correct the .bval file")
     return by_user if by_file is None else by_file
 
 

@@ -1,4 +1,4 @@
-"""The folder of an evaluation: written patient by patient, so that a killed run goes on where it ended.
+"""The folder of an evaluation: written patient by patient, so that a killed run can be resumed.
 
 processed_data/
   patients/<patient>.json  what was measured, the hash of all it depends on, and the hashes of the patient's other files

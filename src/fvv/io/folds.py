@@ -40,7 +40,9 @@ def read_folds(path: Path) -> FoldPlan:
             raise StoreError(message, file=path, hint="roles are train, valid, test") from error
     if pair := first_alike(row.person_id for row in rows) or first_alike(row.examination_id for row in rows):
         message = f"two names are the same but for case or accents: {pair[0]!a} and {pair[1]!a}"
-        raise StoreError(message, file=path, hint="write one person's name in one way, two persons' in two")
+        raise StoreError(
+            message, file=path, hint="spell the name of one person always alike, and those of two persons differently"
+        )
     try:
         return FoldPlan(tuple(rows))
     except StoreError as error:

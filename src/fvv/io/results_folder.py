@@ -77,7 +77,7 @@ class StoredResult:
         verify_files(self.path.parent, self.content.files, hint=_HINT)
         if run is not None and (differences := self.content.made_from.differences(run)):
             message = f"not of this run: made from {' and '.join(differences)}"
-            raise InputError(message, file=self.path, hint="give the `fvv predict` command of the cohort again")
+            raise InputError(message, file=self.path, hint="run the `fvv predict` command of the cohort again")
         return self
 
 
@@ -115,7 +115,7 @@ class ResultsFolder:
         first: dict[str, Examination] = {}
         for one in examinations:
             if self.layout == "folders" and self.output is not None and same_name_key(one.name) in tables:
-                message = f"its results would lie where {one.name} of all patients is to be"
+                message = f"its results would be where {one.name} of the whole run belongs"
                 raise InputError(message, file=one.place, hint="rename it, or predict it alone without -o")
             # Two links to one folder are one place.
             for mark in (one.name, os.path.realpath(self.files(one)["result"])):
@@ -301,7 +301,7 @@ def results_of_run(root: Path) -> tuple[dict[str, Path], MadeFrom | None]:
     if not found:
         raise InputError(f"holds no {RESULT_FILE}", file=root, hint="name the folder that `fvv predict` wrote")
     if len(found) > 1:
-        hint = "give the `fvv predict` command again, or after shards `fvv gather`"
+        hint = "run the `fvv predict` command again or, after shards, `fvv gather`"
         raise InputError(f"holds {len(found)} results and no {RUN_FILE}: the run has not ended", file=root, hint=hint)
     return {found[0].parent.name: found[0]}, None
 

@@ -54,7 +54,7 @@ _NOT_IDENTITY = {
     "figures_every_epochs",
 }
 """Settings that change no weight of an epoch: a run may be continued with others."""
-_CHANGED = "the epochs before are kept; prepare the same data again to go on, or train under another --name"
+_CHANGED = "the earlier epochs are kept; to resume, prepare the same data again, or train with another --name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class FoldRun:
             about = RunDescription(run_name=config.name, run_id=run_id, fold=fold, wandb_id=secrets.token_hex(4))
             write_sealed(folder / _IDENTITY, about)
         elif about.run_id != run_id:
-            laid_out = f" (the {config.schedule} schedule is laid out for its number of epochs)"
+            laid_out = f" (the {config.schedule} schedule depends on the number of epochs)"
             why = "" if config.schedule == "plateau" else laid_out
             raise TrainingError(
                 f"run {config.name} was trained here with other settings{why} or other data",
@@ -106,7 +106,9 @@ class FoldRun:
         try:
             same = store.identity() == self.store_identity
         except StoreError as error:
-            raise TrainingError(f"the prepared data went away during training: {error}", hint=_CHANGED) from error
+            raise TrainingError(
+                f"the prepared data became unreadable during training: {error}", hint=_CHANGED
+            ) from error
         if not same:
             raise TrainingError("the prepared data changed during training", file=store.path, hint=_CHANGED)
 

@@ -31,7 +31,7 @@ def models_to_use(named: Path | None) -> Path:
     if named is not None:
         return named
     if OWN_MODELS.is_dir():
-        log.info("no --models given: those in %s", OWN_MODELS)
+        log.info("no --models given: using those in %s", OWN_MODELS)
         return OWN_MODELS
     return shipped_or_refuse()
 
@@ -41,5 +41,5 @@ def shipped_or_refuse() -> Path:
     shipped = shipped_bundle()
     if shipped is None:
         raise ModelError("no models: this package holds none", hint="name a folder of models with -m (--models)")
-    log.info("no --models given: the model in the package, %s", shipped.name)
+    log.info("no --models given: using the model in the package, %s", shipped.name)
     return shipped

@@ -177,8 +177,8 @@ def calibrated(result: EvaluateResult, bundle: ModelBundle) -> EvaluateResult:
         raise ModelError(f"P(mismatch) cannot be calibrated: both classes are needed{kept}", file=bundle.path)
     if result.calibration.slope >= 0:
         raise ModelError(
-            "P(mismatch) cannot be calibrated: in these patients a mismatch is no likelier where FVV is small, against "
-            f"what the answers say (slope {result.calibration.slope:+.2f}, expected under 0){kept}",
+            "P(mismatch) cannot be calibrated: in these patients a small FVV does not make a mismatch more likely, "
+            f"which contradicts the answers (slope {result.calibration.slope:+.2f}, expected under 0){kept}",
             file=bundle.path,
             hint="look at the AUC in the report; leave --calibrate out",
         )
@@ -196,7 +196,7 @@ def _of_stroke_free(found: StrokeFree | None) -> list[str]:
         return []
     return [
         f"{'':<14}stroke-free patients: no lesion found in {counted(found.no_lesion_found)}; "
-        f"largest false stroke {number(found.largest_false_ml)} mL"
+        f"largest false-positive stroke {number(found.largest_false_ml)} mL"
     ]
 
 

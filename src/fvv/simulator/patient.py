@@ -254,7 +254,7 @@ def find_stroke(patient: Patient, model: HeadModel, config: SimulateConfig) -> S
         if would_be_outlined(stroke.roi, voxel_ml, stroke.contrast_to_noise, stroke.brightening, config):
             return stroke
     raise FvvError(
-        f"no visible stroke in {MAX_ATTEMPTS} draws", examination_id=visit.participant, hint="use another seed"
+        f"no visible stroke in {MAX_ATTEMPTS} attempts", examination_id=visit.participant, hint="use another seed"
     )
 
 

@@ -98,7 +98,7 @@ def _find_stroke(
         if would_be_outlined(stroke.roi, voxel_ml, stroke.contrast_to_noise, stroke.brightening, config):
             return attempt, lesion, stroke
     raise FvvError(
-        f"no visible stroke in {MAX_ATTEMPTS} draws", examination_id=head.examination_id, hint="use another seed"
+        f"no visible stroke in {MAX_ATTEMPTS} attempts", examination_id=head.examination_id, hint="use another seed"
     )
 
 

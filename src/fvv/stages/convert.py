@@ -152,7 +152,7 @@ def read_chosen_checkpoints(path: Path) -> dict[int, Path]:
 def _checkpoint_paths(checkpoints: Path, n_folds: int, name: str, chosen: dict[int, Path]) -> list[Path]:
     if checkpoints.is_file():
         if chosen:
-            raise ModelError("one checkpoint was named, and others chosen beside it", file=checkpoints)
+            raise ModelError("the input is one checkpoint, and --model or --models-file names others", file=checkpoints)
         return [checkpoints]
     if unknown := sorted(set(chosen) - set(range(n_folds))):
         raise ModelError(f"checkpoint given for fold {unknown[0]}; the split has folds 0 to {n_folds - 1}")

@@ -45,7 +45,7 @@ class DecideResult:
         ]
         lines.append(f"{len(lines)} of {len(self.after)} answers changed -> {self.output} (for research use only)")
         if self.left_out:
-            lines.append(f"left out, as run.json does not list them: {first_few(self.left_out, 3)}")
+            lines.append(f"left out, because run.json does not list them: {first_few(self.left_out, 3)}")
         return "\n".join(lines)
 
 

@@ -89,7 +89,7 @@ class DemoResult:
 def demo(output: str | Path, config: Config, *, cases: int | None = None, seed: int | None = None) -> DemoResult:
     """Run stages 0 to 5, and the model in the package on the same cohort.
 
-    A second run into the same folder goes on where the first ended.
+    A second run into the same folder resumes the first.
 
     Args:
         output: folder for everything; each stage has its usual folder in it.
@@ -164,7 +164,13 @@ def comparison_table(own: Summary, shipped: Summary, name: str) -> str:
         numbers = (of(summary).value for summary in (own, shipped))
         values = ("n/a" if math.isnan(value) else f"{value:.3f}" for value in numbers)
         lines.append(f"{label:<22}" + "".join(f"{value:>20}" for value in values))
-    return "\n".join([*lines, f"in the package: {name}, its whole ensemble; the demo's models: one for each patient"])
+    return "\n".join(
+        [
+            *lines,
+            f"in the package: {name}, the whole ensemble",
+            "demo, out of fold: for each patient the one model that was not trained on that person",
+        ]
+    )
 
 
 def _with(config: Config, cases: int | None, seed: int | None) -> Config:

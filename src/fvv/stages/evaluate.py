@@ -43,7 +43,10 @@ def evaluate(
     """
     store, models, output = Path(store), Path(models), Path(output)
     if config.own_masks:
-        raise ConfigError("evaluate.own_masks is for external patients", hint="the store's masks hold out of fold")
+        raise ConfigError(
+            "evaluate.own_masks is for external patients",
+            hint="use it with --external; out of fold, the masks of the store are used",
+        )
     cases, bundle = CaseStore.open(store), ModelBundle.open(models)
     if bundle.profile != cases.profile:
         raise ModelError(

@@ -101,7 +101,7 @@ def prepare(
     folds = None if folds is None else Path(folds)
     people = read_participants(input_path, unlisted=config.preprocess.unlisted)
     if output_path.resolve().is_relative_to(input_path.resolve()):
-        message = "the store would lie in the data set, as a patient"
+        message = "the store would be inside the data set and count as a patient"
         raise OutputExistsError(message, file=output_path, hint="name a folder beside it with -o")
     refuse_foreign(output_path)
     given = None if folds is None else read_folds(folds)
@@ -146,7 +146,9 @@ def _refuse_hopeless(
     if stored and not prune and not set(stored) & set(people):
         names = first_few(stored, 10)
         message = f"holds {len(stored)} examinations, none of which is in the data set: {names}"
-        raise StoreError(message, file=path, hint="is it another cohort's? name another -o, or take them out (--prune)")
+        raise StoreError(
+            message, file=path, hint="if it is another cohort's, choose another -o; --prune removes these examinations"
+        )
     split = StoredSplit.read(path, stored)
     if given:
         return
@@ -227,7 +229,7 @@ def _finish(
     hashes = {name: record.image_sha256 for name, record in records.items()}
     duplicates = same_images_of_two_persons({name: record.participant for name, record in records.items()}, hashes)
     records = {name: record for name, record in records.items() if name not in duplicates}
-    absent, hint = "in the store, but no longer in the data set", "fetch it again, or take it out with --prune"
+    absent, hint = "in the store, but no longer in the data set", "restore it, or remove it from the store with --prune"
     missing = {name: InputError(absent, hint=hint) for name in stored - set(people) - gone}
     failures |= {name: failure_of(name, error) for name, error in missing.items()} | duplicates
     write_failures(path / FAILURES_FILE, [failures[name] for name in sorted(failures)])
@@ -238,7 +240,7 @@ def _finish(
         raise _with_the_left_out(error, failures) from error
     write_split(path, split, before)
     for name in sorted(gone):
-        log.info("taken out of the store: %s", name)
+        log.info("removed from the store: %s", name)
         store.remove(name)
     clear_reports(path)
     by_hand = sorted(split.removed & set(records))
@@ -284,7 +286,7 @@ def _with_the_left_out(error: StoreError, failures: Mapping[str, Failure]) -> St
     reasons = "; ".join(failures[name].reason for name in sorted(failures)[:SAID_REASONS])
     more = f"; and {len(failures) - SAID_REASONS} more" if len(failures) > SAID_REASONS else ""
     message = f"{error.message}; {len(failures)} examinations were left out: {reasons}{more}"
-    hint = f"every reason stands in {FAILURES_FILE}"
+    hint = f"all reasons are in {FAILURES_FILE}"
     return StoreError(message, file=error.file, hint=f"{error.hint}; {hint}" if error.hint else hint)
 
 

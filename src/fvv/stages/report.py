@@ -47,7 +47,7 @@ def _changed(settings: EvaluateConfig, given: EvaluateConfig) -> EvaluateConfig:
     new = {name: getattr(given, name) for name in given.model_fields_set}
     kept = [name for name in MEASURED_WITH if new.pop(name, None) not in (None, "auto", getattr(settings, name))]
     if kept:
-        log.warning("kept as the evaluation was done, which a report cannot change: %s", ", ".join(kept))
+        log.warning("settings of the evaluation that a report cannot change keep their values: %s", ", ".join(kept))
     if "decision" in new:
         decision = {name: getattr(given.decision, name) for name in given.decision.model_fields_set}
         new["decision"] = settings.decision.model_copy(update=decision)

@@ -91,7 +91,7 @@ def simulate(
     numbers = range(1, config.cases + 1) if config.only is None else (config.only,)
     cohort = tuple(plan_visit(number, config).participant for number in numbers)
     names = cohort if shard is None else shard.select(cohort)
-    hint = "choose an output folder for simulated cases alone"
+    hint = "choose an output folder that holds only simulated cases"
     refuse_other_files(output, (), "already there, and not written by fvv", hint)
     # A case's folder is written whole under its own name: shards never meet.
     with hold(output, shard):

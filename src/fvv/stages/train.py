@@ -65,7 +65,7 @@ class TrainResult:
         if self.checkpoint is None:
             return f"fold {self.fold}: {self.epochs} epoch of two batches ran; nothing was kept"
         scores = ", ".join(f"{label} {self.scores[name]:.3f}" for name, label in _SHOWN.items())
-        state = "" if self.complete else " (stopped by the time limit; run again with a longer one to go on)"
+        state = "" if self.complete else " (stopped by the time limit; to continue, run again with a longer one)"
         return (
             f"fold {self.fold}: best of {self.epochs} epochs is {self.best_epoch + 1}, validation Dice and scores: "
             f"{scores}; {self.seconds:.0f} s; {self.checkpoint}{state}"
@@ -95,7 +95,7 @@ class TrainAllResult:
             scores = np.vstack([scores, scores.mean(axis=0), scores.std(axis=0, ddof=1)])
         lines = [f"{'fold':<8}{'epoch':>7}{'seconds':>10}" + "".join(f"{label:>15}" for label in _SHOWN.values())]
         lines += [text + "".join(f"{score:>15.3f}" for score in row) for text, row in zip(begin, scores, strict=True)]
-        lines.append("Dice and scores are those of the validation patients, which chose the epoch.")
+        lines.append("Dice and scores are of the validation patients, on whom the best epoch was chosen.")
         return "\n".join([*lines, *(f"{failure.examination_id}: {failure.reason}" for failure in self.failures)])
 
 
@@ -152,7 +152,7 @@ def train_all_folds(store: str | Path, output: str | Path, config: TrainConfig) 
         else:
             results.append(result)
     if not results:
-        raise TrainingError(f"no fold could be trained; the first said: {failures[0].reason}", file=output)
+        raise TrainingError(f"no fold could be trained; the first reason: {failures[0].reason}", file=output)
     return TrainAllResult(tuple(sorted(results, key=lambda result: result.fold)), tuple(failures))
 
 
@@ -175,7 +175,7 @@ def _train(store: CaseStore, output: Path, fold: int, config: TrainConfig) -> Tr
         log.info("%s fold %d is finished already, after %d epochs", config.name, fold, done.epochs)
     else:
         if done is not None:
-            log.info("%s fold %d goes on after its %d epochs", config.name, fold, done.epochs)
+            log.info("%s fold %d resumes after %d epochs", config.name, fold, done.epochs)
         # Here and not above: only training needs torch, and it takes seconds to load.
         from fvv.training.fit import fit_fold  # noqa: PLC0415
 

@@ -54,7 +54,7 @@ class Ending:
     def message(self) -> str:
         """For people."""
         other = self._signal if self._signal is not signal.SIGINT else None
-        return f"stopped{f' by {other.name}' if other else ''}: the same command goes on where this one ended"
+        return f"stopped{f' by {other.name}' if other else ''}: run the same command again to resume"
 
     def begin(self, number: int) -> None:
         """No worker may write after this process has let go of its locks, so they end first."""

@@ -143,7 +143,7 @@ def _new_workers(number: int) -> list[_Worker]:
         for worker in made:
             worker.pool.shutdown()
         why = getattr(error, "strerror", None) or error
-        log.warning("no processes side by side on this machine (%s): one patient after the other", why)
+        log.warning("no parallel processes on this machine (%s): one patient is processed at a time", why)
         return []
     return made
 
@@ -188,7 +188,7 @@ def _in_processes(
                     finished.append((item, worker.death() if died else _result_of(future)))
                 if deaths is not None and deaths >= _MOST_DEATHS:
                     hint = "use --workers 1; a script that calls fvv needs `if __name__ == '__main__':` around it"
-                    message = "not tried: worker processes died one after the other, and none did anything"
+                    message = "not tried: one worker process after the other died, and none finished anything"
                     finished += ((item, FvvError(message, hint=hint)) for item in remaining)
         except BaseException:
             kill_workers()

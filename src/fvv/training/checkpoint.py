@@ -135,7 +135,7 @@ def resume_point(run: FoldRun) -> Path | None:
         return last.path
     if isinstance(best, TrainedModel):
         why = "missing" if last is None else last.message
-        text = "%s: %s; training goes on from %s, the epochs after it are done again"
+        text = "%s: %s; training resumes from %s, the epochs after it are repeated"
         log.warning(text, run.folder / LAST, why, BEST)
         return best.path
     if lost := last or best:

@@ -18,7 +18,7 @@ from fvv.training.distributed import uses_gpu
 _CPU_OUT_OF_MEMORY = re.compile(r"not enough memory|can't allocate memory|Cannot allocate memory")
 _SHARED_MEMORY = re.compile(r"shared memory|shm|unable to (?:write|open|resize|mmap)|Bus error|Too many open files")
 _LOADER_DIED = re.compile(r"DataLoader worker.*(?:exited unexpectedly|is killed by signal)")
-_GO_ON = "once there is room, the same command goes on after the last finished epoch"
+_RESUME = "then run the same command again: it resumes after the last finished epoch"
 _FROM_LOADER = "Caught "
 """How torch begins the message of an error that it carries over from a loader process."""
 
@@ -41,7 +41,7 @@ def clear_endings(run: FoldRun, config: TrainConfig) -> Iterator[None]:
             last = error.message.strip().splitlines()[-1]
             raise type(error)(last.split(": ", 1)[-1]) from error
         if isinstance(error.__cause__, OSError):
-            error.hint = error.hint or _GO_ON
+            error.hint = error.hint or f"solve this, {_RESUME}"
         raise
     except (OSError, MemoryError, RuntimeError) as error:
         if (clear := _clear(error, run, config)) is None:
@@ -58,7 +58,7 @@ def _clear(error: Exception, run: FoldRun, config: TrainConfig) -> TrainingError
         return TrainingError(f"memory ran out with batches of {slabs}", hint=_memory_hint(config))
     if isinstance(error, OSError) or cut_off:
         why = getattr(error, "strerror", None) or said[:150]
-        return TrainingError(f"cannot read or write: {why}", file=run.folder, hint=_GO_ON)
+        return TrainingError(f"cannot read or write: {why}", file=run.folder, hint=f"solve this, {_RESUME}")
     if loader_processes(config) and _SHARED_MEMORY.search(said):
         return TrainingError(
             "the loader processes found no room in shared memory",
@@ -69,7 +69,7 @@ def _clear(error: Exception, run: FoldRun, config: TrainConfig) -> TrainingError
         return TrainingError(
             f"a loader process died: {said[:150]}",
             file=run.folder,
-            hint=f"memory may have run out: --set train.workers=0, or fewer; {_GO_ON}",
+            hint=f"memory may have run out: use --set train.workers=0, or fewer; {_RESUME}",
         )
     return None
 

@@ -63,7 +63,11 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgre
     patients = FoldPatients.from_store(store, store.folds, run.about.fold)
     selecting = tuple(patients.validation.values())
     log.info(
-        "%s fold %d: %d patients train, %d select", config.name, run.about.fold, len(patients.training), len(selecting)
+        "%s fold %d: %d training patients, %d validation patients",
+        config.name,
+        run.about.fold,
+        len(patients.training),
+        len(selecting),
     )
     _warn_where_it_cannot_choose(run.about.fold, selecting)
     if len(selecting) < config.devices * config.nodes:
@@ -92,7 +96,7 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgre
         module = SegmentationModule(config, selecting)
         _trainer(run, config, callbacks).fit(module, training, validation, ckpt_path=start, weights_only=True)
     if not table.rows:
-        raise TrainingError("the time limit came before the first epoch", hint="raise train.max_time")
+        raise TrainingError("the time limit was reached before the first epoch", hint="raise train.max_time")
     best = table.rows[best_epoch(table.rows)]
     all_done = len(table.rows) >= (1 if config.debug else config.epochs)
     return FoldProgress(

@@ -223,7 +223,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 def _say_left_out(title: str, error: Exception) -> None:
     why = plain(" ".join(str(error).split())[:200])
-    log.warning("%s is left out of this session from now on: %s: %s", title, type(error).__name__, why)
+    log.warning("%s is off for the rest of this session: %s: %s", title, type(error).__name__, why)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def test_objects_that_are_no_slices_are_left_out_and_counted(tmp_path: Path) -> 
     case, _ = read_one(tmp_path)
     assert case.b1000.array.min() == 200
     left_out = " ".join(case.notes)
-    for reason in ("without a place", "screen saves", "mosaics", "in colour", "no MR images"):
+    for reason in ("without a position", "screen saves", "mosaics", "in colour", "not MR images"):
         assert reason in left_out, reason
 
 

@@ -152,7 +152,7 @@ def test_two_complete_sets_are_said(tmp_path: Path) -> None:
     case, _ = read_one(tmp_path)
     assert case.b1000.array.min() == 30
     assert "b1000 could also be series 7" in case.notes[1]
-    assert "--series takes another" in case.notes[1]
+    assert "--series chooses another" in case.notes[1]
 
 
 def test_a_damaged_header_fails_those_beside_it_alone(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_other_versions_of_some_slices_are_said(tmp_path: Path) -> None:
     case, _ = read_one(tmp_path)
     assert [said.partition(":")[2][:27] for said in case.warnings] == [
         " the number of images a sli",
-        " 2 different images of one ",
+        " 2 different images with on",
     ]
 
 

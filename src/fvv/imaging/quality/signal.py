@@ -65,7 +65,7 @@ def missing_numbers(view: NativeView) -> Iterator[Finding]:
         share = inside / view.brain.sum()
         message = (
             f"{total} voxels were not finite (NaN or infinite), {inside} of them in the brain or in patches at it "
-            f"({share:.2%} of its volume); the lowest value or 0 stands in"
+            f"({share:.2%} of its volume); they are replaced by 0, or by the lowest value"
         )
         yield Finding("not-finite", message, Severity.NOT_ASSESSABLE if share > NOT_FINITE_SHARE else Severity.WARNING)
 

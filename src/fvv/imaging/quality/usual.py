@@ -51,5 +51,5 @@ def unlike_training(view: NativeView) -> Iterator[Finding]:
         low, high = view.usual_range.get(name, (-np.inf, np.inf))
         allowed = MARGIN * (high - low) if np.isfinite(high - low) else 0.0
         if not low - allowed <= value <= high + allowed:
-            message = f"unlike the training cohort: {_NAMES[name]} is {value:.4g}, there {low:.4g} to {high:.4g}"
+            message = f"unlike the training cohort: {_NAMES[name]} is {value:.4g}, its range is {low:.4g} to {high:.4g}"
             yield Finding("unlike-training", message, Severity.WARNING)

@@ -93,12 +93,12 @@ def choose(frames: Sequence[Frame], series: Sequence[int] = ()) -> Choice:
     # What one of two does not state decides nothing.
     pairs = [(a, b) for a, b in pairs if _agree([a.first.frame_of_reference], [b.first.frame_of_reference])]
     if not pairs:
-        hint = "the patient was placed again between them: register the images first"
+        hint = "the patient was repositioned between them: register the images first"
         raise InputError("b0 and b1000 lie in different frames of reference", hint=hint)
     pairs = [(a, b) for a, b in pairs if series or _agree(a.first.scanner, b.first.scanner)]
     if not pairs:
-        hint = "--series with the numbers of both takes them all the same"
-        raise InputError("b0 and b1000 come from two scanners, by their maker or serial number", hint=hint)
+        hint = "to use them anyway, give --series with the numbers of both"
+        raise InputError("b0 and b1000 come from two scanners, by manufacturer or serial number", hint=hint)
     best = max(pairs, key=_suitability)
     return Choice(*best, tuple(_notes(best, pairs, high)), tuple(_warnings(best)))
 
@@ -229,8 +229,8 @@ def _notes(best: tuple[Stack, Stack], pairs: list[tuple[Stack, Stack]], high: li
     if others:
         described = "; ".join(stack.describe() for stack in others.values())
         yield (
-            f"b1000 could also be {described}: the trace image was taken if there is one, b0 and b1000 of one series, "
-            "the lowest number; --series takes another"
+            f"b1000 could also be {described}: preferred are the trace image, then one series for b0 and b1000, then "
+            "the lowest number; --series chooses another"
         )
 
 

@@ -109,14 +109,14 @@ def frames_of(file: DicomFile, dataset: Any) -> tuple[list[Frame], str]:
         places = _uih_places(dataset) if _UIH_SLICES in dataset else _siemens_places(dataset)
         shape = _tile_shape(dataset, len(places))
         if shape is None:
-            return [], "mosaics whose slices the header does not place"
+            return [], "mosaics without slice positions in the header"
         edge = math.ceil(math.sqrt(len(places)))
         tiles = [(place, (n // edge * shape[0], n % edge * shape[1]), shape) for n, place in enumerate(places)]
         found = [_frame(file, n, dataset, [dataset], tile) for n, tile in enumerate(tiles)]
     else:
         found = [_frame(file, 0, dataset, [dataset])]
     frames = [frame for frame in found if frame is not None]
-    return frames, "" if len(frames) == len(found) else "images without a place in space"
+    return frames, "" if len(frames) == len(found) else "images without a position in space"
 
 
 def pixels_of(dataset: Any, frame: Frame) -> FloatArray:
@@ -149,10 +149,10 @@ def _no_slice(dataset: Any) -> str:
     modality = dataset.get("Modality")
     storage = str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
     if modality is None and "Rows" not in dataset and storage.startswith(_IMAGES):
-        raise ValueError("it ends before it says what it is")
+        raise ValueError("it is cut off before its type is stated")
     is_mr = modality == "MR" or (modality is None and storage in _MR_IMAGES)
     if not is_mr or "Rows" not in dataset or "Columns" not in dataset:
-        return "objects that are no MR images"
+        return "objects that are not MR images"
     if str(dataset.get("SOPClassUID") or "").startswith(_SECONDARY_CAPTURE):
         return "localisers and screen saves"
     if int(dataset.get("SamplesPerPixel") or 1) != 1:

@@ -196,7 +196,7 @@ def _two_people(frames: list[Frame]) -> InputError | None:
     if len(born) < 2:
         return None
     one, other = list(born.values())[:2]
-    message = f"of one PatientID and study as {plain(one.file.path.name)}, but of another date of birth"
+    message = f"of one PatientID and study as {plain(one.file.path.name)}, but with another date of birth"
     return InputError(message, file=other.file.path, hint="separate the people's images into folders of their own")
 
 

@@ -79,7 +79,7 @@ def _read(
         choice = choose(examination.frames, series)
     except InputError as error:
         error.message += f"; left out: {', '.join(left_out)}" if left_out else ""
-        error.message += "; the place holds other people or studies, which are never mixed" * bool(examination.others)
+        error.message += "; the folder holds other people or studies, which are never mixed" * bool(examination.others)
         raise
     log.info("%s: %s", name, choice.notes[0])
     for note in choice.notes[1:]:
@@ -161,7 +161,7 @@ def _repeats(low: Stack, high: Stack) -> list[str]:
         hint = "two people's images, or two versions of one series: separate them, or keep the right ones"
         raise InputError(message, file=other.file.path, hint=hint)
     return [
-        f"{name}: {number} different images of one place and InstanceNumber are averaged: of one person, sent once?"
+        f"{name}: {number} different images with one position and InstanceNumber are averaged: are they of one person?"
         for name, number in zip(("b0", "b1000"), often, strict=True)
         if number > 1
     ]
