@@ -12,7 +12,7 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +24,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
 from fvv.errors import ConfigError
@@ -419,8 +420,18 @@ class TrainConfig(_Settings):
     """Slabs in a batch: 2 x 16 = the reference's 32 slices."""
     stroke_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the slabs centred on a slice with stroke."""
+    init: OneLine = ""
+    """Weights to start from: a checkpoint, a folder of models, or `shipped`, the model in the package (its name works,
+    too). Of k models fold f starts from number f modulo k, counted from 0; `FOLDER#2` names model2 for every fold
+    (default: random weights)."""
+    init_learning_rate: float = Field(default=1e-4, gt=0)
+    """Learning rate of a run that starts from weights (init), instead of learning_rate: a tenth of its default, so that
+    the first steps do not undo what the weights know. Chosen here."""
+    freeze: tuple[OneLine, ...] = ()
+    """Parts of the network that keep the weights and batch-norm statistics of init: stages (the encoder), mixing,
+    decoder, head, or a piece of one such as stages.0."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Learning rate; the highest one where the schedule changes it."""
+    """Learning rate of a run from random weights; the highest one where the schedule changes it."""
     schedule: Literal["plateau", "onecycle"] = "plateau"
     """Learning-rate schedule; plateau is the reference's."""
     workers: int | None = Field(default=None, ge=0)
@@ -455,6 +466,17 @@ class TrainConfig(_Settings):
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
+
+    @model_validator(mode="after")
+    def _frozen_weights_come_from_somewhere(self) -> Self:
+        if self.freeze and not self.init:
+            raise ValueError("freeze keeps weights of init, and no init is given")
+        return self
+
+    @property
+    def starting_learning_rate(self) -> float:
+        """The learning rate of this run."""
+        return self.init_learning_rate if self.init else self.learning_rate
 
 
 class ConvertConfig(_Settings):

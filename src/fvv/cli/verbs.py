@@ -137,6 +137,7 @@ def _train_options(verb: argparse.ArgumentParser) -> None:
     add_settings(verb, {"-n --name": "train.name"})
     add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store that prepare wrote")
     add_path(verb, "-o", "--output", default="saved_models", meaning="folder for checkpoints and logs")
+    _group(verb, "weights to start from", {"--init": "train.init"})
     how_long = {"--epochs": "train.epochs", "--max-time": "train.max_time", "--debug": "train.debug"}
     _group(verb, "how long", how_long)
     _group(verb, "computing", {"--preload-ram": "train.preload_ram", "--jobs": "train.jobs"})

@@ -206,7 +206,9 @@ def _convert_model(model: TrainedModel, store: CaseStore, folder: Path, config: 
         run_id=model.run_id,
         epoch=model.epoch,
         score=model.score,
+        parent=model.parent,
         trained_on=tuple(sorted({*model.training_person_ids, *model.training_image_ids})),
+        selected_on=model.selection_ids,
         parity=_compare_with_torch(model, OnnxEnsemble([file], model.profile, device="cpu"), store, config),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import lightning
 import torch
@@ -32,6 +32,7 @@ from fvv.training.dataset import (
 )
 from fvv.training.distributed import rank, uses_gpu
 from fvv.training.endings import clear_endings
+from fvv.training.initial import InitialWeights, initial_weights, start_from
 from fvv.training.loggers import RunReport, open_logs
 from fvv.training.module import SegmentationModule
 from fvv.training.validation import SCORE_SMOOTHING_ML, absent_structures, best_epoch, out_of_patience
@@ -39,6 +40,8 @@ from fvv.training.validation import SCORE_SMOOTHING_ML, absent_structures, best_
 log = logging.getLogger(__name__)
 
 DEBUG_BATCHES = 2
+NORM_SLABS = 64
+"""Training slabs that give weights without batch norms their statistics, where train.norm_slabs is 0."""
 
 
 def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgress:
@@ -76,7 +79,9 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgre
         run.unfinish()
     # Before the bar, since loading into memory shows one too.
     training, validation = training_loader(store, patients, config), validation_loader(store, patients, config)
-    table = MetricsTable(run.folder / "metrics.csv", _description(store, patients, run, config), config.patience)
+    initial = initial_weights(store, run.about.fold, config) if config.init else None
+    about = _description(store, patients, run, config, initial)
+    table = MetricsTable(run.folder / "metrics.csv", about, config.patience)
     # Deterministic training would first fill all memory it takes, a quarter of its time; nothing reads what it has not
     # written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -90,6 +95,8 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgre
             callbacks.append(ConsoleProgress(title, table, bar))
             callbacks.append(RunReport(run.folder, table, logs, title, config.figures_every_epochs))
         module = SegmentationModule(config, selecting)
+        if initial is not None and start is None:
+            start_from(module, initial, norm_loader(training, config.norm_slabs or NORM_SLABS))
         _trainer(run, config, callbacks).fit(module, training, validation, ckpt_path=start, weights_only=True)
     if not table.rows:
         raise TrainingError("the time limit came before the first epoch", hint="raise train.max_time")
@@ -105,20 +112,37 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgre
     )
 
 
-def _description(store: CaseStore, patients: FoldPatients, run: FoldRun, config: TrainConfig) -> CheckpointDescription:
-    records = [*patients.training.values(), *patients.validation.values()]
+def _description(
+    store: CaseStore, patients: FoldPatients, run: FoldRun, config: TrainConfig, initial: InitialWeights | None
+) -> CheckpointDescription:
+    training, validation = patients.training.values(), patients.validation.values()
+    persons = {*hashed_ids(record.participant.person_id for record in (*training, *validation))}
+    images = {*hashed_ids(record.image_sha256 for record in (*training, *validation))}
+    trained = {*_ids(training)}
+    settings = config
+    if initial is not None:  # Who has seen whom is inherited; where the parent lay is nobody's business.
+        trained |= {*initial.person_ids, *initial.image_ids} - {*initial.selection_ids}
+        persons |= {*initial.person_ids}
+        images |= {*initial.image_ids}
+        settings = config.model_copy(update={"init": initial.parent.name})
     return CheckpointDescription(
         software=f"fvv {__version__}",
         fold=run.about.fold,
         n_folds=store.folds.n_folds,
         run_name=config.name,
         run_id=run.about.run_id,
+        parent=None if initial is None else initial.parent,
         network=config.network,
         profile=store.profile,
-        training_person_ids=hashed_ids(record.participant.person_id for record in records),
-        training_image_ids=hashed_ids(record.image_sha256 for record in records),
-        settings=config.model_dump(mode="json"),
+        training_person_ids=tuple(sorted(persons)),
+        training_image_ids=tuple(sorted(images)),
+        selection_ids=tuple(sorted((persons | images) - trained)),
+        settings=settings.model_dump(mode="json"),
     )
+
+
+def _ids(records: Iterable[CaseRecord]) -> tuple[str, ...]:
+    return hashed_ids(id_ for record in records for id_ in (record.participant.person_id, record.image_sha256))
 
 
 def _callbacks(
