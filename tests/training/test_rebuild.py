@@ -60,6 +60,17 @@ def test_a_network_comes_back_from_its_onnx_model(exported):
     torch.testing.assert_close(logits(found, images), logits(network, images), atol=1e-4, rtol=1e-4)
 
 
+def test_filters_before_a_norm_have_the_length_of_fresh_ones(exported):
+    """What folding multiplied them by would make the optimiser's steps large or small."""
+    _, config, file, images, output = exported
+    found, fresh = rebuild(file, config, images, output), SegmentationNetwork(config)
+    for name, weights in fresh.state_dict().items():
+        if name.endswith(("conv1.weight", "conv2.weight", "deep.0.weight", "skip.0.weight", "stages.0.0.weight")):
+            lengths = found.state_dict()[name].flatten(1).norm(dim=1)
+            torch.testing.assert_close(lengths, torch.full_like(lengths, 3**-0.5))
+            assert weights.flatten(1).norm(dim=1).mean() == pytest.approx(3**-0.5, rel=0.3), name
+
+
 def test_statistics_leave_the_function_and_bring_training_mode_near_it(exported):
     _, config, file, images, output = exported
     network = rebuild(file, config, images, output)

@@ -1,7 +1,11 @@
 """From an ONNX model of ours back to the network it was exported from.
 
 Export folds each batch norm into the convolution before it (`export.simplify`). Here the convolution gets the folded
-weights and the batch norm the folded bias: gain 1, mean 0, variance 1. `norms.centre_norms` then gives it statistics.
+weights, scaled, and the batch norm takes the scale back and the folded bias, with mean 0 and variance 1.
+`norms.centre_norms` then gives it statistics.
+
+What a convolution before a batch norm is multiplied by changes no output, but the optimiser's steps are large where
+weights are small. The scale that folding lost is that of PyTorch's initialisation.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ from fvv.training.network import CONTEXT_SLICES, INPUT_CHANNELS, SegmentationNet
 
 Folded: TypeAlias = tuple[Tensor, Tensor | None]
 """Weight and bias of a convolution."""
+_FILTER_NORM = 3**-0.5
+"""Euclidean norm of a filter as PyTorch initialises it: uniform in +-1 / sqrt(n) for n weights (`nn.Conv2d`)."""
 _EDGE = 64
 """In-plane edge of the volume that shows the order of the layers; any that the network can take."""
 
@@ -126,17 +132,21 @@ def _layers(network: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d | None]]
 
 
 def _fill(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, weight: Tensor, bias: Tensor | None, file: Path) -> None:
-    convolution.weight.copy_(weight)
     if bias is None:
         bias = torch.zeros(len(weight))
     if norm is None:
+        convolution.weight.copy_(weight)
         if convolution.bias is not None:
             convolution.bias.copy_(bias)
         elif bias.any():
             raise ModelError("a convolution has a bias where the network has none", file=file)
         return
     norm.reset_parameters()
-    norm.weight.fill_(1.0)
     norm.running_var.fill_(1.0 - norm.eps)  # type: ignore[union-attr]
-    # A mixing layer sums three slices, and its bias lies in one of the parts.
+    # A mixing layer sums three slices: the norm follows three filters, and the bias lies in one of them.
+    filters = weight.unflatten(0, (-1, norm.num_features))  # (1 or 3, C, inputs, kernel, kernel)
+    length = filters.square().sum(dim=(0, 2, 3, 4)).sqrt() / _FILTER_NORM  # (C,)
+    length[length == 0] = 1.0
+    convolution.weight.copy_((filters / length[:, None, None, None]).flatten(0, 1))
+    norm.weight.copy_(length)
     norm.bias.copy_(bias.unflatten(0, (-1, norm.num_features)).sum(0))
