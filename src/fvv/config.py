@@ -440,7 +440,7 @@ class TrainConfig(_Settings):
     preload_ram: bool = False
     """Hold all examinations of the fold in memory: 14 MB for 30 slices."""
     precision: Literal["auto", "32", "bf16"] = "auto"
-    """auto: bf16 autocast on a GPU, float32 on a CPU."""
+    """auto: bf16 autocast on a GPU, float32 on a CPU and on Apple's GPU."""
     max_time: str | None = Field(default=None, pattern=r"^\d+:\d\d:\d\d:\d\d$")
     """Start no epoch after this training time of a fold, all sessions together, DD:HH:MM:SS; the best epoch so far is
     kept."""
@@ -452,7 +452,7 @@ class TrainConfig(_Settings):
     """Before each validation estimate the batch-norm statistics again from this many training slabs; 0: keep the moving
     averages of the last steps."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """auto: a GPU where there is one."""
+    """auto: a GPU where there is one, NVIDIA's or AMD's (cuda) or Apple's (mps)."""
     devices: int = Field(default=1, ge=1)
     """GPUs of a node that train one fold together; each takes batch_slabs slabs a step."""
     nodes: int = Field(default=1, ge=1)

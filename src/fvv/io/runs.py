@@ -1,4 +1,4 @@
-"""Folders of training runs: saved_models/<run>/fold_<k>/.
+"""Folders of training runs: saved_models/<run>/fold_<k>/, or fold_all.
 
 run.json        which run this is: a fold is never continued under other settings or other data
 config.yaml     the settings of the last session, to read and to use again
@@ -25,6 +25,7 @@ from pathlib import Path
 import yaml
 
 from fvv.config import TrainConfig
+from fvv.data import ALL_FOLDS
 from fvv.errors import InputError, StoreError, TrainingError
 from fvv.io.atomic import write_text
 from fvv.io.initial import InitialFiles
@@ -169,7 +170,12 @@ class FoldRun:
 
 def fold_folder(output: Path, name: str, fold: int) -> Path:
     """Where one fold of one run lies."""
-    return output / name / f"fold_{fold}"
+    return output / name / f"fold_{fold_title(fold)}"
+
+
+def fold_title(fold: int) -> str:
+    """Its number, or `all`."""
+    return "all" if fold == ALL_FOLDS else str(fold)
 
 
 def _identity(store: CaseStore, config: TrainConfig) -> str:

@@ -53,7 +53,8 @@ class ModelEntry(BundleFile):
     """One model of a bundle.
 
     Attributes:
-        fold: the fold it was trained on; None in the published format.
+        fold: the fold it was trained on; -1: everybody in the split (`fvv.data.ALL_FOLDS`); None in the published
+            format.
         run_id, epoch, score: where the weights come from.
         parent: the weights that its training started from; None: random ones, or nobody knows.
         trained_on: hashed persons and images that it, or its parent, was trained or selected on

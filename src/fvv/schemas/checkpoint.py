@@ -29,7 +29,7 @@ class CheckpointDescription(FileModel):
     """Who trained what, on whom, in plain values.
 
     Attributes:
-        fold, n_folds: which of how many.
+        fold, n_folds: which of how many; fold -1: everybody in the split (`fvv.data.ALL_FOLDS`).
         run_name, run_id: the run; the id is the same for all folds of one run and for no other.
         epoch: 0-based.
         best_epoch: the best up to this one, by `score`.

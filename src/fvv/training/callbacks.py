@@ -137,7 +137,7 @@ def weight_average(decay: float, device: str) -> WeightAveraging:
 
     Args:
         decay: a step.
-        device: "cuda" or "cpu"; the trainer moves the network only after the average is made.
+        device: of PyTorch, such as "cuda"; the trainer moves the network only after the average is made.
     """
 
     def follow(average: Tensor, weight: Tensor, steps: Tensor | int) -> Tensor:

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 
 from fvv import __version__
 from fvv.config import TrainConfig
-from fvv.data import hashed_ids
+from fvv.data import ALL_FOLDS, hashed_ids
 from fvv.errors import TrainingError
-from fvv.io.runs import FoldRun
+from fvv.io.runs import FoldRun, fold_title
 from fvv.io.store import CaseRecord, CaseStore
 from fvv.schemas.checkpoint import CheckpointDescription
 from fvv.schemas.training_run import FoldProgress
@@ -30,7 +30,7 @@ from fvv.training.dataset import (
     training_loader,
     validation_loader,
 )
-from fvv.training.distributed import rank, uses_gpu
+from fvv.training.distributed import rank, torch_device, uses_gpu
 from fvv.training.endings import clear_endings
 from fvv.training.initial import InitialWeights, initial_weights, start_from
 from fvv.training.loggers import RunReport, open_logs
@@ -66,7 +66,12 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgre
     patients = FoldPatients.from_store(store, store.folds, run.about.fold)
     selecting = tuple(patients.validation.values())
     log.info(
-        "%s fold %d: %d patients train, %d select", config.name, run.about.fold, len(patients.training), len(selecting)
+        "%s fold %s: %d patients train, %d select%s",
+        config.name,
+        fold_title(run.about.fold),
+        len(patients.training),
+        len(selecting),
+        ", nobody tests" if run.about.fold == ALL_FOLDS else "",
     )
     _warn_where_it_cannot_choose(run.about.fold, selecting)
     if len(selecting) < config.devices * config.nodes:
@@ -91,7 +96,7 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgre
         warnings.filterwarnings("ignore", module=r"lightning\.")
         callbacks = _callbacks(store, run, config, table, training)
         if rank() == 0:
-            title = f"{config.name} fold {run.about.fold}"
+            title = f"{config.name} fold {fold_title(run.about.fold)}"
             callbacks.append(ConsoleProgress(title, table, bar))
             callbacks.append(RunReport(run.folder, table, logs, title, config.figures_every_epochs))
         module = SegmentationModule(config, selecting)
@@ -157,7 +162,7 @@ def _callbacks(
     check = {hook: lambda *_: run.check_store(store) for hook in ("on_train_epoch_start", "on_train_epoch_end")}
     callbacks += [LambdaCallback(**check), table, BestAndLast(run.folder, table)]
     if config.ema_decay > 0:
-        callbacks.append(weight_average(config.ema_decay, "cuda" if uses_gpu(config) else "cpu"))
+        callbacks.append(weight_average(config.ema_decay, torch_device(config)))
     if config.norm_slabs > 0:
         slabs = min(config.norm_slabs, DEBUG_BATCHES * config.batch_slabs) if config.debug else config.norm_slabs
         callbacks.append(NormStatistics(norm_loader(training, slabs)))
@@ -170,9 +175,9 @@ def _warn_where_it_cannot_choose(fold: int, records: Sequence[CaseRecord]) -> No
     if absent and rank() == 0:
         names = {"stroke": "stroke", "flair_visible": "FLAIR-visible part"}
         log.warning(
-            "fold %d: none of its %d validation patients has a %s of %g mL or more: they cannot choose the best epoch "
+            "fold %s: none of its %d validation patients has a %s of %g mL or more: they cannot choose the best epoch "
             "by it. Prepare with a larger --valid-proportion, or edit the split file",
-            fold,
+            fold_title(fold),
             len(records),
             " or ".join(names[part.label] for part in absent),
             SCORE_SMOOTHING_ML,
@@ -180,10 +185,11 @@ def _warn_where_it_cannot_choose(fold: int, records: Sequence[CaseRecord]) -> No
 
 
 def _trainer(run: FoldRun, config: TrainConfig, callbacks: list[lightning.Callback]) -> lightning.Trainer:
-    on_gpu, one_process = uses_gpu(config), config.devices * config.nodes == 1
+    device, one_process = torch_device(config), config.devices * config.nodes == 1
+    on_gpu = device == "cuda"
     precision = {"auto": "bf16-mixed" if on_gpu else "32-true", "32": "32-true", "bf16": "bf16-mixed"}[config.precision]
     return lightning.Trainer(
-        accelerator="gpu" if on_gpu else "cpu",
+        accelerator=device,
         devices=config.devices,
         num_nodes=config.nodes,
         # One process; or one per device, each with a part of every batch, gradients averaged (DDP).
@@ -196,8 +202,9 @@ def _trainer(run: FoldRun, config: TrainConfig, callbacks: list[lightning.Callba
         logger=False,  # `RunReport` writes the logs
         callbacks=callbacks,
         plugins=[AtomicCheckpoints()],
-        # On a GPU too, where interpolation then takes a slower way: the same settings give the same weights.
-        deterministic=True,
+        # On a GPU too, where interpolation then takes a slower way: the same settings give the same weights. Where
+        # Apple's GPU has no such way, PyTorch warns.
+        deterministic="warn" if device == "mps" else True,
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,

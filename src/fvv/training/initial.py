@@ -14,6 +14,7 @@ from fvv.data import Role, hashed_ids
 from fvv.errors import ModelError
 from fvv.io.bundle import ModelBundle, read_golden
 from fvv.io.initial import InitialFiles
+from fvv.io.runs import fold_title
 from fvv.io.store import CaseStore
 from fvv.schemas.bundle import ModelEntry
 from fvv.schemas.checkpoint import Parent
@@ -69,7 +70,7 @@ def initial_weights(store: CaseStore, fold: int, config: TrainConfig) -> Initial
             found.profile.name,
             store.profile.name,
         )
-    log.info("fold %d starts from %s (SHA-256 %s...)", fold, found.parent.name, found.parent.sha256[:16])
+    log.info("fold %s starts from %s (SHA-256 %s...)", fold_title(fold), found.parent.name, found.parent.sha256[:16])
     return found
 
 
@@ -137,8 +138,8 @@ def _refuse_seen(initial: InitialWeights, store: CaseStore, fold: int) -> None:
             record = store.record(name)
             if seen & set(hashed_ids([record.participant.person_id, record.image_sha256])):
                 raise ModelError(
-                    f"fold {fold}: the weights of {initial.parent.name} were trained on this person or these images, "
-                    f"which the split uses for {role.value}: its scores would be biased (data leakage)",
+                    f"the weights of {initial.parent.name} were trained on this person or these images, which fold "
+                    f"{fold_title(fold)} uses for {role.value}: its scores would be biased (data leakage)",
                     examination_id=name,
                     file=store.path,
                     hint="leave this examination out of the store, use the split the weights were trained with, or "
