@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import lightning
 import torch
@@ -85,14 +85,16 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgre
     # Before the bar, since loading into memory shows one too.
     training, validation = training_loader(store, patients, config), validation_loader(store, patients, config)
     initial = initial_weights(store, run.about.fold, config) if config.init else None
-    about = _description(store, patients, run, config, initial)
+    # Where the parent lay is nobody's business.
+    shown = config if initial is None else config.model_copy(update={"init": initial.parent.name})
+    about = _description(store, patients, run, shown, initial)
     table = MetricsTable(run.folder / "metrics.csv", about, config.patience)
     # Deterministic training would first fill all memory it takes, a quarter of its time; nothing reads what it has not
     # written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     for name in ("lightning.pytorch", "lightning.fabric"):  # The trainer's advice: our own lines say what matters.
         logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings(), progress_bar() as bar, open_logs(run, config) as logs:
+    with warnings.catch_warnings(), progress_bar() as bar, open_logs(run, shown) as logs:
         warnings.filterwarnings("ignore", module=r"lightning\.")
         callbacks = _callbacks(store, run, config, table, training)
         if rank() == 0:
@@ -123,13 +125,11 @@ def _description(
     training, validation = patients.training.values(), patients.validation.values()
     persons = {*hashed_ids(record.participant.person_id for record in (*training, *validation))}
     images = {*hashed_ids(record.image_sha256 for record in (*training, *validation))}
-    trained = {*_ids(training)}
-    settings = config
-    if initial is not None:  # Who has seen whom is inherited; where the parent lay is nobody's business.
+    trained = {*hashed_ids(one for record in training for one in (record.participant.person_id, record.image_sha256))}
+    if initial is not None:  # Who has seen whom is inherited.
         trained |= {*initial.person_ids, *initial.image_ids} - {*initial.selection_ids}
         persons |= {*initial.person_ids}
         images |= {*initial.image_ids}
-        settings = config.model_copy(update={"init": initial.parent.name})
     return CheckpointDescription(
         software=f"fvv {__version__}",
         fold=run.about.fold,
@@ -142,12 +142,8 @@ def _description(
         training_person_ids=tuple(sorted(persons)),
         training_image_ids=tuple(sorted(images)),
         selection_ids=tuple(sorted((persons | images) - trained)),
-        settings=settings.model_dump(mode="json"),
+        settings=config.model_dump(mode="json"),
     )
-
-
-def _ids(records: Iterable[CaseRecord]) -> tuple[str, ...]:
-    return hashed_ids(id_ for record in records for id_ in (record.participant.person_id, record.image_sha256))
 
 
 def _callbacks(
