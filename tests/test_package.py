@@ -34,6 +34,7 @@ BEYOND_CORE = (
     "statsmodels",
     "pydicom",
     "highdicom",
+    "SimpleITK",
 )
 PREDICT = f"""
 import socket, sys

@@ -12,7 +12,7 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +24,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
 from fvv.errors import ConfigError
@@ -421,8 +422,18 @@ class TrainConfig(_Settings):
     """Slabs in a batch: 2 x 16 = the reference's 32 slices."""
     stroke_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the slabs centred on a slice with stroke."""
+    init: OneLine = ""
+    """Weights to start from: a checkpoint, a folder of models, or `shipped`, the model in the package (its name works,
+    too). Of k models fold f starts from number f modulo k, counted from 0; `FOLDER#2` names model2 for every fold
+    (default: random weights)."""
+    init_learning_rate: float = Field(default=1e-4, gt=0)
+    """Learning rate of a run that starts from weights (init), instead of learning_rate: a tenth of its default, so that
+    the first steps do not undo what the weights know. Chosen here."""
+    freeze: tuple[OneLine, ...] = ()
+    """Parts of the network that keep the weights and batch-norm statistics of init: stages (the encoder), mixing,
+    decoder, head, or a piece of one such as stages.0."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Learning rate; the highest one where the schedule changes it."""
+    """Learning rate of a run from random weights; the highest one where the schedule changes it."""
     schedule: Literal["plateau", "onecycle"] = "plateau"
     """Learning-rate schedule; plateau is the reference's."""
     workers: int | None = Field(default=None, ge=0)
@@ -431,7 +442,7 @@ class TrainConfig(_Settings):
     preload_ram: bool = False
     """Hold all examinations of the fold in memory: 14 MB for 30 slices."""
     precision: Literal["auto", "32", "bf16"] = "auto"
-    """auto: bf16 autocast on a GPU, float32 on a CPU."""
+    """auto: bf16 autocast on a GPU, float32 on a CPU and on Apple's GPU."""
     max_time: str | None = Field(default=None, pattern=r"^\d+:\d\d:\d\d:\d\d$")
     """Start no new epoch after this total training time of a fold (DD:HH:MM:SS); the best epoch so far is kept."""
     patience: int | None = Field(default=None, ge=1)
@@ -442,7 +453,7 @@ class TrainConfig(_Settings):
     """Before each validation estimate the batch-norm statistics again from this many training slabs; 0: keep the moving
     averages of the last steps."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """auto: a GPU where there is one."""
+    """auto: a GPU where there is one, NVIDIA's or AMD's (cuda) or Apple's (mps)."""
     devices: int = Field(default=1, ge=1)
     """GPUs of a node that train one fold together; each takes batch_slabs slabs a step."""
     nodes: int = Field(default=1, ge=1)
@@ -456,6 +467,17 @@ class TrainConfig(_Settings):
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
+
+    @model_validator(mode="after")
+    def _frozen_weights_come_from_somewhere(self) -> Self:
+        if self.freeze and not self.init:
+            raise ValueError("freeze keeps weights of init, and no init is given")
+        return self
+
+    @property
+    def starting_learning_rate(self) -> float:
+        """The learning rate of this run."""
+        return self.init_learning_rate if self.init else self.learning_rate
 
 
 class ConvertConfig(_Settings):

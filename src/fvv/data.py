@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from nibabel.affines import voxel_sizes
@@ -587,9 +587,15 @@ class FoldPlan:
     def participants(self, fold: int, role: Role) -> tuple[str, ...]:
         """Folders with a role in a fold, in the order of the split file.
 
+        In `ALL_FOLDS` nobody tests: those who validate in fold 0 validate, and all others train.
+
         Raises:
             StoreError: no such fold.
         """
+        if fold == ALL_FOLDS:
+            validating = self.participants(0, Role.VALID)
+            training = tuple(row.examination_id for row in self.rows if row.examination_id not in set(validating))
+            return {Role.TRAIN: training, Role.VALID: validating, Role.TEST: ()}[role]
         if not 0 <= fold < self.n_folds:
             raise StoreError(f"no fold {fold}: the split has folds 0 to {self.n_folds - 1}")
         return tuple(row.examination_id for row in self.rows if row.roles[fold] is role)
@@ -600,6 +606,10 @@ class FoldPlan:
             if row.examination_id == participant:
                 return row.person_id
         raise StoreError(f"{participant} is not in the split file")
+
+
+ALL_FOLDS: Final = -1
+"""Stands for a fold of one model for everybody, which no examination of the split can test."""
 
 
 def hashed_ids(ids: Iterable[str]) -> tuple[str, ...]:

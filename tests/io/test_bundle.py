@@ -117,7 +117,7 @@ def test_one_changed_byte_is_refused(folder: Path) -> None:
     ("change", "match"),
     [
         (('"name": "robust-v1"', '"name": "robust-v9"'), "robust-v9"),
-        (('"schema_version": 1', '"schema_version": 7'), "schema_version 7"),
+        (('"schema_version": 2', '"schema_version": 7'), "schema_version 7"),
         (("model1.onnx", "../model1.onnx"), "outside the bundle"),
         (("model1.onnx", "model9.onnx"), "missing from the bundle"),
         (('"run_name"', '"run_nam"'), "run_nam"),

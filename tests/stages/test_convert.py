@@ -11,8 +11,8 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from fvv.config import ComputeConfig, ConvertConfig, PostprocessConfig
-from fvv.data import DecisionState, Role, hashed_ids
+from fvv.config import ComputeConfig, ConvertConfig, EvaluateConfig, PostprocessConfig
+from fvv.data import ALL_FOLDS, DecisionState, Role, hashed_ids
 from fvv.errors import ModelError, OutputExistsError
 from fvv.imaging.quality.usual import unlike_training
 from fvv.imaging.slabs import network_input
@@ -24,6 +24,7 @@ from fvv.recipes.parity import compare_forms
 from fvv.schemas.bundle import Calibration
 from fvv.stages.convert import convert
 from fvv.stages.doctor import doctor
+from fvv.stages.evaluate import evaluate
 from fvv.stages.train import train_all_folds, train_fold
 from fvv.training.checkpoint import read_checkpoint
 from store_builders import PROFILE, TINY, write_store
@@ -163,6 +164,31 @@ def test_a_difference_over_the_tolerance_leaves_no_bundle(base, tmp_path):
 def test_a_missing_fold_is_named(base, tmp_path):
     with pytest.raises(ModelError, match="no checkpoint for fold 0, 1"):
         convert(base / "saved_models", base / "store", tmp_path / "onnx", CONFIG, name="another")
+
+
+def test_a_bundle_of_the_folds_there_are(base, tmp_path, caplog):
+    shutil.copytree(base / "saved_models" / "tiny" / "fold_1", tmp_path / "models" / "tiny" / "fold_1")
+    result = convert(tmp_path / "models", base / "store", tmp_path / "onnx", CONFIG, name="tiny", incomplete=True)
+    assert [(model.file, model.fold) for model in result.models] == [("model2.onnx", 1)]
+    assert "no checkpoint for fold 0" in caplog.text
+    config = EvaluateConfig(heatmaps=False, bootstrap_samples=10)
+    found = evaluate(base / "store", result.bundle, tmp_path / "out", config)
+    tested = CaseStore.open(base / "store").folds.participants(1, Role.TEST)
+    assert {patient.examination_id for patient in found.patients} == set(tested)
+
+
+def test_one_model_of_everybody_leaves_nobody_to_test(base, tmp_path, caplog):
+    cases = CaseStore.open(base / "store")
+    trained = train_fold(base / "store", tmp_path / "models", ALL_FOLDS, QUICK)
+    assert trained.folder.name == "fold_all"
+    assert "left to test" in trained.summary()
+    everybody = {cases.record(name).participant.person_id for name in cases.participants}
+    assert read_checkpoint(trained.checkpoint).training_person_ids == hashed_ids(everybody)
+    result = convert(trained.checkpoint, base / "store", tmp_path / "onnx", CONFIG, name="tiny")
+    assert [(model.file, model.fold) for model in result.models] == [("model1.onnx", ALL_FOLDS)]
+    assert "only other patients can test it" in result.summary()
+    with pytest.raises(ModelError, match="nobody of it is left"):
+        evaluate(base / "store", result.bundle, tmp_path / "out", EvaluateConfig())
 
 
 def test_the_wrong_fold_is_refused(base, tmp_path):

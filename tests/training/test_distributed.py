@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from fvv.training import dataset
 from fvv.training.dataset import SlabSampler, VolumeSampler
-from fvv.training.distributed import from_all, rank, world_size
+from fvv.training.distributed import from_all, rank, torch_device, uses_gpu, world_size
+from store_builders import TINY
 
 
 def slabs(count=10):
@@ -20,6 +22,26 @@ def as_process(monkeypatch, number, processes):
 
 def test_alone_all_is_trivial():
     assert (rank(), world_size(), from_all([1, 2])) == (0, 1, [[1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "asked", "expected"),
+    [
+        (True, True, "auto", "cuda"),
+        (False, True, "auto", "mps"),
+        (False, True, "gpu", "mps"),
+        (False, True, "cpu", "cpu"),
+        (False, False, "auto", "cpu"),
+        (True, False, "cpu", "cpu"),
+    ],
+)
+def test_the_device_is_the_gpu_that_is_there(monkeypatch, cuda, mps, asked, expected):
+    """No machine with Apple's GPU was at hand: only the choice is tested."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    config = TINY.model_copy(update={"device": asked})
+    assert torch_device(config) == expected
+    assert uses_gpu(config) == (expected != "cpu")
 
 
 @pytest.mark.parametrize("processes", [2, 3])

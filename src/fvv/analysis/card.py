@@ -18,9 +18,10 @@ from fvv.analysis.statistics import NOT_DEFINED, Bootstrap
 from fvv.analysis.summary import VOLUME_EDGES_ML, VOLUME_NAMES
 from fvv.analysis.tables import Table, answers_table, counted, number, with_interval
 from fvv.config import CardConfig
-from fvv.data import Channel
+from fvv.data import ALL_FOLDS, Channel
 from fvv.imaging.postprocess import in_words
 from fvv.schemas.bundle import BundleManifest, Calibration
+from fvv.schemas.checkpoint import Parent
 from fvv.schemas.patient import PatientResult
 from fvv.schemas.simulation import CaseRecord
 from fvv.schemas.summary import CUT_OFF, EXTERNAL, Estimate, Rates, Summary
@@ -110,7 +111,7 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequenc
         "An ensemble of networks that segment the brain, the acute stroke and its FLAIR-visible part on the b0 and "
         "b1000 images of diffusion MRI. Input: z-scores on a grid of 256 x 256, 7 neighbouring slices for each slice. "
         "It is meant for research on the method, and as a start for training on patients.",
-        f"* Models: {len(manifest.models)}, one for each fold, fused by majority; {files}\n"
+        f"* Models: {_how_many(manifest)}; {files}\n"
         f"* Preprocessing: profile `{manifest.profile.name}`, brain mask `{manifest.profile.mask_method}` if none "
         "is given\n"
         f"* Smallest lesion: {smallest}\n"
@@ -120,21 +121,34 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequenc
     ]
 
 
+def _how_many(manifest: BundleManifest) -> str:
+    if any(model.fold == ALL_FOLDS for model in manifest.models):
+        return "1, trained on everybody in the split: nobody of it is left to test it"
+    return f"{len(manifest.models)}, one for each fold, fused by majority"
+
+
 def _trained(manifest: BundleManifest) -> Table:
+    begun = any(model.parent is not None for model in manifest.models)
     rows = tuple(
         (
             model.file,
-            "" if model.fold is None else str(model.fold),
+            {None: "", ALL_FOLDS: "all"}.get(model.fold, str(model.fold)),
             "" if model.epoch is None else str(model.epoch + 1),
             "" if model.score is None else f"{model.score:.3f}",
             f"{model.parity.largest_logit_difference:.1e}" if model.parity else NOT_KNOWN,
+            *([_in_words(model.parent)] if begun else []),
             model.sha256[:12],
         )
         for model in manifest.models
     )
-    head = ("File", "Fold", "Epoch", "Score", "PyTorch to ONNX, logit", "SHA-256")
+    start = ("Weights at the start",) if begun else ()
+    head = ("File", "Fold", "Epoch", "Score", "PyTorch to ONNX, logit", *start, "SHA-256")
     title = "The models: best epoch by the score on the fold's validation patients, and what conversion changed"
     return Table(title, head, rows)
+
+
+def _in_words(parent: Parent | None) -> str:
+    return "random" if parent is None else f"{parent.name} (SHA-256 {parent.sha256[:12]})"
 
 
 def _overview(evidence: Sequence[Evidence]) -> Table:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from fvv.config import Config
+from fvv.data import ALL_FOLDS
 from fvv.errors import ConfigError
 from fvv.system.shard import Shard
 
@@ -110,6 +111,17 @@ def fold_and_path(text: str) -> tuple[int, Path]:
     if not equals or not fold.isdecimal() or not path:
         raise argparse.ArgumentTypeError(f"expected FOLD=FILE, such as 0=best.ckpt, got {text!r}")
     return int(fold), Path(path)
+
+
+def fold_or_all(text: str) -> int:
+    """Read a fold's number, or `all`.
+
+    Raises:
+        argparse.ArgumentTypeError: neither.
+    """
+    if text != "all" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number or all, got {text!r}")
+    return ALL_FOLDS if text == "all" else int(text)
 
 
 def _shard(text: str) -> Shard:

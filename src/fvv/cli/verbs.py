@@ -16,6 +16,7 @@ from fvv.cli.options import (
     add_settings,
     add_shard,
     fold_and_path,
+    fold_or_all,
     named_path,
 )
 from fvv.config import Config
@@ -132,11 +133,13 @@ def _prepare(options: argparse.Namespace, config: Config) -> StageResult:
 def _train_options(verb: argparse.ArgumentParser) -> None:
     """Stage 2: train the network on one fold, or on all."""
     which = verb.add_mutually_exclusive_group(required=True)
-    which.add_argument("--fold", type=int, metavar="K", help="train this fold, 0 to kfolds - 1")
+    meaning = "train this fold, 0 to kfolds - 1; all: one model for everybody, which no examination is left to test"
+    which.add_argument("--fold", type=fold_or_all, metavar="K", help=meaning)
     which.add_argument("--all-folds", action="store_true", help="train every fold, one after the other")
     add_settings(verb, {"-n --name": "train.name"})
     add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store that prepare wrote")
     add_path(verb, "-o", "--output", default="saved_models", meaning="folder for checkpoints and logs")
+    _group(verb, "weights to start from", {"--init": "train.init"})
     how_long = {"--epochs": "train.epochs", "--max-time": "train.max_time", "--debug": "train.debug"}
     _group(verb, "how long", how_long)
     _group(verb, "computing", {"--preload-ram": "train.preload_ram", "--jobs": "train.jobs"})
@@ -158,6 +161,8 @@ def _convert_options(verb: argparse.ArgumentParser) -> None:
     meaning = "checkpoint of a fold instead of its best by validation score; may be repeated"
     verb.add_argument("--model", action="append", default=[], type=fold_and_path, metavar="FOLD=FILE", help=meaning)
     add_path(verb, "--models-file", meaning="YAML file of such choices, fold: checkpoint")
+    meaning = "make a bundle of the folds that are trained, where some are not"
+    verb.add_argument("--incomplete", action="store_true", help=meaning)
     add_path(verb, "-i", "--input", default="saved_models", meaning="folder of checkpoints, or one checkpoint")
     add_path(verb, "--store", default="preprocessed_data", meaning="store with examinations for the comparison")
     add_path(verb, "-o", "--output", default="saved_models_ONNX", meaning="folder for the models")
@@ -176,6 +181,7 @@ def _convert(options: argparse.Namespace, config: Config) -> StageResult:
         config.convert,
         name=config.train.name,
         chosen=chosen or None,
+        incomplete=options.incomplete,
         overwrite=options.overwrite,
     )
 

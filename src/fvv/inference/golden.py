@@ -15,15 +15,11 @@ import onnxruntime as ort
 from fvv.arrays import FloatArray
 from fvv.config import PreprocessingProfile
 from fvv.errors import ModelError
-from fvv.io.bundle import ModelBundle, read_golden
+from fvv.io.bundle import EVERY, TOLERANCE, ModelBundle, read_golden
 from fvv.io.checked import is_checked, machine, remember_checked
 from fvv.schemas.bundle import ModelEntry
 
 SLICES = 5
-EVERY = 4
-"""Outputs are kept at every fourth voxel in plane: enough to notice any change, small enough to travel."""
-TOLERANCE = 1e-3
-"""Largest logit difference accepted: other processors round differently, by about 1e-5."""
 
 
 class Opened(Protocol):

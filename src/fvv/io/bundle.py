@@ -28,6 +28,10 @@ from fvv.system.regular import read_regular_text, refuse_irregular
 
 BUNDLE_FILE, GOLDEN_FILE = "bundle.json", "golden.npz"
 """The manifest, and the models' reference output with the input it belongs to."""
+EVERY = 4
+"""Reference outputs are kept at every fourth voxel in plane: enough to notice any change, small enough to travel."""
+TOLERANCE = 1e-3
+"""Largest logit difference from them that is accepted: other processors round differently, by about 1e-5."""
 MOST_GOLDEN_BYTES = 256 * 2**20
 """Of the unpacked reference output; twenty models take 10 MB."""
 _PUBLISHED_NAME = re.compile(r"model(\d+)\.onnx")

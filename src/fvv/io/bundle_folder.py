@@ -31,7 +31,12 @@ _OVERWRITE = "--overwrite replaces it with all that was measured with it; or cho
 
 def bundle_names(folds: Iterable[int]) -> frozenset[str]:
     """Names that a bundle of these folds' models has in its folder."""
-    return frozenset({BUNDLE_FILE, GOLDEN_FILE, *(f"model{fold + 1}.onnx" for fold in folds)})
+    return frozenset({BUNDLE_FILE, GOLDEN_FILE, *map(model_file, folds)})
+
+
+def model_file(fold: int) -> str:
+    """Name of the model of a fold; the one of all folds stands alone in its bundle."""
+    return f"model{max(fold, 0) + 1}.onnx"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from fvv.data import Case, Volume
 from fvv.errors import FvvError, InputError
 from fvv.imaging.adc import b0_from_adc
 from fvv.imaging.geometry import plan_grid
-from fvv.io.nifti import MAX_BYTES, find_image, read_volume, read_weighted
+from fvv.io.nifti import IMAGE_SUFFIXES, MAX_BYTES, find_image, read_volume, read_weighted
 from fvv.io.roi import onto_grid, read_roi
 from fvv.names import first_alike, is_plain, plain
 from fvv.protocol import SHELL_GAP, TARGET_B
@@ -49,7 +49,8 @@ def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool | None, 
     """Read one patient's folder.
 
     Args:
-        folder: holds b0, b1000, and for a labelled patient stroke_roi and flairviz_roi (`.nii.gz` or `.nii`);
+        folder: holds b0, b1000, and for a labelled patient stroke_roi and flairviz_roi (`.nii.gz`, `.nii`,
+            `.nrrd` or `.mha`);
             a brain mask may be named mask or mask_roi.
         config: which volume of 4D files, whether files on another grid may be resampled.
         labelled: read the two ROI files, which must then be there; a new patient's are not looked at, and may have adc
@@ -135,7 +136,7 @@ def refuse_missing_folder(folder: Path) -> None:
 def case_files(folder: Path) -> list[Path]:
     """The files of a patient folder that preparation may depend on, sorted by name."""
     stems = ("b0", "b1000", "stroke_roi", "flairviz_roi", "mask", "mask_roi")
-    names = [f"{stem}{suffix}" for stem in stems for suffix in (".nii", ".nii.gz", ".bval")]
+    names = [f"{stem}{suffix}" for stem in stems for suffix in (*IMAGE_SUFFIXES, ".bval")]
     return sorted(path for path in (folder / name for name in names) if path.is_file())
 
 

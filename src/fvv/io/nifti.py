@@ -1,4 +1,4 @@
-"""NIfTI files in and out.
+"""NIfTI files in and out; NRRD and MetaImage files in (`fvv.io.itk`).
 
 A file is checked before it is believed: whatever it holds, the caller gets float64 numbers on a sound grid or an error
 that names the file. Writing is atomic, and the same array gives the same bytes.
@@ -19,10 +19,13 @@ from fvv.arrays import Affine, FloatArray
 from fvv.data import Volume
 from fvv.errors import FvvError, InputError
 from fvv.io.atomic import atomic_write
+from fvv.io.itk import ITK_SUFFIXES, open_itk
 from fvv.protocol import TARGET_B, Average, Shell, b0_volumes, b1000_volumes, choice_note, shells
 from fvv.system.regular import read_regular_text, refuse_irregular
 
 SUFFIXES = (".nii.gz", ".nii")
+IMAGE_SUFFIXES = (*SUFFIXES, *ITK_SUFFIXES)
+"""Of all images that are read; results are written as NIfTI."""
 MAX_EDGE = 1024
 MAX_VOXELS = 512 * 512 * 256
 """Of one volume: no head examination comes near, and a few copies in float64 fit into any machine's memory."""
@@ -36,13 +39,13 @@ _SAME_VOXEL_SIZE = 0.01
 
 
 def find_image(folder: Path, *stems: str) -> Path | None:
-    """The file `stem.nii.gz` or `stem.nii` in a folder, for the first stem that has one.
+    """The file `stem.nii.gz`, `.nii`, `.nrrd` or `.mha` in a folder, for the first stem that has one.
 
     Raises:
         InputError: both forms, or two of the stems, are there: which one is meant cannot be known. Or it is a link to
             nothing: the file is meant to be there, and what would replace it (a computed mask) would be something else.
     """
-    found = [folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
+    found = [folder / f"{stem}{suffix}" for stem in stems for suffix in IMAGE_SUFFIXES]
     found = [path for path in found if path.exists() or path.is_symlink()]
     if len(found) > 1:
         names = " and ".join(path.name for path in found)
@@ -54,7 +57,13 @@ def find_image(folder: Path, *stems: str) -> Path | None:
 
 def bval_beside(image: Path) -> Path:
     """Where an image's own `.bval` file would lie."""
-    return image.with_name(f"{image.name.removesuffix('.gz').removesuffix('.nii')}.bval")
+    return image.with_name(f"{without_suffix(image)}.bval")
+
+
+def without_suffix(image: Path) -> str:
+    """Name of an image without its ending; other names stay whole."""
+    ending = next((suffix for suffix in IMAGE_SUFFIXES if image.name.endswith(suffix)), "")
+    return image.name.removesuffix(ending)
 
 
 def find_bval(image: Path) -> Path | None:
@@ -150,6 +159,8 @@ def write_rgb(path: Path, rgb: np.ndarray, affine: Affine, *, like: Path | None 
 
 
 def _copy_forms(image: nib.Nifti1Image, like: Path) -> None:
+    if not like.name.endswith(SUFFIXES):
+        return
     header = nib.load(like).header
     if not isinstance(header, nib.Nifti1Header):
         return
@@ -162,6 +173,10 @@ def _copy_forms(image: nib.Nifti1Image, like: Path) -> None:
 def _read(path: Path, index: int | None, target_b: float | None) -> tuple[FloatArray, Affine, Shell | None, str]:
     refuse_irregular(path)
     try:
+        if path.suffix in ITK_SUFFIXES:
+            itk = open_itk(path, most_bytes=MAX_BYTES, most_voxels=MAX_VOXELS, most_edge=MAX_EDGE)
+            array, shell, note = _volumes(path, itk, index, target_b)
+            return np.asarray(array, dtype=np.float64, order="C"), np.array(itk.affine), shell, note
         raw = _raw_header(path)
         image: Any = nib.load(path)
         if raw is None or not isinstance(image, nib.Nifti1Image):

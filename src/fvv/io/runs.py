@@ -1,4 +1,4 @@
-"""Folders of training runs: saved_models/<run>/fold_<k>/.
+"""Folders of training runs: saved_models/<run>/fold_<k>/, or fold_all.
 
 run.json        which run this is: a fold is never continued under other settings or other data
 config.yaml     the settings of the last session, to read and to use again
@@ -25,8 +25,10 @@ from pathlib import Path
 import yaml
 
 from fvv.config import TrainConfig
+from fvv.data import ALL_FOLDS
 from fvv.errors import InputError, StoreError, TrainingError
 from fvv.io.atomic import write_text
+from fvv.io.initial import InitialFiles
 from fvv.io.ownership import claim, claimed
 from fvv.io.sealed import read_record, verify_files, write_sealed
 from fvv.io.store import CaseStore
@@ -170,13 +172,19 @@ class FoldRun:
 
 def fold_folder(output: Path, name: str, fold: int) -> Path:
     """Where one fold of one run lies."""
-    return output / name / f"fold_{fold}"
+    return output / name / f"fold_{fold_title(fold)}"
+
+
+def fold_title(fold: int) -> str:
+    """Its number, or `all`."""
+    return "all" if fold == ALL_FOLDS else str(fold)
 
 
 def _identity(store: CaseStore, config: TrainConfig) -> str:
     """16 hex digits of SHA-256 over everything that shapes the weights: settings, profile, split, prepared patients.
 
-    The number of epochs is part of it only where the learning rate is laid out over them (onecycle).
+    The number of epochs is part of it only where the learning rate is laid out over them (onecycle). Weights to start
+    from count by their content, wherever they lie; what concerns only them counts only where there are some.
     """
     rows = [
         [
@@ -188,7 +196,10 @@ def _identity(store: CaseStore, config: TrainConfig) -> str:
         for row in store.folds.rows
     ]
     left_out = _NOT_IDENTITY | ({"epochs"} if config.schedule == "plateau" else set())
-    content = [config.model_dump(mode="json", exclude=left_out), store.profile.sha256, rows]
+    left_out |= {"init"} if config.init else {"init", "init_learning_rate", "freeze"}
+    content: list[object] = [config.model_dump(mode="json", exclude=left_out), store.profile.sha256, rows]
+    if config.init:
+        content.append(InitialFiles.find(config.init).identity)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from fvv.config import PROFILES, PostprocessConfig, PreprocessingProfile
 from fvv.errors import ConfigError
 from fvv.schemas.base import FileModel
+from fvv.schemas.checkpoint import Parent
 from fvv.schemas.migrations import CURRENT
 from fvv.schemas.values import Shown, Stored
 
@@ -52,9 +53,13 @@ class ModelEntry(BundleFile):
     """One model of a bundle.
 
     Attributes:
-        fold: the fold it was trained on; None in the published format.
+        fold: the fold it was trained on; -1: everybody in the split (`fvv.data.ALL_FOLDS`); None in the published
+            format.
         run_id, epoch, score: where the weights come from.
-        trained_on: hashed persons and images it was trained or selected on (`fvv.data.hashed_ids`).
+        parent: the weights that its training started from; None: random ones, or nobody knows.
+        trained_on: hashed persons and images that it, or its parent, was trained or selected on
+            (`fvv.data.hashed_ids`).
+        selected_on: those of them whose scores chose an epoch, and on whom no weight was trained; empty: unknown.
         parity: of onnxruntime and PyTorch; None where it was not measured.
     """
 
@@ -62,7 +67,9 @@ class ModelEntry(BundleFile):
     run_id: str = ""
     epoch: int | None = None
     score: float | None = None
+    parent: Parent | None = None
     trained_on: tuple[str, ...] = ()
+    selected_on: tuple[str, ...] = ()
     parity: Parity | None = None
 
 

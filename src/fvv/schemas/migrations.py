@@ -14,8 +14,8 @@ from fvv.errors import InputError
 VERSION_KEY: Final = "schema_version"
 
 CURRENT: Final[Mapping[str, int]] = {
-    "bundle": 1,
-    "checkpoint": 1,
+    "bundle": 2,
+    "checkpoint": 2,
     "finished fold": 1,
     "ownership": 1,
     "patient": 1,
@@ -33,6 +33,9 @@ CURRENT: Final[Mapping[str, int]] = {
 
 
 STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    # All training began with random weights.
+    ("bundle", 1): lambda content: content,
+    ("checkpoint", 1): lambda content: content,
     # Made from nothing but seed and settings.
     ("simulation", 1): lambda content: {**content, "sources": {}},
     # Nothing was said of examinations without a stroke.

@@ -18,7 +18,7 @@ class RunDescription(FileModel):
     Attributes:
         run_name: as the settings say.
         run_id: hash of the settings and the data; the same for all folds of a run, and for no other run.
-        fold: 0-based.
+        fold: 0-based; -1: everybody in the split (`fvv.data.ALL_FOLDS`).
         wandb_id: of the Weights & Biases run, kept so that a resumed run continues in the same one.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +13,17 @@ import numpy as np
 
 from fvv import __version__
 from fvv.config import ConvertConfig, DecisionConfig
-from fvv.data import Failure, Role
+from fvv.data import ALL_FOLDS, Failure, Role
 from fvv.errors import ConfigError, ModelError
 from fvv.imaging.quality.usual import usual_features, usual_range
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.golden import golden_input, golden_output
 from fvv.io.atomic import atomic_write
 from fvv.io.bundle import GOLDEN_FILE, write_golden, write_manifest
-from fvv.io.bundle_folder import PresentBundle, bundle_names
+from fvv.io.bundle_folder import PresentBundle, bundle_names, model_file
 from fvv.io.lock import only_writer
 from fvv.io.ownership import claim
-from fvv.io.runs import BEST, fold_folder
+from fvv.io.runs import BEST, fold_folder, fold_title
 from fvv.io.store import CaseStore
 from fvv.names import plain
 from fvv.recipes.parity import compare_forms
@@ -33,6 +34,8 @@ from fvv.system.regular import read_yaml
 
 if TYPE_CHECKING:
     from fvv.training.checkpoint import TrainedModel
+
+log = logging.getLogger(__name__)
 
 RANGE_PATIENTS = 500
 """Training patients, at most, whose intensities tell later what is unusual: more cost minutes and widen it little."""
@@ -61,11 +64,13 @@ class ConvertResult:
             if found is not None:
                 flips = f"{found.sign_flips} of {found.voxels:.3g}"
                 lines.append(
-                    f"{model.file:<14}{model.fold:>5}{(model.epoch or 0) + 1:>7}{model.score:>8.3f}"
+                    f"{model.file:<14}{fold_title(model.fold or 0):>5}{(model.epoch or 0) + 1:>7}{model.score:>8.3f}"
                     f"{found.patients:>10}{found.largest_logit_difference:>15.1e}"
                     f"{found.largest_slab_difference:>16.1e}{flips:>20}{found.stroke_dice:>13.4f}"
                     f"{found.largest_fvv_difference_ml:>16.2g}{found.decisions_changed:>11}"
                 )
+        if any(model.fold == ALL_FOLDS for model in self.models):
+            lines.append("trained on everybody in the split: only other patients can test it (`evaluate --external`)")
         return "\n".join([*lines, f"bundle: {self.bundle}"])
 
 
@@ -77,6 +82,7 @@ def convert(
     *,
     name: str,
     chosen: Mapping[int, str | Path] | None = None,
+    incomplete: bool = False,
     overwrite: bool = False,
 ) -> ConvertResult:
     """Convert one checkpoint per fold; the bundle is written whole, or not at all.
@@ -89,6 +95,7 @@ def convert(
         store: prepared patients, to compare onnxruntime with PyTorch on.
         config: how much is compared, and what difference is accepted.
         chosen: checkpoints the user wants instead of a fold's best.
+        incomplete: make a bundle of the folds that are trained, where some are not.
         overwrite: replace a bundle of other models, with all that was measured with it.
 
     Raises:
@@ -100,7 +107,11 @@ def convert(
     checkpoints, store, output = Path(checkpoints), Path(store), Path(output)
     cases = CaseStore.open(store)
     paths = _checkpoint_paths(
-        checkpoints, cases.folds.n_folds, name, {fold: Path(path) for fold, path in (chosen or {}).items()}
+        checkpoints,
+        cases.folds.n_folds,
+        name,
+        {fold: Path(path) for fold, path in (chosen or {}).items()},
+        incomplete=incomplete,
     )
     models = _read_models(paths, cases)
     output = output.resolve() if output.is_symlink() else output  # The folder is replaced, not the link to it.
@@ -149,31 +160,41 @@ def read_chosen_checkpoints(path: Path) -> dict[int, Path]:
     return chosen
 
 
-def _checkpoint_paths(checkpoints: Path, n_folds: int, name: str, chosen: dict[int, Path]) -> list[Path]:
+def _checkpoint_paths(
+    checkpoints: Path, n_folds: int, name: str, chosen: dict[int, Path], *, incomplete: bool
+) -> dict[int | None, Path]:
+    """The checkpoint of each fold; one that was named alone says itself which fold's it is."""
     if checkpoints.is_file():
         if chosen:
             raise ModelError("the input is one checkpoint, and --model or --models-file names others", file=checkpoints)
-        return [checkpoints]
+        return {None: checkpoints}
     if unknown := sorted(set(chosen) - set(range(n_folds))):
         raise ModelError(f"checkpoint given for fold {unknown[0]}; the split has folds 0 to {n_folds - 1}")
-    paths = {fold: chosen.get(fold, fold_folder(checkpoints, name, fold) / BEST) for fold in range(n_folds)}
-    if missing := [fold for fold, path in paths.items() if not os.path.lexists(path)]:
+    paths: dict[int | None, Path] = {
+        fold: chosen.get(fold, fold_folder(checkpoints, name, fold) / BEST) for fold in range(n_folds)
+    }
+    missing = [fold for fold, path in paths.items() if not os.path.lexists(path)]
+    if incomplete and missing and len(missing) < n_folds:
+        log.warning("no checkpoint for fold %s: a bundle of the others is made", ", ".join(map(str, missing)))
+        return {fold: path for fold, path in paths.items() if fold not in missing}
+    if missing:
         raise ModelError(
             f"no checkpoint for fold {', '.join(map(str, missing))}",
             file=paths[missing[0]],
-            hint="train every fold first (`fvv train --all-folds`), or name the run with --name",
+            hint="train every fold first (`fvv train --all-folds`), name the run with --name, or take the folds that "
+            "are there with --incomplete",
         )
-    return list(paths.values())
+    return paths
 
 
-def _read_models(paths: Sequence[Path], store: CaseStore) -> tuple[TrainedModel, ...]:
+def _read_models(paths: Mapping[int | None, Path], store: CaseStore) -> tuple[TrainedModel, ...]:
     # Here and not above: torch takes seconds to load, and importing this module must not.
     from fvv.training.checkpoint import read_checkpoint  # noqa: PLC0415
 
     n_folds = store.folds.n_folds
-    models = tuple(read_checkpoint(path) for path in paths)
-    for number, model in enumerate(models):
-        fold = model.fold if len(models) == 1 else number
+    models = tuple(read_checkpoint(path) for path in paths.values())
+    for asked, model in zip(paths, models, strict=True):
+        fold = model.fold if asked is None else asked
         if (model.fold, model.n_folds) != (fold, n_folds):
             raise ModelError(
                 f"trained on fold {model.fold} of {model.n_folds}, given for fold {fold} of {n_folds}",
@@ -197,7 +218,7 @@ def _read_models(paths: Sequence[Path], store: CaseStore) -> tuple[TrainedModel,
 def _convert_model(model: TrainedModel, store: CaseStore, folder: Path, config: ConvertConfig) -> ModelEntry:
     from fvv.training.export import export_onnx  # noqa: PLC0415
 
-    file = folder / f"model{model.fold + 1}.onnx"
+    file = folder / model_file(model.fold)
     export_onnx(model, file)
     return ModelEntry(
         file=file.name,
@@ -206,19 +227,20 @@ def _convert_model(model: TrainedModel, store: CaseStore, folder: Path, config: 
         run_id=model.run_id,
         epoch=model.epoch,
         score=model.score,
+        parent=model.parent,
         trained_on=tuple(sorted({*model.training_person_ids, *model.training_image_ids})),
+        selected_on=model.selection_ids,
         parity=_compare_with_torch(model, OnnxEnsemble([file], model.profile, device="cpu"), store, config),
     )
 
 
 def _compare_with_torch(model: TrainedModel, opened: OnnxEnsemble, store: CaseStore, config: ConvertConfig) -> Parity:
-    """Volumes against PyTorch on examinations that the fold's model was not trained on."""
+    """Volumes against PyTorch on examinations that the fold's model was not trained on; here they test no skill."""
     from fvv.training.export import torch_logits  # noqa: PLC0415
 
     # A comparison without lesion would say little: those with most of it come first.
-    patients = sorted(
-        store.folds.participants(model.fold, Role.TEST), key=lambda patient: -store.record(patient).stroke_ml
-    )
+    role = Role.VALID if model.fold == ALL_FOLDS else Role.TEST
+    patients = sorted(store.folds.participants(model.fold, role), key=lambda patient: -store.record(patient).stroke_ml)
     parity, changed = compare_forms(
         lambda padded: torch_logits(model, padded),
         lambda padded: opened.logits(padded)[0],

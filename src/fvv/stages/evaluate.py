@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from fvv.config import EvaluateConfig
-from fvv.data import Participant, Role
+from fvv.data import ALL_FOLDS, Participant, Role
 from fvv.errors import ConfigError, FvvError, ModelError, StoreError
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import case_files, hash_files
@@ -29,14 +29,14 @@ def evaluate(
     """Predict every patient out of fold and measure the result; the same command resumes an interrupted run.
 
     Args:
-        models: bundle with one model per fold.
+        models: bundle with one model per fold; examinations of a fold that has none are left out, and counted.
         output: folder for tables, masks, pictures and report.html.
         overwrite: measure all again, and replace a finished evaluation of other models, settings or patients.
 
     Raises:
         ConfigError: `own_masks` is asked for, and stored patients have the masks of their preparation.
-        ModelError: a fold has no model, or data leakage: a model was trained on a person or an image of its test fold,
-            or does not say on whom it was trained.
+        ModelError: no fold has a model, one model was trained on all of them, or data leakage: a model was trained on
+            a person or an image of its test fold, or does not say on whom it was trained.
         InputError: no store, or no patient could be evaluated.
         OutputExistsError: another evaluation is finished there, and overwriting was not asked for; or files that this
             program did not write are in the way.
@@ -78,8 +78,19 @@ def evaluate_external(
 
 
 def _out_of_fold(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) -> Plan:
-    tasks, failures, folds = [], [], store.folds
+    tasks, failures, folds, untested = [], [], store.folds, set()
+    there = {model.fold for model in bundle.models}
+    if ALL_FOLDS in there:
+        raise ModelError(
+            "trained on everybody in the split: nobody of it is left to test the model",
+            file=bundle.path,
+            hint="name other patients with --external",
+        )
     for fold in range(folds.n_folds):
+        if fold not in there and there & {*range(folds.n_folds)}:
+            untested |= {*folds.participants(fold, Role.TEST)}
+            log.warning("the bundle has no model of fold %d: nobody of this fold is tested", fold)
+            continue
         models = (bundle.model_of_fold(fold),)
         refuse_unknown_training(models, bundle)
         for name in folds.participants(fold, Role.TEST):
@@ -94,7 +105,7 @@ def _out_of_fold(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) 
             source = source_sha256(bundle, models, who, config, images)
             tasks.append(Task(who, models, fold, partial(store.read, name), who.simulated, source))
     tested = {*(task.participant.examination_id for task in tasks), *(failure.examination_id for failure in failures)}
-    in_no_fold = len(set(store.participants) - tested)
+    in_no_fold = len(set(store.participants) - tested - untested)
     if in_no_fold:
         log.warning("%d patients are test patients of no fold", in_no_fold)
     failures_file = store.path / FAILURES_FILE
@@ -102,7 +113,10 @@ def _out_of_fold(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) 
         "in the store but in no test fold": in_no_fold,
         "could not be prepared": len(read_table(failures_file)) if failures_file.exists() else 0,
     }
-    return Plan(OUT_OF_FOLD, store.path, tasks, failures, f"one for each of {folds.n_folds} folds", counts)
+    if untested:
+        counts["in a fold without a model"] = len(untested)
+    n_models = len(there & {*range(folds.n_folds)})
+    return Plan(OUT_OF_FOLD, store.path, tasks, failures, f"one for each of {n_models} folds", counts)
 
 
 def _whole_ensemble(external: Path, bundle: ModelBundle, config: EvaluateConfig) -> Plan:

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from fvv.config import TrainConfig
-from fvv.data import Failure, Role
+from fvv.data import ALL_FOLDS, Failure, Role
 from fvv.errors import FvvError, TrainingError
 from fvv.io.lock import only_writer
-from fvv.io.runs import FoldRun, fold_folder
+from fvv.io.runs import FoldRun, fold_folder, fold_title
 from fvv.io.store import CaseStore
 from fvv.system.parallel import attempt, map_items
 
@@ -37,7 +37,7 @@ class TrainResult:
     """One fold's training.
 
     Attributes:
-        fold: which.
+        fold: which; `fvv.data.ALL_FOLDS` for all.
         folder: where the checkpoints lie.
         checkpoint: the best epoch's; None in debug mode, which keeps nothing.
         epochs: done.
@@ -63,12 +63,13 @@ class TrainResult:
         if _follows():
             return ""
         if self.checkpoint is None:
-            return f"fold {self.fold}: {self.epochs} epoch of two batches ran; nothing was kept"
+            return f"fold {fold_title(self.fold)}: {self.epochs} epoch of two batches ran; nothing was kept"
         scores = ", ".join(f"{label} {self.scores[name]:.3f}" for name, label in _SHOWN.items())
         state = "" if self.complete else " (stopped by the time limit; to continue, run again with a longer one)"
+        untested = "; no examination of this split is left to test it" if self.fold == ALL_FOLDS else ""
         return (
-            f"fold {self.fold}: best of {self.epochs} epochs is {self.best_epoch + 1}, validation Dice and scores: "
-            f"{scores}; {self.seconds:.0f} s; {self.checkpoint}{state}"
+            f"fold {fold_title(self.fold)}: best of {self.epochs} epochs is {self.best_epoch + 1}, validation Dice and "
+            f"scores: {scores}; {self.seconds:.0f} s; {self.checkpoint}{state}{untested}"
         )
 
 
@@ -105,7 +106,7 @@ def train_fold(store: str | Path, output: str | Path, fold: int, config: TrainCo
     Args:
         store: folder that `prepare` wrote.
         output: saved_models; the fold's folder is <output>/<config.name>/fold_<fold>.
-        fold: 0-based.
+        fold: 0-based; `fvv.data.ALL_FOLDS` trains on everybody but those who validate in fold 0 and select the epoch.
         config: settings.
 
     Raises:
@@ -172,10 +173,10 @@ def _train(store: CaseStore, output: Path, fold: int, config: TrainConfig) -> Tr
     if done is not None and done.satisfies(config):
         if not _follows():
             run.check_files(done)
-        log.info("%s fold %d is finished already, after %d epochs", config.name, fold, done.epochs)
+        log.info("%s fold %s is finished already, after %d epochs", config.name, fold_title(fold), done.epochs)
     else:
         if done is not None:
-            log.info("%s fold %d resumes after %d epochs", config.name, fold, done.epochs)
+            log.info("%s fold %s resumes after %d epochs", config.name, fold_title(fold), done.epochs)
         # Here and not above: only training needs torch, and it takes seconds to load.
         from fvv.training.fit import fit_fold  # noqa: PLC0415
 

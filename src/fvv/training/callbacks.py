@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,14 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from rich.progress import Progress, TaskID
 from torch import Tensor
-from torch.optim.swa_utils import update_bn
 
 from fvv.io.runs import BEST, LAST
 from fvv.io.tables import write_table
 from fvv.schemas.checkpoint import CheckpointDescription
-from fvv.training.augment import apply_changes, draw_changes
 from fvv.training.checkpoint import DESCRIPTION
 from fvv.training.dataset import Batch
 from fvv.training.module import SegmentationModule
+from fvv.training.norms import changed_images, estimate_norms
 from fvv.training.validation import SCORE, best_epoch, out_of_patience
 
 log = logging.getLogger(__name__)
@@ -128,16 +127,9 @@ class NormStatistics(lightning.Callback):
     batches: Iterable[Batch]
 
     def on_validation_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Forget the moving averages of the last steps."""
+        """Forget the moving averages of the last steps; those of frozen parts stay."""
         if isinstance(pl_module, SegmentationModule):
-            update_bn(self._changed(pl_module), pl_module.network)
-
-    def _changed(self, module: SegmentationModule) -> Iterator[Tensor]:
-        """Images changed as in training, the same in every epoch."""
-        generator = torch.Generator().manual_seed(module.config.seed)
-        for _, images, labels in self.batches:
-            changes = draw_changes(module.config.augment, len(images), generator)
-            yield apply_changes(images.to(module.device).float(), labels.to(module.device), changes)[0]
+            estimate_norms(pl_module, changed_images(pl_module, self.batches))
 
 
 def weight_average(decay: float, device: str) -> WeightAveraging:
@@ -145,7 +137,7 @@ def weight_average(decay: float, device: str) -> WeightAveraging:
 
     Args:
         decay: a step.
-        device: "cuda" or "cpu"; the trainer moves the network only after the average is made.
+        device: of PyTorch, such as "cuda"; the trainer moves the network only after the average is made.
     """
 
     def follow(average: Tensor, weight: Tensor, steps: Tensor | int) -> Tensor:

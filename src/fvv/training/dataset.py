@@ -22,7 +22,7 @@ from fvv.data import FoldPlan, Role
 from fvv.errors import TrainingError
 from fvv.io.store import CaseRecord, CaseStore
 from fvv.system.parallel import core_count, track
-from fvv.training.distributed import rank, uses_gpu, world_size
+from fvv.training.distributed import rank, torch_device, uses_gpu, world_size
 from fvv.training.network import CONTEXT_SLICES
 
 MOST_WORKERS = 16
@@ -191,7 +191,9 @@ def training_loader(store: CaseStore, patients: FoldPatients, config: TrainConfi
         seed=config.seed,
     )
     dataset = SlabDataset(store, patients.training, preload=config.preload_ram, margin=config.slab_slices)
-    return _loader(dataset, sampler, config.batch_slabs, loader_processes(config), pin_memory=uses_gpu(config))
+    return _loader(
+        dataset, sampler, config.batch_slabs, loader_processes(config), pin_memory=torch_device(config) == "cuda"
+    )
 
 
 def norm_loader(training: DataLoader[Batch], slabs: int) -> DataLoader[Batch]:

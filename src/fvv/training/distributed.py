@@ -13,9 +13,18 @@ from fvv.config import TrainConfig
 Value = TypeVar("Value")
 
 
+def torch_device(config: TrainConfig) -> str:
+    """The kind of device that training runs on here: `cuda`, `mps` (Apple's GPU) or `cpu`."""
+    if config.device == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def uses_gpu(config: TrainConfig) -> bool:
     """Whether training runs on a GPU here."""
-    return config.device != "cpu" and torch.cuda.is_available()
+    return torch_device(config) != "cpu"
 
 
 def rank() -> int:

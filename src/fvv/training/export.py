@@ -121,6 +121,7 @@ def metadata(model: TrainedModel) -> dict[str, str]:
         "n_folds": str(model.n_folds),
         "run_name": model.run_name,
         "run_id": model.run_id,
+        "parent": "" if model.parent is None else model.parent.model_dump_json(),
         "epoch": str(model.epoch),
         "score": repr(model.score),
         "profile": json.dumps(model.profile.model_dump(mode="json"), sort_keys=True),

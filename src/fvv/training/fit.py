@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 
 from fvv import __version__
 from fvv.config import TrainConfig
-from fvv.data import hashed_ids
+from fvv.data import ALL_FOLDS, hashed_ids
 from fvv.errors import TrainingError
-from fvv.io.runs import FoldRun
+from fvv.io.runs import FoldRun, fold_title
 from fvv.io.store import CaseRecord, CaseStore
 from fvv.schemas.checkpoint import CheckpointDescription
 from fvv.schemas.training_run import FoldProgress
@@ -30,8 +30,9 @@ from fvv.training.dataset import (
     training_loader,
     validation_loader,
 )
-from fvv.training.distributed import rank, uses_gpu
+from fvv.training.distributed import rank, torch_device, uses_gpu
 from fvv.training.endings import clear_endings
+from fvv.training.initial import InitialWeights, initial_weights, start_from
 from fvv.training.loggers import RunReport, open_logs
 from fvv.training.module import SegmentationModule
 from fvv.training.validation import SCORE_SMOOTHING_ML, absent_structures, best_epoch, out_of_patience
@@ -39,6 +40,8 @@ from fvv.training.validation import SCORE_SMOOTHING_ML, absent_structures, best_
 log = logging.getLogger(__name__)
 
 DEBUG_BATCHES = 2
+NORM_SLABS = 64
+"""Training slabs that give weights without batch norms their statistics, where train.norm_slabs is 0."""
 
 
 def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgress:
@@ -63,11 +66,12 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgre
     patients = FoldPatients.from_store(store, store.folds, run.about.fold)
     selecting = tuple(patients.validation.values())
     log.info(
-        "%s fold %d: %d training patients, %d validation patients",
+        "%s fold %s: %d training patients, %d validation patients%s",
         config.name,
-        run.about.fold,
+        fold_title(run.about.fold),
         len(patients.training),
         len(selecting),
+        ", no test patients" if run.about.fold == ALL_FOLDS else "",
     )
     _warn_where_it_cannot_choose(run.about.fold, selecting)
     if len(selecting) < config.devices * config.nodes:
@@ -80,20 +84,26 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgre
         run.unfinish()
     # Before the bar, since loading into memory shows one too.
     training, validation = training_loader(store, patients, config), validation_loader(store, patients, config)
-    table = MetricsTable(run.folder / "metrics.csv", _description(store, patients, run, config), config.patience)
+    initial = initial_weights(store, run.about.fold, config) if config.init else None
+    # Where the parent lay is nobody's business.
+    shown = config if initial is None else config.model_copy(update={"init": initial.parent.name})
+    about = _description(store, patients, run, shown, initial)
+    table = MetricsTable(run.folder / "metrics.csv", about, config.patience)
     # Deterministic training would first fill all memory it takes, a quarter of its time; nothing reads what it has not
     # written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     for name in ("lightning.pytorch", "lightning.fabric"):  # The trainer's advice: our own lines say what matters.
         logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings(), progress_bar() as bar, open_logs(run, config) as logs:
+    with warnings.catch_warnings(), progress_bar() as bar, open_logs(run, shown) as logs:
         warnings.filterwarnings("ignore", module=r"lightning\.")
         callbacks = _callbacks(store, run, config, table, training)
         if rank() == 0:
-            title = f"{config.name} fold {run.about.fold}"
+            title = f"{config.name} fold {fold_title(run.about.fold)}"
             callbacks.append(ConsoleProgress(title, table, bar))
             callbacks.append(RunReport(run.folder, table, logs, title, config.figures_every_epochs))
         module = SegmentationModule(config, selecting)
+        if initial is not None and start is None:
+            start_from(module, initial, norm_loader(training, config.norm_slabs or NORM_SLABS))
         _trainer(run, config, callbacks).fit(module, training, validation, ckpt_path=start, weights_only=True)
     if not table.rows:
         raise TrainingError("the time limit was reached before the first epoch", hint="raise train.max_time")
@@ -109,18 +119,29 @@ def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgre
     )
 
 
-def _description(store: CaseStore, patients: FoldPatients, run: FoldRun, config: TrainConfig) -> CheckpointDescription:
-    records = [*patients.training.values(), *patients.validation.values()]
+def _description(
+    store: CaseStore, patients: FoldPatients, run: FoldRun, config: TrainConfig, initial: InitialWeights | None
+) -> CheckpointDescription:
+    training, validation = patients.training.values(), patients.validation.values()
+    persons = {*hashed_ids(record.participant.person_id for record in (*training, *validation))}
+    images = {*hashed_ids(record.image_sha256 for record in (*training, *validation))}
+    trained = {*hashed_ids(one for record in training for one in (record.participant.person_id, record.image_sha256))}
+    if initial is not None:  # Who has seen whom is inherited.
+        trained |= {*initial.person_ids, *initial.image_ids} - {*initial.selection_ids}
+        persons |= {*initial.person_ids}
+        images |= {*initial.image_ids}
     return CheckpointDescription(
         software=f"fvv {__version__}",
         fold=run.about.fold,
         n_folds=store.folds.n_folds,
         run_name=config.name,
         run_id=run.about.run_id,
+        parent=None if initial is None else initial.parent,
         network=config.network,
         profile=store.profile,
-        training_person_ids=hashed_ids(record.participant.person_id for record in records),
-        training_image_ids=hashed_ids(record.image_sha256 for record in records),
+        training_person_ids=tuple(sorted(persons)),
+        training_image_ids=tuple(sorted(images)),
+        selection_ids=tuple(sorted((persons | images) - trained)),
         settings=config.model_dump(mode="json"),
     )
 
@@ -137,7 +158,7 @@ def _callbacks(
     check = {hook: lambda *_: run.check_store(store) for hook in ("on_train_epoch_start", "on_train_epoch_end")}
     callbacks += [LambdaCallback(**check), table, BestAndLast(run.folder, table)]
     if config.ema_decay > 0:
-        callbacks.append(weight_average(config.ema_decay, "cuda" if uses_gpu(config) else "cpu"))
+        callbacks.append(weight_average(config.ema_decay, torch_device(config)))
     if config.norm_slabs > 0:
         slabs = min(config.norm_slabs, DEBUG_BATCHES * config.batch_slabs) if config.debug else config.norm_slabs
         callbacks.append(NormStatistics(norm_loader(training, slabs)))
@@ -150,9 +171,9 @@ def _warn_where_it_cannot_choose(fold: int, records: Sequence[CaseRecord]) -> No
     if absent and rank() == 0:
         names = {"stroke": "stroke", "flair_visible": "FLAIR-visible part"}
         log.warning(
-            "fold %d: none of its %d validation patients has a %s of %g mL or more: they cannot choose the best epoch "
+            "fold %s: none of its %d validation patients has a %s of %g mL or more: they cannot choose the best epoch "
             "by it. Prepare with a larger --valid-proportion, or edit the split file",
-            fold,
+            fold_title(fold),
             len(records),
             " or ".join(names[part.label] for part in absent),
             SCORE_SMOOTHING_ML,
@@ -160,10 +181,11 @@ def _warn_where_it_cannot_choose(fold: int, records: Sequence[CaseRecord]) -> No
 
 
 def _trainer(run: FoldRun, config: TrainConfig, callbacks: list[lightning.Callback]) -> lightning.Trainer:
-    on_gpu, one_process = uses_gpu(config), config.devices * config.nodes == 1
+    device, one_process = torch_device(config), config.devices * config.nodes == 1
+    on_gpu = device == "cuda"
     precision = {"auto": "bf16-mixed" if on_gpu else "32-true", "32": "32-true", "bf16": "bf16-mixed"}[config.precision]
     return lightning.Trainer(
-        accelerator="gpu" if on_gpu else "cpu",
+        accelerator=device,
         devices=config.devices,
         num_nodes=config.nodes,
         # One process; or one per device, each with a part of every batch, gradients averaged (DDP).
@@ -176,8 +198,9 @@ def _trainer(run: FoldRun, config: TrainConfig, callbacks: list[lightning.Callba
         logger=False,  # `RunReport` writes the logs
         callbacks=callbacks,
         plugins=[AtomicCheckpoints()],
-        # On a GPU too, where interpolation then takes a slower way: the same settings give the same weights.
-        deterministic=True,
+        # On a GPU too, where interpolation then takes a slower way: the same settings give the same weights. Where
+        # Apple's GPU has no such way, PyTorch warns.
+        deterministic="warn" if device == "mps" else True,
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, Self
 
 import lightning
 import numpy as np
@@ -19,6 +19,7 @@ from fvv.io.store import CaseRecord
 from fvv.training.augment import apply_changes, draw_changes
 from fvv.training.distributed import from_all
 from fvv.training.figures import Example, larger_examples, patient_examples
+from fvv.training.freezing import freeze
 from fvv.training.losses import loss_of
 from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork
 from fvv.training.validation import PatientValidation, SliceClass, final_masks, judge_patient, summarise
@@ -49,12 +50,20 @@ class SegmentationModule(lightning.LightningModule):
             # channels_last: a quarter to a half of the training time on a CPU (docs/explanation/network.md).
             self.network = SegmentationNetwork(config.network)
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.frozen = freeze(self.network, config.freeze)
         self.loss = loss_of(config.loss)
         self.patients: list[PatientValidation] = []
         self.examples: dict[SliceClass, Example] = {}
         self.scores: dict[str, float] = {}
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - PyTorch's
+        """Frozen parts stay in evaluation mode: their batch norms use, and keep, the statistics they came with."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         """One batch of slabs: augment, run the network, compare."""
@@ -118,7 +127,9 @@ class SegmentationModule(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam, and the schedule that the settings name."""
         config = self.config
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
+        rate = config.starting_learning_rate
+        trained = [weights for weights in self.network.parameters() if weights.requires_grad]
+        optimizer = torch.optim.Adam(trained, lr=rate)
         if config.schedule == "plateau":
             # Kept here and not given to the trainer, which forgets a plateau scheduler's last step in its checkpoints.
             # The reference's numbers.
@@ -127,7 +138,7 @@ class SegmentationModule(lightning.LightningModule):
                 self._plateau.load_state_dict(self._plateau_state)
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = OneCycleLR(optimizer, max_lr=config.learning_rate, total_steps=steps, cycle_momentum=False)
+        schedule = OneCycleLR(optimizer, max_lr=rate, total_steps=steps, cycle_momentum=False)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,0 +1,103 @@
+"""NRRD and MetaImage files in: what 3D Slicer and ITK programs write. SimpleITK reads them (extra `itk`).
+
+ITK's coordinates are LPS+ mm, NIfTI's and ours are RAS+ mm: the first two axes change sign.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from fvv.errors import InputError
+
+ITK_SUFFIXES = (".nrrd", ".mha")
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_MOST_HEADER = 2**20
+"""Bytes in which the header of a file ends."""
+_DIMENSIONS = (3, 4)
+
+
+def open_itk(path: Path, *, most_bytes: int, most_voxels: int, most_edge: int) -> nib.Nifti1Image:
+    """Read a `.nrrd` or `.mha` file as the NIfTI image that holds the same.
+
+    Args:
+        most_bytes: of all voxels; refused before any memory is taken, as are:
+        most_voxels, most_edge: of one volume.
+
+    Returns:
+        (i, j, k) or (i, j, k, volume) numbers of the file's own type, affine voxel to RAS+ mm.
+
+    Raises:
+        InputError: SimpleITK is not installed; damaged; voxels in another file; an NRRD that does not say where left
+            is; several numbers a voxel.
+    """
+    sitk = _simple_itk(path)
+    _refuse_unclear_header(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        shape = reader.GetSize()
+        if len(shape) not in _DIMENSIONS or reader.GetNumberOfComponents() != 1:
+            raise InputError(
+                f"expected one number a voxel in 3 or 4 dimensions, found {reader.GetNumberOfComponents()} in "
+                f"{len(shape)}",
+                file=path,
+            )
+        claimed = math.prod(shape) * np.dtype(np.float64).itemsize
+        if max(shape[:3]) > most_edge or math.prod(shape[:3]) > most_voxels or claimed > most_bytes:
+            raise InputError(f"the header claims shape {shape}: over the largest image read here", file=path)
+        image = reader.Execute()
+    except RuntimeError as error:
+        said = " ".join(str(error).split())[-200:]
+        raise InputError(f"cannot be read, it may be damaged or cut short: {said}", file=path) from error
+    array = sitk.GetArrayFromImage(image).T
+    if array.dtype in {np.dtype(np.int64), np.dtype(np.uint64)}:  # nibabel asks which type is meant.
+        array = array.astype(np.float64)
+    return nib.Nifti1Image(array, _affine(image))
+
+
+def _affine(image: Any) -> np.ndarray:
+    """(4, 4) voxel to RAS+ mm of a SimpleITK image of 3 or 4 dimensions."""
+    n = image.GetDimension()
+    direction = np.array(image.GetDirection()).reshape(n, n)[:3, :3]
+    affine = np.eye(4)
+    affine[:3, :3] = direction * np.array(image.GetSpacing())[:3]
+    affine[:3, 3] = image.GetOrigin()[:3]
+    return _LPS_TO_RAS @ affine
+
+
+def _refuse_unclear_header(path: Path) -> None:
+    with path.open("rb") as stream:
+        start = stream.read(_MOST_HEADER)
+    if path.suffix == ".nrrd":
+        header = re.split(rb"\r?\n\r?\n", start, maxsplit=1)[0]
+        if not start.startswith(b"NRRD"):
+            raise InputError("not a readable NRRD image: of another kind", file=path)
+        if re.search(rb"^data ?file:", header, re.MULTILINE | re.IGNORECASE):
+            raise InputError("a header whose voxels lie in another file", file=path, hint="save it as one file")
+        # ITK would take the axes for left, posterior, superior: left and right would be a guess.
+        if not re.search(rb"^space:", header, re.MULTILINE | re.IGNORECASE):
+            message = "does not say where left is: its header has no `space`"
+            raise InputError(message, file=path, hint="save it again from the program that knows its orientation")
+    else:
+        found = re.search(rb"^ElementDataFile *= *([^\r\n]*)", start, re.MULTILINE)
+        if found is None:
+            raise InputError("not a readable MetaImage: of another kind", file=path)
+        if found[1].strip() != b"LOCAL":
+            raise InputError("a header whose voxels lie in another file", file=path, hint="save it as one file")
+
+
+def _simple_itk(path: Path) -> Any:
+    try:
+        import SimpleITK  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        hint = "pip install '.[itk]' in the project's folder; or convert it to NIfTI"
+        raise InputError(f"{path.suffix[1:].upper()} needs SimpleITK", file=path, hint=hint) from error
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # noqa: FBT003 - SimpleITK's
+    return SimpleITK
