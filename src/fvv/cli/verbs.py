@@ -31,6 +31,7 @@ _READING = {
     "--resample-rois": "preprocess.resample_rois",
     "--resample-b0": "preprocess.resample_b0",
 }
+_COHORT = {"--partial-labels": "preprocess.partial_labels", "--unlisted": "preprocess.unlisted"}
 _CUTOFF = {"--cutoff": "decision.cutoff_ml"}
 _WORKERS = {"--workers": "compute.workers"}
 _ENGINE = {"--device": "compute.device", "--threads": "compute.threads"}
@@ -89,7 +90,7 @@ def _simulate(options: argparse.Namespace, config: Config) -> StageResult:
 def _verify_options(verb: argparse.ArgumentParser) -> None:
     """Stage 0: report what is wrong with a data set, before anything is computed."""
     add_path(verb, "-i", "--input", default="input_data", meaning="folder with a folder for each examination")
-    _group(verb, "images and masks", {**_READING, "--quality": "prepare.quality", "--unlisted": "preprocess.unlisted"})
+    _group(verb, "images and masks", {**_READING, "--quality": "prepare.quality", **_COHORT})
     _add_computing(verb)
 
 
@@ -111,7 +112,7 @@ def _prepare_options(verb: argparse.ArgumentParser) -> None:
     add_settings(split, {"--seed": "prepare.seed"})
     add_path(split, "--split", meaning="use this split file")
     images = {"--profile": "prepare.profile", **_READING, "--quality": "prepare.quality"}
-    _group(verb, "images and masks", {**images, "--unlisted": "preprocess.unlisted"})
+    _group(verb, "images and masks", {**images, **_COHORT})
     _add_computing(verb)
 
 
@@ -203,7 +204,7 @@ def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store that prepare wrote")
     meaning = "instead of the store: held-out labelled examinations, evaluated with the whole ensemble"
     add_path(verb, "--external", meaning=meaning)
-    add_settings(verb, {"--unlisted": "preprocess.unlisted", "--b-value": "preprocess.b_value"})
+    add_settings(verb, {**_COHORT, "--b-value": "preprocess.b_value"})
     meaning = "folder of ONNX models (default: saved_models_ONNX; with --external as in predict)"
     add_path(verb, "-m", "--models", meaning=meaning)
     add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")

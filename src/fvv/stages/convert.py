@@ -217,7 +217,7 @@ def _compare_with_torch(model: TrainedModel, opened: OnnxEnsemble, store: CaseSt
 
     # A comparison without lesion would say little: those with most of it come first.
     patients = sorted(
-        store.folds.participants(model.fold, Role.TEST), key=lambda patient: -store.record(patient).stroke_ml
+        store.folds.participants(model.fold, Role.TEST), key=lambda patient: -(store.record(patient).stroke_ml or 0.0)
     )
     parity, changed = compare_forms(
         lambda padded: torch_logits(model, padded),

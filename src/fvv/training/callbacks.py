@@ -135,7 +135,7 @@ class NormStatistics(lightning.Callback):
     def _changed(self, module: SegmentationModule) -> Iterator[Tensor]:
         """Images changed as in training, the same in every epoch."""
         generator = torch.Generator().manual_seed(module.config.seed)
-        for _, images, labels in self.batches:
+        for _, images, labels, _ in self.batches:
             changes = draw_changes(module.config.augment, len(images), generator)
             yield apply_changes(images.to(module.device).float(), labels.to(module.device), changes)[0]
 
