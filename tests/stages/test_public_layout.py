@@ -1,4 +1,4 @@
-"""ISLES'22 and ISLES'24 as they are, through every stage: the numbers are those of the same images in patient folders."""
+"""ISLES'22 and ISLES'24 as they are, through every stage: the numbers of the same images in patient folders."""
 
 from __future__ import annotations
 
