@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,10 @@ class Cohort:
 
     people: Mapping[str, Participant]
     places: Mapping[str, Place]
+
+    def located(self, names: Iterable[str]) -> list[tuple[Participant, Place]]:
+        """These examinations, each with its place: what a worker process needs of one."""
+        return [(self.people[name], self.places[name]) for name in names]
 
 
 def read_cohort(folder: Path, *, unlisted: Unlisted = "refuse") -> Cohort:

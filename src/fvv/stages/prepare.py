@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from fvv.cohort.examinations import Cohort, read_cohort
+from fvv.cohort.examinations import read_cohort
 from fvv.cohort.folds import SplitInput, refuse_too_few
 from fvv.cohort.participants import same_images_of_two_persons
 from fvv.cohort.split import SPLIT_FILE, StoredSplit, given_split, write_split
@@ -110,7 +110,7 @@ def prepare(
     if shard is None:
         with hold_with_shards(output_path):
             _refuse_hopeless(output_path, config, people, prune=prune, given=given is not None)
-            outcomes = _prepare_each(cohort, output_path, config, people.values(), overwrite=overwrite)
+            outcomes = _prepare_each(output_path, config, cohort.located(people), overwrite=overwrite)
             return _finish(output_path, config, outcomes, given=given, prune=prune)
     if given is not None:
         raise StoreError("a shard makes no split", hint="gather the shards, then give --split to `fvv prepare` again")
@@ -120,8 +120,8 @@ def prepare(
             _refuse_hopeless(output_path, config, people, prune=prune, given=False)
             held.enter_context(only_writer(shard_place(output_path, shard)))
             clear_reports(output_path, report)
-        mine = [people[name] for name in shard.select(people)]
-        outcomes = _prepare_each(cohort, output_path, config, mine, overwrite=overwrite)
+        mine = cohort.located(shard.select(people))
+        outcomes = _prepare_each(output_path, config, mine, overwrite=overwrite)
         write_report(output_path, report.model_copy(update={"outcomes": tuple(outcomes)}))
     return _result(output_path, outcomes, _failures(outcomes))
 
@@ -162,24 +162,24 @@ def _split_settings(config: PrepareConfig) -> SplitSettings:
 
 
 def _prepare_each(
-    cohort: Cohort, path: Path, config: PrepareConfig, people: Collection[Participant], *, overwrite: bool
+    path: Path, config: PrepareConfig, items: Sequence[tuple[Participant, Place]], *, overwrite: bool
 ) -> list[Outcome]:
     store = CaseStore(path, profile_of(config))
-    work = partial(_prepare_one, cohort, store, config, overwrite=overwrite)
+    work = partial(_prepare_one, store, config, overwrite=overwrite)
     outcomes = []
-    for one, result in map_items(work, list(people), workers=config.compute.workers, description="prepare"):
+    for (one, place), result in map_items(work, items, workers=config.compute.workers, description="prepare"):
         if isinstance(result, FvvError):
             reason = failure_of(one.examination_id, result).reason
-            reachable = files_reachable(cohort.places[one.examination_id], one, config.preprocess)
+            reachable = files_reachable(place, one, config.preprocess)
             outcomes.append(Outcome(participant=one, reason=reason, reachable=reachable))
         else:
             outcomes.append(Outcome(participant=one, newly=result))
     return outcomes
 
 
-def _prepare_one(cohort: Cohort, store: CaseStore, config: PrepareConfig, one: Participant, *, overwrite: bool) -> bool:
+def _prepare_one(store: CaseStore, config: PrepareConfig, item: tuple[Participant, Place], *, overwrite: bool) -> bool:
     """Prepare one patient; False where the store already holds exactly this."""
-    place = cohort.places[one.examination_id]
+    one, place = item
     source = _source_sha256(place, config, one)
     if not overwrite and _is_stored(store, one.examination_id, source):
         return False

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fvv.cohort.examinations import Cohort, read_cohort
+from fvv.cohort.examinations import read_cohort
 from fvv.cohort.participants import PARTICIPANTS_FILE, same_images, same_images_of_two_persons
 from fvv.config import PrepareConfig
 from fvv.data import Channel, Failure, Participant
 from fvv.errors import FvvError
-from fvv.io.case import image_sha256
+from fvv.io.case import Place, image_sha256
 from fvv.io.tables import failure_of
 from fvv.recipes.labelled import finding_lines, prepare_labelled, unknown_lines
 from fvv.system.parallel import map_items
@@ -63,8 +63,8 @@ def verify(input_path: str | Path, config: PrepareConfig, *, shard: Shard | None
         people = {name: people[name] for name in shard.select(people)}
     failures: dict[str, Failure] = {}
     seen: dict[str, _Seen] = {}
-    work = partial(_look, cohort, config)
-    for one, outcome in map_items(work, list(people.values()), workers=config.compute.workers, description="verify"):
+    items, work = cohort.located(people), partial(_look, config)
+    for (one, _), outcome in map_items(work, items, workers=config.compute.workers, description="verify"):
         if isinstance(outcome, FvvError):
             failures[one.examination_id] = failure_of(one.examination_id, outcome)
         else:
@@ -88,8 +88,9 @@ def verify(input_path: str | Path, config: PrepareConfig, *, shard: Shard | None
     )
 
 
-def _look(cohort: Cohort, config: PrepareConfig, one: Participant) -> _Seen:
-    case, prepared = prepare_labelled(cohort.places[one.examination_id], one, config)
+def _look(config: PrepareConfig, item: tuple[Participant, Place]) -> _Seen:
+    one, place = item
+    case, prepared = prepare_labelled(place, one, config)
     has_lesion = None if prepared.stroke is None else bool(prepared.stroke.any())
     notes = finding_lines(one.examination_id, prepared.findings)
     return _Seen(image_sha256(case), has_lesion, frozenset(prepared.masks), notes)
