@@ -130,6 +130,24 @@ def _prepare(options: argparse.Namespace, config: Config) -> StageResult:
     )
 
 
+def _export_options(verb: argparse.ArgumentParser) -> None:
+    """Write a labelled cohort as a raw data set of nnU-Net, with the folds of the store."""
+    add_path(verb, "-i", "--input", default="input_data", meaning="what the store was prepared from")
+    add_path(verb, "--store", default="preprocessed_data", meaning="store whose folds are used")
+    verb.add_argument(
+        "--nnunet", type=named_path, required=True, metavar="DIR", help="folder to write, DatasetNNN_Name"
+    )
+    add_overwrite(verb, "replace an earlier export")
+    _group(verb, "images and masks", {**_READING, **_COHORT})
+    add_settings(verb.add_argument_group("computing"), _WORKERS)
+
+
+def _export(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.stages.export import export_nnunet  # noqa: PLC0415
+
+    return export_nnunet(options.input, options.store, options.nnunet, config.prepare, overwrite=options.overwrite)
+
+
 def _train_options(verb: argparse.ArgumentParser) -> None:
     """Stage 2: train the network on one fold, or on all."""
     which = verb.add_mutually_exclusive_group(required=True)
@@ -385,6 +403,7 @@ VERBS: Mapping[str, Verb] = {
         "train",
         ("fvv prepare", "fvv prepare -k 5 --split folds.tsv", "fvv prepare --shard 3/20"),
     ),
+    "export": Verb(_export_options, _export, "", ("fvv export --nnunet nnUNet_raw/Dataset001_FVV",)),
     "train": Verb(
         _train_options,
         _train,
@@ -430,7 +449,7 @@ VERBS: Mapping[str, Verb] = {
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "try it": ("demo", "simulate"),
     "new patients": ("predict", "decide", "doctor"),
-    "a data set": ("verify", "prepare", "gather"),
+    "a data set": ("verify", "prepare", "gather", "export"),
     "models of your own": ("train", "convert", "evaluate", "report", "card"),
     "settings and shell": ("settings", "completion"),
 }
