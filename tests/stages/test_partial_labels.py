@@ -111,6 +111,15 @@ def test_an_examination_of_which_nothing_is_known_is_refused(tmp_path: Path, rng
     assert "nothing is known of its lesion" in failure.reason
 
 
+def test_a_stroke_free_examination_needs_no_masks_and_knows_all(tmp_path: Path, rng: np.random.Generator) -> None:
+    write_patient(tmp_path / "a", rng, lesion=False, visible=False)
+    without(tmp_path / "a", "stroke_roi", "flairviz_roi")
+    (tmp_path / "participants.tsv").write_text("participant_id\tstroke_free\na\t1\n")
+    result = verify(tmp_path, STRICT)
+    assert not result.failures
+    assert result.notes[-1] == "0 with a lesion, 1 without"
+
+
 def test_a_flair_image_beside_is_no_typing_error(tmp_path: Path, rng: np.random.Generator) -> None:
     write_patient(tmp_path / "a", rng)
     without(tmp_path / "a", "flairviz_roi")

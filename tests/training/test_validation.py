@@ -229,6 +229,7 @@ def test_a_readers_label_alone_counts_for_the_auc():
     scores = summarise(patients)
     assert scores["valid/auc"] == 1.0
     assert np.isnan(scores["valid/dice_stroke"])
+    assert np.isnan(scores["valid/dice_stroke_pooled"])
     assert scores["valid/score"] == 0.0
     assert scores["valid/dice_brain"] == 1.0
 

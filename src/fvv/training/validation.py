@@ -213,15 +213,13 @@ def epoch_score(patients: Sequence[PatientValidation]) -> float:
     otherwise a network that predicts nothing at all would get the best score there is.
     """
     absent = absent_structures([patient.reference_ml for patient in patients])
-    of_parts = []
-    for place, part in enumerate(SCORED):
-        of_parts.append(
-            _mean(
-                patient.smoothed[place] * (patient.dice[Channel.BRAIN.label] if part in absent else 1.0)
-                for patient in patients
-            )
+    score = _mean(
+        _mean(
+            patient.smoothed[place] * (patient.dice[Channel.BRAIN.label] if part in absent else 1.0)
+            for patient in patients
         )
-    score = _mean(of_parts)
+        for place, part in enumerate(SCORED)
+    )
     return 0.0 if np.isnan(score) else score
 
 
@@ -240,6 +238,8 @@ def summarise(patients: Sequence[PatientValidation]) -> dict[str, float]:
         scores[f"valid/accuracy_{name}"] = _mean(patient.accuracy[name] for patient in patients)
     common, predicted, reference = np.sum([patient.overlap for patient in patients], axis=0)
     scores["valid/dice_stroke_pooled"] = 2.0 * common / (predicted + reference) if predicted + reference else 1.0
+    if np.isnan(scores["valid/dice_stroke"]):  # The stroke is unknown throughout.
+        scores["valid/dice_stroke_pooled"] = float("nan")
     scores[SCORE] = epoch_score(patients)
     classes = torch.from_numpy(np.concatenate([patient.classes for patient in patients]))
     scores["valid/slice_kappa"] = float("nan")
