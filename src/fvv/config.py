@@ -142,6 +142,9 @@ class PreprocessConfig(_Settings):
     for masks that include CSF and for small heads."""
     checks: tuple[ExtensionName, ...] = ()
     """Quality checks of your own, "package.module:name", made after those of fvv (docs/how-to/extend.md)."""
+    partial_labels: bool = False
+    """Accept examinations without stroke_roi or flairviz_roi: what is missing is unknown, and is neither learned nor
+    measured; otherwise they are refused."""
     unlisted: Unlisted = "refuse"
     """Folders without a row in participants.tsv, where that file exists: refuse the table, or count each such folder as
     a person of its own."""

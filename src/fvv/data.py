@@ -287,7 +287,7 @@ class PreparedCase:
         examination_id: name of its folder.
         b0, b1000: (256, 256, slices) float16 (float32 for published models), z-scores clipped to +-10.
         brain: (256, 256, slices) bool, the preprocessing mask.
-        stroke, flair_visible: (256, 256, slices) bool, or None for a new patient.
+        stroke, flair_visible: (256, 256, slices) bool; None where unknown: of a new patient, or never outlined.
         grid: way back to the native grid.
         findings: what preparation noticed.
         b0_scale, b1000_scale: behind the z-scores; None where they were not kept (stores written before they were).
@@ -317,6 +317,12 @@ class PreparedCase:
                     f"{name} has shape {array.shape}, expected {self.grid.working_shape}",
                     examination_id=self.examination_id,
                 )
+
+    @property
+    def masks(self) -> dict[Channel, BoolArray]:
+        """The reference mask of each known channel; the preprocessing mask stands for the brain."""
+        masks = {Channel.BRAIN: self.brain, Channel.STROKE: self.stroke, Channel.FLAIR_VISIBLE: self.flair_visible}
+        return {channel: mask for channel, mask in masks.items() if mask is not None}
 
     @property
     def n_slices(self) -> int:

@@ -66,9 +66,10 @@ def test_stroke_share_says_how_often_a_slab_is_drawn_around_stroke(share, expect
 @pytest.mark.parametrize("preload", [False, True])
 def test_a_slab_holds_its_context_and_labels_of_its_own_slices(store, preload):
     records = {patient: store.record(patient) for patient in store.participants}
-    patient, images, labels = SlabDataset(store, records, preload=preload, margin=4)[Slab(1, 0, 4)]
+    patient, images, labels, known = SlabDataset(store, records, preload=preload, margin=4)[Slab(1, 0, 4)]
     expected_images, expected_labels = store.read_slab(store.participants[1], -3, 7)
     assert patient == 1
+    assert known.all()
     assert images.dtype == torch.float16
     assert torch.equal(images, torch.from_numpy(expected_images))
     assert torch.equal(labels, torch.from_numpy(expected_labels[:, 3:7]))
@@ -80,7 +81,7 @@ def test_a_slab_holds_its_context_and_labels_of_its_own_slices(store, preload):
 def test_a_volume_is_the_whole_patient_padded_by_three(store):
     records = {patient: store.record(patient) for patient in store.participants}
     loader = validation_loader(store, FoldPatients(records, records), TrainConfig())
-    number, images, labels = list(loader)[2]
+    number, images, labels, _ = list(loader)[2]
     case = store.read(store.participants[2])
     assert number == 2
     assert images.shape == (2, 12, 256, 256)
@@ -93,7 +94,7 @@ def test_loader_gives_the_slices_asked_for(store):
     patients = FoldPatients.from_store(store, store.folds, 0)
     config = TrainConfig(slices_per_epoch=10, slab_slices=4, batch_slabs=2)
     batches = list(training_loader(store, patients, config))
-    assert [tuple(labels.shape) for *_, labels in batches] == [(2, 3, 4, 256, 256), (1, 3, 4, 256, 256)]
+    assert [tuple(labels.shape) for _, _, labels, _ in batches] == [(2, 3, 4, 256, 256), (1, 3, 4, 256, 256)]
 
 
 def test_a_fold_without_validation_patient_is_refused(store):

@@ -102,6 +102,6 @@ def test_batch_norm_estimated_again_is_the_mean_over_the_slabs(store, tmp_path):
     seen = []
     first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].mean((0, 2, 3))))
     with torch.no_grad():
-        for _, images, _ in batches:
+        for _, images, _, _ in batches:
             network(images.float())
     torch.testing.assert_close(first.running_mean, torch.stack(seen).mean(0), atol=0, rtol=2e-3)

@@ -8,7 +8,7 @@ import torch
 
 from fvv.config import LossConfig
 from fvv.data import Channel
-from fvv.training.losses import segmentation_loss, soft_dice_loss
+from fvv.training.losses import LossTerms, loss_of, segmentation_loss, soft_dice_loss
 
 BRAIN, STROKE, VISIBLE = (channel.value for channel in Channel)
 PLAIN = LossConfig(label_smoothing=0.0, dice_weight=0.0)
@@ -96,3 +96,69 @@ def test_soft_dice_of_a_slab_without_lesion_asks_for_less_to_be_marked_whatever_
         assert (logits.grad[1, channel][inside] > 0).all()
         assert (logits.grad[1, channel][~inside] == 0).all()
         assert (logits.grad[0, channel][labels[0, channel] > 0] < 0).all()
+
+
+EVERY_TERM = [
+    LossConfig(normalisation=normalisation, dice_weight=weight)
+    for normalisation in ("all", "brain")
+    for weight in (0.0, 1.0)
+]
+
+
+def two_slabs() -> tuple[torch.Tensor, torch.Tensor]:
+    logits = torch.randn(2, 3, 2, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    labels = half_brain().repeat(2, 1, 1, 1, 1)
+    labels[1, BRAIN, 0] = True  # another share of brain
+    return logits.requires_grad_(), labels
+
+
+@pytest.mark.parametrize("config", EVERY_TERM)
+@pytest.mark.parametrize("unknown", [(0, VISIBLE), (1, STROKE), (1, VISIBLE)])
+def test_an_unknown_channel_has_no_gradient_and_its_labels_do_not_count(config, unknown):
+    logits, labels = two_slabs()
+    known = torch.ones(2, 3, dtype=torch.bool)
+    known[unknown] = False
+    total = segmentation_loss(logits, labels, config, known).total
+    total.backward()
+    assert (logits.grad[unknown] == 0).all()
+    rest = logits.grad.clone()
+    rest[unknown] = 1.0
+    assert all(channel.any() for slab in rest for channel in slab)
+    labels[unknown] = ~labels[unknown]
+    assert segmentation_loss(logits, labels, config, known).total == total
+
+
+@pytest.mark.parametrize("config", EVERY_TERM)
+def test_a_term_is_that_of_the_slabs_in_which_its_channel_is_known(config):
+    logits, labels = two_slabs()
+    known = torch.tensor([[True, True, True], [True, True, False]])
+    both, first = segmentation_loss(logits, labels, config, known), segmentation_loss(logits[:1], labels[:1], config)
+    assert both.flair_visible.item() == pytest.approx(first.flair_visible.item())
+    assert both.stroke.item() == pytest.approx(segmentation_loss(logits, labels, config).stroke.item())
+
+
+@pytest.mark.parametrize("config", EVERY_TERM)
+def test_a_channel_that_no_slab_knows_costs_nothing(config):
+    logits, labels = two_slabs()
+    known = torch.tensor([[True, False, False]] * 2)
+    terms = segmentation_loss(logits, labels, config, known)
+    assert terms.stroke.item() == terms.flair_visible.item() == 0.0
+    terms.total.backward()
+    assert (logits.grad[:, [STROKE, VISIBLE]] == 0).all()
+    assert logits.grad[:, BRAIN].any()
+
+
+def whole_entropy(logits, labels, config):
+    """A loss of the user's own that knows nothing of unknown channels."""
+    cost = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    return LossTerms(cost, cost, cost, cost, cost)
+
+
+def test_a_loss_of_ones_own_learns_nothing_of_an_unknown_channel():
+    logits, labels = two_slabs()
+    labels[1, VISIBLE] = False  # as the store holds it
+    known = torch.tensor([[True, True, True], [True, True, False]])
+    loss = loss_of(LossConfig(function="training.test_losses:whole_entropy"))
+    loss(logits, labels, LossConfig(), known).total.backward()
+    assert (logits.grad[1, VISIBLE] == 0).all()
+    assert logits.grad[0, VISIBLE].all()

@@ -184,3 +184,56 @@ def test_patience_ends_after_that_many_epochs_without_a_better_one():
     assert [out_of_patience(rows[:done], 2) for done in range(6)] == [False, False, False, False, True, True]
     assert not out_of_patience(rows, 4)
     assert not out_of_patience(rows, None)
+
+
+STROKE_ALONE = (Channel.BRAIN, Channel.STROKE)
+
+
+def known_only(marked: np.ndarray, truth: np.ndarray, known, mismatch: bool | None = None):
+    truth = truth.copy()
+    truth[[channel.value for channel in Channel if channel not in known]] = False
+    return judge_patient(marked, truth, loss=1.0, voxel_volume_ml=0.01, mismatch=mismatch, known=known)
+
+
+def test_the_score_is_the_mean_over_the_structures_of_the_patients_who_have_each():
+    """Whatever is predicted where the FLAIR-visible part is unknown, the score stays."""
+    full = judged(masks(10, 5), masks(10, 10))
+    stroke = judged(masks(10), masks(10)).smoothed[0]
+    for visible in (0, 10):
+        unknown = known_only(masks(10, visible), masks(10, 10), STROKE_ALONE)
+        assert np.isnan(unknown.smoothed[1])
+        assert np.isnan(unknown.dice["flair_visible"])
+        assert np.isnan(unknown.dice["not_visible"])
+        assert epoch_score([full, unknown]) == pytest.approx(
+            np.mean([(full.smoothed[0] + stroke) / 2, full.smoothed[1]])
+        )
+        assert epoch_score([unknown]) == pytest.approx(stroke)
+        scores = summarise([full, unknown])
+        assert scores["valid/dice_flair_visible"] == pytest.approx(full.dice["flair_visible"])
+        assert scores["valid/slice_kappa"] == summarise([full])["valid/slice_kappa"]
+
+
+def test_a_structure_that_is_only_unknown_is_not_absent():
+    unknown = known_only(masks(10), masks(10, 10), STROKE_ALONE)
+    assert absent_structures([unknown.reference_ml, judged(masks(10, 8), masks(10, 8)).reference_ml]) == ()
+    assert summarise([unknown])["valid/score"] == 1.0
+    assert np.isnan(summarise([unknown])["valid/slice_kappa"])
+
+
+def test_a_readers_label_alone_counts_for_the_auc():
+    brain = (Channel.BRAIN,)
+    patients = [
+        known_only(masks(10, 1), masks(10), brain, mismatch=True),
+        known_only(masks(10, 9), masks(10), brain, mismatch=False),
+    ]
+    scores = summarise(patients)
+    assert scores["valid/auc"] == 1.0
+    assert np.isnan(scores["valid/dice_stroke"])
+    assert np.isnan(scores["valid/dice_stroke_pooled"])
+    assert scores["valid/score"] == 0.0
+    assert scores["valid/dice_brain"] == 1.0
+
+
+def test_without_readers_an_unknown_flair_visible_part_gives_no_label():
+    patients = [known_only(masks(10), masks(10, 10), STROKE_ALONE), judged(masks(10, 1), masks(10, 1))]
+    assert labelled_volumes(patients)[1].tolist() == [True]

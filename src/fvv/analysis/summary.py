@@ -57,7 +57,7 @@ FALSE_LIMIT_ML = 0.5
 REFERENCES = ("mismatch", "no mismatch", "lesion without label", "no lesion")
 """Kinds of examination, by the reference."""
 NOT_OUTLINED = "not outlined"
-"""FLAIR-visible share of a lesion where nobody outlined that part."""
+"""Volume or FLAIR-visible share of a lesion where nobody outlined it."""
 _LESION_CHANNELS = (Channel.STROKE, Channel.FLAIR_VISIBLE)
 
 
@@ -226,10 +226,11 @@ def summarise_answers(patients: Sequence[PatientResult], data: MarkerData, boots
     likely = states == DecisionState.MISMATCH_LIKELY.value
     called = likely | (states == DecisionState.MISMATCH_UNLIKELY.value)
     touches = np.array([patient.stroke.lesions_detected > 0 for patient in patients], dtype=bool)
+    outlined = np.array([not math.isnan(patient.stroke.reference_volume_ml) for patient in patients], dtype=bool)
     mismatch, other, unlabelled, none = (kinds == kind for kind in REFERENCES)
     rates: dict[str, tuple[BoolArray, BoolArray]] = {
         "sensitivity": (likely, mismatch & assessed),
-        "sensitivity_right_lesion": (likely & touches, mismatch & assessed),
+        "sensitivity_right_lesion": (likely & touches, mismatch & assessed & outlined),
         "specificity": (~likely, other & assessed),
         "positive_predictive_value": (mismatch, likely & ~unlabelled),
         "stroke_missed": (~called, ~none & assessed),
@@ -275,7 +276,12 @@ def summarise_strata(patients: Sequence[PatientResult], data: MarkerData, bootst
     shares = [patient.visible_fraction for patient in patients]
     values_of = {
         "lesion volume": [
-            VOLUME_NAMES[bisect_right(VOLUME_EDGES_ML, volume)] if volume else "no lesion" for volume in strokes_ml
+            NOT_OUTLINED
+            if math.isnan(volume)
+            else VOLUME_NAMES[bisect_right(VOLUME_EDGES_ML, volume)]
+            if volume
+            else "no lesion"
+            for volume in strokes_ml
         ],
         "FLAIR-visible share": [
             NOT_OUTLINED
@@ -289,7 +295,7 @@ def summarise_strata(patients: Sequence[PatientResult], data: MarkerData, bootst
         "fold": ["ensemble" if patient.fold is None else str(patient.fold) for patient in patients],
     }
     orders = {
-        "lesion volume": ["no lesion", *VOLUME_NAMES],
+        "lesion volume": [NOT_OUTLINED, "no lesion", *VOLUME_NAMES],
         "FLAIR-visible share": [NOT_OUTLINED, "no lesion", *_VISIBLE_NAMES],
     }
     rows = []

@@ -213,6 +213,7 @@ def _segmentation(findings: Findings) -> Table:
     rows = [
         ("Dice, pooled", *(with_interval(one.dice_pooled) for one in channels)),
         ("Dice, mean", *(with_interval(one.dice_mean) for one in channels)),
+        ("Dice, n", *(str(one.per_patient["dice_coefficient"].defined) for one in channels)),
     ]
     for name, label in SPREAD_METRICS.items():
         rows.append((f"{label}, median (quartiles)", *(_quartiles(one.per_patient[name]) for one in channels)))

@@ -32,6 +32,7 @@ _READING = {
     "--resample-rois": "preprocess.resample_rois",
     "--resample-b0": "preprocess.resample_b0",
 }
+_COHORT = {"--partial-labels": "preprocess.partial_labels", "--unlisted": "preprocess.unlisted"}
 _CUTOFF = {"--cutoff": "decision.cutoff_ml"}
 _WORKERS = {"--workers": "compute.workers"}
 _ENGINE = {"--device": "compute.device", "--threads": "compute.threads"}
@@ -90,7 +91,7 @@ def _simulate(options: argparse.Namespace, config: Config) -> StageResult:
 def _verify_options(verb: argparse.ArgumentParser) -> None:
     """Stage 0: check a data set and report its problems; writes nothing."""
     add_path(verb, "-i", "--input", default="input_data", meaning="folder with a folder for each examination")
-    _group(verb, "images and masks", {**_READING, "--quality": "prepare.quality", "--unlisted": "preprocess.unlisted"})
+    _group(verb, "images and masks", {**_READING, "--quality": "prepare.quality", **_COHORT})
     _add_computing(verb)
 
 
@@ -112,7 +113,7 @@ def _prepare_options(verb: argparse.ArgumentParser) -> None:
     add_settings(split, {"--seed": "prepare.seed"})
     add_path(split, "--split", meaning="use this split file")
     images = {"--profile": "prepare.profile", **_READING, "--quality": "prepare.quality"}
-    _group(verb, "images and masks", {**images, "--unlisted": "preprocess.unlisted"})
+    _group(verb, "images and masks", {**images, **_COHORT})
     _add_computing(verb)
 
 
@@ -128,6 +129,24 @@ def _prepare(options: argparse.Namespace, config: Config) -> StageResult:
         prune=options.prune,
         shard=options.shard,
     )
+
+
+def _export_options(verb: argparse.ArgumentParser) -> None:
+    """Write a labelled cohort as a raw data set of nnU-Net, with the folds of the store."""
+    add_path(verb, "-i", "--input", default="input_data", meaning="what the store was prepared from")
+    add_path(verb, "--store", default="preprocessed_data", meaning="store whose folds are used")
+    verb.add_argument(
+        "--nnunet", type=named_path, required=True, metavar="DIR", help="folder to write, DatasetNNN_Name"
+    )
+    add_overwrite(verb, "replace an earlier export")
+    _group(verb, "images and masks", {**_READING, **_COHORT})
+    add_settings(verb.add_argument_group("computing"), _WORKERS)
+
+
+def _export(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.stages.export import export_nnunet  # noqa: PLC0415
+
+    return export_nnunet(options.input, options.store, options.nnunet, config.prepare, overwrite=options.overwrite)
 
 
 def _train_options(verb: argparse.ArgumentParser) -> None:
@@ -209,7 +228,7 @@ def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store that prepare wrote")
     meaning = "instead of the store: held-out labelled examinations, evaluated with the whole ensemble"
     add_path(verb, "--external", meaning=meaning)
-    add_settings(verb, {"--unlisted": "preprocess.unlisted", "--b-value": "preprocess.b_value"})
+    add_settings(verb, {**_COHORT, "--b-value": "preprocess.b_value"})
     meaning = "folder of ONNX models (default: saved_models_ONNX; with --external as in predict)"
     add_path(verb, "-m", "--models", meaning=meaning)
     add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")
@@ -390,6 +409,7 @@ VERBS: Mapping[str, Verb] = {
         "train",
         ("fvv prepare", "fvv prepare -k 5 --split folds.tsv", "fvv prepare --shard 3/20"),
     ),
+    "export": Verb(_export_options, _export, "", ("fvv export --nnunet nnUNet_raw/Dataset001_FVV",)),
     "train": Verb(
         _train_options,
         _train,
@@ -435,7 +455,7 @@ VERBS: Mapping[str, Verb] = {
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "try it": ("demo", "simulate"),
     "new patients": ("predict", "decide", "doctor"),
-    "a data set": ("verify", "prepare", "gather"),
+    "a data set": ("verify", "prepare", "gather", "export"),
     "models of your own": ("train", "convert", "evaluate", "report", "card"),
     "settings and shell": ("settings", "completion"),
 }

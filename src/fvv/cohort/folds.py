@@ -18,20 +18,20 @@ _LESION_ML = (1.0, 10.0, 50.0)
 
 @dataclass(frozen=True, slots=True)
 class SplitInput:
-    """What the split may know of one examination: who, and the lesion's size."""
+    """What the split may know of one examination: who, and the lesion's size; None: that mask is unknown."""
 
     participant: Participant
-    stroke_ml: float
-    flair_visible_ml: float
+    stroke_ml: float | None
+    flair_visible_ml: float | None
 
 
 def plan_folds(cases: Sequence[SplitInput], *, kfolds: int, valid_proportion: float, seed: int) -> FoldPlan:
     """Assign persons to test folds, and choose for each fold the persons that select its checkpoint.
 
-    Persons are sorted by what is known (lesion or none, label, FLAIR-visible fraction, volume, site; ties in random
-    order). Each run of `kfolds` persons goes to the folds in random order, one to each, so that every fold gets its
-    share of every kind and fold sizes differ by at most one person. Validation persons of each fold are spread over the
-    rest in the same way.
+    Persons are sorted by what is known (which masks, lesion or none, label, FLAIR-visible fraction, volume, site; ties
+    in random order). Each run of `kfolds` persons goes to the folds in random order, one to each, so that every fold
+    gets its share of every kind and fold sizes differ by at most one person. Validation persons of each fold are spread
+    over the rest in the same way.
 
     Args:
         cases: one per patient folder, in any order.
@@ -75,7 +75,7 @@ def extend_plan(
     roles = {row.person_id: list(row.roles) for row in kept}
     everybody = _persons(cases)
     ranked = _ranked({person: case for person, case in everybody.items() if person not in roles}, rng)
-    kinds = {person: _kind(case)[:3] for person, case in everybody.items()}
+    kinds = {person: _kind(case)[:5] for person, case in everybody.items()}
     n_folds = len(kept[0].roles)
     tested = [[person for person, sides in roles.items() if sides[fold] is Role.TEST] for fold in range(n_folds)]
     for person in ranked:
@@ -111,9 +111,14 @@ def refuse_too_few(persons: Collection[str], kfolds: int) -> None:
 
 
 def _persons(cases: Sequence[SplitInput]) -> dict[str, SplitInput]:
-    """Each person's examination with the largest lesion, which stands for the person."""
+    """The examination that stands for each person: that with the most known masks, of these with the largest lesion."""
     persons: dict[str, SplitInput] = {}
-    for case in sorted(cases, key=lambda case: (-case.stroke_ml, case.participant.examination_id)):
+
+    def rank(case: SplitInput) -> tuple[int, float, str]:
+        unknown = (case.stroke_ml, case.flair_visible_ml).count(None)
+        return unknown, -(case.stroke_ml or 0.0), case.participant.examination_id
+
+    for case in sorted(cases, key=rank):
         persons.setdefault(case.participant.person_id, case)
     return dict(sorted(persons.items()))
 
@@ -123,15 +128,17 @@ def _ranked(persons: dict[str, SplitInput], rng: np.random.Generator) -> list[st
     return sorted(persons, key=lambda person: (*_kind(persons[person]), chance[person]))
 
 
-def _kind(case: SplitInput) -> tuple[bool, int, int, int, str]:
-    lesion = case.stroke_ml > 0
+def _kind(case: SplitInput) -> tuple[bool, bool, bool, int, int, int, str]:
+    stroke_ml, visible_ml = case.stroke_ml or 0.0, case.flair_visible_ml or 0.0
     label = case.participant.dwi_flair_mismatch
-    fraction = case.flair_visible_ml / case.stroke_ml if lesion else 0.0
+    fraction = visible_ml / stroke_ml if stroke_ml else 0.0
     return (
-        lesion,
+        case.stroke_ml is not None,
+        case.flair_visible_ml is not None,
+        stroke_ml > 0,
         -1 if label is None else int(label),
         int(np.digitize(fraction, VISIBLE_EDGES)),
-        int(np.digitize(case.stroke_ml, _LESION_ML)),
+        int(np.digitize(stroke_ml, _LESION_ML)),
         case.participant.site,
     )
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fvv.config import Unlisted
@@ -60,6 +61,42 @@ def read_participants(folder: Path, *, unlisted: Unlisted = "refuse") -> dict[st
     people = {name: known.get(name, Participant(name, name)) for name in sorted({*folders, *known})}
     _refuse_alike(path, people.values())
     return people
+
+
+def read_subjects(
+    folder: Path, examinations: Sequence[str], *, unlisted: Unlisted = "refuse"
+) -> dict[str, Participant]:
+    """What participants.tsv of a BIDS data set says of each examination; a subject is a person.
+
+    Args:
+        folder: holds the table, perhaps.
+        examinations: their names, `sub-<label>` or `sub-<label>_ses-<label>...`.
+        unlisted: what a subject without a row is, where there is a table.
+
+    Returns:
+        For each examination, sorted by name, what the row of that name says, otherwise the row of its subject. A
+        subject with a row and no examination is among them.
+    """
+    subjects = {name: subject_of(name) for name in examinations}
+    path = folder / PARTICIPANTS_FILE
+    if not path.exists() and not path.is_symlink():
+        _refuse_other_names(folder)
+        return {name: Participant(name, subjects[name]) for name in sorted(examinations)}
+    known = _read_rows(path)
+    _refuse_mismatch(path, set(subjects.values()), {subject_of(name) for name in known}, unlisted)
+    absent = sorted({subject_of(name) for name in known} - set(subjects.values()))
+    people = {}
+    for name, subject in {**subjects, **{name: name for name in absent}}.items():
+        row = known.get(name) or known.get(subject) or Participant(subject, subject)
+        own_person = row.person_id == row.examination_id
+        people[name] = replace(row, examination_id=name, person_id=subject if own_person else row.person_id)
+    _refuse_alike(path, people.values())
+    return dict(sorted(people.items()))
+
+
+def subject_of(examination: str) -> str:
+    """`sub-<label>` of a BIDS name."""
+    return examination.partition("_")[0]
 
 
 def same_images(hashes: Mapping[str, str]) -> dict[str, str]:

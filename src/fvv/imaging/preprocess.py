@@ -58,6 +58,8 @@ def cut_rois(
 ) -> tuple[BoolArray | None, BoolArray | None, list[Finding]]:
     """Stroke ROI cut to the brain and FLAIR-visible ROI cut to the stroke, on the working grid, and what that cut off.
 
+    Where the stroke is unknown, the FLAIR-visible ROI is cut to the brain.
+
     Args:
         case: with its ROIs; without, None is given.
         brain: (i, j, k) bool on the working grid.
@@ -66,11 +68,12 @@ def cut_rois(
     stroke = flair_visible = None
     if case.stroke_roi is not None:
         stroke = _cut(to_working_grid(case.stroke_roi.array, grid), brain, "stroke ROI", "the brain mask", findings)
-        if case.flair_visible_roi is not None:
-            visible = to_working_grid(case.flair_visible_roi.array, grid)
-            flair_visible = _cut(visible, stroke, "FLAIR-visible ROI", "the stroke ROI", findings)
-        if not stroke.any():
-            findings.append(Finding("no-lesion-drawn", "the stroke ROI is empty: taken as no lesion", Severity.NOTE))
+    if case.flair_visible_roi is not None:
+        visible = to_working_grid(case.flair_visible_roi.array, grid)
+        within, bound = (brain, "the brain mask") if stroke is None else (stroke, "the stroke ROI")
+        flair_visible = _cut(visible, within, "FLAIR-visible ROI", bound, findings)
+    if stroke is not None and not stroke.any():
+        findings.append(Finding("no-lesion-drawn", "the stroke ROI is empty: taken as no lesion", Severity.NOTE))
     return stroke, flair_visible, findings
 
 

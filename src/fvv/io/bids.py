@@ -1,6 +1,8 @@
 """BIDS data sets in: `sub-*/[ses-*]/dwi/*_dwi.nii.gz` with the `.bval` files that apply to them.
 
-The names are those of the standard (Gorgolewski et al. 2016, doi 10.1038/sdata.2016.44).
+The names are those of the standard (Gorgolewski et al. 2016, doi 10.1038/sdata.2016.44). So are the public stroke data
+sets ISLES'22 (doi 10.1038/s41597-022-01875-5) and ISLES'24 (doi 10.48550/arXiv.2408.11142): without a `.bval` file, an
+image with `*_adc.nii.gz` beside it is b1000, and b0 is computed; `derivatives/` holds the stroke masks.
 """
 
 from __future__ import annotations
@@ -8,11 +10,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from fvv.errors import InputError
 from fvv.io.case import CaseFiles
-from fvv.io.nifti import SUFFIXES, bval_beside, read_bvals
+from fvv.io.nifti import SUFFIXES, bval_beside, find_image, read_bvals
 from fvv.names import first_few, plain
 from fvv.protocol import TARGET_B, Shell, b0_volumes, b1000_volumes, is_near_b1000
 
@@ -21,17 +24,38 @@ _PART = re.compile(r"_part-(phase|real|imag)_")
 """Of a complex image, beside its magnitude."""
 
 
+_RAW_FOLDERS = ("rawdata", "raw_data")
+"""Where a data set may keep its subjects, beside its derivatives."""
+_STROKE_MASKS = ("msk", "lesion-msk")
+"""Last part of a stroke mask's name: of ISLES'22, of ISLES'24."""
+
+
 def is_bids(folder: Path) -> bool:
     """Whether a folder is a BIDS data set: it says so, or holds a subject with diffusion images."""
-    return (folder / "dataset_description.json").is_file() or any(_diffusion_folders(folder))
+    return (folder / "dataset_description.json").is_file() or any(_diffusion_folders(_raw(folder)))
+
+
+def find_labelled_bids(root: Path) -> list[CaseFiles]:
+    """`find_bids` with the stroke mask of each examination, where there is one; empty where this is no BIDS data set.
+
+    A folder of patients as `prepare` knows them, b1000 in each, is none, whatever else lies in these folders.
+    """
+    folders = _diffusion_folders(_raw(root)) if root.is_dir() else []
+    if not folders or any(True for suffix in SUFFIXES for _ in root.glob(f"*/b1000{suffix}")):
+        return []
+    masks = _masks(root)
+    return [_with_mask(files, masks.get(files.examination_id, [])) for files in find_bids(root)]
 
 
 def find_bids(root: Path) -> list[CaseFiles]:
     """One examination for each file with b0 and b1000 volumes; two files that hold one each are taken together.
 
+    b1000 without a b0 goes with an ADC map beside it, also where no .bval file states its b-value.
+
     A subject whose folder is a link to nothing or empty (not fetched), and a session whose images cannot be used, are
     examinations too, which refuse to be read: so they are listed among the failures.
     """
+    root = _raw(root)
     folders = _diffusion_folders(root)
     found = [files for folder in folders for files in _of_session(folder)]
     if not found:
@@ -47,6 +71,35 @@ def find_bids(root: Path) -> list[CaseFiles]:
 
 def _diffusion_folders(root: Path) -> list[Path]:
     return sorted(path for pattern in ("sub-*/dwi", "sub-*/ses-*/dwi") for path in root.glob(pattern) if path.is_dir())
+
+
+def _raw(root: Path) -> Path:
+    inside = (root / name for name in _RAW_FOLDERS)
+    return root if _diffusion_folders(root) else next((raw for raw in inside if _diffusion_folders(raw)), root)
+
+
+def _masks(root: Path) -> dict[str, list[Path]]:
+    """Stroke masks of the derivatives, by the examination that their name begins with."""
+    beside = root.parent if root.name in _RAW_FOLDERS else root
+    masks: dict[str, list[Path]] = {}
+    for suffix in SUFFIXES:
+        for path in sorted((beside / "derivatives").rglob(f"sub-*msk{suffix}")):
+            *entities, last = path.name.removesuffix(suffix).split("_")
+            if last in _STROKE_MASKS:
+                masks.setdefault("_".join(entities), []).append(path)
+    return masks
+
+
+def _with_mask(files: CaseFiles, masks: list[Path]) -> CaseFiles:
+    if len(masks) > 1 and not files.refusal:
+        names = " and ".join(plain(str(path)) for path in masks)
+        return replace(files, refusal=f"two stroke masks, keep only one of them: {names}")
+    return replace(files, stroke_roi=masks[0]) if masks else files
+
+
+def _adc_of(image: Path) -> Path | None:
+    """The ADC map of an image, beside it under the same name."""
+    return find_image(image.parent, image.name.partition("_dwi.")[0] + "_adc")
 
 
 def _unusable(root: Path, folders: list[Path]) -> Iterator[tuple[str, Path, str]]:
@@ -86,12 +139,16 @@ def _of_session(folder: Path) -> list[CaseFiles]:
     both: list[tuple[Path, Shell | None]] = []  # None: cannot be told.
     only_b1000: list[tuple[Path, Shell | None]] = []
     only_b0, seen = [], []
+    with_adc: list[CaseFiles] = []
     unknown = False
     for image in images:
         try:
             bvals = read_bvals(image)
         except InputError:  # Who reads this examination says so, and the others go on.
             both.append((image, None))
+            continue
+        if not bvals and (adc := _adc_of(image)) is not None:
+            with_adc.append(CaseFiles(session, b1000=image, adc=adc))
             continue
         if not bvals:
             log.warning("%s: no .bval file applies to it", image.name)
@@ -113,6 +170,10 @@ def _of_session(folder: Path) -> list[CaseFiles]:
         return [CaseFiles(name, b1000=image, b0=image) for name, image in zip(names, runs, strict=True)]
     if len(only_b0) == len(weighted := _nearest(only_b1000, alone=not unknown)) == 1:
         return [CaseFiles(session, b1000=weighted[0], b0=only_b0[0])]
+    with_adc += [CaseFiles(session, image, adc=adc) for image in weighted if (adc := _adc_of(image)) is not None]
+    if with_adc and not only_b0:
+        names = [session] if len(with_adc) == 1 else [one.b1000.name.partition("_dwi.")[0] for one in with_adc]
+        return [replace(one, examination_id=name) for one, name in zip(with_adc, names, strict=True)]
     if not images:
         return []
     refusal = f"no b0 and one image near b = {TARGET_B:g} s/mm^2 in this session: {'; '.join(seen)}"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,12 +18,14 @@ from fvv.data import Case, Volume
 from fvv.errors import FvvError, InputError
 from fvv.imaging.adc import b0_from_adc
 from fvv.imaging.geometry import plan_grid
-from fvv.io.nifti import IMAGE_SUFFIXES, MAX_BYTES, find_image, read_volume, read_weighted
+from fvv.io.nifti import IMAGE_SUFFIXES, MAX_BYTES, find_bval, find_image, read_volume, read_weighted
 from fvv.io.roi import onto_grid, read_roi
 from fvv.names import first_alike, is_plain, plain
 from fvv.protocol import SHELL_GAP, TARGET_B
 from fvv.system.fingerprint import file_sha256
 from fvv.system.regular import refuse_irregular
+
+_STEMS = ("b0", "b1000", "stroke_roi", "flairviz_roi", "mask", "mask_roi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +48,30 @@ class CaseFiles:
     refusal: str = ""
 
 
+Place: TypeAlias = Path | CaseFiles
+"""Where an examination lies: its folder, or its files one by one."""
+
+
+def read_place(place: Place, config: PreprocessConfig, *, finite: bool) -> Case:
+    """Read one examination with the masks that there are; what a missing one means is left to the caller.
+
+    Args:
+        finite: refuse images with voxels that are not finite.
+    """
+    if isinstance(place, CaseFiles):
+        return read_files(place, config, finite=finite)
+    return read_case(place, config, labelled=None, finite=finite)
+
+
 def read_case(folder: Path, config: PreprocessConfig, *, labelled: bool | None, finite: bool | None = None) -> Case:
     """Read one patient's folder.
 
     Args:
-        folder: holds b0, b1000, and for a labelled patient stroke_roi and flairviz_roi (`.nii.gz`, `.nii`,
-            `.nrrd` or `.mha`);
-            a brain mask may be named mask or mask_roi.
+        folder: holds b0 (or an ADC map, adc), b1000, and for a labelled patient stroke_roi and flairviz_roi (`.nii.gz`,
+            `.nii`, `.nrrd` or `.mha`); a brain mask may be named mask or mask_roi.
         config: which volume of 4D files, whether files on another grid may be resampled.
-        labelled: read the two ROI files, which must then be there; a new patient's are not looked at, and may have adc
-            instead of b0. None: read those that are there, and leave it to the caller what a missing one means.
+        labelled: read the two ROI files, which must then be there; a new patient's are not looked at. None: read those
+            that are there, and leave it to the caller what a missing one means.
         finite: refuse images with voxels that are not finite; None: those of labelled patients, for training takes no
             such image, while a new patient's are for quality control to judge.
     """
@@ -133,11 +150,26 @@ def refuse_missing_folder(folder: Path) -> None:
     raise InputError("no such folder", file=folder, hint="is the disk mounted, and the name right?")
 
 
-def case_files(folder: Path) -> list[Path]:
-    """The files of a patient folder that preparation may depend on, sorted by name."""
-    stems = ("b0", "b1000", "stroke_roi", "flairviz_roi", "mask", "mask_roi")
+def case_files(place: Place) -> list[Path]:
+    """The files of an examination that preparation may depend on, sorted; an ADC map only where it stands for b0."""
+    if isinstance(place, CaseFiles):
+        images = [place.b1000, place.b0, place.adc, place.mask, place.stroke_roi, place.flairviz_roi]
+        named = [path for path in images if path is not None]
+        tables = [table for path in named if (table := find_bval(path)) is not None]
+        return [path for path in dict.fromkeys((*named, *tables)) if path.is_file()]
+    has_b0 = any((place / f"b0{suffix}").is_file() for suffix in IMAGE_SUFFIXES)
+    stems = (*_STEMS, *(() if has_b0 else ("adc",)))
     names = [f"{stem}{suffix}" for stem in stems for suffix in (*IMAGE_SUFFIXES, ".bval")]
-    return sorted(path for path in (folder / name for name in names) if path.is_file())
+    return sorted(path for path in (place / name for name in names) if path.is_file())
+
+
+def image_stem(file: Path) -> str | None:
+    """The name of an image without its suffix; None: no image, or one that `read_case` reads."""
+    for suffix in IMAGE_SUFFIXES:
+        if file.name.endswith(suffix):
+            stem = file.name.removesuffix(suffix)
+            return None if stem in {*_STEMS, "adc"} else stem
+    return None
 
 
 def hash_files(files: Iterable[Path]) -> list[tuple[str, str]]:
@@ -169,7 +201,7 @@ def _find_files(folder: Path, *, labelled: bool | None) -> CaseFiles:
 
     refuse_missing_folder(folder)
     b1000, b0 = required("b1000"), find_image(folder, "b0")
-    adc = find_image(folder, "adc") if b0 is None and labelled is False else None
+    adc = find_image(folder, "adc") if b0 is None else None
     find = required if labelled else partial(find_image, folder)
     rois = (None, None) if labelled is False else (find("stroke_roi"), find("flairviz_roi"))
     b0 = required("b0") if b0 is None and adc is None else b0

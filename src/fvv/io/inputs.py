@@ -21,7 +21,7 @@ from fvv.errors import ConfigError, FvvError, InputError, OutputExistsError
 from fvv.io.bids import find_bids, is_bids
 from fvv.io.case import CaseFiles, case_files, hash_files, list_patients, read_case, read_files
 from fvv.io.dicom import is_dicom
-from fvv.io.nifti import find_bval, find_image
+from fvv.io.nifti import find_image
 from fvv.io.ownership import claimed
 from fvv.names import is_plain, plain
 from fvv.system.extension import extension
@@ -201,18 +201,6 @@ def _has_images(folder: Path) -> bool:
         return True
 
 
-def _folder_files(one: Examination) -> list[Path]:
-    adc = None if find_image(one.place, "b0") else find_image(one.place, "adc")
-    return [*case_files(one.place), *([adc] if adc and adc.is_file() else [])]
-
-
-def _named_files(one: Examination) -> list[Path]:
-    named: CaseFiles = one.source
-    images = [path for path in (named.b1000, named.b0, named.adc, named.mask) if path is not None]
-    tables = [table for path in images if (table := find_bval(path)) is not None]
-    return [path for path in dict.fromkeys((*images, *tables)) if path.is_file()]
-
-
 def _is_zip(path: Path) -> bool:
     return path.suffix.lower() == ".zip" and not path.is_dir()
 
@@ -259,12 +247,12 @@ READERS = {
             [Examination(place.name, place, place)] if place.is_dir() and _has_images(place) else []
         ),
         read=lambda one, config: (read_case(one.place, config.preprocess, labelled=False), None),
-        files=_folder_files,
+        files=lambda one: case_files(one.place),
     ),
     "files": Reader(
         recognise=lambda place: [named_files(files) for files in find_bids(place)] if is_bids(place) else [],
         read=lambda one, config: (read_files(one.source, config.preprocess), None),
-        files=_named_files,
+        files=lambda one: case_files(one.source),
         in_cohort=False,
     ),
     "dicom": Reader(_in_dicom, _read_dicom, files=lambda one: list(one.source.files()), in_cohort=False),

@@ -107,18 +107,18 @@ class CaseStore:
         return fingerprint(profile=store.profile.sha256, rows=rows, cases=cases)
 
     def write(self, case: PreparedCase, participant: Participant, *, image_sha256: str, source_sha256: str) -> None:
-        """Write one patient, atomically: it is whole, or not there. The case must carry both ROIs."""
-        if case.stroke is None or case.flair_visible is None:
-            raise StoreError("only labelled patients can be stored", examination_id=case.examination_id)
+        """Write one patient, atomically: it is whole, or not there. A channel without a mask is stored as unknown."""
         # (i, j, k) to (channel, k, i, j)
         images = np.stack([np.moveaxis(image, 2, 0) for image in (case.b1000, case.b0)])
-        labels = np.stack([np.moveaxis(mask, 2, 0) for mask in (case.brain, case.stroke, case.flair_visible)])
+        masks, nothing = case.masks, np.zeros_like(case.brain)
+        labels = np.stack([np.moveaxis(masks.get(channel, nothing), 2, 0) for channel in Channel])
         record = CaseRecord(
             software=_SOFTWARE,
             profile_sha256=self.profile.sha256,
             participant=participant,
             grid=case.grid,
             findings=case.findings,
+            known=frozenset(masks),
             stroke_voxels=labels[Channel.STROKE.value].sum(axis=(1, 2)).tolist(),
             flair_visible_voxels=labels[Channel.FLAIR_VISIBLE.value].sum(axis=(1, 2)).tolist(),
             pad_value=float(images.min()),
@@ -145,7 +145,7 @@ class CaseStore:
         return self._open(patient)[1]
 
     def read(self, patient: str) -> PreparedCase:
-        """One whole patient."""
+        """One whole patient; without a mask of what is unknown."""
         group, record = self._open(patient)
         arrays = self._arrays(group, record, 0, record.n_slices)
         images, labels = (np.ascontiguousarray(np.moveaxis(array, 1, 3)) for array in arrays)
@@ -157,8 +157,8 @@ class CaseStore:
             b1000=b1000,
             brain=brain,
             grid=record.grid,
-            stroke=stroke,
-            flair_visible=flair_visible,
+            stroke=stroke if Channel.STROKE in record.known else None,
+            flair_visible=flair_visible if Channel.FLAIR_VISIBLE in record.known else None,
             findings=record.findings,
             b0_scale=record.b0_scale,
             b1000_scale=record.b1000_scale,
@@ -172,7 +172,7 @@ class CaseStore:
 
         Returns:
             images (2, stop - start, 256, 256) float16, channels b1000 and b0; labels (3, stop - start, 256, 256) bool,
-            in `Channel` order.
+            in `Channel` order, without a label where a channel is unknown (`CaseRecord.known`).
         """
         group, record = self._open(patient)
         first, last = max(start, 0), min(stop, record.n_slices)

@@ -89,7 +89,8 @@ class EvaluateResult:
             f"{'':<14}strokes missed {counted(rates.stroke_missed)}",
             *(
                 f"{channel.title:<14}Dice pooled {number(found.of(channel).dice_pooled.value, 3)}, "
-                f"mean {number(found.of(channel).dice_mean.value, 3)}"
+                f"mean {number(found.of(channel).dice_mean.value, 3)}, "
+                f"n = {found.of(channel).per_patient['dice_coefficient'].defined}"
                 for channel in Channel
             ),
             f"{'FVV':<14}Spearman's correlation with the reference {number(found.flair_visible.volume.rank.value, 3)}",

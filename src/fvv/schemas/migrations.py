@@ -25,7 +25,7 @@ CURRENT: Final[Mapping[str, int]] = {
     "simulation": 2,
     "split": 1,
     "store": 1,
-    "stored case": 1,
+    "stored case": 2,
     "summary": 2,
     "training run": 1,
 }
@@ -38,6 +38,8 @@ STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]
     ("checkpoint", 1): lambda content: content,
     # Made from nothing but seed and settings.
     ("simulation", 1): lambda content: {**content, "sources": {}},
+    # Only examinations with both ROIs were stored.
+    ("stored case", 1): lambda content: {**content, "known": ["brain", "stroke", "flair_visible"]},
     # Nothing was said of examinations without a stroke.
     ("summary", 1): lambda content: {**content, "stroke_free": None},
 }

@@ -92,7 +92,7 @@ class PatientResult(ByChannel[ChannelResult]):
     @property
     def segmented(self) -> bool:
         """Whether the models were run, whatever they found."""
-        return self.stroke.compared
+        return self.brain.compared
 
     @property
     def stroke_free(self) -> bool:
@@ -101,11 +101,11 @@ class PatientResult(ByChannel[ChannelResult]):
 
     @property
     def visible_fraction(self) -> float | None:
-        """FLAIR-visible share of the reference lesion; NaN without a lesion, None where nobody outlined that part."""
+        """FLAIR-visible share of the reference lesion; NaN without a lesion, None where one of the masks is unknown."""
         if self.stroke_free:
             return math.nan
-        visible_ml = self.flair_visible.reference_volume_ml
-        return None if math.isnan(visible_ml) else visible_ml / self.stroke.reference_volume_ml
+        share = self.flair_visible.reference_volume_ml / self.stroke.reference_volume_ml
+        return None if math.isnan(share) else share
 
 
 class PatientRecord(FileModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 
 from fvv.config import PrepareConfig, PreprocessingProfile
-from fvv.data import Finding, FoldRow, InPlaneGrid, Participant, SignalScale
+from fvv.data import Channel, Finding, FoldRow, InPlaneGrid, Participant, SignalScale
 from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
 from fvv.schemas.values import Stored
@@ -63,12 +63,28 @@ def _as_stored(grid: InPlaneGrid) -> StoredGrid:
     )
 
 
+def _channels(labels: Any) -> Any:
+    if isinstance(labels, frozenset) or not isinstance(labels, Collection):
+        return labels
+    by_label = {channel.label: channel for channel in Channel}
+    return frozenset(by_label.get(label, label) for label in labels)
+
+
+def _labels(channels: frozenset[Channel]) -> list[str]:
+    return [channel.label for channel in Channel if channel in channels]
+
+
+KnownChannels = Annotated[frozenset[Channel], BeforeValidator(_channels), PlainSerializer(_labels)]
+"""The channels of which there is a reference mask; in a file by their labels."""
+
+
 class CaseRecord(FileModel):
     """The attributes of a stored examination: what is known of it without reading its images.
 
     Attributes:
         grid: way back to the native grid.
-        stroke_voxels, flair_visible_voxels: lesion voxels on each slice.
+        known: channels with a reference mask, the brain always; of the others the stored labels are 0 and mean nothing.
+        stroke_voxels, flair_visible_voxels: lesion voxels on each slice; 0 where unknown.
         pad_value: stands for slices beyond the volume: the minimum over both normalised channels.
         b0_scale, b1000_scale: behind the z-scores.
         image_sha256: hash of the raw b0 and b1000 values, which identifies an examination under any name.
@@ -83,6 +99,7 @@ class CaseRecord(FileModel):
     participant: Participant
     grid: Annotated[InPlaneGrid, BeforeValidator(_with_array), PlainSerializer(_as_stored)]
     findings: tuple[Finding, ...]
+    known: KnownChannels
     stroke_voxels: tuple[int, ...]
     flair_visible_voxels: tuple[int, ...]
     pad_value: float
@@ -102,14 +119,22 @@ class CaseRecord(FileModel):
         return self.grid.voxel_volume_ml
 
     @property
-    def stroke_ml(self) -> float:
-        """Volume of the stroke ROI."""
-        return sum(self.stroke_voxels) * self.voxel_volume_ml
+    def stroke_ml(self) -> float | None:
+        """Volume of the stroke ROI; None where unknown."""
+        return self._volume_ml(Channel.STROKE, self.stroke_voxels)
 
     @property
-    def flair_visible_ml(self) -> float:
-        """Volume of the FLAIR-visible ROI: the reference FVV."""
-        return sum(self.flair_visible_voxels) * self.voxel_volume_ml
+    def flair_visible_ml(self) -> float | None:
+        """Volume of the FLAIR-visible ROI, the reference FVV; None where unknown."""
+        return self._volume_ml(Channel.FLAIR_VISIBLE, self.flair_visible_voxels)
+
+    @property
+    def teaches_lesions(self) -> bool:
+        """Whether more than the brain is known."""
+        return self.known != {Channel.BRAIN}
+
+    def _volume_ml(self, channel: Channel, voxels: tuple[int, ...]) -> float | None:
+        return sum(voxels) * self.voxel_volume_ml if channel in self.known else None
 
 
 @dataclass(frozen=True, slots=True)

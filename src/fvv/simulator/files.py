@@ -14,6 +14,7 @@ from fvv.config import SimulateConfig
 from fvv.data import Failure
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import atomic_write
+from fvv.io.case import Place
 from fvv.io.nifti import write_volume
 from fvv.io.ownership import claimed
 from fvv.io.sealed import read_record, read_sealed, verify_files, write_sealed
@@ -28,6 +29,12 @@ from fvv.system.fingerprint import file_sha256, fingerprint
 SIMULATION_FILE = "simulation.json"
 NO_SOURCES: Final[Mapping[str, str]] = MappingProxyType({})
 """Of a cohort that is made from nothing but seed and settings."""
+
+
+def is_simulated(place: Place) -> bool:
+    """Whether the simulator made an examination's images."""
+    folder = place if isinstance(place, Path) else place.b1000.parent
+    return (folder / SIMULATION_FILE).exists()
 
 
 def hash_sources(config: SimulateConfig) -> dict[str, str]:

@@ -240,7 +240,7 @@ def _compare_with_torch(model: TrainedModel, opened: OnnxEnsemble, store: CaseSt
 
     # A comparison without lesion would say little: those with most of it come first.
     role = Role.VALID if model.fold == ALL_FOLDS else Role.TEST
-    patients = sorted(store.folds.participants(model.fold, role), key=lambda patient: -store.record(patient).stroke_ml)
+    patients = sorted(store.folds.participants(model.fold, role), key=lambda one: -(store.record(one).stroke_ml or 0.0))
     parity, changed = compare_forms(
         lambda padded: torch_logits(model, padded),
         lambda padded: opened.logits(padded)[0],

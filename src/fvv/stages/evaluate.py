@@ -6,18 +6,19 @@ import logging
 from functools import partial
 from pathlib import Path
 
+from fvv.cohort.examinations import read_cohort
 from fvv.config import EvaluateConfig
 from fvv.data import ALL_FOLDS, Participant, Role
 from fvv.errors import ConfigError, FvvError, ModelError, StoreError
 from fvv.io.bundle import ModelBundle
-from fvv.io.case import case_files, hash_files
+from fvv.io.case import Place, case_files, hash_files
 from fvv.io.store import CaseStore
 from fvv.io.tables import FAILURES_FILE, failure_of, read_table
 from fvv.recipes.evaluation import Plan, Task, run_evaluation, source_sha256
 from fvv.recipes.held_out import held_out_participants, read_held_out, refuse_leakage, refuse_unknown_training
 from fvv.recipes.publish import EvaluateResult
 from fvv.schemas.summary import EXTERNAL, OUT_OF_FOLD
-from fvv.simulator.files import SIMULATION_FILE
+from fvv.simulator.files import is_simulated
 from fvv.system.parallel import attempt
 
 log = logging.getLogger(__name__)
@@ -120,11 +121,12 @@ def _out_of_fold(store: CaseStore, bundle: ModelBundle, config: EvaluateConfig) 
 
 
 def _whole_ensemble(external: Path, bundle: ModelBundle, config: EvaluateConfig) -> Plan:
-    participants, failures = held_out_participants(external, bundle, config)
+    cohort = read_cohort(external, unlisted=config.preprocess.unlisted)
+    participants, failures = held_out_participants(cohort, bundle, config)
     config.preprocess.applied_to(bundle.profile)  # Refuses a mask command that nobody has typed, for all at once.
     tasks = []
     for participant in participants:
-        task = attempt(_external_task, external / participant.examination_id, participant, bundle, config)
+        task = attempt(_external_task, cohort.places[participant.examination_id], participant, bundle, config)
         if isinstance(task, FvvError):
             failures.append(failure_of(participant.examination_id, task))
         else:
@@ -132,7 +134,7 @@ def _whole_ensemble(external: Path, bundle: ModelBundle, config: EvaluateConfig)
     return Plan(EXTERNAL, external, tasks, failures, f"ensemble of {len(bundle.models)}")
 
 
-def _external_task(folder: Path, participant: Participant, bundle: ModelBundle, config: EvaluateConfig) -> Task:
-    source = source_sha256(bundle, bundle.models, participant, config, hash_files(case_files(folder)))
-    read = partial(read_held_out, folder, participant, config)
-    return Task(participant, bundle.models, None, read, (folder / SIMULATION_FILE).exists(), source)
+def _external_task(place: Place, participant: Participant, bundle: ModelBundle, config: EvaluateConfig) -> Task:
+    source = source_sha256(bundle, bundle.models, participant, config, hash_files(case_files(place)))
+    read = partial(read_held_out, place, participant, config)
+    return Task(participant, bundle.models, None, read, is_simulated(place), source)

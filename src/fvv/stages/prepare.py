@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from fvv.cohort.examinations import read_cohort
 from fvv.cohort.folds import SplitInput, refuse_too_few
-from fvv.cohort.participants import read_participants, same_images_of_two_persons
+from fvv.cohort.participants import same_images_of_two_persons
 from fvv.cohort.split import SPLIT_FILE, StoredSplit, given_split, write_split
 from fvv.config import PrepareConfig
 from fvv.data import Failure, FoldPlan, Participant, Severity
 from fvv.errors import FvvError, InputError, OutputExistsError, StoreError
-from fvv.io.case import case_files, hash_files, image_sha256
+from fvv.io.case import Place, case_files, hash_files, image_sha256
 from fvv.io.folds import FOLDS_FILE, read_folds
 from fvv.io.lock import only_writer
 from fvv.io.ownership import claim, refuse_foreign
@@ -31,10 +32,10 @@ from fvv.io.shards import (
 from fvv.io.store import CASES_FOLDER, STORE_FILE, CaseRecord, CaseStore
 from fvv.io.tables import FAILURES_FILE, failure_of, write_failures
 from fvv.names import first_few
-from fvv.recipes.labelled import files_reachable, finding_lines, prepare_labelled, profile_of
+from fvv.recipes.labelled import files_reachable, finding_lines, prepare_labelled, profile_of, unknown_lines
 from fvv.schemas.migrations import CURRENT
 from fvv.schemas.store import Outcome, ShardReport, SplitSettings
-from fvv.simulator.files import SIMULATION_FILE
+from fvv.simulator.files import is_simulated
 from fvv.system.fingerprint import fingerprint
 from fvv.system.parallel import map_items
 from fvv.system.shard import Shard
@@ -87,7 +88,7 @@ def prepare(
     files cannot be opened now: both are failures.
 
     Args:
-        input_path: one folder per patient, and optionally participants.tsv.
+        input_path: one folder per patient, or a BIDS data set; and optionally participants.tsv.
         folds: a split file to use instead of making one.
         prune: take out of the store what the data set does not hold, and what was found unusable.
         shard: prepare this part of the patients only; `gather_store` joins the parts.
@@ -99,7 +100,8 @@ def prepare(
     """
     input_path, output_path = Path(input_path), Path(output_path)
     folds = None if folds is None else Path(folds)
-    people = read_participants(input_path, unlisted=config.preprocess.unlisted)
+    cohort = read_cohort(input_path, unlisted=config.preprocess.unlisted)
+    people = cohort.people
     if output_path.resolve().is_relative_to(input_path.resolve()):
         message = "the store would be inside the data set and count as a patient"
         raise OutputExistsError(message, file=output_path, hint="name a folder beside it with -o")
@@ -108,7 +110,7 @@ def prepare(
     if shard is None:
         with hold_with_shards(output_path):
             _refuse_hopeless(output_path, config, people, prune=prune, given=given is not None)
-            outcomes = _prepare_each(input_path, output_path, config, people.values(), overwrite=overwrite)
+            outcomes = _prepare_each(output_path, config, cohort.located(people), overwrite=overwrite)
             return _finish(output_path, config, outcomes, given=given, prune=prune)
     if given is not None:
         raise StoreError("a shard makes no split", hint="gather the shards, then give --split to `fvv prepare` again")
@@ -118,8 +120,8 @@ def prepare(
             _refuse_hopeless(output_path, config, people, prune=prune, given=False)
             held.enter_context(only_writer(shard_place(output_path, shard)))
             clear_reports(output_path, report)
-        mine = [people[name] for name in shard.select(people)]
-        outcomes = _prepare_each(input_path, output_path, config, mine, overwrite=overwrite)
+        mine = cohort.located(shard.select(people))
+        outcomes = _prepare_each(output_path, config, mine, overwrite=overwrite)
         write_report(output_path, report.model_copy(update={"outcomes": tuple(outcomes)}))
     return _result(output_path, outcomes, _failures(outcomes))
 
@@ -162,43 +164,41 @@ def _split_settings(config: PrepareConfig) -> SplitSettings:
 
 
 def _prepare_each(
-    input_path: Path, path: Path, config: PrepareConfig, people: Collection[Participant], *, overwrite: bool
+    path: Path, config: PrepareConfig, items: Sequence[tuple[Participant, Place]], *, overwrite: bool
 ) -> list[Outcome]:
     store = CaseStore(path, profile_of(config))
-    work = partial(_prepare_one, input_path, store, config, overwrite=overwrite)
+    work = partial(_prepare_one, store, config, overwrite=overwrite)
     outcomes = []
-    for one, result in map_items(work, list(people), workers=config.compute.workers, description="prepare"):
+    for (one, place), result in map_items(work, items, workers=config.compute.workers, description="prepare"):
         if isinstance(result, FvvError):
             reason = failure_of(one.examination_id, result).reason
-            reachable = files_reachable(input_path / one.examination_id)
+            reachable = files_reachable(place, one, config.preprocess)
             outcomes.append(Outcome(participant=one, reason=reason, reachable=reachable))
         else:
             outcomes.append(Outcome(participant=one, newly=result))
     return outcomes
 
 
-def _prepare_one(
-    input_path: Path, store: CaseStore, config: PrepareConfig, one: Participant, *, overwrite: bool
-) -> bool:
+def _prepare_one(store: CaseStore, config: PrepareConfig, item: tuple[Participant, Place], *, overwrite: bool) -> bool:
     """Prepare one patient; False where the store already holds exactly this."""
-    folder = input_path / one.examination_id
-    source = _source_sha256(folder, config, one)
+    one, place = item
+    source = _source_sha256(place, config, one)
     if not overwrite and _is_stored(store, one.examination_id, source):
         return False
-    case, prepared = prepare_labelled(folder, config)
-    one = replace(one, simulated=(folder / SIMULATION_FILE).exists())
+    case, prepared = prepare_labelled(place, one, config)
+    one = replace(one, simulated=is_simulated(place))
     store.write(prepared, one, image_sha256=image_sha256(case), source_sha256=source)
     return True
 
 
-def _source_sha256(folder: Path, config: PrepareConfig, one: Participant) -> str:
+def _source_sha256(place: Place, config: PrepareConfig, one: Participant) -> str:
     return fingerprint(
         schema_version=CURRENT[CaseRecord.kind],
         preprocess=config.preprocess,
         quality=config.quality,
         profile=profile_of(config).sha256,
-        who=(one.person_id, one.site, one.dwi_flair_mismatch),
-        files=hash_files(case_files(folder)),
+        who=(one.person_id, one.site, one.dwi_flair_mismatch, one.stroke_free),
+        files=hash_files(case_files(place)),
     )
 
 
@@ -245,6 +245,7 @@ def _finish(
     clear_reports(path)
     by_hand = sorted(split.removed & set(records))
     warnings = [f"in no fold, as the split was edited or given: {first_few(by_hand, 10)}"] if by_hand else []
+    warnings += unknown_lines({name: record.known for name, record in records.items()})
     for name, record in records.items():
         warnings += finding_lines(name, (one for one in record.findings if one.severity is not Severity.NOTE))
     return _result(path, outcomes, failures, FoldPlan(split.rows), warnings)

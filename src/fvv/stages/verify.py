@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fvv.cohort.participants import PARTICIPANTS_FILE, read_participants, same_images, same_images_of_two_persons
+from fvv.cohort.examinations import read_cohort
+from fvv.cohort.participants import PARTICIPANTS_FILE, same_images, same_images_of_two_persons
 from fvv.config import PrepareConfig
-from fvv.data import Failure, Participant
+from fvv.data import Channel, Failure, Participant
 from fvv.errors import FvvError
-from fvv.io.case import image_sha256
+from fvv.io.case import Place, image_sha256
 from fvv.io.tables import failure_of
-from fvv.recipes.labelled import finding_lines, prepare_labelled
+from fvv.recipes.labelled import finding_lines, prepare_labelled, unknown_lines
 from fvv.system.parallel import map_items
 from fvv.system.shard import Shard
 
@@ -40,7 +41,8 @@ class VerifyResult:
 @dataclass(frozen=True, slots=True)
 class _Seen:
     image_sha256: str
-    has_lesion: bool
+    has_lesion: bool | None
+    known: frozenset[Channel]
     notes: list[str]
 
 
@@ -48,27 +50,28 @@ def verify(input_path: str | Path, config: PrepareConfig, *, shard: Shard | None
     """Read, prepare and judge every patient as `prepare` would, and write nothing.
 
     Args:
-        input_path: one folder per patient, and optionally participants.tsv.
+        input_path: one folder per patient, or a BIDS data set; and optionally participants.tsv.
         shard: look at this part of the patients only; the table is checked as a whole all the same.
 
     Raises:
         InputError: no data set there, or an unusable participants.tsv.
     """
     input_path = Path(input_path)
-    people = read_participants(input_path, unlisted=config.preprocess.unlisted)
+    cohort = read_cohort(input_path, unlisted=config.preprocess.unlisted)
+    people = cohort.people
     if shard is not None:
         people = {name: people[name] for name in shard.select(people)}
     failures: dict[str, Failure] = {}
     seen: dict[str, _Seen] = {}
-    work = partial(_look, input_path, config)
-    for one, outcome in map_items(work, list(people.values()), workers=config.compute.workers, description="verify"):
+    items, work = cohort.located(people), partial(_look, config)
+    for (one, _), outcome in map_items(work, items, workers=config.compute.workers, description="verify"):
         if isinstance(outcome, FvvError):
             failures[one.examination_id] = failure_of(one.examination_id, outcome)
         else:
             seen[one.examination_id] = outcome
     hashes = {name: one.image_sha256 for name, one in seen.items()}
     failures |= same_images_of_two_persons(people, hashes)
-    lesions = sum(one.has_lesion for one in seen.values())
+    lesions, without, unknown = (sum(one.has_lesion is value for one in seen.values()) for value in (True, False, None))
     notes = [note for name in sorted(seen) for note in seen[name].notes]
     notes += [f"{name}: same images as {other}" for name, other in same_images(hashes).items() if name not in failures]
     if not (input_path / PARTICIPANTS_FILE).exists():
@@ -77,11 +80,17 @@ def verify(input_path: str | Path, config: PrepareConfig, *, shard: Shard | None
         patients=len(people),
         persons=len({one.person_id for one in people.values()}),
         failures=tuple(failures[name] for name in sorted(failures)),
-        notes=(*notes, f"{lesions} with a lesion, {len(seen) - lesions} without"),
+        notes=(
+            *notes,
+            *unknown_lines({name: one.known for name, one in seen.items()}),
+            f"{lesions} with a lesion, {without} without{f', {unknown} without a stroke mask' if unknown else ''}",
+        ),
     )
 
 
-def _look(input_path: Path, config: PrepareConfig, one: Participant) -> _Seen:
-    case, prepared = prepare_labelled(input_path / one.examination_id, config)
-    has_lesion = prepared.stroke is not None and bool(prepared.stroke.any())
-    return _Seen(image_sha256(case), has_lesion, finding_lines(one.examination_id, prepared.findings))
+def _look(config: PrepareConfig, item: tuple[Participant, Place]) -> _Seen:
+    one, place = item
+    case, prepared = prepare_labelled(place, one, config)
+    has_lesion = None if prepared.stroke is None else bool(prepared.stroke.any())
+    notes = finding_lines(one.examination_id, prepared.findings)
+    return _Seen(image_sha256(case), has_lesion, frozenset(prepared.masks), notes)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fvv.arrays import BoolArray
 from fvv.config import TrainConfig
-from fvv.data import FoldPlan, Role
+from fvv.data import Channel, FoldPlan, Role
 from fvv.errors import TrainingError
 from fvv.io.store import CaseRecord, CaseStore
 from fvv.system.parallel import core_count, track
@@ -35,8 +35,8 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - nothing of ours is written the
 _BATCHES_OF_A_LOADER = 3
 log = logging.getLogger(__name__)
 
-Batch: TypeAlias = tuple[Tensor | int, Tensor, Tensor]
-"""Position of each patient, images, labels."""
+Batch: TypeAlias = tuple[Tensor | int, Tensor, Tensor, Tensor]
+"""Position of each patient, images, labels, and which channels have labels."""
 
 
 class Slab(NamedTuple):
@@ -61,6 +61,7 @@ class SlabDataset(Dataset[Batch]):
         self.store = store
         self.patients = tuple(patients)
         self.margin = margin + CONTEXT_SLICES
+        self._known = [torch.tensor([channel in record.known for channel in Channel]) for record in patients.values()]
         self._loaded: list[tuple[Tensor, Tensor]] = []
         if preload:
             slices = enumerate(record.n_slices for record in patients.values())
@@ -68,14 +69,14 @@ class SlabDataset(Dataset[Batch]):
             self._loaded = list(track(volumes, "Loading patients", len(patients)))
 
     def __getitem__(self, slab: Slab) -> Batch:
-        """The patient's position, images (2, S + 6, H, W) float16, labels (3, S, H, W) bool."""
+        """The patient's position, images (2, S + 6, H, W) float16, labels (3, S, H, W) and known channels (3,) bool."""
         start, stop = slab.start - CONTEXT_SLICES, slab.stop + CONTEXT_SLICES
         if self._loaded:
             part = slice(start + self.margin, stop + self.margin)
             images, labels = (volume[:, part] for volume in self._loaded[slab.examination])
         else:
             images, labels = self._from_store(slab.examination, start, stop)
-        return slab.examination, images, labels[:, CONTEXT_SLICES:-CONTEXT_SLICES]
+        return slab.examination, images, labels[:, CONTEXT_SLICES:-CONTEXT_SLICES], self._known[slab.examination]
 
     def _from_store(self, patient: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
         images, labels = self.store.read_slab(self.patients[patient], start, stop)
@@ -165,8 +166,11 @@ class FoldPatients:
     def from_store(cls, store: CaseStore, plan: FoldPlan, fold: int) -> FoldPatients:
         """Read a fold's patients.
 
+        Those of whom no lesion mask is known, neither of the stroke nor of its FLAIR-visible part, train nobody: they
+        would spend steps on the brain alone. They validate all the same, by their reader's label.
+
         Raises:
-            TrainingError: nobody to select the checkpoint by.
+            TrainingError: nobody to train on, or to select the checkpoint by.
         """
         training, validation = (
             {patient: store.record(patient) for patient in plan.participants(fold, role)}
@@ -178,13 +182,29 @@ class FoldPatients:
                 file=store.path,
                 hint="prepare with a larger --valid-proportion, or edit the split file",
             )
-        return cls(training, validation)
+        teaching = {patient: record for patient, record in training.items() if record.teaches_lesions}
+        for what, records in (("training", teaching), ("validation", validation)):
+            if not any(record.teaches_lesions for record in records.values()):
+                raise TrainingError(
+                    f"fold {fold} has no {what} patient with a lesion mask",
+                    file=store.path,
+                    hint="outline some of them, or edit the split file",
+                )
+        if len(teaching) < len(training):
+            log.warning("%d patients without any lesion mask do not train", len(training) - len(teaching))
+        return cls(teaching, validation)
 
 
 def training_loader(store: CaseStore, patients: FoldPatients, config: TrainConfig) -> DataLoader[Batch]:
-    """Batches of slabs: patients (B,), images (B, 2, S + 6, H, W) float16, labels (B, 3, S, H, W) bool."""
+    """Batches of slabs: patients (B,), images (B, 2, S + 6, H, W) float16, labels (B, 3, S, H, W), known (B, 3).
+
+    Where the stroke is unknown, slices with a FLAIR-visible part stand for those with stroke.
+    """
     sampler = SlabSampler(
-        [np.array(record.stroke_voxels) > 0 for record in patients.training.values()],
+        [
+            np.array(record.stroke_voxels if Channel.STROKE in record.known else record.flair_visible_voxels) > 0
+            for record in patients.training.values()
+        ],
         slab_slices=config.slab_slices,
         slabs=math.ceil(config.slices_per_epoch / config.slab_slices),
         stroke_share=config.stroke_share,
@@ -203,7 +223,7 @@ def norm_loader(training: DataLoader[Batch], slabs: int) -> DataLoader[Batch]:
 
 
 def validation_loader(store: CaseStore, patients: FoldPatients, config: TrainConfig) -> DataLoader[Batch]:
-    """Whole patients, one at a time, in the order of the split file: position, images (2, Z + 6, H, W), labels."""
+    """Whole patients one by one, in the order of the split file: position, images (2, Z + 6, H, W), labels, known."""
     dataset = SlabDataset(store, patients.validation, preload=config.preload_ram)
     sampler = VolumeSampler([record.n_slices for record in patients.validation.values()])
     return _loader(dataset, sampler, None, min(loader_processes(config), VALIDATION_WORKERS))

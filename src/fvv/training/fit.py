@@ -167,7 +167,8 @@ def _callbacks(
 
 def _warn_where_it_cannot_choose(fold: int, records: Sequence[CaseRecord]) -> None:
     """Say it where the best epoch is chosen by patients none of whom shows what it should be chosen by."""
-    absent = absent_structures([(record.stroke_ml, record.flair_visible_ml) for record in records])
+    volumes = [(record.stroke_ml, record.flair_visible_ml) for record in records]
+    absent = absent_structures([[float("nan") if ml is None else ml for ml in pair] for pair in volumes])
     if absent and rank() == 0:
         names = {"stroke": "stroke", "flair_visible": "FLAIR-visible part"}
         log.warning(

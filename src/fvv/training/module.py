@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from fvv.config import TrainConfig
+from fvv.data import Channel
 from fvv.errors import TrainingError
 from fvv.io.store import CaseRecord
 from fvv.training.augment import apply_changes, draw_changes
@@ -65,13 +66,13 @@ class SegmentationModule(lightning.LightningModule):
             part.eval()
         return self
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         """One batch of slabs: augment, run the network, compare."""
-        _, images, labels = batch  # (B, 2, S + 6, H, W) float16, (B, 3, S, H, W) bool
+        _, images, labels, known = batch  # (B, 2, S + 6, H, W) float16, (B, 3, S, H, W) and (B, 3) bool
         changes = draw_changes(self.config.augment, len(images), self._generator(batch_idx))  # B, one a slab
         images, labels = apply_changes(images.float(), labels, changes)  # shapes as before
         logits = self.network(images)  # (B, 3, S, H, W)
-        terms = self.loss(logits, labels, self.config.loss)  # scalars
+        terms = self.loss(logits, labels, self.config.loss, known)  # scalars
         self.log_dict(
             {name: value.detach() for name, value in terms.named("train/").items()},
             on_step=False,
@@ -86,11 +87,11 @@ class SegmentationModule(lightning.LightningModule):
         self.patients = []
         self.examples = {}
 
-    def validation_step(self, batch: tuple[int, Tensor, Tensor]) -> None:
+    def validation_step(self, batch: tuple[int, Tensor, Tensor, Tensor]) -> None:
         """One whole patient, by the rule that prediction uses."""
-        number, images, labels = batch  # (2, Z + 6, H, W) float16, (3, Z, H, W) bool
+        number, images, labels, known = batch  # (2, Z + 6, H, W) float16, (3, Z, H, W) and (3,) bool
         logits = mark_volume(self.network, images.float())  # (3, Z, H, W)
-        loss = float(self.loss(logits[None], labels[None], self.config.loss).total)
+        loss = float(self.loss(logits[None], labels[None], self.config.loss, known[None]).total)
         predicted, reference = final_masks((logits > 0).cpu().numpy()), labels.cpu().numpy()
         record = self.records[number]
         self.patients.append(
@@ -100,10 +101,12 @@ class SegmentationModule(lightning.LightningModule):
                 loss=loss,
                 voxel_volume_ml=record.voxel_volume_ml,
                 mismatch=record.participant.dwi_flair_mismatch,
+                known=record.known,
             )
         )
         b1000 = images[0, CONTEXT_SLICES:-CONTEXT_SLICES].cpu().numpy()  # (Z, H, W)
-        self.examples = larger_examples(self.examples, patient_examples(b1000, predicted, reference))
+        if record.known == frozenset(Channel):
+            self.examples = larger_examples(self.examples, patient_examples(b1000, predicted, reference))
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the epoch, of the patients of all processes."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def changed_images(module: SegmentationModule, batches: Iterable[Batch]) -> Iterator[Tensor]:
     """Images changed as in training, the same each time: (B, 2, S + 6, H, W) float32 on the module's device."""
     generator = torch.Generator().manual_seed(module.config.seed)
-    for _, images, labels in batches:
+    for _, images, labels, _ in batches:
         changes = draw_changes(module.config.augment, len(images), generator)
         yield apply_changes(images.to(module.device).float(), labels.to(module.device), changes)[0]
 

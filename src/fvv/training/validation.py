@@ -5,7 +5,7 @@ Everything here is NumPy on finished masks; `module.py` runs the network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -44,7 +44,7 @@ class SliceClass(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class PatientValidation:
-    """How the network did on one validation patient.
+    """How the network did on one validation patient. What rests on an unknown reference mask is NaN.
 
     Attributes:
         loss: mean loss over the volume.
@@ -52,9 +52,9 @@ class PatientValidation:
         accuracy: share of voxels right: brain everywhere, stroke and flair_visible inside the reference brain.
         smoothed: smoothed Dice of each structure in `SCORED`, the patient's part in the epoch's score.
         reference_ml: reference volume of each of them.
-        visible_fraction: FLAIR-visible share of the reference lesion; NaN without a lesion.
+        visible_fraction: FLAIR-visible share of the reference lesion; NaN without a lesion, None where unknown.
         overlap: stroke voxels common, predicted and reference, for the pooled Dice.
-        classes: (slices, 2) int, reference and predicted `SliceClass`.
+        classes: (slices, 2) int, reference and predicted `SliceClass`; no slice where a mask is unknown.
         fvv_ml: predicted FLAIR Visibility Volume.
         reader_mismatch: the readers' label; None where none is given.
     """
@@ -64,7 +64,7 @@ class PatientValidation:
     accuracy: dict[str, float]
     smoothed: tuple[float, ...]
     reference_ml: tuple[float, ...]
-    visible_fraction: float
+    visible_fraction: float | None
     overlap: tuple[int, int, int]
     classes: IntArray
     fvv_ml: float
@@ -94,7 +94,13 @@ def final_masks(predicted: BoolArray) -> BoolArray:
 
 
 def judge_patient(
-    predicted: BoolArray, reference: BoolArray, *, loss: float, voxel_volume_ml: float, mismatch: bool | None
+    predicted: BoolArray,
+    reference: BoolArray,
+    *,
+    loss: float,
+    voxel_volume_ml: float,
+    mismatch: bool | None,
+    known: Collection[Channel] = tuple(Channel),
 ) -> PatientValidation:
     """Compare one patient's final masks with the reference.
 
@@ -103,27 +109,39 @@ def judge_patient(
         reference: (3, Z, H, W) bool.
         voxel_volume_ml: of one voxel of the working grid.
         mismatch: the readers' label, where one is given.
+        known: the channels that have a reference mask.
     """
     brain, stroke, visible = reference
+    whole = {Channel.STROKE, Channel.FLAIR_VISIBLE} <= set(known)
+    names = {*(channel.label for channel in known), *(["not_visible"] if whole else [])}
     predicted_stroke, predicted_visible = predicted[Channel.STROKE.value], predicted[Channel.FLAIR_VISIBLE.value]
     pairs = {channel.label: (predicted[channel.value], reference[channel.value]) for channel in Channel}
     pairs["not_visible"] = (predicted_stroke & ~predicted_visible, stroke & ~visible)
     right = predicted == reference
     inside = right[:, brain].mean(axis=1) if brain.any() else np.full(len(Channel), np.nan)
-    lesion, voxels = int(stroke.sum()), [int(reference[part.value].sum()) for part in SCORED]
+    lesion = int(stroke.sum())
+    visible_fraction: float | None = int(visible.sum()) / lesion if lesion else float("nan")
+    if not whole and (lesion or Channel.STROKE not in known):
+        visible_fraction = None
     smoothing = SCORE_SMOOTHING_ML / voxel_volume_ml
     return PatientValidation(
         loss=loss,
-        dice={name: dice_coefficient(*pair) for name, pair in pairs.items()},
+        dice={name: dice_coefficient(*pair) if name in names else np.nan for name, pair in pairs.items()},
         accuracy={
             channel.label: float(right[0].mean() if channel is Channel.BRAIN else inside[channel.value])
+            if channel in known
+            else np.nan
             for channel in Channel
         },
-        smoothed=tuple(dice_coefficient(*pairs[part.label], smoothing) for part in SCORED),
-        reference_ml=tuple(count * voxel_volume_ml for count in voxels),
-        visible_fraction=int(visible.sum()) / lesion if lesion else float("nan"),
-        overlap=(int((predicted_stroke & stroke).sum()), int(predicted_stroke.sum()), lesion),
-        classes=np.stack([slice_classes(reference), slice_classes(predicted)], axis=1),
+        smoothed=tuple(dice_coefficient(*pairs[part.label], smoothing) if part in known else np.nan for part in SCORED),
+        reference_ml=tuple(
+            int(reference[part.value].sum()) * voxel_volume_ml if part in known else np.nan for part in SCORED
+        ),
+        visible_fraction=visible_fraction,
+        overlap=(int((predicted_stroke & stroke).sum()), int(predicted_stroke.sum()), lesion)
+        if Channel.STROKE in known
+        else (0, 0, 0),
+        classes=np.stack([slice_classes(reference), slice_classes(predicted)], axis=1)[: None if whole else 0],
         fvv_ml=float(predicted_visible.sum()) * voxel_volume_ml,
         reader_mismatch=mismatch,
     )
@@ -178,46 +196,55 @@ def absent_structures(reference_ml: Sequence[Sequence[float]]) -> tuple[Channel,
     """The structures in `SCORED` by which a validation set cannot choose a checkpoint.
 
     Args:
-        reference_ml: for each patient, the reference volume of each structure.
+        reference_ml: for each patient, the reference volume of each structure; NaN where unknown.
 
     Returns:
         Those of which no patient has as much as `SCORE_SMOOTHING_ML`: a network that predicts nothing would be right.
     """
-    largest = np.max(np.asarray(reference_ml), axis=0)
+    largest = np.max(np.nan_to_num(np.asarray(reference_ml, dtype=float)), axis=0)
     return tuple(part for part, ml in zip(SCORED, largest, strict=True) if ml < SCORE_SMOOTHING_ML)
 
 
 def epoch_score(patients: Sequence[PatientValidation]) -> float:
-    """The mean over patients of stroke Dice and FLAIR-visible Dice, both smoothed.
+    """The mean of stroke Dice and FLAIR-visible Dice, both smoothed, each a mean over the patients who have that mask.
 
+    A structure that is known of no patient does not count; where none is known of anybody, the score is 0.
     A structure that no patient of the set has (`absent_structures`) is multiplied by the brain Dice of each patient:
     otherwise a network that predicts nothing at all would get the best score there is.
     """
     absent = absent_structures([patient.reference_ml for patient in patients])
-    scores = [
-        np.mean(
-            [
-                dice * patient.dice[Channel.BRAIN.label] if part in absent else dice
-                for part, dice in zip(SCORED, patient.smoothed, strict=True)
-            ]
+    score = _mean(
+        _mean(
+            patient.smoothed[place] * (patient.dice[Channel.BRAIN.label] if part in absent else 1.0)
+            for patient in patients
         )
-        for patient in patients
-    ]
-    return float(np.mean(scores))
+        for place, part in enumerate(SCORED)
+    )
+    return 0.0 if np.isnan(score) else score
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Mean of the known values; NaN of none."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def summarise(patients: Sequence[PatientValidation]) -> dict[str, float]:
     """All scores of an epoch by the name they are logged under; NaN where one cannot be computed."""
     scores = {"valid/loss": float(np.mean([patient.loss for patient in patients]))}
     for name in patients[0].dice:
-        scores[f"valid/dice_{name}"] = float(np.mean([patient.dice[name] for patient in patients]))
+        scores[f"valid/dice_{name}"] = _mean(patient.dice[name] for patient in patients)
     for name in patients[0].accuracy:
-        scores[f"valid/accuracy_{name}"] = float(np.mean([patient.accuracy[name] for patient in patients]))
+        scores[f"valid/accuracy_{name}"] = _mean(patient.accuracy[name] for patient in patients)
     common, predicted, reference = np.sum([patient.overlap for patient in patients], axis=0)
     scores["valid/dice_stroke_pooled"] = 2.0 * common / (predicted + reference) if predicted + reference else 1.0
+    if np.isnan(scores["valid/dice_stroke"]):  # The stroke is unknown throughout.
+        scores["valid/dice_stroke_pooled"] = float("nan")
     scores[SCORE] = epoch_score(patients)
     classes = torch.from_numpy(np.concatenate([patient.classes for patient in patients]))
-    scores["valid/slice_kappa"] = float(multiclass_cohen_kappa(classes[:, 1], classes[:, 0], len(SliceClass)))
+    scores["valid/slice_kappa"] = float("nan")
+    if len(classes):
+        scores["valid/slice_kappa"] = float(multiclass_cohen_kappa(classes[:, 1], classes[:, 0], len(SliceClass)))
     scores["valid/auc"] = scores["valid/best_kappa"] = scores["valid/best_cutoff_ml"] = float("nan")
     volumes, mismatch = labelled_volumes(patients)
     if 0 < mismatch.sum() < mismatch.size:
