@@ -342,6 +342,9 @@ class PrepareConfig(_Settings):
 class NetworkConfig(_Settings):
     """The 2.5D network (see docs/explanation/network.md)."""
 
+    module: ExtensionName | None = None
+    """Network of your own, "package.module:Name", a torch.nn.Module instead of the one described here
+    (docs/how-to/extend.md)."""
     widths: tuple[int, int, int, int] = (16, 32, 64, 112)
     """Channels of the encoder at strides 2, 4, 8, 16."""
     decoder_widths: tuple[int, int, int] = (80, 48, 24)

@@ -182,6 +182,7 @@ def _convert(options: argparse.Namespace, config: Config) -> StageResult:
         name=config.train.name,
         chosen=chosen or None,
         incomplete=options.incomplete,
+        network=config.train.network.module,
         overwrite=options.overwrite,
     )
 
