@@ -520,6 +520,8 @@ class EvaluateConfig(_Settings):
     viewer_patients: int = Field(default=24, ge=0)
     """Examinations in the report's scrollable viewer, 0.2 to 0.6 MB each; larger cohorts are sampled evenly by stroke
     Dice."""
+    metrics: tuple[ExtensionName, ...] = ()
+    """Metrics of your own, "package.module:name", measured beside those of fvv (docs/how-to/extend.md)."""
     preprocess: PreprocessConfig = PreprocessConfig()
     decision: DecisionConfig = DecisionConfig()
     postprocess: PostprocessConfig | None = None

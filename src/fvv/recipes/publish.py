@@ -94,6 +94,7 @@ class EvaluateResult:
             ),
             f"{'FVV':<14}Spearman's correlation with the reference {number(found.flair_visible.volume.rank.value, 3)}",
             f"{'FVV alone':<14}AUC {with_interval(marker.auc)}{at_cutoff}",
+            *(f"{name}: mean {number(own.mean, 3)}, n {own.defined}" for name, own in found.own_metrics.items()),
             f"label: {marker.label}",
             *self.notes,
             f"report: {self.output / 'report.html'} (for research use only)",
