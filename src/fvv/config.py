@@ -496,11 +496,11 @@ class ConvertConfig(_Settings):
 
 
 class EvaluateConfig(_Settings):
-    """Evaluate out of fold, or the whole ensemble on external patients."""
+    """Evaluate out of fold, or the whole ensemble on held-out examinations (--external)."""
 
     own_masks: bool = False
-    """Give the models an automatic brain mask, as for new patients without a mask file; a given mask is then only the
-    reference of the predicted brain. With --external only."""
+    """With --external only: give the models an automatic brain mask, as for new patients without a mask file; a given
+    mask is then only the reference of the predicted brain."""
     bootstrap_samples: int = Field(default=2000, ge=1)
     """Bootstrap samples of persons behind every bootstrap interval."""
     seed: int = Field(default=0, ge=0)
@@ -523,6 +523,7 @@ class EvaluateConfig(_Settings):
     metrics: tuple[ExtensionName, ...] = ()
     """Metrics of your own, "package.module:name", measured beside those of fvv (docs/how-to/extend.md)."""
     preprocess: PreprocessConfig = PreprocessConfig()
+    """With --external only: a store holds its examinations as they were read."""
     decision: DecisionConfig = DecisionConfig()
     postprocess: PostprocessConfig | None = None
     compute: ComputeConfig = ComputeConfig()

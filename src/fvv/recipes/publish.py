@@ -82,6 +82,7 @@ class EvaluateResult:
         )  # fmt: skip
         lines = [
             f"{len(self.patients)} patients tested {how}, {unmeasured} not assessable, {len(self.failures)} failed",
+            f"models: {found.run.get('models', 'unknown')}",
             *(f"{name:<22}" + "".join(f"{cell:>20}" for cell in cells) for name, *cells in (table.head, *table.rows)),
             f"{'answers':<14}sensitivity {counted(rates.sensitivity)}; specificity {counted(rates.specificity)}",
             f"{'':<14}stroke-free patients called stroke {counted(rates.stroke_free_called_stroke)}",
