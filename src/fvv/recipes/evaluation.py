@@ -16,7 +16,7 @@ from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.bundle import ModelBundle
 from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
 from fvv.io.lock import only_writer
-from fvv.io.tables import failure_of
+from fvv.io.tables import counted_reasons, failure_of
 from fvv.recipes.examine import Settings, examine
 from fvv.recipes.held_out import reference_masks
 from fvv.recipes.measure import measure_examination
@@ -143,7 +143,8 @@ def run_evaluation(
             else:
                 patients.append(outcome)
         if not patients:
-            raise InputError(f"no patient could be evaluated; the first: {failures[0].reason}", file=plan.cohort)
+            why = counted_reasons(failures) or "the split names no test patient"
+            raise InputError(f"no patient could be evaluated. {why}", file=plan.cohort)
         patients.sort(key=lambda patient: patient.examination_id)
         result = publish(folder, _measured(plan, bundle, patients, failures), patients, config)
         if finished and not missing:
