@@ -21,7 +21,7 @@ from fvv.cli.options import (
 )
 from fvv.config import Config
 from fvv.errors import ConfigError
-from fvv.stages import StageResult
+from fvv.stages import Printed, StageResult
 
 _READING = {
     "--mask-method": "preprocess.mask_method",
@@ -395,7 +395,7 @@ def _settings_options(verb: argparse.ArgumentParser) -> None:
 
 
 def _settings(options: argparse.Namespace, config: Config) -> StageResult:
-    from fvv.cli.settings import Printed, as_yaml, json_schema  # noqa: PLC0415
+    from fvv.cli.settings import as_yaml, json_schema  # noqa: PLC0415
 
     return Printed(json_schema() if options.json_schema else as_yaml(config, options.section))
 
@@ -408,7 +408,6 @@ def _completion_options(verb: argparse.ArgumentParser) -> None:
 def _completion(options: argparse.Namespace, _: Config) -> StageResult:
     from fvv.cli.completion import completion_script  # noqa: PLC0415
     from fvv.cli.parser import build_parser  # noqa: PLC0415
-    from fvv.cli.settings import Printed  # noqa: PLC0415
 
     return Printed(completion_script(build_parser(), options.shell).rstrip())
 
