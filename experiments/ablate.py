@@ -149,7 +149,8 @@ def run(
     prepare(cohort, place / "store", config.prepare)
     trained = train_fold(place / "store", place / "saved_models", FOLD, config.train)
     checkpoint = trained.folder / "best.ckpt"
-    convert(checkpoint, place / "store", place / "bundle", config.convert, name=config.train.name)
+    named = {"name": config.train.name, "network": config.train.network.module}
+    convert(checkpoint, place / "store", place / "bundle", config.convert, **named)
     found = {
         which: numbers(evaluate_external(test, place / "bundle", place / "tested" / which, config.evaluate).found)
         for which, test in tests.items()

@@ -22,6 +22,7 @@ from fvv.cli.options import truth
 from fvv.config import SHARED, Config, load_config
 from fvv.data import Failure
 from fvv.errors import ConfigError, InputError
+from fvv.io.shipped import shipped_bundle
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ STAGES = {
     "prepare": ["prepare"],
     "train": ["train_fold", "train_all_folds"],
     "convert": ["convert"],
-    "evaluate": ["evaluate"],
+    "evaluate": ["evaluate", "evaluate_external"],
     "predict": ["predict"],
     "demo": ["demo"],
 }
@@ -100,6 +101,38 @@ def test_default_folders_are_those_of_the_pipeline(calls: Calls) -> None:
     assert (evaluate["store"], evaluate["models"], evaluate["output"]) == (store, models, Path("processed_data"))
     predict = calls.seen["predict"]
     assert (predict["input_path"], predict["models"], predict["output"]) == (Path("input_data"), models, None)
+
+
+def test_evaluate_takes_a_store_or_examinations_and_refuses_what_belongs_to_the_other(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--external", "held_out", "--b-value", "1100", "--unlisted", "own-person"]) == 0
+    seen = calls.seen["evaluate_external"]
+    assert (seen["external"], seen["models"]) == (Path("held_out"), Path("saved_models_ONNX"))
+    assert seen["config"].preprocess.b_value == 1100
+    assert main(["evaluate", "-i", "store"]) == 0
+    assert calls.seen["evaluate"]["store"] == Path("store")
+    calls.seen.clear()
+    for words, told in (
+        (["-i", "store", "--external", "held_out"], "--input names a store and --external examinations"),
+        (["--unlisted", "own-person"], "--unlisted belongs to --external"),
+        (["-i", "store", "--b-value", "900"], "--b-value belongs to --external"),
+    ):
+        assert main(["evaluate", *words]) == 1
+        assert told in capsys.readouterr().err
+    assert not calls.seen
+
+
+def test_external_without_models_takes_those_in_the_package_but_never_calibrates_them(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("saved_models_ONNX").rmdir()
+    shipped = shipped_bundle()
+    assert main(["evaluate", "--external", "held_out"]) == 0
+    assert calls.seen["evaluate_external"]["models"] == shipped
+    assert f"no --models given: the model in the package, {shipped.name}" in capsys.readouterr().err
+    assert main(["evaluate", "--external", "held_out", "--calibrate"]) == 0
+    assert calls.seen["evaluate_external"]["models"] == Path("saved_models_ONNX")
 
 
 def test_prepare_options(calls: Calls) -> None:

@@ -8,20 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import yaml
 
 import fvv
 from builders import AFFINE, head, write_onnx, write_patient
+from bundles import write_bundle
 from fvv.config import Config, load_config
-from fvv.errors import ConfigError, FvvError
+from fvv.errors import ConfigError, FvvError, InputError, ModelError
+from fvv.io.bundle import ModelBundle
+from fvv.io.tables import read_table
+from fvv.stages.evaluate import evaluate_external
 from fvv.stages.predict import predict
+from fvv.stages.report import report
 from fvv.stages.verify import verify
+from store_builders import TINY, write_store
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "extend.md"
 BLOCKS = re.findall(r"```(python|yaml)\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 EXAMPLES = list(zip(BLOCKS[::2], BLOCKS[1::2], strict=True))
-CHECK, READER, LOSS = range(3)
+CHECK, READER, LOSS, NETWORK, METRIC = range(5)
 
 
 @pytest.fixture
@@ -37,8 +44,9 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 
 
 def test_each_example_is_code_and_its_settings() -> None:
-    assert [kind for kind, _ in BLOCKS] == ["python", "yaml"] * 3
-    assert [list(yaml.safe_load(text)) for _, (_, text) in EXAMPLES] == [["preprocess"], ["predict"], ["train"]]
+    assert [kind for kind, _ in BLOCKS] == ["python", "yaml"] * 5
+    sections = [next(iter(yaml.safe_load(text))) for _, (_, text) in EXAMPLES]
+    assert sections == ["preprocess", "predict", "train", "train", "evaluate"]
 
 
 @pytest.mark.parametrize("settings", [CHECK], indirect=True)
@@ -87,6 +95,57 @@ def test_a_loss_of_ones_own(settings: Config) -> None:
     usual, mine = segmentation_loss(logits, labels, config), loss_of(config)(logits, labels, config)
     assert mine.total == usual.total + usual.stroke
     assert SegmentationModule(settings.train, []).loss is sys.modules["hospital"].stroke_twice
+
+
+@pytest.mark.parametrize("settings", [NETWORK], indirect=True)
+def test_a_network_of_ones_own(settings: Config, tmp_path: Path) -> None:
+    torch: Any = pytest.importorskip("torch")
+    from fvv.stages.convert import convert  # noqa: PLC0415
+    from fvv.stages.train import train_all_folds  # noqa: PLC0415
+    from fvv.training.checkpoint import read_checkpoint  # noqa: PLC0415
+
+    own = settings.train.network.module
+    train = TINY.model_copy(update={"epochs": 1, "network": settings.train.network})
+    write_store(tmp_path / "store")
+    train_all_folds(tmp_path / "store", tmp_path / "saved_models", train)
+    arguments = (tmp_path / "saved_models", tmp_path / "store", tmp_path / "models", settings.convert)
+    # A checkpoint of somebody else may name any code.
+    with pytest.raises(ModelError, match=r"no file runs by itself.*train.network.module=hospital:Slabs"):
+        convert(*arguments, name="tiny")
+    bundle = ModelBundle.open(convert(*arguments, name="tiny", network=own).bundle)
+    assert bundle.manifest.network == own
+    parity = [model.parity for model in bundle.models]
+    assert all(one is not None and one.largest_slab_difference < 1e-4 for one in parity)
+    file = onnx.load(bundle.path / "model1.onnx")
+    assert {entry.key: entry.value for entry in file.metadata_props}["network"] == own
+    checkpoint = read_checkpoint(tmp_path / "saved_models" / "tiny" / "fold_0" / "best.ckpt", own)
+    assert checkpoint.network.module == own
+    assert type(checkpoint.build()) is sys.modules["hospital"].Slabs
+    assert checkpoint.build()(torch.zeros(1, 2, 9, 32, 32)).shape == (1, 3, 3, 32, 32)
+
+
+@pytest.mark.parametrize("settings", [METRIC], indirect=True)
+def test_a_metric_of_ones_own(settings: Config, tmp_path: Path, rng: np.random.Generator) -> None:
+    write_patient(tmp_path / "in" / "anna", rng)
+    write_patient(tmp_path / "in" / "healthy", rng, lesion=False, visible=False)
+    write_store(tmp_path / "store")
+    models = write_bundle(tmp_path / "models", tmp_path / "store")
+    config = settings.evaluate.model_copy(update={"heatmaps": False, "bootstrap_samples": 20})
+    result = evaluate_external(tmp_path / "in", models, tmp_path / "out", config)
+    name = "hospital:centre_distance_mm"
+    rows = {row["examination_id"]: row[name] for row in read_table(tmp_path / "out" / "patients.csv")}
+    assert 0 <= float(rows["anna"]) < 10
+    assert rows["healthy"] == ""
+    assert result.found.own_metrics[name].defined == 1
+    assert f"{name}: mean {float(rows['anna']):.3f}, n 1" in result.summary()
+    assert name in (tmp_path / "out" / "tables.md").read_text(encoding="utf-8")
+    assert report(tmp_path / "out").found == result.found
+    wrong = config.model_copy(update={"metrics": ("builtins:dict",)})
+    with pytest.raises(InputError, match="metric builtins:dict: expected a number, got TypeError"):
+        evaluate_external(tmp_path / "in", models, tmp_path / "wrong", wrong)
+    missing = config.model_copy(update={"metrics": ("hospital:centre",)})
+    with pytest.raises(ConfigError, match="has no centre"):
+        evaluate_external(tmp_path / "in", models, tmp_path / "missing", missing)
 
 
 @pytest.mark.parametrize("settings", [CHECK], indirect=True)

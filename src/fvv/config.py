@@ -345,6 +345,9 @@ class PrepareConfig(_Settings):
 class NetworkConfig(_Settings):
     """The 2.5D network (see docs/explanation/network.md)."""
 
+    module: ExtensionName | None = None
+    """Network of your own, "package.module:Name", a torch.nn.Module instead of the one described here
+    (docs/how-to/extend.md)."""
     widths: tuple[int, int, int, int] = (16, 32, 64, 112)
     """Channels of the encoder at strides 2, 4, 8, 16."""
     decoder_widths: tuple[int, int, int] = (80, 48, 24)
@@ -496,11 +499,11 @@ class ConvertConfig(_Settings):
 
 
 class EvaluateConfig(_Settings):
-    """Evaluate out of fold, or the whole ensemble on external patients."""
+    """Evaluate out of fold, or the whole ensemble on held-out examinations (--external)."""
 
     own_masks: bool = False
-    """Give the models an automatic brain mask, as for new patients without a mask file; a given mask is then only the
-    reference of the predicted brain. With --external only."""
+    """With --external only: give the models an automatic brain mask, as for new patients without a mask file; a given
+    mask is then only the reference of the predicted brain."""
     bootstrap_samples: int = Field(default=2000, ge=1)
     """Bootstrap samples of persons behind every bootstrap interval."""
     seed: int = Field(default=0, ge=0)
@@ -520,7 +523,10 @@ class EvaluateConfig(_Settings):
     viewer_patients: int = Field(default=24, ge=0)
     """Examinations in the report's scrollable viewer, 0.2 to 0.6 MB each; larger cohorts are sampled evenly by stroke
     Dice."""
+    metrics: tuple[ExtensionName, ...] = ()
+    """Metrics of your own, "package.module:name", measured beside those of fvv (docs/how-to/extend.md)."""
     preprocess: PreprocessConfig = PreprocessConfig()
+    """With --external only: a store holds its examinations as they were read."""
     decision: DecisionConfig = DecisionConfig()
     postprocess: PostprocessConfig | None = None
     compute: ComputeConfig = ComputeConfig()

@@ -8,7 +8,19 @@ import pytest
 from fvv.data import Failure
 from fvv.errors import InputError, StoreError
 from fvv.io.folds import read_folds
-from fvv.io.tables import read_lines, read_table, write_failures, write_table
+from fvv.io.tables import counted_reasons, read_lines, read_table, write_failures, write_table
+
+
+def test_reasons_are_counted_by_kind_and_name_the_first() -> None:
+    failures = [Failure(f"p{n}", f"patient p{n}, /data/p{n}/b0.nii.gz: missing (copy it)") for n in range(4)]
+    failures += [Failure("q", "patient q: brain of 200.5 mL"), Failure("r", "patient r: brain of 180 mL")]
+    failures += [Failure("s", "patient s: not assessable: swapped (give (b0) again)")]
+    said = counted_reasons(failures)
+    assert said == (
+        "4: b0.nii.gz: missing [p0, p1, p2 and 1 more]; 2: brain of 200.5 mL [q, r]; 1: not assessable: swapped [s]"
+    )
+    assert counted_reasons(failures, most=1).endswith("and 1 more]; 3: other reasons")
+    assert counted_reasons([]) == ""
 
 
 def test_tables_keep_commas_quotes_and_unknowns(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from fvv.config import TrainConfig
-from fvv.data import FoldPlan, FoldRow, Role
+from fvv.data import Failure, FoldPlan, FoldRow, Role
 from fvv.errors import TrainingError
+from fvv.io.tables import FAILURES_FILE, write_failures
 from fvv.training import dataset
 from fvv.training.dataset import (
     FoldPatients,
@@ -104,6 +105,11 @@ def test_a_fold_without_validation_patient_is_refused(store):
     )
     with pytest.raises(TrainingError, match="no validation patient"):
         FoldPatients.from_store(store, FoldPlan(rows), 0)
+    failures = store.path / FAILURES_FILE
+    write_failures(failures, [Failure("p7", "patient p7: no brain"), Failure("p8", "patient p8: no brain")])
+    with pytest.raises(TrainingError, match=r"by; 2 examinations are missing\. 2: no brain \[p7, p8\] \("):
+        FoldPatients.from_store(store, FoldPlan(rows), 0)
+    failures.unlink()
 
 
 @pytest.mark.parametrize(

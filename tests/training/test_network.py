@@ -1,12 +1,16 @@
 """The network is exact on whole volumes, and sees exactly three slices to each side."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 from fvv.config import NetworkConfig
+from fvv.errors import ConfigError
 from fvv.training.module import VALIDATION_CHUNK, mark_volume
-from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork, SliceMixing
+from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork, SliceMixing, network_of
 
 SMALL = {"widths": (8, 8, 12, 16), "decoder_widths": (12, 8, 8)}
 CONFIGS = [
@@ -84,3 +88,24 @@ def test_mixing_is_a_convolution_over_three_slices():
         / (1 + mixing.norm.eps) ** 0.5
     )
     torch.testing.assert_close(mixing(features, 5)[1], expected)
+
+
+class _FlatNetwork(nn.Module):
+    """Logits of the middle slice alone."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.head = nn.Conv3d(2, 3, (8, 1, 1))
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        return self.head(volume)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("builtins:repr", "expected a torch.nn.Module, got str"), ("flat:_FlatNetwork", r"got \(1, 3, 1, ")],
+)
+def test_what_is_no_network_is_refused(name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flat", SimpleNamespace(_FlatNetwork=_FlatNetwork))
+    with pytest.raises(ConfigError, match=said):
+        network_of(NetworkConfig(module=name))

@@ -120,6 +120,7 @@ def summarise_cohort(
         reference_at_cutoff_ml=reference_range_ml(ratios[Channel.FLAIR_VISIBLE], config.decision.cutoff_ml),
         strata=summarise_strata(patients, data, on_strata),
         stroke_free=summarise_stroke_free(patients, on_stroke_free),
+        own_metrics={name: _spread([one.own_metrics[name] for one in patients]) for name in patients[0].own_metrics},
     )
 
 

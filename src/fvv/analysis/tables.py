@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from fvv.analysis.summary import FALSE_LIMIT_ML, SPREAD_METRICS
@@ -108,6 +108,7 @@ class Tables:
     cutoffs: Table | None
     segmentation: Table
     lesions: Table
+    own_metrics: Table | None
     volumes: Table
     ratios: Table
     comparison: Table | None
@@ -131,6 +132,7 @@ def all_tables(findings: Findings, comparison: Comparison | None) -> Tables:
         cutoffs=_over_all_cutoffs(marker) if judged else None,
         segmentation=_segmentation(findings),
         lesions=_lesions(findings),
+        own_metrics=_own_metrics(findings.own_metrics) if findings.own_metrics else None,
         volumes=_volumes(findings),
         ratios=_ratios(findings),
         comparison=None if comparison is None else _comparison(comparison),
@@ -244,6 +246,11 @@ def _lesions(findings: Findings) -> Table:
         for one, other in zip(*(channel.lesions_by_size for channel in shown), strict=True)
     )
     return Table("Reference lesions found, by volume", ("Lesion", *TITLES[1:]), rows)
+
+
+def _own_metrics(found: Mapping[str, Spread]) -> Table:
+    rows = tuple((name, number(spread.mean, 3), _quartiles(spread)) for name, spread in found.items())
+    return Table("Metrics of the user's own", ("", "Mean", "Median (quartiles)"), rows)
 
 
 def _volumes(findings: Findings) -> Table:

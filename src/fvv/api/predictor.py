@@ -8,10 +8,10 @@ from pathlib import Path
 from fvv.api.sources import Source, case_of
 from fvv.config import PredictConfig
 from fvv.data import Prediction
-from fvv.inference.ensemble import open_ensemble
 from fvv.io.bundle import ModelBundle
 from fvv.io.shipped import shipped_or_refuse
-from fvv.recipes.examine import Settings, examine
+from fvv.recipes.examine import examine
+from fvv.recipes.models import models_and_settings
 
 
 class Predictor:
@@ -50,10 +50,8 @@ class Predictor:
         self.config = config or PredictConfig()
         opened = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(Path(bundle or shipped_or_refuse()))
         self.bundle = opened
-        self.models = open_ensemble(opened, self.config)
+        self.models, self._settings = models_and_settings(opened, self.config)
         self.provider = self.models.provider
-        self._about = opened.manifest.description(len(self.models))
-        self._settings = Settings.of(opened.profile, self.config, opened.manifest, models=self._about)
 
     def __call__(
         self,
@@ -85,7 +83,7 @@ class Predictor:
         return replace(examine(case, self.models, self._settings).prediction, b1000=case.b1000)
 
     def __repr__(self) -> str:
-        return f"<fvv.Predictor: {self._about} on {self.provider}>"
+        return f"<fvv.Predictor: {self._settings.models} on {self.provider}>"
 
 
 def predict(

@@ -5,33 +5,17 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 
 from fvv.config import SHARED, STAGES, Config, load_config
 from fvv.errors import ConfigError
 
-if TYPE_CHECKING:  # It loads NumPy, which `fvv --help` does without.
-    from fvv.data import Failure
-
 PACKAGED = {file.stem: file for file in sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))}
 """Settings files of the package by name; `-c` takes the names."""
 _WIDTH = 116
-
-
-@dataclass(frozen=True, slots=True)
-class Printed:
-    """A result that is nothing but text."""
-
-    text: str
-    failures: tuple[Failure, ...] = ()
-
-    def summary(self) -> str:
-        """The text."""
-        return self.text
 
 
 def settings_file(named: Path) -> Path:

@@ -21,7 +21,7 @@ from fvv.cli.options import (
 )
 from fvv.config import Config
 from fvv.errors import ConfigError
-from fvv.stages import StageResult
+from fvv.stages import Printed, StageResult
 
 _READING = {
     "--mask-method": "preprocess.mask_method",
@@ -201,6 +201,7 @@ def _convert(options: argparse.Namespace, config: Config) -> StageResult:
         name=config.train.name,
         chosen=chosen or None,
         incomplete=options.incomplete,
+        network=config.train.network.module,
         overwrite=options.overwrite,
     )
 
@@ -223,6 +224,10 @@ def _doctor(options: argparse.Namespace, config: Config) -> StageResult:
     return doctor(models_to_use(options.models), config.compute)
 
 
+_STORE = Path("preprocessed_data")
+_OF_EXTERNAL = {"--unlisted": "preprocess.unlisted", "--b-value": "preprocess.b_value"}
+
+
 def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     """Stage 4: evaluate every examination with the model of the fold that did not use that person for training."""
     add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store that prepare wrote")
@@ -231,20 +236,47 @@ def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     add_settings(verb, {**_COHORT, "--b-value": "preprocess.b_value"})
     meaning = "folder of ONNX models (default: saved_models_ONNX; with --external as in predict)"
     add_path(verb, "-m", "--models", meaning=meaning)
+    """Stage 4: evaluate the models on persons they never saw: out of fold, or on held-out examinations (--external)."""
+    missing = "where that is missing, --external takes the model in the package, unless with --calibrate"
+    add_path(verb, "-m", "--models", meaning=f"folder of ONNX models (default: saved_models_ONNX; {missing})")
     add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")
     add_settings(verb, {**_CUTOFF, "--calibrate": "evaluate.calibrate"})
     add_overwrite(verb)
+    store = verb.add_argument_group("out of fold: every examination of a store with the model of its fold")
+    add_path(store, "-i", "--input", meaning=f"store that prepare wrote (default: {_STORE})")
+    external = verb.add_argument_group("instead: labelled examinations that no model has seen, with the whole ensemble")
+    add_path(external, "--external", meaning="folder with a folder for each examination, as for prepare")
+    add_settings(external, _OF_EXTERNAL)
 
 
 def _evaluate(options: argparse.Namespace, config: Config) -> StageResult:
-    from fvv.io.shipped import OWN_MODELS, models_to_use  # noqa: PLC0415
-    from fvv.stages.evaluate import evaluate, evaluate_external  # noqa: PLC0415
+    return _evaluate_store(options, config) if options.external is None else _evaluate_external(options, config)
 
-    # Out of fold only the user's own models can be evaluated, and nothing writes into the bundle of the package.
-    own = options.models or OWN_MODELS
-    if options.external is None:
-        return evaluate(options.input, own, options.output, config.evaluate, overwrite=options.overwrite)
-    models = own if config.evaluate.calibrate else models_to_use(options.models)
+
+def _evaluate_store(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.io.shipped import own_models  # noqa: PLC0415
+    from fvv.stages.evaluate import evaluate  # noqa: PLC0415
+
+    if given := [flag for flag, key in _OF_EXTERNAL.items() if key in vars(options)]:
+        raise ConfigError(
+            f"{given[0]} belongs to --external: a store holds its examinations as they were read",
+            hint=f"give {given[0]} to `fvv prepare`, or name examinations with --external",
+        )
+    models = own_models(options.models)
+    return evaluate(options.input or _STORE, models, options.output, config.evaluate, overwrite=options.overwrite)
+
+
+def _evaluate_external(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.io.shipped import models_to_use, own_models  # noqa: PLC0415
+    from fvv.stages.evaluate import evaluate_external  # noqa: PLC0415
+
+    if options.input is not None:
+        raise ConfigError(
+            "--input names a store and --external examinations: one evaluation takes one of the two",
+            hint="leave --external out to evaluate the store out of fold, or --input to evaluate the examinations",
+        )
+    # Nothing is written into the model in the package.
+    models = own_models(options.models) if config.evaluate.calibrate else models_to_use(options.models)
     return evaluate_external(options.external, models, options.output, config.evaluate, overwrite=options.overwrite)
 
 
@@ -382,7 +414,7 @@ def _settings_options(verb: argparse.ArgumentParser) -> None:
 
 
 def _settings(options: argparse.Namespace, config: Config) -> StageResult:
-    from fvv.cli.settings import Printed, as_yaml, json_schema  # noqa: PLC0415
+    from fvv.cli.settings import as_yaml, json_schema  # noqa: PLC0415
 
     return Printed(json_schema() if options.json_schema else as_yaml(config, options.section))
 
@@ -395,7 +427,6 @@ def _completion_options(verb: argparse.ArgumentParser) -> None:
 def _completion(options: argparse.Namespace, _: Config) -> StageResult:
     from fvv.cli.completion import completion_script  # noqa: PLC0415
     from fvv.cli.parser import build_parser  # noqa: PLC0415
-    from fvv.cli.settings import Printed  # noqa: PLC0415
 
     return Printed(completion_script(build_parser(), options.shell).rstrip())
 

@@ -28,12 +28,15 @@ def shipped_bundle() -> Path | None:
 
 def models_to_use(named: Path | None) -> Path:
     """The models that are meant: those named, else one's own in `saved_models_ONNX`, else those in the package."""
+    return own_models(named) if named is not None or OWN_MODELS.is_dir() else shipped_or_refuse()
+
+
+def own_models(named: Path | None) -> Path:
+    """The models named, else one's own in `saved_models_ONNX`, where the model in the package will not do."""
     if named is not None:
         return named
-    if OWN_MODELS.is_dir():
-        log.info("no --models given: using those in %s", OWN_MODELS)
-        return OWN_MODELS
-    return shipped_or_refuse()
+    log.info("no --models given: those in %s", OWN_MODELS)
+    return OWN_MODELS
 
 
 def shipped_or_refuse() -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 from fvv.data import Failure
 from fvv.errors import FvvError, InputError
 from fvv.io.atomic import write_text
-from fvv.names import nearest_hint, plain
+from fvv.names import first_few, nearest_hint, plain
 from fvv.system.regular import read_regular_text
 
 FAILURES_FILE = "failures.csv"
@@ -93,6 +93,40 @@ def write_failures(path: Path, failures: Iterable[Failure]) -> None:
 def failure_of(patient: str, error: FvvError) -> Failure:
     """The row of failures.csv for an error, on one line."""
     return Failure(patient, plain(str(error.for_examination(patient))))
+
+
+def counted_reasons(failures: Iterable[Failure], most: int = 5) -> str:
+    """Why examinations failed, on one line: each kind of reason with how many and the first names, the commonest first.
+
+    Reasons are of one kind where they differ in names, folders and numbers alone; the first of a kind stands for it.
+
+    Args:
+        most: kinds that are named; the others are counted.
+    """
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for failure in failures:
+        reason = _without_place(failure)
+        kinds.setdefault(re.sub(r"\d+(\.\d+)?", "0", reason), []).append((failure.examination_id, reason))
+    ranked = sorted(kinds.values(), key=len, reverse=True)
+    texts = [f"{len(kind)}: {kind[0][1]} [{first_few([name for name, _ in kind], 3)}]" for kind in ranked[:most]]
+    rest = sum(map(len, ranked[most:]))
+    return "; ".join([*texts, *([f"{rest}: other reasons"] if rest else [])])
+
+
+def left_out_of(folder: Path) -> str:
+    """Who is missing from what a stage wrote into a folder, by its failures.csv, as the end of a sentence; or ""."""
+    path = folder / FAILURES_FILE
+    rows = read_table(path) if path.exists() else []
+    failures = [Failure(row.get("examination_id", ""), row.get("reason", "")) for row in rows]
+    return f"; {len(failures)} examinations are missing. {counted_reasons(failures)}" if failures else ""
+
+
+def _without_place(failure: Failure) -> str:
+    """A reason without the examination, the folders of its files and the hint how to fix it."""
+    name = re.escape(failure.examination_id)
+    reason = re.sub(rf"^patient {name}(, |: )", "", failure.reason)
+    reason = re.sub(rf"\S*[/\\]{name}[/\\](?=\S)", "", reason)
+    return re.sub(r" \(.*\)$", "", reason)
 
 
 def _other_delimiter(columns: Sequence[str], path: Path) -> str | None:

@@ -16,7 +16,7 @@ from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.bundle import ModelBundle
 from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
 from fvv.io.lock import only_writer
-from fvv.io.tables import failure_of
+from fvv.io.tables import counted_reasons, failure_of
 from fvv.recipes.examine import Settings, examine
 from fvv.recipes.held_out import reference_masks
 from fvv.recipes.measure import measure_examination
@@ -30,6 +30,7 @@ from fvv.recipes.publish import (
 from fvv.schemas.bundle import ModelEntry
 from fvv.schemas.patient import PatientResult
 from fvv.schemas.summary import Measured
+from fvv.system.extension import extension
 from fvv.system.fingerprint import fingerprint
 from fvv.system.parallel import attempt, track
 
@@ -84,7 +85,8 @@ def source_sha256(
     Args:
         config: the settings; of one model's answer the cut-off is no part, it is applied again whenever it is shown.
     """
-    settings = {"preprocess", "postprocess", "heatmaps", "own_masks", *(() if len(models) == 1 else ("decision",))}
+    settings = {"preprocess", "postprocess", "heatmaps", "own_masks", "metrics"}
+    settings |= set() if len(models) == 1 else {"decision"}
     return fingerprint(
         version=__version__,
         schema=SCHEMA_VERSION,
@@ -108,11 +110,14 @@ def run_evaluation(
         overwrite: measure all again, and replace a finished evaluation of other models, settings or examinations.
 
     Raises:
+        ConfigError: a metric of the user's own cannot be found.
         InputError: no examination could be evaluated.
         OutputExistsError: another evaluation is finished there, and overwriting was not asked for; or files that this
             program did not write are in the way.
     """
     folder = EvaluationFolder(output)
+    for name in config.metrics:  # Refuses a misspelt one before anything is examined.
+        extension(name, "metric")
     # P(mismatch) is fitted on these answers, not taken from the bundle.
     settings = replace(Settings.of(bundle.profile, config, bundle.manifest), calibration=None)
     failures = list(plan.failures)
@@ -138,7 +143,8 @@ def run_evaluation(
             else:
                 patients.append(outcome)
         if not patients:
-            raise InputError(f"no patient could be evaluated; the first: {failures[0].reason}", file=plan.cohort)
+            why = counted_reasons(failures) or "the split names no test patient"
+            raise InputError(f"no patient could be evaluated. {why}", file=plan.cohort)
         patients.sort(key=lambda patient: patient.examination_id)
         result = publish(folder, _measured(plan, bundle, patients, failures), patients, config)
         if finished and not missing:
@@ -163,7 +169,9 @@ def _evaluate_one(
     without_mask = replace(subject, mask=None) if config.own_masks and isinstance(subject, Case) else subject
     examined = examine(without_mask, ensemble, settings)
     reference = reference_masks(subject, examined, own_masks=config.own_masks)
-    result, files = measure_examination(examined, reference, task.participant, task.fold, pictures=config.heatmaps)
+    result, files = measure_examination(
+        examined, reference, task.participant, task.fold, pictures=config.heatmaps, metrics=config.metrics
+    )
     folder.write_patient(task.source_sha256, result, files)
     return result
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -11,16 +13,25 @@ from fvv.analysis.patient import Masks, measure_patient
 from fvv.analysis.viewer import viewer_volumes
 from fvv.arrays import UInt8Array
 from fvv.data import Channel, DecisionState, Participant, Volume
+from fvv.errors import ConfigError
 from fvv.imaging.decision import format_ml
 from fvv.imaging.fusion import channel_masks
 from fvv.imaging.geometry import restore_to_native, slice_axis
 from fvv.io.evaluation import PatientFiles
+from fvv.names import plain
 from fvv.recipes.examine import Examined
 from fvv.schemas.patient import PatientResult
+from fvv.system.extension import extension
 
 
 def measure_examination(
-    examined: Examined, reference: Masks, participant: Participant, fold: int | None, *, pictures: bool
+    examined: Examined,
+    reference: Masks,
+    participant: Participant,
+    fold: int | None,
+    *,
+    pictures: bool,
+    metrics: Iterable[str] = (),
 ) -> tuple[PatientResult, PatientFiles]:
     """Compare what was predicted with the reference, on the native grid, and draw both.
 
@@ -29,6 +40,10 @@ def measure_examination(
             it.
         fold: whose model; None: the ensemble.
         pictures: draw the picture, the heat map and the viewer's volumes, where the examination could be prepared.
+        metrics: names of the user's own, functions of reference masks, predicted masks and the voxel's edges in mm.
+
+    Raises:
+        ConfigError: a metric of the user's own cannot be found, or gives no number.
     """
     grid, fused, decision = examined.grid, examined.segmentation, examined.prediction.decision
     native_reference = {channel: restore_to_native(mask, grid) for channel, mask in reference.items()}
@@ -40,16 +55,19 @@ def measure_examination(
     if fused is not None and examined.native is not None:
         predicted = channel_masks(*examined.native, fused.n_models)
         predicted_ml = volumes_ml(fused.brain.sum(), fused.stroke.sum(), fused.flair_visible_voxels)
+    spacing_mm = Volume(native_reference[Channel.BRAIN], grid.native_affine).spacing_mm
     result = measure_patient(
         participant,
         fold,
         decision,
         reference=native_reference,
         predicted=predicted,
-        spacing_mm=Volume(native_reference[Channel.BRAIN], grid.native_affine).spacing_mm,
+        spacing_mm=spacing_mm,
         reference_ml={channel: float(mask.sum()) * grid.voxel_volume_ml for channel, mask in reference.items()},
         predicted_ml=predicted_ml,
     )
+    own = {name: _own_metric(name, native_reference, predicted, spacing_mm) for name in metrics}
+    result = result.model_copy(update={"own_metrics": own})
     measured = decision.state is not DecisionState.NOT_ASSESSABLE
     predicted = predicted or dict.fromkeys(Channel, np.zeros_like(native_reference[Channel.BRAIN]))
     masks = np.stack([predicted[channel] for channel in Channel], axis=3).astype(np.uint8) if measured else None
@@ -60,6 +78,17 @@ def measure_examination(
         grey = restore_to_native(grey_scale(examined.prepared.b1000, reference[Channel.BRAIN]), grid)
         files = _with_pictures(files, grey, native_reference, predicted, title=_title(result), axis=slice_axis(grid))
     return result, files
+
+
+def _own_metric(name: str, reference: Masks, predicted: Masks | None, spacing_mm: tuple[float, float, float]) -> float:
+    metric = extension(name, "metric")
+    if predicted is None:
+        return math.nan
+    try:
+        return float(metric(reference, predicted, spacing_mm))
+    except Exception as error:  # The user's code may raise anything.
+        message = f"metric {name}: expected a number, got {type(error).__name__}: {plain(str(error))}"
+        raise ConfigError(message) from error
 
 
 def _with_pictures(

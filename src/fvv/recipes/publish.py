@@ -82,6 +82,7 @@ class EvaluateResult:
         )  # fmt: skip
         lines = [
             f"{len(self.patients)} patients tested {how}, {unmeasured} not assessable, {len(self.failures)} failed",
+            f"models: {found.run.get('models', 'unknown')}",
             *(f"{name:<22}" + "".join(f"{cell:>20}" for cell in cells) for name, *cells in (table.head, *table.rows)),
             f"{'answers':<14}sensitivity {counted(rates.sensitivity)}; specificity {counted(rates.specificity)}",
             f"{'':<14}stroke-free patients called stroke {counted(rates.stroke_free_called_stroke)}",
@@ -95,6 +96,7 @@ class EvaluateResult:
             ),
             f"{'FVV':<14}Spearman's correlation with the reference {number(found.flair_visible.volume.rank.value, 3)}",
             f"{'FVV alone':<14}AUC {with_interval(marker.auc)}{at_cutoff}",
+            *(f"{name}: mean {number(own.mean, 3)}, n {own.defined}" for name, own in found.own_metrics.items()),
             f"label: {marker.label}",
             *self.notes,
             f"report: {self.output / 'report.html'} (for research use only)",

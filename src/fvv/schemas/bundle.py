@@ -138,6 +138,8 @@ class BundleManifest(FileModel):
     run_name: Shown
     notice: Shown = ""
     """What everybody who uses the models should know; said at every prediction."""
+    network: Shown = ""
+    """Class of the network that was trained, "package.module:Name"; empty: that of fvv, or unknown."""
     profile: PreprocessingProfile
     calibration: Calibration | None = None
     """From FVV to the probability of a mismatch, fitted out of fold; None: no probability is given."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
+from pydantic import Field
+
 from fvv.data import DecisionState
 from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
@@ -73,6 +75,7 @@ class PatientResult(ByChannel[ChannelResult]):
         fold: the fold whose model predicted; None: the whole ensemble did.
         reader_mismatch: the readers' label, None where there is none.
         reasons: codes of the findings behind it, that of the answer first.
+        own_metrics: metrics of the user's own (`EvaluateConfig.metrics`), by name.
     """
 
     examination_id: str
@@ -82,6 +85,7 @@ class PatientResult(ByChannel[ChannelResult]):
     reader_mismatch: bool | None
     decision: DecisionState
     reasons: tuple[str, ...]
+    own_metrics: dict[str, Number] = Field(default_factory=dict)
 
     @property
     def fvv_ml(self) -> float | None:

@@ -285,6 +285,7 @@ class Findings(ByChannel[ChannelSummary]):
     Attributes:
         reference_at_cutoff_ml: reference FVVs that go with a predicted FVV at the cut-off, by the limits of agreement.
         stroke_free: None in files of version 1.
+        own_metrics: metrics of the user's own over the examinations, by name.
     """
 
     answers: Answers
@@ -292,6 +293,7 @@ class Findings(ByChannel[ChannelSummary]):
     reference_at_cutoff_ml: tuple[Number, Number]
     strata: tuple[Stratum, ...]
     stroke_free: StrokeFree | None
+    own_metrics: dict[str, Spread] = Field(default_factory=dict)
 
 
 class Measured(Stored):

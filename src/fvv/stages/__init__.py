@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # fvv.data loads NumPy, which `fvv --help` need not wait for.
     from fvv.data import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A result that is nothing but text."""
+
+    text: str
+    failures: tuple[Failure, ...] = ()
+
+    def summary(self) -> str:
+        """The text."""
+        return self.text
 
 
 class StageResult(Protocol):

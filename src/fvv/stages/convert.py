@@ -83,6 +83,7 @@ def convert(
     name: str,
     chosen: Mapping[int, str | Path] | None = None,
     incomplete: bool = False,
+    network: str | None = None,
     overwrite: bool = False,
 ) -> ConvertResult:
     """Convert one checkpoint per fold; the bundle is written whole, or not at all.
@@ -96,11 +97,12 @@ def convert(
         config: how much is compared, and what difference is accepted.
         chosen: checkpoints the user wants instead of a fold's best.
         incomplete: make a bundle of the folds that are trained, where some are not.
+        network: "package.module:Name" of the network, where it is the user's own (`NetworkConfig.module`).
         overwrite: replace a bundle of other models, with all that was measured with it.
 
     Raises:
-        ModelError: a fold without checkpoint, checkpoints that do not belong together or to the store, or a difference
-            over the tolerance.
+        ModelError: a fold without checkpoint, checkpoints that do not belong together or to the store or name another
+            network than the user, or a difference over the tolerance.
         OutputExistsError: the output folder holds something other than a bundle, a bundle of other models, or another
             file with a name of the bundle's.
     """
@@ -113,7 +115,7 @@ def convert(
         {fold: Path(path) for fold, path in (chosen or {}).items()},
         incomplete=incomplete,
     )
-    models = _read_models(paths, cases)
+    models = _read_models(paths, cases, network)
     output = output.resolve() if output.is_symlink() else output  # The folder is replaced, not the link to it.
     with only_writer(output, replaced=True), atomic_write(output) as folder:
         names = bundle_names(model.fold for model in models)
@@ -130,6 +132,7 @@ def convert(
             software=f"fvv {__version__}",
             run_name=models[0].run_name,
             notice=config.notice,
+            network=models[0].network.module or "",
             profile=cases.profile,
             intensity_range=_intensity_range(models, cases),
             postprocess=config.postprocess,
@@ -187,12 +190,14 @@ def _checkpoint_paths(
     return paths
 
 
-def _read_models(paths: Mapping[int | None, Path], store: CaseStore) -> tuple[TrainedModel, ...]:
+def _read_models(
+    paths: Mapping[int | None, Path], store: CaseStore, network: str | None
+) -> tuple[TrainedModel, ...]:
     # Here and not above: torch takes seconds to load, and importing this module must not.
     from fvv.training.checkpoint import read_checkpoint  # noqa: PLC0415
 
     n_folds = store.folds.n_folds
-    models = tuple(read_checkpoint(path) for path in paths.values())
+    models = tuple(read_checkpoint(path, network) for path in paths.values())
     for asked, model in zip(paths, models, strict=True):
         fold = model.fold if asked is None else asked
         if (model.fold, model.n_folds) != (fold, n_folds):

@@ -22,7 +22,7 @@ from fvv.io.ownership import claim, claimed
 from fvv.io.shipped import shipped_bundle
 from fvv.recipes.publish import EvaluateResult
 from fvv.schemas.summary import Estimate, Summary
-from fvv.stages import StageResult
+from fvv.stages import Printed, StageResult
 from fvv.stages.convert import convert
 from fvv.stages.evaluate import evaluate, evaluate_external
 from fvv.stages.predict import predict
@@ -51,18 +51,6 @@ _COMPARED: Mapping[str, Callable[[Summary], Estimate]] = {
     "FVV, Spearman": lambda summary: summary.flair_visible.volume.rank,
     "mismatch, AUC": lambda summary: summary.marker.auc,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ShippedResult:
-    """How the model in the package does on the demo's cohort."""
-
-    told: str
-    failures: tuple[Failure, ...] = ()
-
-    def summary(self) -> str:
-        """A table, or why there is none."""
-        return self.told
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +107,15 @@ def demo(output: str | Path, config: Config, *, cases: int | None = None, seed: 
         "verify": lambda: verify(cohort, config.prepare),
         "prepare": lambda: prepare(cohort, store, config.prepare),
         "train": lambda: train_all_folds(store, checkpoints, config.train),
-        "convert": lambda: convert(checkpoints, store, models, config.convert, name=config.train.name, overwrite=True),
+        "convert": lambda: convert(
+            checkpoints,
+            store,
+            models,
+            config.convert,
+            name=config.train.name,
+            network=config.train.network.module,
+            overwrite=True,
+        ),
         "evaluate": lambda: evaluate(store, models, output / "processed_data", config.evaluate, overwrite=True),
         "shipped model": lambda: _shipped(cohort, output, config.evaluate, results["evaluate"]),
         "predict": lambda: predict(new, models, output / "predictions", predict_settings),
@@ -141,20 +137,20 @@ def demo(output: str | Path, config: Config, *, cases: int | None = None, seed: 
     return DemoResult(output, seconds, summaries, tuple(failures))
 
 
-def _shipped(cohort: Path, output: Path, config: EvaluateConfig, own: StageResult) -> ShippedResult:
+def _shipped(cohort: Path, output: Path, config: EvaluateConfig, own: StageResult) -> Printed:
     """The model in the package on the demo's cohort, which it has not seen, beside the models that the demo trained."""
     models = shipped_bundle()
     if models is None:
-        return ShippedResult("The package holds no model to compare with.")
+        return Printed("The package holds no model to compare with.")
     # A bundle in the package is never written to, and pictures of the same patients are in the demo's own report.
     settings = config.model_copy(update={"calibrate": False, "heatmaps": False})
     try:
         shipped = evaluate_external(cohort, models, output / "shipped_model", settings, overwrite=True)
     except ModelError as error:
-        return ShippedResult(f"The model in the package could not be tested on this cohort: {error}")
+        return Printed(f"The model in the package could not be tested on this cohort: {error}")
     if not isinstance(own, EvaluateResult):
         raise TypeError("the demo's evaluation comes first")
-    return ShippedResult(comparison_table(own.found, shipped.found, models.name), shipped.failures)
+    return Printed(comparison_table(own.found, shipped.found, models.name), shipped.failures)
 
 
 def comparison_table(own: Summary, shipped: Summary, name: str) -> str:

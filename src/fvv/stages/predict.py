@@ -23,7 +23,7 @@ from fvv.data import Case, Failure, Finding, Prediction, Severity
 from fvv.errors import ConfigError, FvvError, InputError
 from fvv.imaging.decision import format_ml
 from fvv.imaging.geometry import slice_axis
-from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
+from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import CaseFiles
 from fvv.io.inputs import Examination, find_examinations, named_files, without_results
@@ -41,6 +41,7 @@ from fvv.io.shards import hold, write_run
 from fvv.io.tables import failure_of
 from fvv.recipes.cohort_tables import write_cohort
 from fvv.recipes.examine import Clock, Settings, examine
+from fvv.recipes.models import models_and_settings
 from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.system.fingerprint import file_sha256, fingerprint
 from fvv.system.parallel import core_count, map_items
@@ -145,7 +146,7 @@ def predict(
     if not config.overwrite:
         folder.refuse_other_run(made_from, names)
     _models_of.cache_clear()
-    _, ensemble, _ = _models_of(models, config)
+    ensemble, _ = _models_of(models, config)
     place = input_path if isinstance(input_path, Path) else input_path.b1000
     record = _record(place, bundle, ensemble, config, made_from=made_from, cohort=names, shard=shard)
     with hold(folder.root, shard):
@@ -189,7 +190,7 @@ def _still_there(stored: list[StoredResult], failures: list[Failure]) -> list[St
 
 
 def _predict_one(job: _Job, examination: Examination) -> StoredResult:
-    _, ensemble, settings = _models_of(job.models, job.config)
+    ensemble, settings = _models_of(job.models, job.config)
     config, folder = job.config, job.folder
     with folder.hold_patient(examination):
         files = folder.begin(examination)
@@ -246,11 +247,8 @@ def _with_dicom(folder: Path, source: DicomSource, prediction: Prediction, synth
 
 
 @lru_cache(maxsize=1)
-def _models_of(models: Path, config: PredictConfig) -> tuple[ModelBundle, OnnxEnsemble, Settings]:
-    bundle = ModelBundle.open(models)
-    ensemble = open_ensemble(bundle, config)
-    about = bundle.manifest.description(len(ensemble))
-    return bundle, ensemble, Settings.of(bundle.profile, config, bundle.manifest, models=about)
+def _models_of(models: Path, config: PredictConfig) -> tuple[OnnxEnsemble, Settings]:
+    return models_and_settings(ModelBundle.open(models), config)
 
 
 def _folder(

@@ -30,7 +30,7 @@ from fvv.io.shards import (
     write_report,
 )
 from fvv.io.store import CASES_FOLDER, STORE_FILE, CaseRecord, CaseStore
-from fvv.io.tables import FAILURES_FILE, failure_of, write_failures
+from fvv.io.tables import FAILURES_FILE, counted_reasons, failure_of, write_failures
 from fvv.names import first_few
 from fvv.recipes.labelled import files_reachable, finding_lines, prepare_labelled, profile_of, unknown_lines
 from fvv.schemas.migrations import CURRENT
@@ -42,8 +42,6 @@ from fvv.system.shard import Shard
 
 log = logging.getLogger(__name__)
 _OURS = (STORE_FILE, CASES_FOLDER, FAILURES_FILE, FOLDS_FILE, SPLIT_FILE, SHARDS_FOLDER)
-SAID_REASONS = 3
-"""Most failures told in full where too few persons are left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +217,7 @@ def _finish(
     """Join what was done with each patient: failures, the split, and what leaves the store where that was asked for."""
     failures = _failures(outcomes)
     if len(failures) == len(outcomes):
-        message = f"none of the {len(outcomes)} patients could be prepared; the first: {failures[min(failures)].reason}"
+        message = f"none of the {len(outcomes)} patients could be prepared. {_reasons(failures)}"
         raise StoreError(message, file=path)
     store = CaseStore.create(path, profile_of(config))
     stored, people = set(store.participants), {one.participant.examination_id: one.participant for one in outcomes}
@@ -284,11 +282,13 @@ def _with_the_left_out(error: StoreError, failures: Mapping[str, Failure]) -> St
     """The same error, with the examinations that are missing from the split and why."""
     if not failures:
         return error
-    reasons = "; ".join(failures[name].reason for name in sorted(failures)[:SAID_REASONS])
-    more = f"; and {len(failures) - SAID_REASONS} more" if len(failures) > SAID_REASONS else ""
-    message = f"{error.message}; {len(failures)} examinations were left out: {reasons}{more}"
-    hint = f"all reasons are in {FAILURES_FILE}"
+    message = f"{error.message}; {len(failures)} examinations were left out. {_reasons(failures)}"
+    hint = f"every reason stands in {FAILURES_FILE}"
     return StoreError(message, file=error.file, hint=f"{error.hint}; {hint}" if error.hint else hint)
+
+
+def _reasons(failures: Mapping[str, Failure]) -> str:
+    return counted_reasons(failures[name] for name in sorted(failures))
 
 
 def _result(

@@ -13,7 +13,7 @@ from fvv.recipes.publish import EvaluateResult, publish
 log = logging.getLogger(__name__)
 
 MEASURED_WITH = (
-    "preprocess", "postprocess", "own_masks", "compute", "heatmaps", "calibrate",
+    "preprocess", "postprocess", "own_masks", "compute", "heatmaps", "calibrate", "metrics",
 )  # fmt: skip
 """Settings of the inference, which is done: they stay as they were."""
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from pydantic import ConfigDict, ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from fvv.errors import InputError, ModelError, TrainingError
 from fvv.io.atomic import write_bytes
@@ -22,7 +22,7 @@ from fvv.schemas.checkpoint import CheckpointDescription
 from fvv.schemas.migrations import migrated
 from fvv.system.regular import refuse_irregular
 from fvv.training.distributed import rank
-from fvv.training.network import SegmentationNetwork
+from fvv.training.network import network_of
 
 log = logging.getLogger(__name__)
 
@@ -50,21 +50,31 @@ class TrainedModel(CheckpointDescription):
 
     Attributes:
         path: the checkpoint.
-        weights: of `SegmentationNetwork`: those that validation judged, the moving average where there is one.
+        weights: of the network: those that validation judged, the moving average where there is one.
+        own_network: network of the user's own that the settings of this run name; code that only a checkpoint names is
+            not run.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     path: Path
     weights: dict[str, Tensor]
+    own_network: str | None = None
 
-    def build(self) -> SegmentationNetwork:
+    def build(self) -> nn.Module:
         """The network with its weights, in evaluation mode on the CPU.
 
         Raises:
-            ModelError: the weights do not fit the network.
+            ModelError: the weights do not fit the network, or it is code that the user has not named.
         """
-        network = SegmentationNetwork(self.network)
+        named = self.network.module
+        if named not in {None, self.own_network}:
+            raise ModelError(
+                f"its network is {named}, code that no file runs by itself",
+                file=self.path,
+                hint=f"if you trust that code, name it yourself: --set train.network.module={named}",
+            )
+        network = network_of(self.network)
         try:
             network.load_state_dict(self.weights)
         except RuntimeError as error:
@@ -91,8 +101,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
         write_bytes(Path(path), content.getvalue())
 
 
-def read_checkpoint(path: Path) -> TrainedModel:
+def read_checkpoint(path: Path, own_network: str | None = None) -> TrainedModel:
     """Read a checkpoint of this package; no code in the file is run.
+
+    Args:
+        own_network: the network of their own that the user's settings name, "package.module:Name".
 
     Raises:
         ModelError: missing, not a regular file, damaged, not ours or of a newer version.
@@ -108,7 +121,8 @@ def read_checkpoint(path: Path) -> TrainedModel:
             raise ModelError("not a checkpoint of this software", file=path)
         state = content["state_dict"].items()
         weights = {name.removeprefix(_NETWORK): tensor for name, tensor in state if name.startswith(_NETWORK)}
-        return TrainedModel.model_validate({**migrated("checkpoint", about, path), "path": path, "weights": weights})
+        more = {"path": path, "weights": weights, "own_network": own_network}
+        return TrainedModel.model_validate({**migrated("checkpoint", about, path), **more})
     except InputError as error:
         raise ModelError(error.message, file=path, hint=error.hint) from error
     except ValidationError as error:

@@ -21,6 +21,7 @@ from fvv.config import TrainConfig
 from fvv.data import Channel, FoldPlan, Role
 from fvv.errors import TrainingError
 from fvv.io.store import CaseRecord, CaseStore
+from fvv.io.tables import left_out_of
 from fvv.system.parallel import core_count, track
 from fvv.training.distributed import rank, torch_device, uses_gpu, world_size
 from fvv.training.network import CONTEXT_SLICES
@@ -178,7 +179,7 @@ class FoldPatients:
         )
         if not validation:
             raise TrainingError(
-                f"fold {fold} has no validation patient to choose the checkpoint by",
+                f"fold {fold} has no validation patient to choose the checkpoint by{left_out_of(store.path)}",
                 file=store.path,
                 hint="prepare with a larger --valid-proportion, or edit the split file",
             )

@@ -35,16 +35,19 @@ class PublishedContract(nn.Module):
     7 slices give exactly (batch, 3, H, W); a volume padded by 3 slices at each end gives all its slices, slice fastest.
     """
 
-    def __init__(self, network: SegmentationNetwork) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        for mixing in network.mixing:
-            if isinstance(mixing, SliceMixing):
-                _fold_norm(mixing)
+        for module in network.modules():
+            if isinstance(module, SliceMixing):
+                _fold_norm(module)
 
     def forward(self, volume: Tensor) -> Tensor:
         """(batch, 2, slices, H, W) to (batch * (slices - 6), 3, H, W) logits."""
-        return self.network.forward_slices(volume.transpose(1, 2).flatten(0, 1), volume.shape[2])
+        if isinstance(self.network, SegmentationNetwork):
+            return self.network.forward_slices(volume.transpose(1, 2).flatten(0, 1), volume.shape[2])
+        logits: Tensor = self.network(volume)  # (batch, 3, slices - 6, H, W)
+        return logits.transpose(1, 2).flatten(0, 1)
 
 
 def export_onnx(model: TrainedModel, path: Path) -> None:
@@ -122,6 +125,7 @@ def metadata(model: TrainedModel) -> dict[str, str]:
         "run_name": model.run_name,
         "run_id": model.run_id,
         "parent": "" if model.parent is None else model.parent.model_dump_json(),
+        "network": model.network.module or "",
         "epoch": str(model.epoch),
         "score": repr(model.score),
         "profile": json.dumps(model.profile.model_dump(mode="json"), sort_keys=True),

@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from fvv.config import NetworkConfig
 from fvv.data import Channel
+from fvv.errors import ConfigError
+from fvv.system.extension import extension
 
 CONTEXT_SLICES = 3
 """Slices needed on each side of the predicted one: one per mixing layer."""
@@ -23,6 +25,38 @@ INPUT_CHANNELS = 2
 INITIAL_LOGITS = {Channel.BRAIN: -1.0, Channel.STROKE: -4.0, Channel.FLAIR_VISIBLE: -5.0}
 """Head bias at the start: about the log-odds of each channel in a head, so that the first steps are not spent on
 learning how rare a lesion is (Lin et al. 2017, doi 10.1109/ICCV.2017.324, section 3.3)."""
+
+
+def network_of(config: NetworkConfig) -> nn.Module:
+    """The network that the settings ask for, with initial weights: `SegmentationNetwork`, or the user's own class.
+
+    Raises:
+        ConfigError: the user's class is no torch module, or one of another input or output.
+    """
+    if config.module is None:
+        # channels_last: a quarter to a half of the training time on a CPU (docs/explanation/network.md).
+        shipped = SegmentationNetwork(config)
+        shipped.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return shipped
+    network = extension(config.module, "network")(config)
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f"network {config.module}: expected a torch.nn.Module, got {type(network).__name__}")
+    _check_contract(network, config.module)
+    return network
+
+
+def _check_contract(network: nn.Module, name: str) -> None:
+    slices, edge = 2 * CONTEXT_SLICES + 2, 256  # Two slices are predicted.
+    with torch.inference_mode():
+        logits = network.eval()(torch.zeros(1, INPUT_CHANNELS, slices, edge, edge))
+    network.train()
+    expected = (1, len(Channel), 2, edge, edge)
+    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if found != expected:
+        raise ConfigError(
+            f"network {name}: expected {expected} for {slices} slices of {edge} x {edge}, got {found}",
+            hint=f"it takes (batch, 2, slices, H, W) and gives (batch, 3, slices - {2 * CONTEXT_SLICES}, H, W)",
+        )
 
 
 class ResidualBlock(nn.Module):

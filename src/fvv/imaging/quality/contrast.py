@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -14,11 +14,15 @@ from fvv.imaging.brain import SMALL_MAXIMUM, bounding_box
 from fvv.imaging.quality.view import NativeView
 from fvv.protocol import B_RANGE, LOG_DROP_NEAR_1000, TARGET_B, is_brought_to_b1000, is_usual_b1000
 
-FLUID_DARK = 0.15
-"""Share of b0's fluid that must be darker than tissue on b1000. Clean: 0.5 and more; an ADC map: under 0.07."""
+EVENED_OVER_MM = 50.0
+"""Edge of the box over whose mean a voxel is judged, where the brightest are looked for (chosen here): wider than the
+ventricles, narrower than the shading of a receive coil, under which the cortex beside it outshines fluid on b0."""
+FLUID_DARK = 0.25
+"""Share of b0's fluid that must be darker than tissue on b1000. Clean: 0.38 and more; an ADC map: under
+0.15, two shaded ones of 179 0.31 and 0.36."""
 SWAPPED_MARGIN = 0.25
-"""By how much more of "b1000"'s brightest tissue is dark on "b0" than the other way round: 0.45 to 0.95 where the two
-are swapped, under 0 where they are not, up to 0.24 on an ADC map."""
+"""By how much more of "b1000"'s brightest tissue is dark on "b0" than the other way round: 0.25 to 0.93 where the two
+are swapped, two of 179 less, which are refused as an ADC map; under -0.13 where they are not."""
 RING_MM = (4.0, 18.0)
 RING_BRIGHT = 0.9
 """95th percentile of b1000 around the brain over the brain's median. Diffusion suppresses fat and its background is
@@ -76,8 +80,10 @@ def unstated_b_value(view: NativeView) -> Iterator[Finding]:
 def kind_of_image(view: NativeView) -> Iterator[Finding]:
     """Same image twice, a phantom, files swapped, an ADC map or FLAIR where b1000 is expected, another b-value."""
     b0, b1000 = view.b0[view.core], view.b1000[view.core]
-    dark_on_b1000 = float((b1000[brightest(b0)] < np.median(b1000)).mean())
-    dark_on_b0 = float((b0[brightest(b1000)] < np.median(b0)).mean())
+    even = (evened(image, view.core, view.spacing_mm) for image in (view.b0, view.b1000))
+    # Tissue around large ventricles stands out of a box that they fill: the look that tells more of the two counts.
+    looks = [_dark_shares(b0, b1000), _dark_shares(*even)]
+    dark_on_b1000, dark_on_b0 = max(looks, key=lambda shares: abs(shares[0] - shares[1]))
     if np.array_equal(view.b0, view.b1000):
         yield Finding("same-image", "b0 and b1000 are the same image", Severity.NOT_ASSESSABLE)
     elif max(_contrast(b0), _contrast(b1000)) < LEAST_CONTRAST:
@@ -105,6 +111,32 @@ def common_gain(view: NativeView) -> Iterator[Finding]:
 def brightest(values: FloatArray) -> BoolArray:
     """Which of the values belong to the brightest share."""
     return np.asarray(values >= np.quantile(values, 1 - BRIGHTEST_SHARE))
+
+
+def _dark_shares(b0: FloatArray, b1000: FloatArray) -> tuple[float, float]:
+    """Share of b0's brightest that is darker than the median on b1000, and the other way round."""
+    on_b1000 = float((b1000[brightest(b0)] < np.median(b1000)).mean())
+    return on_b1000, float((b0[brightest(b1000)] < np.median(b0)).mean())
+
+
+def evened(image: FloatArray, core: BoolArray, spacing_mm: Sequence[float]) -> FloatArray:
+    """Intensities of the core as shares of their mean in a box around each voxel: without the shading of a coil.
+
+    Args:
+        image: (i, j, k) intensities.
+        core: (i, j, k) bool, voxels that are looked at; the others are in no mean.
+        spacing_mm: voxel edges.
+
+    Returns:
+        (n,) of the core's voxels.
+    """
+    box = bounding_box(core, (0, 0, 0))
+    inside, size = core[box].astype(np.float64), [max(1, round(EVENED_OVER_MM / edge)) for edge in spacing_mm]
+    values = np.where(core[box], image[box] - image.min(), 0.0)
+    means = ndimage.uniform_filter(values, size, mode="constant")[core[box]]
+    # Both are sums over the same box: their quotient is the mean over its voxels of the core.
+    means /= ndimage.uniform_filter(inside, size, mode="constant")[core[box]]
+    return np.asarray(values[core[box]] / np.maximum(means, np.finfo(np.float64).tiny))
 
 
 def _contrast(values: FloatArray) -> float:
