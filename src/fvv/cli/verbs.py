@@ -225,26 +225,19 @@ def _doctor(options: argparse.Namespace, config: Config) -> StageResult:
 
 
 _STORE = Path("preprocessed_data")
-_OF_EXTERNAL = {"--unlisted": "preprocess.unlisted", "--b-value": "preprocess.b_value"}
+_OF_EXTERNAL = {**_COHORT, "--b-value": "preprocess.b_value"}
 
 
 def _evaluate_options(verb: argparse.ArgumentParser) -> None:
-    """Stage 4: evaluate every examination with the model of the fold that did not use that person for training."""
-    add_path(verb, "-i", "--input", default="preprocessed_data", meaning="store that prepare wrote")
-    meaning = "instead of the store: held-out labelled examinations, evaluated with the whole ensemble"
-    add_path(verb, "--external", meaning=meaning)
-    add_settings(verb, {**_COHORT, "--b-value": "preprocess.b_value"})
-    meaning = "folder of ONNX models (default: saved_models_ONNX; with --external as in predict)"
-    add_path(verb, "-m", "--models", meaning=meaning)
-    """Stage 4: evaluate the models on persons they never saw: out of fold, or on held-out examinations (--external)."""
-    missing = "where that is missing, --external takes the model in the package, unless with --calibrate"
+    """Stage 4: evaluate the models on persons they were not trained on: out of fold, or held out (--external)."""
+    missing = "if it is missing, --external uses the model in the package, unless with --calibrate"
     add_path(verb, "-m", "--models", meaning=f"folder of ONNX models (default: saved_models_ONNX; {missing})")
     add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")
     add_settings(verb, {**_CUTOFF, "--calibrate": "evaluate.calibrate"})
     add_overwrite(verb)
     store = verb.add_argument_group("out of fold: every examination of a store with the model of its fold")
     add_path(store, "-i", "--input", meaning=f"store that prepare wrote (default: {_STORE})")
-    external = verb.add_argument_group("instead: labelled examinations that no model has seen, with the whole ensemble")
+    external = verb.add_argument_group("instead: held-out labelled examinations, with the whole ensemble")
     add_path(external, "--external", meaning="folder with a folder for each examination, as for prepare")
     add_settings(external, _OF_EXTERNAL)
 

@@ -190,9 +190,7 @@ def _checkpoint_paths(
     return paths
 
 
-def _read_models(
-    paths: Mapping[int | None, Path], store: CaseStore, network: str | None
-) -> tuple[TrainedModel, ...]:
+def _read_models(paths: Mapping[int | None, Path], store: CaseStore, network: str | None) -> tuple[TrainedModel, ...]:
     # Here and not above: torch takes seconds to load, and importing this module must not.
     from fvv.training.checkpoint import read_checkpoint  # noqa: PLC0415
 

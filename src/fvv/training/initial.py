@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import onnx
+from torch import nn
 
 from fvv.config import NetworkConfig, PreprocessingProfile, TrainConfig
 from fvv.data import Role, hashed_ids
@@ -21,7 +22,6 @@ from fvv.schemas.checkpoint import Parent
 from fvv.training.checkpoint import read_checkpoint
 from fvv.training.dataset import Batch
 from fvv.training.module import SegmentationModule
-from fvv.training.network import SegmentationNetwork
 from fvv.training.norms import centre_norms, changed_images
 from fvv.training.rebuild import rebuild
 
@@ -41,7 +41,7 @@ class InitialWeights:
         normed: whether the batch norms have statistics of their inputs; an ONNX model keeps none.
     """
 
-    network: SegmentationNetwork
+    network: nn.Module
     parent: Parent
     profile: PreprocessingProfile
     person_ids: tuple[str, ...]
@@ -89,7 +89,7 @@ def start_from(module: SegmentationModule, initial: InitialWeights, batches: Ite
 
 
 def _of_checkpoint(files: InitialFiles, network: NetworkConfig) -> InitialWeights:
-    model = read_checkpoint(files.path)
+    model = read_checkpoint(files.path, own_network=network.module)
     if model.network != network:
         raise ModelError(
             f"its network is {model.network!r}, train.network is {network!r}",
@@ -110,6 +110,12 @@ def _of_checkpoint(files: InitialFiles, network: NetworkConfig) -> InitialWeight
 
 def _of_model(bundle: ModelBundle, entry: ModelEntry, network: NetworkConfig) -> InitialWeights:
     file, golden = bundle.path / entry.file, bundle.manifest.golden
+    if network.module is not None:
+        raise ModelError(
+            f"{network.module} cannot be rebuilt from an ONNX model",
+            file=file,
+            hint="start from one of its checkpoints",
+        )
     if not entry.trained_on:
         raise ModelError("the model does not say on whom it was trained", file=file)
     if golden is None:
