@@ -30,7 +30,9 @@ import numpy as np
 import psutil
 from scipy import ndimage
 
-from fvv.analysis.figures import figure_png, grey_scale, heatmap_rgb, synthesis_figure
+from fvv.analysis.figures import grey_scale, heatmap_rgb
+from fvv.analysis.sheet import synthesis_png
+from fvv.analysis.windows import reader_images
 from fvv.arrays import UInt8Array
 from fvv.config import PROFILES, PredictConfig
 from fvv.data import Case, Prediction
@@ -124,7 +126,7 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
             run("back to the native grid, a mask", partial(restore_to_native, mask, prepared.grid))
         run("examination as read to answer", partial(answer_of, case, opened, config, bundle))
         heatmap = run("heatmap", lambda: heatmap_of(case, found))
-        picture = run("synthesis picture", lambda: figure_png(synthesis_figure(case.b1000, found)))
+        picture = run("synthesis picture", lambda: picture_of(case, found))
         files = files_in_folder(output / "written")
         (output / "written").mkdir(parents=True, exist_ok=True)
         run("writing", lambda: write_images(files, case, found, heatmap=heatmap, synthesis_png=picture))
@@ -161,6 +163,11 @@ def median_filters(image: np.ndarray) -> None:
 def answer_of(case: Case, ensemble: OnnxEnsemble, config: PredictConfig, bundle: ModelBundle) -> Prediction:
     """What `fvv predict` does between reading and drawing."""
     return examine(case, ensemble, Settings.of(bundle.profile, config, bundle.manifest)).prediction
+
+
+def picture_of(case: Case, prediction: Prediction) -> bytes:
+    """The reader's picture."""
+    return synthesis_png(reader_images(case, prediction), case.b1000.affine, prediction, (), {})
 
 
 def heatmap_of(case: Case, found: Prediction) -> UInt8Array:

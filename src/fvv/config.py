@@ -554,6 +554,8 @@ class PredictConfig(_Settings):
     """Replace results of other images, models or settings; never files that fvv did not write."""
     layout: Literal["folders", "bids"] = "folders"
     """Output layout: a folder for each examination, or a BIDS derivative data set."""
+    probabilities: bool = False
+    """Write the ensemble's probabilities of brain, stroke and FLAIR-visible; every model runs twice."""
     readers: tuple[ExtensionName, ...] = ()
     """Readers of your own file formats, "package.module:name", asked before those of fvv (docs/how-to/extend.md)."""
     series: tuple[int, ...] = ()

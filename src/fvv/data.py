@@ -169,6 +169,7 @@ class Case:
         b_value: of b1000, s/mm^2, where a file states it.
         notes: what the reader had to say ("flairviz_roi.nii.gz resampled onto b1000").
         warnings: what of it makes the volumes worth a look.
+        b0_computed: b0 was computed from b1000 and an ADC map.
 
     Examples:
         >>> import numpy as np
@@ -188,6 +189,7 @@ class Case:
     b_value: float | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    b0_computed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +387,7 @@ class FusedSegmentation:
         flair_visible_voxels: mean over models of the FLAIR-visible voxels inside the stroke.
         flair_visible_voxels_per_model: the same for each model, in model order.
         findings: what the post-processing removed, could not judge or doubts.
+        stroke_votes: (256, 256, slices) uint8, number of models (0..n) that call a voxel of the stroke stroke.
     """
 
     n_models: int
@@ -394,6 +397,7 @@ class FusedSegmentation:
     flair_visible_voxels: float
     flair_visible_voxels_per_model: tuple[int, ...]
     findings: tuple[Finding, ...] = ()
+    stroke_votes: UInt8Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,6 +411,7 @@ class Prediction:
         brain_voxels, stroke_voxels, flair_visible_voxels: counts on the working grid, as the reference reports them.
         brain, stroke: (i, j, k) bool on the native grid.
         flair_visible_votes: (i, j, k) uint8 on the native grid, 0..n_models.
+        stroke_votes: (i, j, k) uint8 on the native grid, models that call a voxel stroke, 0..n_models.
         adc: (i, j, k) float32 on the native grid, mm^2/s, NaN where not measured; None: no common gain.
         fvv_per_model_ml: FVV of each model, within the fused stroke.
         mismatch_probability: P(mismatch), where the models are calibrated.
@@ -436,6 +441,7 @@ class Prediction:
     brain: BoolArray | None = None
     stroke: BoolArray | None = None
     flair_visible_votes: UInt8Array | None = None
+    stroke_votes: UInt8Array | None = None
     adc: FloatArray | None = None
     fvv_per_model_ml: tuple[float, ...] = ()
     mismatch_probability: float | None = None
@@ -481,7 +487,7 @@ class Prediction:
 
     def without_images(self) -> Prediction:
         """The numbers alone, for tables of a whole cohort."""
-        return replace(self, brain=None, stroke=None, flair_visible_votes=None, adc=None, b1000=None)
+        return replace(self, brain=None, stroke=None, flair_visible_votes=None, stroke_votes=None, adc=None, b1000=None)
 
     def _repr_html_(self) -> str:
         """A small table for notebooks; every text in it is escaped."""

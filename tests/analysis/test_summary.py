@@ -13,7 +13,8 @@ from cohorts import cohort, patient
 from fvv.analysis.marker import marker_data
 from fvv.analysis.patient import decided_with, metric_rows, patient_row
 from fvv.analysis.plots import evaluation_plots
-from fvv.analysis.report import evaluation_page, prediction_page
+from fvv.analysis.prediction_pages import Entry, prediction_pages
+from fvv.analysis.report import evaluation_page
 from fvv.analysis.statistics import Bootstrap
 from fvv.analysis.summary import REFERENCES, extremes, summarise_answers, summarise_cohort
 from fvv.analysis.tables import all_tables
@@ -238,28 +239,46 @@ def test_worst_and_best_never_show_a_patient_twice(n, each):
         assert highest[0] == f"p{n - 1}"
 
 
+def prediction_page(predictions: list[Prediction], failures: list[Failure]) -> str:
+    entries = [Entry(one, {"Voxels": "2 mm"}, ()) for one in predictions]
+    (text,) = prediction_pages(entries, failures, {"models": "3"})
+    return text
+
+
 def test_the_page_of_predictions_never_prints_a_volume_that_was_not_measured():
     unmeasured = Prediction("lost", Decision(DecisionState.NOT_ASSESSABLE, 0.5), 3, 0.01, 5, 6, 7.0)
     measured = Prediction("seen", Decision(DecisionState.MISMATCH_LIKELY, 0.5), 3, 0.01, 99000, 600, 20.0)
-    assert "is under the cut-off." in prediction_page([], [Failure("broken", "no b0")], {}, {"models": "3"})
-    text = prediction_page([unmeasured, measured], [Failure("broken", "no b0")], {"seen": b"png"}, {"models": "3"})
+    assert "is under the cut-off." in prediction_page([], [Failure("broken", "no b0")])
+    text = prediction_page([unmeasured, measured], [Failure("broken", "no b0")])
     rows = {
-        name: next(line for line in text.splitlines() if f">{name}<" in line) for name in ("lost", "seen", "broken")
+        name: next(line for line in text.splitlines() if line.startswith("<tr") and f">{name}<" in line)
+        for name in ("lost", "seen", "broken")
     }
-    assert "0.070" not in rows["lost"]
-    assert rows["lost"].count('<td data-value=""></td>') == 5
-    assert "0.200" in rows["seen"]
+    assert "0.07" not in text
+    assert rows["lost"].count('data-value=""></td>') == 6
+    assert "0.20 mL" in rows["seen"]
+    assert ">3%<" in rows["seen"]
     assert "no b0" in rows["broken"]
 
 
 def test_the_page_of_predictions_says_on_whom_the_probability_was_fitted():
     seen = Prediction("seen", Decision(DecisionState.MISMATCH_LIKELY, 0.5), 3, 0.01, 99000, 600, 20.0)
     seen = dataclasses.replace(seen, mismatch_probability=0.78, calibration_source="simulated", mismatch_prevalence=0.3)
-    text = prediction_page([seen], [], {}, {"models": "3"})
+    text = prediction_page([seen], [])
     assert "78% at prevalence 30% (simulated)" in next(line for line in text.splitlines() if ">seen<" in line)
     people = dataclasses.replace(seen, calibration_source="people")
-    assert "30% (" not in prediction_page([people], [], {}, {"models": "3"})
+    assert "30% (" not in prediction_page([people], [])
     assert "not an uncertainty interval" in text
+
+
+def test_many_patients_stand_on_several_pages_and_the_table_links_to_each():
+    seen = Prediction("seen", Decision(DecisionState.MISMATCH_LIKELY, 0.5), 3, 0.01, 99000, 600, 20.0)
+    entries = [Entry(dataclasses.replace(seen, examination_id=f"p{number}"), {}, ()) for number in range(41)]
+    first, second = prediction_pages(entries, [], {})
+    assert 'href="report_2.html#patient-0">p40<' in first
+    assert 'href="report.html#patient-39">p39<' in first
+    assert 'id="patients"' not in second
+    assert "<h2>p40</h2>" in second
 
 
 def test_rates_that_do_not_exist_are_said_to_be_not_defined():

@@ -32,7 +32,10 @@ from fvv.stages.predict import predict
 
 CONFIG = PredictConfig(compute={"device": "cpu"})
 OVERWRITE = CONFIG.model_copy(update={"overwrite": True})
-FILES = {"predictions.nii.gz", "heatmap.nii.gz", "fvv_adc.nii.gz", "synthesis.png", "results.txt", "results.json"}
+FILES = {
+    *("predictions.nii.gz", "heatmap.nii.gz", "fvv_adc.nii.gz", "synthesis.png", "lesions.csv", "viewer.nii.gz"),
+    *("results.txt", "results.json"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -381,6 +384,20 @@ def test_the_same_command_again_keeps_the_finished_and_does_the_others(
     assert [one.fvv_ml for one in again.predictions] == [one.fvv_ml for one in second.predictions]
 
 
+def test_probabilities_are_written_where_they_are_asked_for(
+    tmp_path: Path, models: Path, rng: np.random.Generator
+) -> None:
+    write_patient(tmp_path / "in" / "anna", rng)
+    predict(tmp_path / "in", models, tmp_path / "out", CONFIG.model_copy(update={"probabilities": True}))
+    image = nib.load(tmp_path / "out" / "anna" / "probabilities.nii.gz")
+    found = np.asarray(image.dataobj)
+    assert (image.shape, image.get_data_dtype()) == ((64, 64, 10, 3), np.float32)
+    assert found.min() >= 0
+    assert found.max() <= 1
+    stroke = np.asarray(nib.load(tmp_path / "out" / "anna" / "predictions.nii.gz").dataobj)[..., 1] > 0
+    assert found[..., 1][stroke].mean() > 0.5 > found[..., 1][~stroke].mean()
+
+
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "truncated": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
     "empty": lambda file: file.write_bytes(b""),
@@ -399,7 +416,7 @@ def test_a_damaged_output_is_made_again_and_decide_does_not_believe_it(
     predict(tmp_path / "in", models, out, config)
     files = [file for file in out.rglob("*") if file.is_file() and ("anna" in str(file.relative_to(out)))]
     files = [file for file in files if not file.name.startswith(".")]
-    assert len(files) == {"folders": 6, "bids": 11}[layout]
+    assert len(files) == {"folders": 8, "bids": 13}[layout]
     for file in files:
         DAMAGES[damage](file)
         (failure,) = decide(out, DecisionConfig(cutoff_ml=3.0), overwrite=True).failures

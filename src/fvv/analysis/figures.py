@@ -32,7 +32,7 @@ STATE_COLOURS = {
     DecisionState.NO_LESION_FOUND: "#33475b",
     DecisionState.NOT_ASSESSABLE: "#a3162e",
 }
-_SEVERITY_COLOURS = {Severity.NOTE: "#444444", Severity.WARNING: "#8a4b08", Severity.NOT_ASSESSABLE: "#a3162e"}
+SEVERITY_COLOURS = {Severity.NOTE: "#444444", Severity.WARNING: "#8a4b08", Severity.NOT_ASSESSABLE: "#a3162e"}
 CALIBRATION_NOTES = {"simulated": " (simulated)", "people": "", "unknown": " (fitted on unknown patients)", "": ""}
 """Said beside P(mismatch), by `Prediction.calibration_source`."""
 _FINDING_LINES = 7
@@ -222,7 +222,7 @@ def _write_header(figure: Figure, prediction: Prediction, height: float, *, meas
     _text(figure, 0.02, 1 - 0.74 / height, volumes, linespacing=1.5)
     top = 0.14
     for text, severity in _finding_lines(decision.reasons):
-        _text(figure, 0.53, 1 - top / height, text, fontsize=8.5, color=_SEVERITY_COLOURS[severity])
+        _text(figure, 0.53, 1 - top / height, text, fontsize=8.5, color=SEVERITY_COLOURS[severity])
         top += 0.155
 
 

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: pictures inside, nothing fetched, nothing sent."""
+"""The page of an evaluation, and what HTML pages share: pictures lie inside, nothing is fetched, nothing sent."""
 
 from __future__ import annotations
 
@@ -11,52 +11,14 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fvv import __version__
-from fvv.analysis.figures import probability_in_words
 from fvv.analysis.viewer import library, library_licence
-from fvv.data import Channel, DecisionState, Failure, Prediction
+from fvv.data import Channel
 
 if TYPE_CHECKING:  # These need scikit-learn, which the page of predictions does without.
     from fvv.analysis.marker import MarkerData
     from fvv.analysis.tables import Tables
     from fvv.schemas.patient import PatientResult
     from fvv.schemas.summary import Summary
-
-MOST_PICTURES = 40
-"""Pictures put into one page of predictions: about 10 MB."""
-
-
-def prediction_page(
-    predictions: Sequence[Prediction],
-    failures: Sequence[Failure],
-    pictures: Mapping[str, bytes],
-    run: Mapping[str, str],
-    *,
-    title: str = "Predictions",
-) -> str:
-    """The page about new patients.
-
-    Args:
-        predictions: the answers; their masks are not looked at and may be None.
-        pictures: synthesis PNG of each patient by name; the first `MOST_PICTURES` are shown.
-        run: what readers should know of the run (models, preprocessing, device), in order.
-    """
-    shown = list(pictures.items())[:MOST_PICTURES]
-    cutoffs = sorted({f"{prediction.decision.cutoff_ml:g} mL" for prediction in predictions})
-    return _render(
-        "prediction.html.j2",
-        title=title,
-        predictions=predictions,
-        failures=failures,
-        states={
-            state.value: sum(prediction.decision.state is state for prediction in predictions)
-            for state in DecisionState
-        },
-        cutoff=" or ".join(cutoffs) or "the cut-off",
-        pictures=[(name, png_uri(png)) for name, png in shown],
-        left_out=len(pictures) - len(shown),
-        run=run,
-        probability=probability_in_words,
-    )
 
 
 def evaluation_page(
@@ -89,7 +51,7 @@ def evaluation_page(
         }
         for name, files in viewer.items()
     }
-    return _render(
+    return render(
         "evaluation.html.j2",
         title="Out-of-fold evaluation" if summary.evaluation == "out-of-fold" else "Evaluation on external patients",
         summary=summary,
@@ -123,7 +85,8 @@ def png_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
-def _render(template: str, **values: object) -> str:
+def render(template: str, **values: object) -> str:
+    """A page of a template in `templates`, with the version and the channels."""
     page = _environment().get_template(template)
     return page.render(software=f"fvv {__version__}", channels=list(Channel), **values)
 

@@ -30,7 +30,7 @@ class SliceDisplay:
     visible_any: BoolArray
     spacing_mm: tuple[float, float, float]
 
-    def window(self) -> tuple[slice, slice]:
+    def window(self, margin_mm: float = 12.0) -> tuple[slice, slice]:
         """The part of the plane worth showing: the brain with a margin, or what is bright where there is no brain."""
         shown = self.brain if self.brain.any() else self.grey > 40
         window = []
@@ -38,7 +38,7 @@ class SliceDisplay:
             profile = shown.any(axis=2).sum(axis=1 - axis)
             # Scattered noise is no head.
             inside = np.flatnonzero(profile > (0 if self.brain.any() else 0.05 * shown.shape[1 - axis]))
-            margin = round(12 / self.spacing_mm[axis])
+            margin = round(margin_mm / self.spacing_mm[axis])
             edges = (int(inside[0]) - margin, int(inside[-1]) + margin + 1) if len(inside) else (0, shown.shape[axis])
             window.append(slice(max(edges[0], 0), edges[1]))
         return window[0], window[1]

@@ -17,7 +17,8 @@ may hold is bounded more narrowly, by `brain_volume_bounds_ml`)."""
 MOST_STROKE = 0.75
 """Of the predicted brain: more than both anterior circulations together (chosen here)."""
 MOST_DECIMALS = 6
-_ANSWER_CODES = {"no-lesion", "fvv-under-cutoff", "fvv-over-cutoff", "models-disagree"}
+ANSWER_CODES = {"no-lesion", "fvv-under-cutoff", "fvv-over-cutoff", "models-disagree"}
+"""Codes of the findings that are the answer itself, or follow from the cut-off."""
 
 
 def not_assessable(findings: Iterable[Finding]) -> bool:
@@ -91,7 +92,7 @@ def decide_again(prediction: Prediction, config: DecisionConfig) -> Decision:
         config = config.model_copy(update={"minimum_lesion_ml": prediction.decision.minimum_lesion_ml})
     stroke_ml, fvv_ml = prediction.volume_ml(Channel.STROKE), prediction.fvv_ml
     brain_ml = prediction.volume_ml(Channel.BRAIN)
-    kept = [reason for reason in prediction.decision.reasons if reason.code not in _ANSWER_CODES]
+    kept = [reason for reason in prediction.decision.reasons if reason.code not in ANSWER_CODES]
     if brain_ml is None or stroke_ml is None or fvv_ml is None:
         return _decision(DecisionState.NOT_ASSESSABLE, kept, config)
     kept += _impossible(brain_ml, stroke_ml)

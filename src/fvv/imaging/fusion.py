@@ -54,6 +54,7 @@ def fuse_folds(masks: Iterable[BoolArray], keep: StrokeFilter | None = None) -> 
         flair_visible_voxels=sum(per_model) / n,
         flair_visible_voxels_per_model=tuple(per_model),
         findings=findings,
+        stroke_votes=np.where(stroke, stroke_votes, 0).astype(np.uint8),
     )
 
 

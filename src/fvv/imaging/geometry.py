@@ -190,7 +190,8 @@ def restore_to_native(array: np.ndarray, grid: InPlaneGrid) -> np.ndarray:
     """Bring a result from the working grid back to the native grid.
 
     Args:
-        array: (size, size, slices); bool masks go back by nearest neighbour, counts (uint8 votes) linearly and rounded.
+        array: (size, size, slices); bool masks go back by nearest neighbour, counts (uint8 votes) linearly and rounded,
+            fractions linearly.
 
     Returns:
         (i, j, k) on the native grid, of the dtype that came in. What the forward crop had cut off is 0.
@@ -251,5 +252,5 @@ def _resize_slices(array: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray
             restored[..., k] = resize_slice(array[..., k], shape[:2])
         else:
             values = resize_slice(array[..., k].astype(np.float64), shape[:2])
-            restored[..., k] = np.rint(values).astype(array.dtype)
+            restored[..., k] = values if array.dtype.kind == "f" else np.rint(values).astype(array.dtype)
     return restored

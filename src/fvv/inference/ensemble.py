@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from scipy.special import expit
 
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import PredictConfig, PreprocessingProfile
@@ -144,6 +145,14 @@ class OnnxEnsemble:
             for first, logits in self._logits(model, padded):
                 its_own[:, first : first + len(logits)] = np.moveaxis(logits, 0, 1)
         return result
+
+    def probabilities(self, padded: FloatArray) -> FloatArray:
+        """Mean over the models of the logits' sigmoids: (3, slices, 256, 256) float32."""
+        total = np.zeros(self._output_shape(padded), dtype=np.float32)
+        for model in self._models:
+            for first, logits in self._logits(model, padded):
+                total[:, first : first + len(logits)] += expit(np.moveaxis(logits, 0, 1))
+        return total / np.float32(len(self))
 
     def _output_shape(self, padded: FloatArray) -> tuple[int, ...]:
         slices = padded.shape[1] - 2 * self.profile.context_slices

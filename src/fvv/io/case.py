@@ -100,7 +100,8 @@ def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = Fal
             return mask
 
         masks = mask_of(files.stroke_roi), mask_of(files.flairviz_roi), mask_of(files.mask)
-        return Case(files.examination_id, b0, b1000, *masks, files.b1000, b_value, tuple(notes))
+        computed = files.b0 is None
+        return Case(files.examination_id, b0, b1000, *masks, files.b1000, b_value, tuple(notes), b0_computed=computed)
 
 
 def list_patients(folder: Path) -> tuple[str, ...]:

@@ -2,9 +2,10 @@
 
 of the cohort   results.csv  failures.csv  report.html  run.json; decisions_<cut-off>_mL.csv by `decide`
 of one, layout `folders`, in <examination>/
-                predictions.nii.gz  heatmap.nii.gz  fvv_adc.nii.gz  synthesis.png  results.txt  results.json
+                predictions.nii.gz  heatmap.nii.gz  fvv_adc.nii.gz  synthesis.png  lesions.csv  viewer.nii.gz
+                results.txt  results.json; probabilities.nii.gz where it is asked for
 of one, layout `bids`, in sub-*/[ses-*]/dwi/: a derivative data set (bids-specification.readthedocs.io, derivatives)
-                brain, stroke, FLAIR-visible, ADC, each with a sidecar; heatmap; *_results.json; figures/*.png
+                brain, stroke, FLAIR-visible, ADC, each with a sidecar; heatmap; lesions; *_results.json; figures/*.png
 of one, from DICOM, beside results.json
                 dicom/segmentation.dcm  dicom/report.dcm  dicom/synthesis.dcm
 """
@@ -13,18 +14,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fvv import __version__
-from fvv.arrays import FloatArray, UInt8Array
-from fvv.data import Case, Prediction
+from fvv.arrays import Affine, FloatArray, UInt8Array
+from fvv.data import Case, Channel, Prediction
 from fvv.io.atomic import write_bytes, write_text
 from fvv.io.nifti import write_rgb, write_volume
 from fvv.io.shards import RUN_FILE
-from fvv.io.tables import FAILURES_FILE
+from fvv.io.tables import FAILURES_FILE, write_table
+from fvv.schemas.lesions import Lesion
 from fvv.schemas.results import DISCLAIMER
 
 RESULTS_FILE, REPORT_FILE = "results.csv", "report.html"
@@ -36,6 +38,9 @@ IN_FOLDER = {
     "predictions": "predictions.nii.gz",
     "heatmap": "heatmap.nii.gz",
     "adc": "fvv_adc.nii.gz",  # Not adc.nii.gz: that is an image given instead of b0, and may lie in the same folder.
+    "probabilities": "probabilities.nii.gz",
+    "viewer": "viewer.nii.gz",
+    "lesions": "lesions.csv",
     "picture": "synthesis.png",
     "text": "results.txt",
     "result": RESULT_FILE,
@@ -50,10 +55,13 @@ _IN_DATA_SET = {
     "stroke": "label-stroke_mask.nii.gz",
     "flair_visible": "label-flairvisible_probseg.nii.gz",
     "adc": "desc-fvv_ADC.nii.gz",
+    "probabilities": "desc-fvv_probseg.nii.gz",
     "heatmap": "desc-fvv_heatmap.nii.gz",
+    "viewer": "desc-fvv_viewer.nii.gz",
+    "lesions": "desc-fvv_lesions.csv",
     "result": f"desc-fvv_{RESULT_FILE}",
 }
-_SIDECARS: dict[str, dict[str, str | bool]] = {
+_SIDECARS: dict[str, dict[str, str | bool | list[str]]] = {
     "brain": {"Type": "Brain", "Description": "Brain: the majority vote of the models"},
     "stroke": {"Type": "Lesion", "Description": "Acute stroke lesion: the majority vote of the models"},
     "flair_visible": {"Description": "Share of the models that call a voxel of the stroke FLAIR-visible"},
@@ -61,6 +69,10 @@ _SIDECARS: dict[str, dict[str, str | bool]] = {
         "Description": "Apparent diffusion coefficient from b0 and b1000",
         "Units": "1e-6 mm^2/s",
         "SkullStripped": False,
+    },
+    "probabilities": {
+        "Description": "Probabilities of brain, stroke and FLAIR-visible: mean over the models, before post-processing",
+        "LabelMap": [channel.label for channel in Channel],
     },
 }
 
@@ -98,6 +110,9 @@ def write_images(
     *,
     heatmap: UInt8Array | None,
     synthesis_png: bytes,
+    lesions: Sequence[Lesion] = (),
+    viewer: tuple[UInt8Array, Affine] | None = None,
+    probabilities: FloatArray | None = None,
 ) -> None:
     """Write an examination's images, in BIDS each with its sidecar, and the picture.
 
@@ -106,11 +121,15 @@ def write_images(
         case: the images, for grid and header.
         prediction: the answer, masks on the native grid.
         heatmap: (i, j, k, 3) uint8; None where nothing could be measured, and then no image is written.
+        synthesis_png: the reader's picture.
+        lesions: rows of lesions.csv, which is written where something was measured.
+        viewer: what the page's viewer shows, from `page_volume`; None: nothing is written.
+        probabilities: (i, j, k, channel) float32; None: not asked for.
     """
     affine, like = case.b1000.affine, case.b1000_file
     sources = {"Sources": [_source_uri(like)]} if like is not None else {}
     for kind in files:
-        image = _image(kind, prediction)
+        image = probabilities if kind == "probabilities" else _image(kind, prediction)
         if image is not None:
             write_volume(files[kind], image, affine, like=like)
             if f"{kind}.json" in files:
@@ -118,6 +137,10 @@ def write_images(
                 write_text(files[f"{kind}.json"], json.dumps(about, indent=2))
     if heatmap is not None:
         write_rgb(files["heatmap"], heatmap, affine, like=like)
+        rows = [lesion.model_dump() for lesion in lesions]
+        write_table(files["lesions"], rows, columns=tuple(Lesion.model_fields))
+    if viewer is not None:
+        write_volume(files["viewer"], *viewer)
     write_bytes(files["picture"], synthesis_png)
 
 
@@ -156,7 +179,8 @@ def write_data_set_files(root: Path, source: Path) -> None:
     }
     write_text(root / DESCRIPTION_FILE, json.dumps(content, indent=2) + "\n")
     write_text(root / README_FILE, f"# FLAIR Visibility Volume\n\n{DISCLAIMER}\nWritten by fvv {__version__}.\n")
-    ignored = ("*_heatmap.*", f"*_{RESULT_FILE}", FIGURES_FOLDER, DICOM_FOLDER, REPORT_FILE, RUN_FILE, "*.csv", ".fvv*")
+    images = ("*_heatmap.*", "*_viewer.*", FIGURES_FOLDER, DICOM_FOLDER)
+    ignored = (*images, f"*_{RESULT_FILE}", "report*.html", RUN_FILE, "*.csv", ".fvv*")
     write_text(root / IGNORE_FILE, "\n".join(ignored) + "\n")
 
 

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from fvv.data import Failure, Prediction
@@ -38,6 +39,7 @@ from fvv.io.sealed import read_record, verify_files, write_sealed
 from fvv.io.shards import RUN_FILE, hold_for_a_moment
 from fvv.io.tables import FAILURES_FILE, failure_of, read_table, write_table
 from fvv.names import first_few, same_name_key
+from fvv.schemas.lesions import Lesion
 from fvv.schemas.results import DISCLAIMER, Answer, PatientResult
 from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.system.fingerprint import file_sha256, fingerprint
@@ -65,6 +67,11 @@ class StoredResult:
     def picture(self) -> Path | None:
         """The synthesis, where there is one."""
         return next((self.path.parent / name for name in self.content.files if name.endswith(".png")), None)
+
+    @property
+    def viewer(self) -> Path | None:
+        """What the page's viewer shows, where there is one."""
+        return next((self.path.parent / name for name in self.content.files if name.endswith("viewer.nii.gz")), None)
 
     def verify(self, run: MadeFrom | None = None) -> StoredResult:
         """Compare every file with its hash; gives the result itself.
@@ -259,12 +266,17 @@ def write_result(
     prediction: Prediction,
     made_from: MadeFrom,
     *,
+    about: Mapping[str, str] = MappingProxyType({}),
+    lesions: Iterable[Lesion] = (),
     also: Iterable[Path] = (),
     finished: bool = True,
 ) -> StoredResult:
     """Write results.txt, and last results.json with the hash of every file that was written.
 
     Args:
+        about: what the answer was made from, in words, by label.
+        lesions: of the stroke.
+        also: further files whose hash is kept.
         finished: whether all of the patient's files are written; the answer holds in either case.
     """
     path, answer = files["result"], Answer.of(prediction)
@@ -273,7 +285,9 @@ def write_result(
         write_text(files["text"], "\n".join([*lines, f"note={DISCLAIMER}", ""]))
     written = [file for file in (*files.values(), *also) if file != path and file.is_file()]
     hashes = {relative(file, path.parent): file_sha256(file) for file in written}
-    content = PatientResult(**dict(answer), made_from=made_from, finished=finished, files=hashes)
+    content = PatientResult(
+        **dict(answer), about=dict(about), lesions=tuple(lesions), made_from=made_from, finished=finished, files=hashes
+    )
     write_sealed(path, content)
     return StoredResult(path, content)
 

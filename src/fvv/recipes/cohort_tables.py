@@ -1,22 +1,23 @@
-"""The tables and the page of a predicted cohort: the same from a run, and from shards that are joined."""
+"""The tables and the pages of a predicted cohort: the same from a run, and from shards that are joined."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from fvv.analysis.report import MOST_PICTURES, prediction_page
+from fvv.analysis.prediction_pages import Entry, page_name, prediction_pages
 from fvv.data import Prediction
 from fvv.io.atomic import write_text
+from fvv.io.ownership import claim, claimed
 from fvv.io.result_files import REPORT_FILE, RESULTS_FILE
-from fvv.io.results_folder import StoredResult, write_results_table
+from fvv.io.results_folder import StoredResult, relative, write_results_table
 from fvv.io.shards import write_run
 from fvv.io.tables import FAILURES_FILE, write_failures
 from fvv.schemas.run import RunRecord
 
 
 def write_cohort(root: Path, stored: Sequence[StoredResult], record: RunRecord) -> tuple[Prediction, ...]:
-    """Write results.csv, failures.csv, report.html, and last run.json.
+    """Write results.csv, failures.csv, report.html and its further pages, and last run.json.
 
     Args:
         root: where to; claimed and held.
@@ -29,9 +30,25 @@ def write_cohort(root: Path, stored: Sequence[StoredResult], record: RunRecord) 
     predictions = tuple(one.prediction for one in stored)
     write_results_table(root / RESULTS_FILE, predictions)
     write_failures(root / FAILURES_FILE, record.failures)
-    pictures = {one.prediction.examination_id: one.picture for one in stored[:MOST_PICTURES]}
-    shown = {name: path.read_bytes() for name, path in pictures.items() if path is not None and path.is_file()}
-    page = prediction_page(predictions, record.failures, shown, record.about)
-    write_text(root / REPORT_FILE, page)
+    _write_pages(root, [_entry(root, one) for one in stored], record)
     write_run(root, record)
     return predictions
+
+
+def _entry(root: Path, one: StoredResult) -> Entry:
+    picture = relative(one.picture, root) if one.picture is not None and one.picture.is_file() else ""
+    viewer = one.viewer.read_bytes() if one.viewer is not None and one.viewer.is_file() else b""
+    return Entry(one.prediction, one.content.about, one.content.lesions, viewer, picture)
+
+
+def _write_pages(root: Path, entries: Sequence[Entry], record: RunRecord) -> None:
+    written = set()
+    for number, page in enumerate(prediction_pages(entries, record.failures, record.about), 1):
+        name = page_name(number)
+        if name != REPORT_FILE:
+            claim(root, [name], stage="predict")
+        write_text(root / name, page)
+        written.add(name)
+    for name in claimed(root) - written:  # Of an earlier, larger cohort.
+        if name.startswith("report_") and name.endswith(".html"):
+            (root / name).unlink(missing_ok=True)

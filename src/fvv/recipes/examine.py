@@ -37,10 +37,13 @@ from fvv.errors import MaskError
 from fvv.imaging.adc import NO_COMMON_GAIN, adc_map, at_b1000, lesion_adc
 from fvv.imaging.decision import decide, not_assessable
 from fvv.imaging.fusion import restore_segmentation
+from fvv.imaging.geometry import restore_to_native
 from fvv.imaging.preprocess import preprocess_case, working_grid
 from fvv.imaging.quality import assess_quality
 from fvv.imaging.quality.signal import without_gaps
 from fvv.imaging.quality.view import native_view
+from fvv.imaging.slabs import network_input
+from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.mask_command import with_commanded_mask
 from fvv.protocol import TARGET_B, is_brought_to_b1000
 from fvv.recipes.segment import Models, segment_case
@@ -182,7 +185,10 @@ def examine(case: Case | PreparedCase, models: Models, settings: Settings, *, cl
             adc = None
             if images is not None and all(finding.code != NO_COMMON_GAIN for finding in findings):
                 adc = adc_map(images.b0.array, images.b1000.array, images.b_value or TARGET_B)
-            prediction = _with_probability(_measured(prediction, together, native, adc), settings)
+            measured = _measured(prediction, together, native, adc)
+            if together.stroke_votes is not None:
+                measured = replace(measured, stroke_votes=restore_to_native(together.stroke_votes, grid))
+            prediction = _with_probability(measured, settings)
     return Examined(prediction, grid, prepared, together, native)
 
 
@@ -258,3 +264,20 @@ def _with_probability(prediction: Prediction, settings: Settings) -> Prediction:
         calibration_source=curve.fitted_on,
         mismatch_prevalence=curve.prevalence if prevalence is None else prevalence,
     )
+
+
+def native_probabilities(examined: Examined, models: OnnxEnsemble) -> FloatArray | None:
+    """The ensemble's probabilities of each channel, before fusion and post-processing.
+
+    Args:
+        examined: with what the models saw; they run on it again.
+
+    Returns:
+        (i, j, k, channel) float32 on the native grid, linearly interpolated; None where the models were not asked.
+    """
+    if examined.prepared is None or examined.segmentation is None:
+        return None
+    found = models.probabilities(network_input(examined.prepared, models.profile.context_slices))
+    # (3, k, i, j) -> (i, j, k, 3)
+    native = [restore_to_native(np.moveaxis(channel, 0, 2), examined.grid) for channel in found]
+    return np.stack(native, axis=-1).astype(np.float32)

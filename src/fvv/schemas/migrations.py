@@ -19,7 +19,7 @@ CURRENT: Final[Mapping[str, int]] = {
     "finished fold": 1,
     "ownership": 1,
     "patient": 1,
-    "results": 1,
+    "results": 2,
     "run": 1,
     "shard report": 1,
     "simulation": 2,
@@ -40,6 +40,8 @@ STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]
     ("simulation", 1): lambda content: {**content, "sources": {}},
     # Only examinations with both ROIs were stored.
     ("stored case", 1): lambda content: {**content, "known": ["brain", "stroke", "flair_visible"]},
+    # Lesions were not listed one by one.
+    ("results", 1): lambda content: {**content, "about": {}, "lesions": []},
     # Nothing was said of examinations without a stroke.
     ("summary", 1): lambda content: {**content, "stroke_free": None},
 }

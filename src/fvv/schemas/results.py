@@ -12,6 +12,7 @@ from fvv import __version__
 from fvv.data import Channel, Decision, DecisionState, Finding, Prediction
 from fvv.names import plain
 from fvv.schemas.base import FileModel
+from fvv.schemas.lesions import Lesion
 from fvv.schemas.migrations import CURRENT
 from fvv.schemas.run import MadeFrom
 from fvv.schemas.values import Shown, Stored
@@ -103,6 +104,8 @@ class PatientResult(Answer, FileModel):
     """What results.json holds.
 
     Attributes:
+        about: what the answer was made from, in words, by label: b-values, voxels, quality checks, models, date.
+        lesions: the connected pieces of the stroke, the largest first.
         made_from: what the answer depends on, by which a later run knows it again.
         finished: whether all of the patient's files are written; the answer holds in either case.
         files: SHA-256 of each of these, by its path relative to the folder of results.json.
@@ -113,6 +116,8 @@ class PatientResult(Answer, FileModel):
     units: dict[str, str] = Field(default_factory=_UNITS.copy)
     software: str = f"fvv {__version__}"
     note: str = DISCLAIMER
+    about: dict[str, Shown]
+    lesions: tuple[Lesion, ...]
     made_from: MadeFrom
     finished: bool
     files: dict[str, str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import platform
 import time
@@ -16,13 +17,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fvv import __version__
-from fvv.analysis.figures import figure_png, grey_scale, heatmap_rgb, synthesis_figure
-from fvv.arrays import UInt8Array
+from fvv.analysis.figures import grey_scale, heatmap_rgb
+from fvv.analysis.head import examination_facts
+from fvv.analysis.sheet import synthesis_png
+from fvv.analysis.viewer import page_volume
+from fvv.analysis.windows import reader_images
+from fvv.arrays import Affine, UInt8Array
 from fvv.config import PredictConfig
 from fvv.data import Case, Failure, Finding, Prediction, Severity
 from fvv.errors import ConfigError, FvvError, InputError
 from fvv.imaging.decision import format_ml
 from fvv.imaging.geometry import slice_axis
+from fvv.imaging.lesions import stroke_lesions
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import CaseFiles
@@ -40,8 +46,9 @@ from fvv.io.results_folder import (
 from fvv.io.shards import hold, write_run
 from fvv.io.tables import failure_of
 from fvv.recipes.cohort_tables import write_cohort
-from fvv.recipes.examine import Clock, Settings, examine
+from fvv.recipes.examine import Clock, Settings, examine, native_probabilities
 from fvv.recipes.models import models_and_settings
+from fvv.schemas.lesions import Lesion
 from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.system.fingerprint import file_sha256, fingerprint
 from fvv.system.parallel import core_count, map_items
@@ -204,18 +211,44 @@ def _predict_one(job: _Job, examination: Examination) -> StoredResult:
             case, dicom = examination.read(config)
         examined = examine(case, ensemble, settings, clock=clock)
         prediction, axis = examined.prediction, slice_axis(examined.grid)
+        probabilities = None
+        if config.probabilities:
+            with clock.step("probabilities"):
+                probabilities = native_probabilities(examined, ensemble)
         del examined  # What the models saw does not stay in memory while pictures are drawn.
         with clock.step("draw"):
             heatmap = _heatmap(case, prediction, axis)
-            picture = figure_png(synthesis_figure(case.b1000, prediction))
-        write_images(files, case, prediction, heatmap=heatmap, synthesis_png=picture)
+            lesions = _lesions(prediction, case.b1000.affine)
+            about = examination_facts(case, prediction, datetime.date.today())
+            images = reader_images(case, prediction)
+            picture = synthesis_png(images, case.b1000.affine, prediction, lesions, about)
+            viewer = page_volume(images, case.b1000.affine, prediction, slice_axis=axis)
+        write_images(
+            files, case, prediction, heatmap=heatmap, synthesis_png=picture, lesions=lesions, viewer=viewer,
+            probabilities=probabilities,
+        )  # fmt: skip
         # The answer first: DICOM files that cannot be made take nothing from it.
-        stored = write_result(files, prediction, made_from, finished=dicom is None)
+        write = partial(write_result, files, made_from=made_from, about=about, lesions=lesions)
+        stored = write(prediction, finished=dicom is None)
         if dicom is not None:
             place = folder.dicom(examination)
             prediction = _with_dicom(place, dicom, prediction, picture)
-            stored = write_result(files, prediction, made_from, also=[place / name for name in DICOM_FILES])
+            stored = write(prediction, also=[place / name for name in DICOM_FILES])
         return stored
+
+
+def _lesions(prediction: Prediction, affine: Affine) -> tuple[Lesion, ...]:
+    if prediction.brain is None or prediction.stroke is None or prediction.flair_visible_votes is None:
+        return ()
+    return stroke_lesions(
+        prediction.brain,
+        prediction.stroke,
+        prediction.flair_visible_votes,
+        prediction.n_models,
+        affine,
+        stroke_votes=prediction.stroke_votes,
+        adc=prediction.adc,
+    )
 
 
 def _heatmap(case: Case, prediction: Prediction, axis: int) -> UInt8Array | None:

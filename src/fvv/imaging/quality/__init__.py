@@ -7,10 +7,11 @@ docs/explanation/quality.md, which also says how far clean examinations lie from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from fvv.data import Finding
 from fvv.errors import ConfigError
+from fvv.imaging.adc import NO_COMMON_GAIN, RESCALED
 from fvv.imaging.quality import alignment, contrast, masks, shape, signal, stack, usual
 from fvv.imaging.quality.view import NativeView
 from fvv.system.extension import extension
@@ -40,6 +41,28 @@ CHECKS: tuple[Check, ...] = (
     masks.roi_brightness,
 )
 """Every check, in the order in which findings are listed."""
+TOPICS: Mapping[str, frozenset[str]] = {
+    "signal and noise": frozenset({"not-finite", "intensity-range", "spike", "noise"}),
+    "brain mask": frozenset({"no-brain-mask", "brain-volume", "mask-on-lesion", "brain-at-edge", "brain-cut"}),
+    "size of the head": frozenset({"brain-size", "head-axes"}),
+    "slices": frozenset(
+        {"few-slices", "slice-axis", "slice-gap", "missing-slices", "brain-cut-by-slices", "repeated-slices"}
+    ),
+    "motion": frozenset({"motion", "signal-dropout"}),
+    "b-value": frozenset({"b-value", "b-value-unstated"}),
+    "kind of image": frozenset({"same-image", "uniform", "swapped", "b1000-is-adc", "b1000-is-flair"}),
+    "b0 aligned with b1000": frozenset({"misaligned"}),
+    "common intensity scale": frozenset({NO_COMMON_GAIN, RESCALED}),
+    "similar to the training images": frozenset({"unlike-training"}),
+}
+"""What the checks look at, in words for readers, with the codes of their findings; checks of ROIs are left out."""
+
+
+def topics_passed(findings: Iterable[Finding]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Topics of which no check found anything, and those of which one did; both in the order of `TOPICS`."""
+    codes = {finding.code for finding in findings}
+    passed = tuple(topic for topic, of_topic in TOPICS.items() if not codes & of_topic)
+    return passed, tuple(topic for topic in TOPICS if topic not in passed)
 
 
 def assess_quality(view: NativeView, own: Iterable[str] = ()) -> tuple[Finding, ...]:

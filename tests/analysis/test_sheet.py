@@ -1,0 +1,111 @@
+"""The reader's picture: one window for all, every slice with stroke, and numbers no finer than what is known."""
+
+from __future__ import annotations
+
+import datetime
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from builders import ellipsoid
+from fvv.analysis.head import examination_facts, fvv_in_words, known_ml, numbers_in_words
+from fvv.analysis.sheet import stack_of, synthesis_png
+from fvv.analysis.tiles import slice_panels
+from fvv.analysis.viewer import page_volume
+from fvv.analysis.windows import WHITE_B1000, reader_images, tissue_window
+from fvv.data import Case, Channel, Decision, DecisionState, Finding, Prediction, Severity, Volume
+from fvv.imaging.lesions import stroke_lesions
+
+SHAPE, AFFINE = (48, 56, 12), np.diag([3.0, 3.0, 6.0, 1.0])
+
+
+def examined(state: DecisionState = DecisionState.MISMATCH_UNLIKELY) -> tuple[Case, Prediction]:
+    brain = ellipsoid(SHAPE, (24, 28, 6), (18, 22, 6))
+    stroke = ellipsoid(SHAPE, (34, 30, 6), (4, 6, 3)) & brain
+    b1000 = 100.0 * brain + 120.0 * stroke
+    case = Case("anna", Volume(300.0 * brain, AFFINE), Volume(b1000, AFFINE))
+    found = Prediction(
+        "anna", Decision(state, 0.5), 3, 0.054, int(brain.sum()), int(stroke.sum()), stroke.sum() / 3, brain, stroke,
+        np.where(stroke, 2, 0).astype(np.uint8), adc=np.where(stroke, 4e-4, 8e-4), fvv_per_model_ml=(2.2, 4.3, 3.1),
+    )  # fmt: skip
+    return case, found
+
+
+def picture(case: Case, found: Prediction) -> Image.Image:
+    lesions = stroke_lesions(found.brain, found.stroke, found.flair_visible_votes, 3, AFFINE, adc=found.adc)
+    facts = examination_facts(case, found, datetime.date(2026, 1, 2))
+    png = synthesis_png(reader_images(case, found), AFFINE, found, lesions, facts)
+    assert png == synthesis_png(reader_images(case, found), AFFINE, found, lesions, facts)
+    return Image.open(io.BytesIO(png))
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1e-4, 0.0), (500.0, 0.0), (0.1, -3.0)])
+def test_the_brain_has_one_grey_in_every_patient(gain: float, offset: float) -> None:
+    case, found = examined()
+    grey = tissue_window(gain * case.b1000.array + offset, WHITE_B1000, found.brain, found.stroke)
+    assert np.median(grey[found.brain & ~found.stroke]) == pytest.approx(255 / WHITE_B1000, abs=1)
+    assert grey[~found.brain].max() == 0
+
+
+def test_every_slice_with_stroke_has_four_panels_and_outlines_stay_off_the_plain_ones() -> None:
+    case, found = examined()
+    stack = stack_of(reader_images(case, found), AFFINE, found)
+    panels = [np.asarray(panel) for panel in slice_panels(stack, 6, 200, outlined=True)]
+    coloured = [int((panel.max(axis=2) != panel.min(axis=2)).sum()) for panel in panels]
+    assert len(panels) == 4
+    assert coloured[1] > 100
+    assert coloured[0] == coloured[2] == coloured[3] == 0
+    blue = tuple(bytes.fromhex(Channel.STROKE.colour[1:]))
+    assert (panels[1] == blue).all(axis=2).any()
+
+
+def test_more_slices_make_a_taller_picture_and_none_is_left_out() -> None:
+    case, found = examined()
+    few = replace(found, stroke=found.stroke & (np.indices(SHAPE)[2] < 6))
+    assert picture(case, found).height > picture(case, few).height
+    assert picture(case, found).width == picture(case, few).width == 1400
+
+
+def test_what_is_not_assessable_shows_no_outline_and_no_volume() -> None:
+    case, found = examined(DecisionState.NOT_ASSESSABLE)
+    assert numbers_in_words(found) == {}
+    images = reader_images(case, found)
+    assert not stack_of(images, AFFINE, found).brain.any()
+    assert picture(case, found).height > 500
+
+
+@pytest.mark.parametrize(
+    ("volume", "models", "limit", "said"),
+    [(3.2, (2.2, 4.3), 0.5, "3"), (0.46, (0.41, 0.52), 0.5, "0.46"), (0.48, (0.1, 0.9), 0.5, "0.48"),
+     (0.0, (0.0, 0.0), 0.5, "0"), (0.004, (0.0, 3.0), 0.5, "0.004"), (159.1, (157.2, 160.3), 0.5, "159")],
+)  # fmt: skip
+def test_a_volume_is_as_fine_as_the_models_agree_and_on_its_side_of_the_cutoff(volume, models, limit, said) -> None:
+    assert known_ml(volume, models, limit) == said
+
+
+def test_the_head_says_what_was_measured_and_what_it_was_made_from() -> None:
+    case, found = examined()
+    said = numbers_in_words(replace(found, mismatch_probability=0.2, calibration_source="simulated"), (3.0, 0.0))
+    assert said["FLAIR-visible"].startswith("33% of the stroke")
+    assert said["Stroke"].endswith("(right of the midline)")
+    assert said["P(mismatch)"].endswith("(simulated)")
+    assert "2 to 4" in fvv_in_words(found)
+    facts = examination_facts(replace(case, b0_computed=True), found, datetime.date(2026, 1, 2))
+    assert "assumed" in facts["b-values"]
+    assert "b0 computed" in facts["b-values"]
+    assert facts["Predicted on"] == "2026-01-02"
+    reasons = (Finding("motion", "moved", Severity.WARNING),)
+    moved = replace(found, decision=Decision(DecisionState.MISMATCH_LIKELY, 0.5, reasons))
+    assert "Something to report: motion" in examination_facts(case, moved, datetime.date(2026, 1, 2))["Quality checks"]
+
+
+def test_the_viewer_keeps_every_slice_and_the_masks() -> None:
+    case, found = examined()
+    array, affine = page_volume(reader_images(case, found), AFFINE, found, slice_axis=2)
+    assert array.dtype == np.uint8
+    assert array.shape[2:] == (SHAPE[2], 4)
+    assert (array[..., 3] >> 1 & 1).sum() == found.stroke.sum()
+    assert np.linalg.det(affine[:3, :3]) == pytest.approx(54)
