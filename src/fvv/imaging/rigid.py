@@ -83,12 +83,16 @@ def register(moving: Volume, fixed: Volume, brain: BoolArray) -> RigidMotion:
     method.SetShrinkFactorsPerLevel([1] * len(_SMOOTHED_MM))
     method.SetSmoothingSigmasPerLevel(_SMOOTHED_MM)
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-    method.SetNumberOfThreads(1)  # Sums of several threads differ in their last digit.
     method.SetInitialTransform(start, inPlace=True)
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     try:
+        # Sums of several threads differ in their last digit, and the metric knows only the default of the process.
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
         method.Execute(_image(sitk, fixed), _image(sitk, moving))
     except RuntimeError as error:
         raise GeometryError(f"registration failed: {str(error).strip().splitlines()[-1]}") from error
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     lps = np.eye(4)
     lps[:3, :3] = np.array(start.GetMatrix()).reshape(3, 3)
     lps[:3, 3] = np.array(start.TransformPoint((0.0, 0.0, 0.0)))
