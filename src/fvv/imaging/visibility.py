@@ -21,8 +21,9 @@ MIRRORED_MM, AROUND_MM, SIDE_MM = 3.0, 10.0, 20.0
 """Standard deviations over which mirrored tissue, healthy tissue around, and the brightness of a side are averaged."""
 AROUND_WEIGHT = 0.05
 """Of the healthy tissue around, beside mirrored tissue."""
-EXTENT = 2 / 3
-"""Of the rise that makes a voxel visible; voxels above this, connected with visible ones, are outlined with them."""
+EXTENT, CORE, CORE_SHARE = 2 / 3, 5 / 3, 0.2
+"""Of the rise that is asked for (0.15 at a ratio of 1.15): connected voxels above EXTENT times it are outlined, where
+CORE_SHARE of them are above CORE times it. The two sides of a healthy head differ by up to the rise itself."""
 FLUID_DROP = 1.5
 """Times the median diffusion of the brain: what drops by more holds fluid, which is dark on FLAIR."""
 FLUID_FLAIR = 0.4
@@ -87,14 +88,16 @@ def visible_on_flair(
     expected /= np.maximum(near + around, 1e-6)
     seen, usual = (spread(array * stroke, SEEN_MM, within_slices=True) for array in (flair.array, expected))
     rise = np.where(stroke & (usual > 0), seen / np.maximum(usual, 1e-6) - 1.0, 0.0)
-    return _connected(rise > EXTENT * (ratio - 1.0), rise > ratio - 1.0)
+    return _with_core(rise > EXTENT * (ratio - 1.0), rise > CORE * (ratio - 1.0))
 
 
-def _connected(extent: BoolArray, cores: BoolArray) -> BoolArray:
-    """The components of `extent` that hold a voxel of `cores`."""
-    labels, _ = ndimage.label(extent, structure=np.ones((3, 3, 3)))
-    kept = np.unique(labels[cores])
-    return np.asarray(np.isin(labels, kept[kept > 0]))
+def _with_core(extent: BoolArray, core: BoolArray) -> BoolArray:
+    """The components of `extent` of which at least `CORE_SHARE` lies in `core`."""
+    labels, n = ndimage.label(extent, structure=np.ones((3, 3, 3)))
+    sizes, cores = (np.bincount(labels[mask], minlength=n + 1) for mask in (extent, extent & core))
+    kept = cores >= CORE_SHARE * np.maximum(sizes, 1)
+    kept[0] = False
+    return np.asarray(kept[labels])
 
 
 def _side_axis(volume: Volume) -> int:
