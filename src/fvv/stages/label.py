@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,9 @@ def label(
         InputError: no examination there.
         ModelError: no usable models.
         OutputExistsError: files that this program did not write are in the way.
+        ModuleNotFoundError: SimpleITK is not installed (the extra `label`).
     """
+    import_module("SimpleITK")  # Without it there is one error, not one for each examination.
     input_path, output, models = Path(input_path), Path(output), Path(models)
     if output.resolve() == input_path.resolve():
         raise ConfigError("the drafts would lie among the images", hint="name another folder with -o")
