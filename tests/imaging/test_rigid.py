@@ -45,8 +45,12 @@ def test_a_made_motion_is_found() -> None:
     assert apart.mean() < 1.5
     assert found.rotation_deg == pytest.approx(6.0, abs=1.0)
     assert np.array_equal(register(moved, b0, brain).to_moving, found.to_moving)
-    back = found.onto(moved, b0)
-    assert np.corrcoef(back.array[brain], flair.array[brain])[0, 1] > 0.9
+    # Better than where the headers say, though interpolated twice.
+    as_stored, registered = (
+        np.corrcoef(motion.onto(moved, b0).array[brain], flair.array[brain])[0, 1]
+        for motion in (RigidMotion(np.eye(4)), found)
+    )
+    assert registered > as_stored + 0.1
 
 
 def test_an_image_of_another_place_is_refused() -> None:
