@@ -21,6 +21,7 @@ from fvv.io.sealed import SEAL
 from fvv.schemas.base import FileModel
 from fvv.schemas.bundle import BundleManifest
 from fvv.schemas.checkpoint import CheckpointDescription
+from fvv.schemas.labels import AgreementRecord, DraftRecord
 from fvv.schemas.migrations import CURRENT, VERSION_KEY
 from fvv.schemas.ownership import Marker
 from fvv.schemas.patient import PatientRecord
@@ -74,6 +75,8 @@ FORMATS = (
     Format(Summary, "`processed_data/summary.json`", "evaluate, report"),
     Format(PatientResult, "`results.json`", "predict"),
     Format(RunRecord, "`run.json`; `.fvv.shards/I-of-N/run.json`", "predict, simulate --shard"),
+    Format(DraftRecord, "`draft.json` of each examination of `fvv label`", "label"),
+    Format(AgreementRecord, "`reader_agreement/agreement.json`", "agreement"),
     Format(Marker, "`.fvv.json` in every output folder", "all", sealed=False),
 )
 

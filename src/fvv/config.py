@@ -566,6 +566,19 @@ class PredictConfig(_Settings):
     compute: ComputeConfig = ComputeConfig()
 
 
+class LabelConfig(_Settings):
+    """Draft masks for readers."""
+
+    visible_ratio: float = Field(default=1.15, gt=1)
+    """FLAIR over the FLAIR expected without a stroke, above which a voxel is proposed as FLAIR-visible: the ratio of MR
+    WITNESS (Schwamm et al. 2018, doi 10.1002/ana.25235)."""
+    readers: tuple[ExtensionName, ...] = ()
+    """Readers of your own file formats, "package.module:name", asked before those of fvv (docs/how-to/extend.md)."""
+    preprocess: PreprocessConfig = PreprocessConfig()
+    postprocess: PostprocessConfig | None = None
+    compute: ComputeConfig = ComputeConfig()
+
+
 class Config(_Settings):
     """The settings of all stages: what a YAML file may hold."""
 
@@ -584,6 +597,7 @@ class Config(_Settings):
     evaluate: EvaluateConfig = EvaluateConfig()
     card: CardConfig = CardConfig()
     predict: PredictConfig = PredictConfig()
+    label: LabelConfig = LabelConfig()
 
     @model_serializer(mode="wrap")
     def _as_in_a_file(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -597,7 +611,7 @@ class Config(_Settings):
 
 SHARED = ("preprocess", "decision", "postprocess", "compute")
 """Sections that hold for every stage: a file states them once, `load_config` gives them to each stage."""
-STAGES = ("simulate", "prepare", "train", "convert", "evaluate", "card", "predict")
+STAGES = ("simulate", "prepare", "train", "convert", "evaluate", "card", "predict", "label")
 """Sections of one stage each."""
 
 

@@ -354,6 +354,48 @@ def _predict(options: argparse.Namespace, config: Config) -> StageResult:
     return predict(source, models_to_use(options.models), options.output, settings, shard=options.shard)
 
 
+def _label_options(verb: argparse.ArgumentParser) -> None:
+    """Draft masks for readers to correct, with FLAIR registered to b0; then accept them."""
+    meaning = "folder of examinations with FLAIR; with --accept, names of the examinations (default: all)"
+    verb.add_argument("named", nargs="*", type=named_path, metavar="COHORT", help=meaning)
+    add_path(verb, "-o", "--output", meaning="folder for the drafts, as `fvv prepare` reads it")
+    add_path(verb, "--accept", meaning="folder of drafts, whose label maps are accepted as they are now")
+    verb.add_argument("--reader", default="", metavar="NAME", help="who accepts")
+    _add_models(verb)
+    add_settings(verb, {"--visible-ratio": "label.visible_ratio"})
+    add_overwrite(verb, "make drafts of other images, models or settings again; never what a reader has edited")
+    _group(verb, "images and masks", _READING)
+    add_settings(verb.add_argument_group("computing"), {**_ENGINE, **_WORKERS})
+
+
+def _label(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.io.shipped import models_to_use  # noqa: PLC0415
+    from fvv.stages.label import accept, label  # noqa: PLC0415
+
+    if options.accept is not None:
+        return accept(options.accept, [str(name) for name in options.named], options.reader)
+    if len(options.named) != 1 or options.output is None or options.reader:
+        message = "expected one folder of examinations and a folder for the drafts"
+        raise ConfigError(message, hint="fvv label COHORT -o DRAFTS; later fvv label --accept DRAFTS --reader NAME")
+    models = models_to_use(options.models)
+    return label(options.named[0], models, options.output, config.label, overwrite=options.overwrite)
+
+
+def _agreement_options(verb: argparse.ArgumentParser) -> None:
+    """How well two readers agree: mismatch, masks and volumes of two folders, with intervals over persons."""
+    meaning = "folder of a reader: a folder for each examination, with stroke_roi and flairviz_roi"
+    verb.add_argument("readers", nargs=2, type=named_path, metavar="FOLDER", help=meaning)
+    add_path(verb, "-o", "--output", default="reader_agreement", meaning="folder for the tables")
+    verb.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the bootstrap (default: 0)")
+
+
+def _agreement(options: argparse.Namespace, _: Config) -> StageResult:
+    from fvv.stages.agreement import agreement  # noqa: PLC0415
+
+    first, second = options.readers
+    return agreement(first, second, options.output, seed=options.seed)
+
+
 def _gather_options(verb: argparse.ArgumentParser) -> None:
     """Join the shards of a run (--shard): write the tables of all of them, and report what is missing."""
     place = verb.add_mutually_exclusive_group(required=True)
@@ -468,6 +510,13 @@ VERBS: Mapping[str, Verb] = {
     ),
     "gather": Verb(_gather_options, _gather, "", ("fvv gather results",)),
     "decide": Verb(_decide_options, _decide, "", ("fvv decide results --cutoff 0.7",)),
+    "label": Verb(
+        _label_options,
+        _label,
+        "label",
+        ("fvv label input_data -o drafts", "fvv label --accept drafts Patient_1 --reader 'A. Reader'"),
+    ),
+    "agreement": Verb(_agreement_options, _agreement, "report", ("fvv agreement reader_a reader_b",)),
     "demo": Verb(_demo_options, _demo, "all", ("fvv demo -o demo_run",)),
     "settings": Verb(
         _settings_options,
@@ -480,7 +529,7 @@ VERBS: Mapping[str, Verb] = {
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "try it": ("demo", "simulate"),
     "new patients": ("predict", "decide", "doctor"),
-    "a data set": ("verify", "prepare", "gather", "export"),
+    "a data set": ("label", "agreement", "verify", "prepare", "gather", "export"),
     "models of your own": ("train", "convert", "evaluate", "report", "card"),
     "settings and shell": ("settings", "completion"),
 }

@@ -18,6 +18,7 @@ from fvv.data import Case, Volume
 from fvv.errors import FvvError, InputError
 from fvv.imaging.adc import b0_from_adc
 from fvv.imaging.geometry import plan_grid
+from fvv.io.drafts import refuse_draft
 from fvv.io.nifti import IMAGE_SUFFIXES, MAX_BYTES, find_bval, find_image, read_volume, read_weighted
 from fvv.io.roi import onto_grid, read_roi
 from fvv.names import first_alike, is_plain, plain
@@ -201,6 +202,8 @@ def _find_files(folder: Path, *, labelled: bool | None) -> CaseFiles:
         return found
 
     refuse_missing_folder(folder)
+    if labelled is not False:
+        refuse_draft(folder)
     b1000, b0 = required("b1000"), find_image(folder, "b0")
     adc = find_image(folder, "adc") if b0 is None else None
     find = required if labelled else partial(find_image, folder)

@@ -21,7 +21,7 @@ from fvv.errors import ConfigError, FvvError, InputError, OutputExistsError
 from fvv.io.bids import find_bids, is_bids
 from fvv.io.case import CaseFiles, case_files, hash_files, list_patients, read_case, read_files
 from fvv.io.dicom import is_dicom
-from fvv.io.nifti import find_image
+from fvv.io.nifti import SUFFIXES, find_image
 from fvv.io.ownership import claimed
 from fvv.names import is_plain, plain
 from fvv.system.extension import extension
@@ -134,6 +134,22 @@ def _reader(name: str) -> Reader:
         message = f"reader {name}: expected a function that gives a Reader, it gives {type(reader).__name__}"
         raise ConfigError(message)
     return reader
+
+
+def flair_of(one: Examination) -> Path | None:
+    """The FLAIR of an examination: flair.nii.gz beside b1000, or in BIDS anat/*_FLAIR.nii.gz of the session.
+
+    Raises:
+        InputError: there are two.
+    """
+    if one.format != "files":
+        return find_image(one.place, "flair") if one.place.is_dir() else None
+    folder = one.place.parent
+    found = sorted(path for suffix in SUFFIXES for path in (folder.parent / "anat").glob(f"*_FLAIR{suffix}"))
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found[:2])
+        raise InputError(f"{names} are both there", examination_id=one.name, file=found[0].parent, hint="keep one")
+    return found[0] if found else find_image(folder, "flair")
 
 
 def named_files(files: CaseFiles) -> Examination:

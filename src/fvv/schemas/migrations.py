@@ -14,8 +14,10 @@ from fvv.errors import InputError
 VERSION_KEY: Final = "schema_version"
 
 CURRENT: Final[Mapping[str, int]] = {
+    "agreement": 1,
     "bundle": 2,
     "checkpoint": 2,
+    "draft": 1,
     "finished fold": 1,
     "ownership": 1,
     "patient": 1,

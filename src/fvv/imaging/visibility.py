@@ -1,0 +1,105 @@
+"""Where FLAIR shows a stroke: brighter than the same tissue would be, judged by the other half of the same head.
+
+A ratio to the mean of healthy tissue takes grey matter beside white for visible. Here like is compared with like: the
+FLAIR expected at a voxel is that of the tissue around its mirror image, brought to the brightness of this side. Where
+there is no mirrored tissue (a stroke across the midline), the healthy tissue around counts instead.
+"""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from fvv.arrays import BoolArray, FloatArray
+from fvv.data import Volume
+from fvv.imaging.rigid import RigidMotion
+
+SEEN_MM = 2.5
+"""Readers outline areas, not voxels: FLAIR and expected FLAIR are smoothed by this in the plane (SD)."""
+MIRRORED_MM, AROUND_MM, SIDE_MM = 3.0, 10.0, 20.0
+"""Standard deviations over which mirrored tissue, healthy tissue around, and the brightness of a side are averaged."""
+AROUND_WEIGHT = 0.05
+"""Of the healthy tissue around, beside mirrored tissue."""
+EXTENT, CORE, CORE_SHARE = 2 / 3, 5 / 3, 0.2
+"""Of the rise that is asked for (0.15 at a ratio of 1.15): connected voxels above EXTENT times it are outlined, where
+CORE_SHARE of them are above CORE times it. The two sides of a healthy head differ by up to the rise itself."""
+FLUID_DROP = 1.5
+"""Times the median diffusion of the brain: what drops by more holds fluid, which is dark on FLAIR."""
+FLUID_FLAIR = 0.4
+"""Of the median FLAIR of the brain: what is darker holds fluid. All constants of this file are chosen here."""
+RIM_MM = 4.0
+"""Around the stroke, which is not taken for healthy."""
+
+
+def flipped(volume: Volume) -> Volume:
+    """The image with its voxels in reverse order from side to side, on the same grid; register it to the original."""
+    return Volume(np.ascontiguousarray(np.flip(volume.array, _side_axis(volume))), volume.affine)
+
+
+def visible_on_flair(
+    flair: Volume,
+    b0: Volume,
+    b1000: Volume,
+    brain: BoolArray,
+    stroke: BoolArray,
+    *,
+    to_mirror: RigidMotion,
+    ratio: float,
+) -> BoolArray:
+    """The part of a stroke that FLAIR shows.
+
+    Args:
+        flair, b0, b1000: (i, j, k) on one grid.
+        brain, stroke: (i, j, k) bool on it.
+        to_mirror: from b0 to its `flipped` self.
+        ratio: FLAIR over expected FLAIR, above which it is visible.
+
+    Returns:
+        (i, j, k) bool, within the stroke.
+    """
+
+    def mirrored(array: np.ndarray, order: int = 1) -> np.ndarray:
+        return to_mirror.onto(flipped(Volume(array, b0.affine)), b0, order=order).array
+
+    spacing = np.array(b0.spacing_mm)
+    drop = np.log(np.maximum(b0.array, 1e-6) / np.maximum(b1000.array, 1e-6))
+    tissue = (
+        brain
+        & (drop < FLUID_DROP * np.median(drop[brain]))
+        & (flair.array > FLUID_FLAIR * np.median(flair.array[brain]))
+    )
+    affected = ndimage.distance_transform_edt(~stroke, sampling=spacing) <= RIM_MM
+    here, there = tissue & ~affected, mirrored(tissue, 0) & ~mirrored(affected, 0)
+    other = mirrored(flair.array)
+
+    def spread(array: np.ndarray, sigma_mm: float, *, within_slices: bool = False) -> FloatArray:
+        sigma = sigma_mm / spacing
+        sigma[np.argmax(spacing)] *= not within_slices
+        return np.asarray(ndimage.gaussian_filter(array.astype(np.float32), sigma))
+
+    def mean_of(array: np.ndarray, where: BoolArray, sigma_mm: float) -> FloatArray:
+        return spread(array * where, sigma_mm) / np.maximum(spread(where, sigma_mm), 1e-6)
+
+    both = here & there
+    side = mean_of(flair.array, both, SIDE_MM) / np.maximum(mean_of(other, both, SIDE_MM), 1e-6)
+    near, around = spread(there, MIRRORED_MM), AROUND_WEIGHT * spread(here, AROUND_MM)
+    expected = side * spread(other * there, MIRRORED_MM) + AROUND_WEIGHT * spread(flair.array * here, AROUND_MM)
+    expected /= np.maximum(near + around, 1e-6)
+    seen, usual = (spread(array * stroke, SEEN_MM, within_slices=True) for array in (flair.array, expected))
+    rise = np.where(stroke & (usual > 0), seen / np.maximum(usual, 1e-6) - 1.0, 0.0)
+    return _with_core(rise > EXTENT * (ratio - 1.0), rise > CORE * (ratio - 1.0))
+
+
+def _with_core(extent: BoolArray, core: BoolArray) -> BoolArray:
+    """The components of `extent` of which at least `CORE_SHARE` lies in `core`."""
+    labels, n = ndimage.label(extent, structure=np.ones((3, 3, 3)))
+    sizes, cores = (np.bincount(labels[mask], minlength=n + 1) for mask in (extent, extent & core))
+    kept = cores >= CORE_SHARE * np.maximum(sizes, 1)
+    kept[0] = False
+    return np.asarray(kept[labels])
+
+
+def _side_axis(volume: Volume) -> int:
+    """The stored axis that runs from side to side."""
+    return int(np.flatnonzero(nib.orientations.io_orientation(volume.affine)[:, 0] == 0)[0])
