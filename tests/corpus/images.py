@@ -42,6 +42,8 @@ from corpus.nifti_bytes import (
     voxels,
 )
 from corpus.registry import Place, Variant
+from fvv.config import PreprocessConfig
+from fvv.data import Participant
 from fvv.recipes.labelled import files_reachable
 
 
@@ -330,7 +332,9 @@ def _predict(damage: Damage) -> Callable[[Place], list[str]]:
 
 def left_out(place: Place) -> None:
     """Not learned from where its files were found bad; where they are away, as it was. Never deleted."""
-    assert files_reachable(place.cohort / "p1") == ("p1" not in (place.out / "folds.tsv").read_text())
+    assert files_reachable(place.cohort / "p1", Participant("p1", "p1"), PreprocessConfig()) == (
+        "p1" not in (place.out / "folds.tsv").read_text()
+    )
     assert "p1" in (place.out / "failures.csv").read_text()
     assert (place.out / "cases" / "p1.zarr").exists()
 

@@ -36,15 +36,20 @@ class LossTerms:
         return {f"{prefix}loss": self.total, **parts, f"{prefix}loss_dice": self.dice}
 
 
-def loss_of(config: LossConfig) -> Callable[[Tensor, Tensor, LossConfig, Tensor], LossTerms]:
+def loss_of(config: LossConfig) -> Callable[..., LossTerms]:
     """The loss that the settings ask for: `segmentation_loss`, or the user's own function of its first three arguments.
 
-    That function sees unknown channels as certain and right (`answered`): they cost nothing and teach nothing.
+    Both are called with the arguments of `segmentation_loss`. The user's function sees unknown channels as certain and
+    right (`answered`): they cost nothing and teach nothing.
     """
     if config.function is None:
         return segmentation_loss
-    own = extension(config.function, "loss")
-    return lambda logits, labels, config, known: own(answered(logits, known), labels, config)
+    own: Callable[[Tensor, Tensor, LossConfig], LossTerms] = extension(config.function, "loss")
+
+    def with_answers(logits: Tensor, labels: Tensor, config: LossConfig, known: Tensor | None = None) -> LossTerms:
+        return own(logits if known is None else answered(logits, known), labels, config)
+
+    return with_answers
 
 
 def answered(logits: Tensor, known: Tensor) -> Tensor:
