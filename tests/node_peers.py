@@ -35,7 +35,8 @@ class Archive:
         return self.status
 
     def close(self) -> None:
-        self._server.shutdown()
+        if self._server in self._server.ae._servers:
+            self._server.shutdown()
 
 
 def associate(port: int, *, calling: str = "SCANNER", called: str = "FVV", tls: Any = None) -> Any:

@@ -32,6 +32,7 @@ _HEALTH_S = 10.0
 _BUSY_S = 0.5
 """How long the loop waits for a sender; then it comes again."""
 _DAY_S = 86400.0
+_WORKER = [sys.executable, "-m", "fvv.node.worker"]
 _CUT_OFF = "the transfer was cut off and not repeated: images may be missing"
 _BROKEN = "the program failed on these images; its log says where"
 
@@ -151,9 +152,7 @@ class Node:
             instead = "incomplete", _CUT_OFF
         job = Job(folder, self.models, self.predict, self.made_from, self.config.report_unanswered, instead)
         with (folder / "worker.log").open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "fvv.node.worker"], stdin=subprocess.PIPE, stdout=output, stderr=output
-            )
+            process = subprocess.Popen(_WORKER, stdin=subprocess.PIPE, stdout=output, stderr=output)  # noqa: S603
         assert process.stdin is not None  # noqa: S101 - it was asked for
         try:
             process.stdin.write(job.to_json())

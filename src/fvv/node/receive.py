@@ -85,7 +85,9 @@ class Receiver:
             if facts.wanted:
                 self._spool.put(file, facts, self._name(event.assoc))
         except InputError as error:
-            log.warning("an object was refused: %s", error.message)
+            # What a library says of an element may repeat its value: only what is said here reaches the log.
+            said = error.message if error.message.startswith(("cut off", "states no")) else "not readable as DICOM"
+            log.warning("an object was refused: %s", said)
             return CANNOT_UNDERSTAND
         except OSError as error:
             log.error("an object was refused: %s", error.strerror)  # noqa: TRY400 - one line

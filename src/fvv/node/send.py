@@ -119,10 +119,10 @@ class Sender:
                     if objects:
                         self._send(study, objects)
                 except (FvvError, OSError) as error:
-                    self._failed(f"{error}")
+                    self._failed(type(error).__name__)
                     continue
-            if self.has_all(study):
-                self._refused.pop(study, None)
+                if self.has_all(study):
+                    self._refused.pop(study, None)
 
     def _run(self) -> None:
         while not self._over.wait(_LOOK_S):
