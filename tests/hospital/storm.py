@@ -69,6 +69,9 @@ def main() -> int:
     parser.add_argument("--most-minutes", type=float, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if shutil.which("storescu") is None:
+        print("storescu (dcmtk) is not here: skipped")
+        return 0
     chance, over = random.Random(options.seed), threading.Event()  # noqa: S311
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -95,7 +98,7 @@ def main() -> int:
             return len(list(spool.glob("done/*"))) == options.studies and not any(one.is_alive() for one in senders)
 
         while time.monotonic() < until and not (kills == options.kills and finished()):
-            time.sleep(chance.uniform(0.5, 6))
+            time.sleep(chance.uniform(1, 30) if kills < options.kills else 1)
             memory.append(memory_mb(process))
             if kills < options.kills:
                 process.kill()

@@ -23,6 +23,7 @@ from hospital.node import free_port, start_node, wait_for_port
 ORTHANC, DCIODVFY = shutil.which("Orthanc"), shutil.which("dciodvfy")
 RULE = Path(__file__).resolve().parents[2] / "container" / "orthanc-fvv.lua"
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(ORTHANC is None, reason="Orthanc is not here (apt-get install orthanc)"),
     pytest.mark.skipif(DCIODVFY is None, reason="dciodvfy (dicom3tools) is not here"),
 ]

@@ -58,11 +58,12 @@ class Spool:
             self._remove_earlier(study)
 
     def studies(self, state: str) -> list[str]:
-        """Names of the studies in a state, the oldest first."""
+        """Names of the studies in a state, the one whose last object came first before the others."""
         found = []
         for item in (self.root / state).iterdir():
             with suppress(FileNotFoundError):  # It just moved on.
-                found.append((item.stat().st_mtime, item.name))
+                images = item / item.name
+                found.append(((images if images.exists() else item).stat().st_mtime, item.name))
         return [name for _, name in sorted(found)]
 
     def folder(self, state: str, study: str) -> Path:

@@ -22,10 +22,10 @@ def health_of(spool: Spool, last_error: str, destinations: Mapping[str, Destinat
     """Count what lies in the spool."""
     states = {state: spool.studies(state) for state in STATES}
     ages = [
-        time.time() - spool.folder(state, study).stat().st_mtime
+        time.time() - spool.images(state, study).stat().st_mtime
         for state, studies in states.items()
         for study in studies
-        if state not in {DONE, FAILED} and spool.folder(state, study).exists()
+        if state not in {DONE, FAILED} and spool.images(state, study).exists()
     ]
     return Health(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
