@@ -124,6 +124,7 @@ check: $(CHECKS)
 hospital-test: $(CHECKS)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/hospital
 	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m hospital.storm
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m hospital.memory
 
 # One thread each: a reader must not need more, and forks of a process with threads may hang.
 corpus: $(CHECKS)
@@ -144,7 +145,7 @@ lower-bounds:
 	@"$(PYTHON)" tests/lower_bounds.py > $(LOWEST)/constraints.txt
 	@$(LOWEST)/bin/python -m pip install -qq --disable-pip-version-check -c $(LOWEST)/constraints.txt -e '.[report,dicom]' \
 		pytest pytest-timeout hypothesis psutil
-	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q tests/io tests/imaging tests/inference tests/test_cli.py \
+	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q tests/io tests/node tests/imaging tests/inference tests/test_cli.py \
 		tests/system/test_parallel.py tests/stages/test_predict.py $(addprefix --ignore tests/,$(NEED_TORCH))
 
 bench: $(CHECKS)

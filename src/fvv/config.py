@@ -601,7 +601,7 @@ class ListenConfig(_Settings):
     """Seconds without a further object after which a study is complete."""
     aborted_s: float = Field(default=600.0, gt=0)
     """Seconds that a study whose transfer was cut off waits for the sender to repeat it; then it is reported as
-    incomplete."""
+    incomplete, or answered where the sender did not abort it but the node was stopped."""
     keep_days: float = Field(default=7.0, ge=0)
     """Days after which a finished study is removed from the spool."""
     send_days: float = Field(default=7.0, gt=0)

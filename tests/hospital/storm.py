@@ -82,7 +82,9 @@ def main() -> int:
         port, spool = free_port(), root / "spool"
 
         def node() -> subprocess.Popen[bytes]:
-            process = start_node(spool, root / "models", port, archive.address, settings=("listen.quiet_s=3",))
+            process = start_node(
+                spool, root / "models", port, archive.address, settings=("listen.quiet_s=3", "listen.aborted_s=20")
+            )
             wait_for_port(port)
             return process
 

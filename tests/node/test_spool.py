@@ -101,6 +101,19 @@ def test_a_transfer_that_a_kill_cut_off_is_known(tmp_path: Path) -> None:
     assert not after.is_cut_off("s")
 
 
+@pytest.mark.parametrize("aborted", [True, False])
+def test_who_cut_a_transfer_off_is_known(tmp_path: Path, *, aborted: bool) -> None:
+    spool = opened(tmp_path)
+    spool.begin("a")
+    put(spool, "1", "a")
+    if aborted:
+        spool.end("a", well=False)
+    after = opened(tmp_path)
+    assert after.is_cut_off("s")
+    after.take("s", MADE)
+    assert after.was_aborted("s") is aborted
+
+
 def test_one_of_two_associations_goes_on(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     for name in ("a", "b"):

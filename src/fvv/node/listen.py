@@ -148,7 +148,7 @@ class Node:
         last = attempts >= MOST_ATTEMPTS
         if last:
             instead = "failed", _BROKEN
-        elif any((folder / "open").iterdir()) if (folder / "open").is_dir() else False:
+        elif self.spool.was_aborted(study):
             instead = "incomplete", _CUT_OFF
         job = Job(folder, self.models, self.predict, self.made_from, self.config.report_unanswered, instead)
         with (folder / "worker.log").open("ab") as output:

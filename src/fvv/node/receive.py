@@ -35,6 +35,7 @@ class Receiver:
 
     def __init__(self, spool: Spool, config: ListenConfig, context: ssl.SSLContext | None = None) -> None:
         self._spool, self._config = spool, config
+        self._closed = False
         self._bytes: dict[str, int] = {}
         self._names: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         # Private objects of every maker belong to a study: refusing them would end the transfer of all of it.
@@ -69,6 +70,7 @@ class Receiver:
 
     def close(self) -> None:
         """Stop listening; associations that go on are cut off, and their senders come again."""
+        self._closed = True
         self._server.shutdown()
 
     def _store(self, event: Any) -> int:
@@ -98,7 +100,8 @@ class Receiver:
 
     def _end(self, event: Any, *, well: bool) -> None:
         self._bytes.pop(self._name(event.assoc), None)
-        self._spool.end(self._name(event.assoc), well=well)
+        if well or not self._closed:  # What this end cuts off, its sender did not abort.
+            self._spool.end(self._name(event.assoc), well=well)
 
     def _name(self, association: Any) -> str:
         """Of an association; no other, also not of an earlier process, has it."""

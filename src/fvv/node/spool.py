@@ -1,7 +1,8 @@
 """The spool: a folder for each state, in it a folder for each study. It is the queue and the only memory of the node.
 
 incoming/            objects on their way to disk; emptied at every start
-received/<study>/    <study>/*.dcm, and open/<association> for each association that has not ended well
+received/<study>/    <study>/*.dcm, and open/<association> for each association that has not ended well; one that its
+                     sender aborted ends in .aborted, the others go on, or were cut off by a kill of this process
 running/<study>/     the same, while a worker answers: results/, outbox/, record.json, worker.log
 sending/<study>/     the same, and sent/<destination>/<UID> for each object that a destination has taken
 done/<study>/  failed/<study>/
@@ -33,6 +34,7 @@ EARLIER = (SENDING, DONE, FAILED)
 _SETTLED: tuple[Outcome, ...] = ("answered", "not assessable", "not readable")
 """Outcomes that the same objects would give again."""
 RECORD, OUTBOX, OPEN, SENT = "record.json", "outbox", "open", "sent"
+_ABORTED = ".aborted"
 
 
 class Spool:
@@ -107,12 +109,12 @@ class Spool:
             well: the sender released it, so each of its studies is whole; else it was cut off.
         """
         with self._lock:
-            for study in self._associations.pop(association, set()) if well else ():
+            for study in self._associations.pop(association, set()):
                 for mark in self._marks(study):
-                    if mark.name == association or mark.name not in self._associations:
+                    if well and mark.name not in self._associations:
                         mark.unlink(missing_ok=True)
-            if not well:
-                self._associations.pop(association, None)
+                    elif mark.name == association:
+                        mark.rename(mark.with_suffix(_ABORTED))
 
     def waiting_s(self, study: str) -> float:
         """Seconds since the last object of a received study came."""
@@ -122,6 +124,14 @@ class Spool:
         """Whether an association that brought objects of a received study neither ended well nor goes on."""
         with self._lock:
             return any(mark.name not in self._associations for mark in self._marks(study))
+
+    def was_aborted(self, study: str) -> bool:
+        """Whether the sender of a running study aborted its transfer, and did not repeat it.
+
+        After a kill of this process instead, a sender repeats what was not confirmed, and has nothing to repeat where
+        all was.
+        """
+        return any((self.folder(RUNNING, study) / OPEN).glob(f"*{_ABORTED}"))
 
     def take(self, study: str, made_from: str) -> bool:
         """Move a complete study from received to running, joined with what came of it before.

@@ -54,7 +54,8 @@ class Health(FileModel):
         time: when it was written, ISO 8601 with the zone.
         software: of the node.
         states: how many studies are in each.
-        oldest_waiting_s: s since the last object came of the oldest study that is not done or failed; None where there is none.
+        oldest_waiting_s: of the oldest study that is neither done nor failed, s since its last object came; None: there
+            is none.
         last_error: the last that went wrong, without identifiers; "" where nothing did since the start.
         destinations: by name.
     """
