@@ -236,5 +236,7 @@ def listen(spool: str | Path, models: str | Path, config: ListenConfig, predict:
     """
     if not config.send_to:
         log.warning("no --send-to given: results stay in %s", Path(spool) / DONE)
+    if config.bind not in {"127.0.0.1", "::1", "localhost"} and not (config.tls_authorities or config.peers):
+        log.warning("any machine that reaches %s may send: name peers, and use TLS or a firewall", config.bind)
     Node(Path(spool), Path(models), config, predict).run()
     return ListenResult(Path(spool))
