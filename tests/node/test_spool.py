@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +100,29 @@ def test_a_transfer_that_a_kill_cut_off_is_known(tmp_path: Path) -> None:
     assert after.is_cut_off("s")
     after.end("b", well=True)
     assert not after.is_cut_off("s")
+
+
+def test_a_release_that_is_heard_of_after_the_end_of_the_connection_counts(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.begin("a")
+    put(spool, "1", "a")
+    spool.end("a", well=False)
+    assert spool.is_cut_off("s")
+    spool.end("a", well=True)
+    assert not spool.is_cut_off("s")
+
+
+def test_the_last_transfer_says_whether_it_was_aborted(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    for name in ("a", "b"):
+        spool.begin(name)
+        put(spool, name, name)
+        if name == "a":
+            spool.end("a", well=False)
+        time.sleep(0.01)
+    after = opened(tmp_path)
+    after.take("s", MADE)
+    assert not after.was_aborted("s")
 
 
 @pytest.mark.parametrize("aborted", [True, False])

@@ -35,6 +35,8 @@ _SETTLED: tuple[Outcome, ...] = ("answered", "not assessable", "not readable")
 """Outcomes that the same objects would give again."""
 RECORD, OUTBOX, OPEN, SENT = "record.json", "outbox", "open", "sent"
 _ABORTED = ".aborted"
+_MOST_CUT = 1000
+"""Associations that were cut off are remembered for a moment; their release may be heard of later than their end."""
 
 
 class Spool:
@@ -48,6 +50,7 @@ class Spool:
         self.root = root
         self._lock = threading.RLock()
         self._associations: dict[str, set[str]] = {}
+        self._cut: dict[str, set[str]] = {}
 
     def open(self) -> None:
         """Make the folders, and clear what a killed process left on its way in or out."""
@@ -109,7 +112,12 @@ class Spool:
             well: the sender released it, so each of its studies is whole; else it was cut off.
         """
         with self._lock:
-            for study in self._associations.pop(association, set()):
+            studies = self._associations.pop(association, set()) | self._cut.pop(association, set())
+            if not well and studies:
+                self._cut[association] = studies
+                for oldest in list(self._cut)[:-_MOST_CUT]:
+                    del self._cut[oldest]
+            for study in studies:
                 for mark in self._marks(study):
                     if well and mark.name not in self._associations:
                         mark.unlink(missing_ok=True)
@@ -126,12 +134,13 @@ class Spool:
             return any(mark.name not in self._associations for mark in self._marks(study))
 
     def was_aborted(self, study: str) -> bool:
-        """Whether the sender of a running study aborted its transfer, and did not repeat it.
+        """Whether the sender of a running study aborted its last transfer.
 
         After a kill of this process instead, a sender repeats what was not confirmed, and has nothing to repeat where
         all was.
         """
-        return any((self.folder(RUNNING, study) / OPEN).glob(f"*{_ABORTED}"))
+        marks = sorted((self.folder(RUNNING, study) / OPEN).glob("*"), key=lambda mark: mark.stat().st_mtime_ns)
+        return bool(marks) and marks[-1].suffix == _ABORTED
 
     def take(self, study: str, made_from: str) -> bool:
         """Move a complete study from received to running, joined with what came of it before.
