@@ -112,7 +112,7 @@ def test_a_study_in_the_archive_is_answered_there_once(
     until(
         lambda: [path.parent.name for path in spool.glob("*/*/record.json")] != [] and not list(spool.glob("sending/*"))
     )
-    # A second push by hand: nothing new.
+    # A second manual push: nothing new.
     instances = sorted(rest.ask(f"/studies/{study}/instances"), key=lambda one: one["ID"])
     rest.ask("/modalities/fvv/store", json.dumps(study).encode())
     until(lambda: list(spool.glob("received/*")) == [] and list(spool.glob("running/*")) == [])
