@@ -5,6 +5,7 @@
 # make browser  what the browser test of the report needs: Playwright; Chromium is looked for
 # make docs   these pages as a site with samples, into site/; no network
 # make coverage  the test suite, counting the lines and branches that ran
+# make hospital-test  fvv listen with Orthanc, then many studies with kills (5 minutes); needs Orthanc, dcmtk, dicom3tools
 # make corpus  malformed input of every kind, before every stage (3 minutes of processor, shared by the cores)
 # make chaos   kills, damage and resumes of every stage (about 15 minutes on an idle machine)
 # make lower-bounds  the tests of the core, DICOM and store with the lowest versions that pyproject.toml allows
@@ -20,7 +21,7 @@ PYTHON := $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& command -v "$$candidate" && break; done)
 
-.PHONY: help setup demo model test coverage browser check docs bench corpus chaos fuzz lower-bounds reference clean
+.PHONY: help setup demo model test coverage hospital-test browser check docs bench corpus chaos fuzz lower-bounds reference clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -119,6 +120,12 @@ check: $(CHECKS)
 	$(BIN)/codespell
 	$(BIN)/python -m pytest -q tests/test_typed_middle.py tests/test_words.py
 
+# Where a program is missing, its part skips and says so.
+hospital-test: $(CHECKS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/hospital
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m hospital.storm
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m hospital.memory
+
 # One thread each: a reader must not need more, and forks of a process with threads may hang.
 corpus: $(CHECKS)
 	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m corpus.run
@@ -138,7 +145,7 @@ lower-bounds:
 	@"$(PYTHON)" tests/lower_bounds.py > $(LOWEST)/constraints.txt
 	@$(LOWEST)/bin/python -m pip install -qq --disable-pip-version-check -c $(LOWEST)/constraints.txt -e '.[report,dicom]' \
 		pytest pytest-timeout hypothesis psutil
-	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q tests/io tests/imaging tests/inference tests/test_cli.py \
+	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q tests/io tests/node tests/imaging tests/inference tests/test_cli.py \
 		tests/system/test_parallel.py tests/stages/test_predict.py $(addprefix --ignore tests/,$(NEED_TORCH))
 
 bench: $(CHECKS)

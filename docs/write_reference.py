@@ -23,6 +23,7 @@ from fvv.schemas.bundle import BundleManifest
 from fvv.schemas.checkpoint import CheckpointDescription
 from fvv.schemas.labels import AgreementRecord, DraftRecord
 from fvv.schemas.migrations import CURRENT, VERSION_KEY
+from fvv.schemas.node import Health, StudyRecord
 from fvv.schemas.ownership import Marker
 from fvv.schemas.patient import PatientRecord
 from fvv.schemas.results import PatientResult
@@ -77,6 +78,8 @@ FORMATS = (
     Format(RunRecord, "`run.json`; `.fvv.shards/I-of-N/run.json`", "predict, simulate --shard"),
     Format(DraftRecord, "`draft.json` of each examination of `fvv label`", "label"),
     Format(AgreementRecord, "`reader_agreement/agreement.json`", "agreement"),
+    Format(StudyRecord, "`fvv_spool/<state>/<study>/record.json`", "listen"),
+    Format(Health, "`fvv_spool/health.json`", "listen"),
     Format(Marker, "`.fvv.json` in every output folder", "all", sealed=False),
 )
 

@@ -44,6 +44,10 @@ def _one_line(text: str) -> str:
 
 OneLine = Annotated[str, AfterValidator(_one_line)]
 """Text that is shown: a control character in it could forge other lines."""
+AETitle = Annotated[str, Field(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")]
+"""DICOM AE (PS3.5 6.2): up to 16 printable characters without backslash, no blank at an end."""
+DestinationText = Annotated[str, Field(pattern=r"^[\w-]{1,32}=[!-?A-\[\]-~]{1,16}@[\w.:-]+:[0-9]{1,5}$")]
+"""NAME=AET@HOST:PORT."""
 
 
 class _Settings(BaseModel):
@@ -579,6 +583,53 @@ class LabelConfig(_Settings):
     compute: ComputeConfig = ComputeConfig()
 
 
+class ListenConfig(_Settings):
+    """A DICOM node that answers by itself."""
+
+    port: int = Field(default=11112, ge=1, le=65535)
+    """TCP port to listen on."""
+    aet: AETitle = "FVV"
+    """Application entity title of the node; senders must call it by this name."""
+    bind: OneLine = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 is every network interface."""
+    send_to: tuple[DestinationText, ...] = ()
+    """Destination of the results, NAME=AET@HOST:PORT; may be repeated."""
+    peers: tuple[AETitle, ...] = ()
+    """Application entity title that may send; may be repeated (default: any). A title is no proof of who sends: TLS
+    with authorities, or a firewall, is."""
+    quiet_s: float = Field(default=30.0, gt=0)
+    """Seconds without a further object after which a study is complete."""
+    aborted_s: float = Field(default=600.0, gt=0)
+    """Seconds that a study whose transfer was cut off waits for the sender to repeat it; then it is reported as
+    incomplete, or answered where the sender did not abort it but the node was stopped."""
+    keep_days: float = Field(default=7.0, ge=0)
+    """Days after which a finished study is removed from the spool."""
+    send_days: float = Field(default=7.0, gt=0)
+    """Days over which a result that a destination does not take is offered again."""
+    series: tuple[OneLine, ...] = ()
+    """Only objects whose SeriesDescription matches one of these patterns, such as "*dwi*"; case does not count."""
+    stations: tuple[OneLine, ...] = ()
+    """Only objects whose StationName matches one of these patterns."""
+    body_parts: tuple[OneLine, ...] = ()
+    """Only objects whose BodyPartExamined matches one of these patterns; "" is a missing one."""
+    report_unanswered: bool = True
+    """Send a report with the reason for a study that has no answer (no diffusion images, not assessable)."""
+    max_object_mb: float = Field(default=1024.0, gt=0)
+    """Largest object that is accepted, MB; a longer one ends its association."""
+    min_free_mb: float = Field(default=2048.0, ge=0)
+    """Free disk space below which objects are refused with status 0xA700, MB."""
+    answer_s: float = Field(default=1800.0, gt=0)
+    """Seconds after which a worker is ended; a study that ends three workers has failed."""
+    tls_certificate: OneLine = ""
+    """PEM file of the node's certificate; with it only TLS connections are accepted (DICOM PS3.15, BCP 195)."""
+    tls_key: OneLine = ""
+    """PEM file of the certificate's private key."""
+    tls_authorities: OneLine = ""
+    """PEM file of the authorities that sign the certificates of senders and destinations."""
+    send_tls: bool = False
+    """Send results over TLS."""
+
+
 class Config(_Settings):
     """The settings of all stages: what a YAML file may hold."""
 
@@ -598,6 +649,7 @@ class Config(_Settings):
     card: CardConfig = CardConfig()
     predict: PredictConfig = PredictConfig()
     label: LabelConfig = LabelConfig()
+    listen: ListenConfig = ListenConfig()
 
     @model_serializer(mode="wrap")
     def _as_in_a_file(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -612,6 +664,7 @@ class Config(_Settings):
 SHARED = ("preprocess", "decision", "postprocess", "compute")
 """Sections that hold for every stage: a file states them once, `load_config` gives them to each stage."""
 STAGES = ("simulate", "prepare", "train", "convert", "evaluate", "card", "predict", "label")
+STAGES = ("simulate", "prepare", "train", "convert", "evaluate", "card", "predict", "listen")
 """Sections of one stage each."""
 
 

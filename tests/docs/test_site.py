@@ -44,5 +44,6 @@ def test_every_public_name_is_on_the_page_of_the_api(site: Path) -> None:
 
 def test_every_setting_is_on_the_page_of_settings(site: Path) -> None:
     page = (site / "reference" / "all-settings.html").read_text(encoding="utf-8")
-    for section in ("preprocess", "decision", "simulate", "prepare", "train", "convert", "evaluate", "predict"):
+    stages = ("simulate", "prepare", "train", "convert", "evaluate", "predict", "listen")
+    for section in ("preprocess", "decision", *stages):
         assert f'id="{section}"' in page

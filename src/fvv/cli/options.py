@@ -53,6 +53,12 @@ def add_settings(verb: _Container, settings: dict[str, str]) -> None:
         verb.add_argument(*flags.split(), **how)
 
 
+def add_repeated(verb: _Container, flag: str, key: str, metavar: str) -> None:
+    """An option that may be repeated; all its values together are one setting."""
+    how: dict[str, Any] = {"dest": key, "default": argparse.SUPPRESS, "help": _help(_field(key))}
+    verb.add_argument(flag, action="append", metavar=metavar, **how)
+
+
 def add_overwrite(verb: _Container, meaning: str = "replace what is already there") -> None:
     """`--overwrite`: without it nothing that exists is replaced."""
     verb.add_argument("--overwrite", action="store_true", help=meaning)
@@ -162,7 +168,7 @@ def _help(field: FieldInfo) -> str:
     sentence = " ".join((field.description or "").split()).partition(". ")[0].rstrip(".").replace("%", "%%")
     if sentence[1:2].islower():
         sentence = sentence[0].lower() + sentence[1:]
-    evident = field.default is None or field.default is False or field.default == ""
+    evident = field.default is None or field.default is False or field.default in ("", ())
     if evident or "default" in sentence or "(0 =" in sentence:
         return sentence
     return f"{sentence} (default: {field.default})"

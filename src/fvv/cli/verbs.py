@@ -13,6 +13,7 @@ from pathlib import Path
 from fvv.cli.options import (
     add_overwrite,
     add_path,
+    add_repeated,
     add_settings,
     add_shard,
     fold_and_path,
@@ -396,6 +397,28 @@ def _agreement(options: argparse.Namespace, _: Config) -> StageResult:
     return agreement(first, second, options.output, seed=options.seed)
 
 
+def _listen_options(verb: argparse.ArgumentParser) -> None:
+    """Stage 5 as a DICOM node: answer each study that is sent here, and send the results on."""
+    add_path(verb, "--spool", default="fvv_spool", meaning="folder that holds the queue")
+    _add_models(verb)
+    verb.add_argument("--status", action="store_true", help="show how the node of the spool stands, and end")
+    add_settings(verb, {"--port": "listen.port", "--aet": "listen.aet", "--bind": "listen.bind"})
+    for flag, key, metavar in (("--send-to", "send_to", "NAME=AET@HOST:PORT"), ("--peer", "peers", "AET")):
+        add_repeated(verb, flag, f"listen.{key}", metavar)
+    _group(verb, "queue", {"--quiet-s": "listen.quiet_s", "--keep-days": "listen.keep_days"})
+    _group(verb, "answer", {**_CUTOFF, **_ENGINE})
+
+
+def _listen(options: argparse.Namespace, config: Config) -> StageResult:
+    from fvv.io.shipped import models_to_use  # noqa: PLC0415
+    from fvv.node.listen import listen  # noqa: PLC0415
+    from fvv.node.status import status  # noqa: PLC0415
+
+    if options.status:
+        return status(options.spool)
+    return listen(options.spool, models_to_use(options.models), config.listen, config.predict)
+
+
 def _gather_options(verb: argparse.ArgumentParser) -> None:
     """Join the shards of a run (--shard): write the tables of all of them, and report what is missing."""
     place = verb.add_mutually_exclusive_group(required=True)
@@ -508,6 +531,12 @@ VERBS: Mapping[str, Verb] = {
             "fvv predict dicom_folder -o results --device cpu",
         ),
     ),
+    "listen": Verb(
+        _listen_options,
+        _listen,
+        "dicom",
+        ("fvv listen --aet FVV --send-to pacs=ARCHIVE@127.0.0.1:4242", "fvv listen --status"),
+    ),
     "gather": Verb(_gather_options, _gather, "", ("fvv gather results",)),
     "decide": Verb(_decide_options, _decide, "", ("fvv decide results --cutoff 0.7",)),
     "label": Verb(
@@ -528,7 +557,7 @@ VERBS: Mapping[str, Verb] = {
 }
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "try it": ("demo", "simulate"),
-    "new patients": ("predict", "decide", "doctor"),
+    "new patients": ("predict", "listen", "decide", "doctor"),
     "a data set": ("label", "agreement", "verify", "prepare", "gather", "export"),
     "models of your own": ("train", "convert", "evaluate", "report", "card"),
     "settings and shell": ("settings", "completion"),

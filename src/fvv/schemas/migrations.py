@@ -19,6 +19,7 @@ CURRENT: Final[Mapping[str, int]] = {
     "checkpoint": 2,
     "draft": 1,
     "finished fold": 1,
+    "node health": 1,
     "ownership": 1,
     "patient": 1,
     "results": 2,
@@ -28,6 +29,7 @@ CURRENT: Final[Mapping[str, int]] = {
     "split": 1,
     "store": 1,
     "stored case": 2,
+    "study": 1,
     "summary": 2,
     "training run": 1,
 }

@@ -232,7 +232,8 @@ def _predict_one(job: _Job, examination: Examination) -> StoredResult:
         stored = write(prediction, finished=dicom is None)
         if dicom is not None:
             place = folder.dicom(examination)
-            prediction = _with_dicom(place, dicom, prediction, picture)
+            same = fingerprint(made_from=job.made_from)
+            prediction = _with_dicom(place, dicom, prediction, picture, same)
             stored = write(prediction, also=[place / name for name in DICOM_FILES])
         return stored
 
@@ -264,12 +265,14 @@ def _heatmap(case: Case, prediction: Prediction, axis: int) -> UInt8Array | None
     )
 
 
-def _with_dicom(folder: Path, source: DicomSource, prediction: Prediction, synthesis_png: bytes) -> Prediction:
+def _with_dicom(
+    folder: Path, source: DicomSource, prediction: Prediction, synthesis_png: bytes, made_from: str
+) -> Prediction:
     """Write the DICOM files; what of them cannot be written is a warning in the answer."""
     from fvv.io.dicom.write import write_dicom_results  # noqa: PLC0415  (an extra: only DICOM needs it)
 
     try:
-        said = write_dicom_results(folder, source, prediction, synthesis_png=synthesis_png)
+        said = write_dicom_results(folder, source, prediction, synthesis_png=synthesis_png, made_from=made_from)
     except FvvError as error:
         said = (f"DICOM results not written: {error.message} ({error.file or folder})",)
     for message in said:

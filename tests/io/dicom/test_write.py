@@ -431,13 +431,29 @@ def test_fvv_is_reported_also_where_nothing_is_outlined(
     assert fvv == pytest.approx({Channel.FLAIR_VISIBLE.label: prediction.fvv_ml}, abs=1e-4)
 
 
-def test_what_is_not_assessable_has_a_picture_alone(
+def test_what_is_not_assessable_has_a_picture_and_a_report_of_the_reasons_without_a_volume(
     tmp_path: Path, images: dict[str, np.ndarray], models: Path
 ) -> None:
     write_patient(tmp_path / "anna", {"b0": images["b1000"], "b1000": images["b0"]})
     (prediction,) = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG).predictions
     assert prediction.decision.state is DecisionState.NOT_ASSESSABLE
-    assert [file.name for file in (tmp_path / "out" / "anna" / "dicom").iterdir()] == ["synthesis.dcm"]
+    folder = tmp_path / "out" / "anna" / "dicom"
+    assert sorted(file.name for file in folder.iterdir()) == ["report.dcm", "synthesis.dcm"]
+    (group,) = hd.sr.srread(folder / "report.dcm").content.get_image_measurement_groups()
+    assert group.get_measurements() == []
+    said = [str(item.get("TextValue") or "") for item in group[0].ContentSequence]
+    assert all(any(finding.message[:900] in text for text in said) for finding in prediction.decision.reasons)
+
+
+def test_the_same_inputs_and_models_give_the_same_uids(tmp_path: Path, png: bytes) -> None:
+    source = classic(tmp_path / "in", lambda _: None)
+    uids = []
+    for run, made_from in enumerate(("one", "one", "other")):
+        write_dicom_results(tmp_path / str(run), source, prediction(), synthesis_png=png, made_from=made_from)
+        uids.append([pydicom.dcmread(tmp_path / str(run) / name).SOPInstanceUID for name in DICOM_FILES])
+    assert uids[0] == uids[1]
+    assert set(uids[0]).isdisjoint(uids[2])
+    assert len(set(uids[0])) == len(DICOM_FILES)
 
 
 @pytest.mark.parametrize("form", ["siemens", "enhanced"])

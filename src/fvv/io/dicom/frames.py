@@ -175,7 +175,7 @@ def _frame(file: DicomFile, index: int, dataset: Any, groups: list[Any], tile: _
         file=file,
         index=index,
         sop=str(dataset.get("SOPInstanceUID") or ""),
-        person=_person(dataset),
+        person=person_of(dataset),
         born=_text(dataset, "PatientBirthDate"),
         scanner=(
             next(iter(_text(dataset, "Manufacturer").casefold().split()), ""),
@@ -200,8 +200,11 @@ def _frame(file: DicomFile, index: int, dataset: Any, groups: list[Any], tile: _
     )
 
 
-def _person(dataset: Any) -> tuple[str, ...]:
-    """Damage of these elements is an error: it does not say which person the image is of."""
+def person_of(dataset: Any) -> tuple[str, ...]:
+    """Who was scanned: PatientID and its issuer; name and date of birth where there is no number.
+
+    Damage of these elements is an error: it does not say which person the image is of.
+    """
     if number := str(dataset.get("PatientID") or "").strip():
         return number, str(dataset.get("IssuerOfPatientID") or "").strip()
     name = str(dataset.get("PatientName") or "").strip().rstrip("^").casefold()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,12 +43,14 @@ class DicomSource:
         frames: frame of each slice in its dataset, from 0.
         affine: (4, 4) of b1000, voxel to LPS+ mm.
         shape: (i, j, k) of b1000.
+        instances: SOPInstanceUIDs of all objects that b0 and b1000 were made of, sorted.
     """
 
     b1000: tuple[Any, ...]
     frames: tuple[int, ...]
     affine: FloatArray
     shape: tuple[int, int, int]
+    instances: tuple[str, ...] = ()
 
 
 def read_dicom(
@@ -87,6 +89,8 @@ def _read(
     doubts = (*choice.warnings, *_repeats(choice.b0, choice.b1000))
     b0, _ = _volume(choice.b0, reader)
     b1000, source = _volume(choice.b1000, reader)
+    instances = sorted({frame.sop for stack in (choice.b0, choice.b1000) for frame in stack.frames})
+    source = replace(source, instances=tuple(instances))
     b0, moved = onto_grid(
         b0, b1000, "b0", resample=config.resample_b0, option="--series names other series, --resample-b0"
     )

@@ -9,12 +9,6 @@ asks for, makers write measures frame by frame, oblique stacks differ in the 8th
 from __future__ import annotations
 
 import io
-import logging
-import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +19,7 @@ from matplotlib.image import imread
 from nibabel.affines import voxel_sizes
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from fvv import __version__
 from fvv.arrays import BoolArray
@@ -34,55 +28,39 @@ from fvv.errors import FvvError, OutputExistsError
 from fvv.imaging.fusion import visible_to_half
 from fvv.io.atomic import atomic_write
 from fvv.io.dicom import MAKER
+from fvv.io.dicom.carry import DerivedUids, carried, quiet
 from fvv.io.dicom.find import DAMAGE
+from fvv.io.dicom.reason import FLAIR_VISIBLE, device, reason_report
 from fvv.io.dicom.stack import DicomSource
 from fvv.io.dicom.weighting import first_item
 from fvv.io.ownership import claim, claimed
 from fvv.io.result_files import DICOM_FILES, DICOM_PICTURE, DICOM_REPORT, DICOM_SEGMENTATION
 from fvv.names import plain
+from fvv.system.fingerprint import fingerprint
 
-FIRST_SERIES_NUMBER = 9000
-"""Of our three series: beyond those of scanners."""
 _ALGORITHM = hd.AlgorithmIdentificationSequence(
     name="fvv", version=__version__, family=codes.cid7162.ArtificialIntelligence
 )
 _INFARCT = hd.sr.CodedConcept("55641003", "SCT", "Infarct")
-_FLAIR_VISIBLE = hd.sr.CodedConcept("FLAIRVIS", "99FVV", "FLAIR-visible part of the acute infarct")
 _MILLILITRE = hd.sr.CodedConcept("mL", "UCUM", "milliliter")
 _KINDS = {
     Channel.BRAIN: (codes.SCT.Organ, codes.SCT.Brain),
     Channel.STROKE: (codes.SCT.MorphologicallyAbnormalStructure, _INFARCT),
-    Channel.FLAIR_VISIBLE: (codes.SCT.MorphologicallyAbnormalStructure, _FLAIR_VISIBLE),
+    Channel.FLAIR_VISIBLE: (codes.SCT.MorphologicallyAbnormalStructure, FLAIR_VISIBLE),
 }
-
-
-_TYPE_2 = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
-    *("AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator"),
-)
-"""Elements that must be there and may be empty (PS3.3 C.7.1.1, C.7.2.1, C.7.4.1)."""
-_FORMS = {
-    "PatientSex": re.compile(r"[MFO]"),
-    **dict.fromkeys(("PatientBirthDate", "StudyDate"), re.compile(r"\d{8}")),
-    "StudyTime": re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?"),
-}
-"""What highdicom refuses in another form than the standard's: it becomes empty."""
-_LAST_GROUP = 0x0020
-"""Groups after it hold pixels, geometry and display."""
-_GEOMETRY = (
-    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
-    *("Rows", "Columns", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames"),
-)
 
 
 def write_dicom_results(
-    folder: Path, source: DicomSource, prediction: Prediction, *, synthesis_png: bytes
+    folder: Path, source: DicomSource, prediction: Prediction, *, synthesis_png: bytes, made_from: str = ""
 ) -> tuple[str, ...]:
-    """Write segmentation, report and picture; for a patient who is not assessable the picture alone.
+    """Write segmentation, report and picture; for a patient who is not assessable a report of the reasons, and picture.
+
+    All UIDs are derived from the source's images and `made_from`: the same examination gives the same objects again.
 
     Args:
         source: objects b1000 was made of, in the order of the volume's slices.
         prediction: the answer, masks (i, j, k) on b1000's grid: i along a row, j along a column.
+        made_from: what else the results are made from, such as a hash of models and settings.
 
     Returns:
         What of the source could not be carried over, one sentence each.
@@ -98,8 +76,8 @@ def write_dicom_results(
             raise OutputExistsError("already there, and not written by fvv", file=file, hint="name another -o")
     claim(folder.parent, [f"{folder.name}/{name}" for name in DICOM_FILES])
     try:
-        with _quiet():
-            headers = _Headers(source)
+        with quiet():
+            headers = _Headers(source, DerivedUids(fingerprint(images=source.instances, made_from=made_from)))
             _write(folder, headers, prediction, synthesis_png)
     except FvvError as error:
         remove_dicom_results(folder)
@@ -125,19 +103,6 @@ def remove_dicom_results(folder: Path) -> None:
             file.unlink()
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Libraries warn of odd values in the source, such as a name without a caret: they are the source's own."""
-    logger = logging.getLogger("highdicom")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def _is_ours(file: Path, *, if_damaged: bool) -> bool:
     try:
         return str(pydicom.dcmread(file, stop_before_pixels=True).get("Manufacturer", "")) == MAKER
@@ -148,6 +113,10 @@ def _is_ours(file: Path, *, if_damaged: bool) -> bool:
 def _write(folder: Path, headers: _Headers, prediction: Prediction, synthesis_png: bytes) -> None:
     _save(folder / DICOM_PICTURE, _picture(headers, synthesis_png))
     if prediction.brain is None or prediction.stroke is None or prediction.flair_visible_votes is None:
+        reasons = [f"{finding.severity.value}: {finding.message}" for finding in prediction.decision.reasons]
+        report = reason_report(headers.images, reasons, headers.uids)
+        headers.refer_rightly(report)
+        _save(folder / DICOM_REPORT, report)
         return
     masks = {
         Channel.BRAIN: prediction.brain,
@@ -172,9 +141,11 @@ class _Headers:
         step: distance between slices, mm.
         slice_at: number of the slice at a rounded position.
         lost: elements that are damaged, and left out.
+        uids: of all that is written.
     """
 
-    def __init__(self, source: DicomSource) -> None:
+    def __init__(self, source: DicomSource, uids: DerivedUids) -> None:
+        self.uids = uids
         affine, n = source.affine, source.shape[2]
         # Direction cosines, rounded so that they fit DICOM's 16 characters.
         between_columns, between_rows, _ = voxel_sizes(affine).tolist()
@@ -188,7 +159,7 @@ class _Headers:
         thickness = _thickness(source.b1000[0]) or step
         self.measures = hd.PixelMeasuresSequence([between_rows, between_columns], thickness, step if n > 1 else None)
         self.lost: set[str] = set()
-        frame_of_reference = str(source.b1000[0].get("FrameOfReferenceUID") or "").strip() or hd.UID()
+        frame_of_reference = str(source.b1000[0].get("FrameOfReferenceUID") or "").strip() or uids("frame of reference")
         self.images, self.by_slice = [], []
         complete: dict[int, Dataset] = {}
         for dataset, frame, position in zip(source.b1000, source.frames, self.positions, strict=True):
@@ -200,8 +171,8 @@ class _Headers:
                 image.update(items[0])
             self.images.append(image)
             enhanced = dataset.get("PerFrameFunctionalGroupsSequence") is not None
-            uids = str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)
-            self.by_slice.append((*uids, frame + 1 if enhanced else None))
+            named = str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)
+            self.by_slice.append((*named, frame + 1 if enhanced else None))
 
     def refer_rightly(self, dataset: Dataset) -> None:
         """Give each reference to the source that object's own class, and that of a slice its frame."""
@@ -217,30 +188,7 @@ class _Headers:
                     item.ReferencedFrameNumber = frame
 
     def _complete(self, dataset: Any, source: DicomSource, frame_of_reference: str) -> Dataset:
-        """A copy in UTF-8 of all that can be read and is no geometry, with the elements that the standard asks for."""
-        copy = Dataset()
-        for tag in sorted(set(dataset.keys())):
-            if tag.is_private or tag.group > _LAST_GROUP:
-                continue
-            try:
-                element = dataset[tag]
-                if element.keyword in _GEOMETRY or (element.VR == "SQ" and tag.group != 0x0008):
-                    continue
-                if element.VR != "SQ":
-                    str(element.value)
-                copy[tag] = deepcopy(element)  # Elements are changed below, and in highdicom.
-            except DAMAGE:
-                self.lost.add(str(tag))
-        for keyword in _TYPE_2:
-            if copy.get(keyword) is None:
-                setattr(copy, keyword, "")
-        for keyword, form in _FORMS.items():
-            if not form.fullmatch(str(copy.get(keyword))):
-                setattr(copy, keyword, "")
-        for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
-            if not copy.get(keyword):
-                setattr(copy, keyword, UID(hd.UID()))
-        copy.SpecificCharacterSet = "ISO_IR 192"
+        copy = carried(dataset, self.uids, self.lost)
         copy.SOPClassUID, copy.Modality, copy.FrameOfReferenceUID = MRImageStorage, "MR", frame_of_reference
         copy.Rows, copy.Columns = source.shape[1], source.shape[0]
         return copy
@@ -290,7 +238,7 @@ def _segmentation(headers: _Headers, masks: dict[Channel, BoolArray]) -> Any:
         plane_positions=headers.positions,
         plane_orientation=headers.orientation,
         pixel_measures=headers.measures,
-        **_series(0, "segmentation"),
+        **headers.uids.series(0, "segmentation"),
     )
     for series in segmentation.get("ReferencedSeriesSequence") or []:  # A mosaic stands for many slices.
         once = {str(item.ReferencedSOPInstanceUID): item for item in series.ReferencedInstanceSequence}
@@ -313,7 +261,7 @@ def _report(
         if volume is None:
             raise FvvError(f"no volume of the {channel.label} was measured", examination_id=prediction.examination_id)
         about: dict[str, Any] = {
-            "tracking_identifier": hd.sr.TrackingIdentifier(hd.UID(), channel.label),
+            "tracking_identifier": hd.sr.TrackingIdentifier(headers.uids(f"tracking {channel.label}"), channel.label),
             "finding_type": _KINDS[channel][1],
             "algorithm_id": hd.sr.AlgorithmIdentification("fvv", __version__),
             "measurements": [hd.sr.Measurement(name=codes.SCT.Volume, value=round(volume, 4), unit=_MILLILITRE)],
@@ -323,12 +271,8 @@ def _report(
             groups.append(hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(**about, referenced_segment=segment))
         else:
             groups.append(hd.sr.MeasurementsAndQualitativeEvaluations(**about))
-    observer = hd.sr.ObserverContext(
-        observer_type=codes.DCM.Device,
-        observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(uid=hd.UID(), name="fvv"),
-    )
     content = hd.sr.MeasurementReport(
-        observation_context=hd.sr.ObservationContext(observer_device_context=observer),
+        observation_context=device(headers.uids),
         procedure_reported=hd.sr.CodedConcept("24590-2", "LN", "MR Brain"),
         title=codes.DCM.ImagingMeasurementReport,
         imaging_measurements=groups,
@@ -339,7 +283,7 @@ def _report(
         content=content,
         is_complete=True,
         is_final=False,
-        **_series(1, "volumes"),
+        **headers.uids.series(1, "volumes"),
     )
     headers.refer_rightly(report)
     return report
@@ -376,22 +320,11 @@ def _picture(headers: _Headers, png: bytes) -> Any:
         coordinate_system=hd.CoordinateSystemNames.PATIENT,
         patient_orientation=("L", "P"),
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        **_series(2, "synthesis"),
+        **headers.uids.series(2, "synthesis"),
     )
     picture.BurnedInAnnotation = "YES"  # The picture names the examination.
     picture.Laterality = ""  # Asked for, and may be empty: a head has no side.
     return picture
-
-
-def _series(order: int, what: str) -> dict[str, Any]:
-    return {
-        "series_instance_uid": hd.UID(),
-        "series_number": FIRST_SERIES_NUMBER + order,
-        "sop_instance_uid": hd.UID(),
-        "instance_number": 1,
-        "series_description": f"FVV {what}, for research use only",
-        "manufacturer": MAKER,
-    }
 
 
 def _save(path: Path, dataset: Any) -> None:

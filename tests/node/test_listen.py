@@ -1,0 +1,240 @@
+"""The whole node in this process, with real workers: what is sent comes back answered, once."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import generate_uid
+
+from builders import head, write_onnx
+from dicom_builders import image, save_dicom, write_patient, write_series
+from fvv.config import ListenConfig, PredictConfig
+from fvv.errors import FvvError, InputError
+from fvv.node import listen as listening
+from fvv.node.listen import Node
+from fvv.node.send import Pause
+from fvv.node.spool import DONE, FAILED, RECEIVED, SENDING, STATES
+from fvv.node.status import status
+from node_peers import Archive, associate, send
+
+PREDICT = PredictConfig(compute={"device": "cpu", "threads": 1})
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_onnx(folder / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fvv.node.send.FIRST_PAUSE_S", 0.2)
+    monkeypatch.setattr("fvv.node.send._LOOK_S", 0.05)
+    monkeypatch.setattr("fvv.node.listen._TICK_S", 0.05)
+    monkeypatch.setattr("fvv.node.listen._HEALTH_S", 0.1)
+
+
+@contextmanager
+def running(root: Path, models: Path, *send_to: str, **settings: Any) -> Iterator[tuple[Node, int]]:
+    settings = {"quiet_s": 0.5, "min_free_mb": 0, **settings}
+    config = ListenConfig(send_to=send_to, **settings).model_copy(update={"port": 0})
+    node, there = Node(root, models, config, PREDICT), threading.Event()
+    ports: list[int] = []
+    real = listening.Receiver
+
+    def kept(*about: Any) -> Any:
+        receiver = real(*about)
+        ports.append(receiver.port)
+        there.set()
+        return receiver
+
+    listening.Receiver = kept  # type: ignore[assignment,misc]
+    thread = threading.Thread(target=node.run, daemon=True)
+    thread.start()
+    try:
+        assert there.wait(20)
+        yield node, ports[0]
+    finally:
+        listening.Receiver = real  # type: ignore[misc]
+        node.stop()
+        thread.join(30)
+
+
+def until(check: Any, seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, "too late"
+        time.sleep(0.1)
+
+
+def patient(folder: Path, rng: np.random.Generator, name: str, *, swapped: bool = False) -> list[Path]:
+    images = {key: array[::-1, ::-1] for key, array in head(rng).items()}
+    write_patient(folder, {"b0": images["b1000"], "b1000": images["b0"]} if swapped else images)
+    files = sorted(folder.rglob("*.dcm"))
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        dataset.PatientID = name
+        save_dicom(dataset, file)
+    return files
+
+
+def kinds(archive: Archive, person: str) -> Counter[str]:
+    return Counter(one.Modality for one in archive.objects.values() if one.PatientID == person)
+
+
+def text(report: Any) -> str:
+    return " ".join(str(element.value) for element in report.iterall() if element.keyword == "TextValue")
+
+
+def test_studies_come_back_answered_once(
+    tmp_path: Path, rng: np.random.Generator, models: Path, archive: Archive
+) -> None:
+    sound = patient(tmp_path / "a", rng, "sound")
+    refused = patient(tmp_path / "b", rng, "refused", swapped=True)
+    write_series(tmp_path / "c", image(100), b_value=None, vendor="standard", number=1, study=generate_uid())
+    silent = sorted((tmp_path / "c").rglob("*.dcm"))
+    with running(tmp_path / "spool", models, archive.address) as (node, port):
+        for files in (sound, refused, silent):
+            assert set(send(port, files)) == {0}
+        until(lambda: len(node.spool.studies(DONE)) == 3)
+        assert kinds(archive, "sound") == {"SEG": 1, "SR": 1, "OT": 1}
+        assert kinds(archive, "refused") == {"SR": 1, "OT": 1}
+        assert kinds(archive, "id") == {"SR": 1}
+        said = {one.PatientID: text(one) for one in archive.objects.values() if one.Modality == "SR"}
+        assert "not assessable" in said["refused"]
+        assert "no b0 among its series" in said["id"]
+        assert str(tmp_path) not in "".join(said.values())
+        studies = {one.PatientID: one.StudyInstanceUID for one in archive.objects.values()}
+        assert studies["sound"] == pydicom.dcmread(sound[0]).StudyInstanceUID
+        # Again: nothing is run, nothing is sent.
+        for files in (sound, refused, silent):
+            send(port, files)
+        until(lambda: node.spool.studies(RECEIVED) == [])
+        time.sleep(0.5)
+        assert set(archive.times.values()) == {1}
+        assert len(node.spool.studies(DONE)) == 3
+    lines = status(tmp_path / "spool").summary()
+    assert "done 3" in lines
+    assert "pacs: takes results" in lines
+
+
+STUB = """
+import json, shutil, sys
+from pathlib import Path
+from fvv.io.sealed import write_sealed
+from fvv.schemas.node import StudyRecord
+job = json.loads(sys.stdin.readline())
+folder = Path(job["folder"])
+outcome, reason = job["instead"]
+if outcome == "open" and "crash" in sys.argv:
+    sys.exit(1)
+objects = sorted(file.name for file in (folder / folder.name).iterdir())
+(folder / "outbox").mkdir(exist_ok=True)
+shutil.copy(folder / folder.name / objects[0], folder / "outbox" / "result.dcm")
+outcome = "answered" if outcome == "open" else outcome
+record = StudyRecord(outcome=outcome, reason=reason, objects=objects, made_from=job["made_from"])
+write_sealed(folder / "record.json", record)
+"""
+"""A worker that sends the first object back."""
+
+
+@pytest.fixture
+def _stub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fvv.node.listen._WORKER", [sys.executable, "-c", STUB])
+
+
+@pytest.mark.usefixtures("_stub")
+def test_a_destination_that_is_down_gets_all_of_it_later(
+    tmp_path: Path, study: list[Path], models: Path, archive: Archive
+) -> None:
+    archive.close()
+    with running(tmp_path / "spool", models, archive.address) as (node, port):
+        send(port, study)
+        until(lambda: node.senders[0].health.failures > 1)
+        assert len(node.spool.studies(SENDING)) == 1
+        again = Archive(archive.port)
+        again.status = 0xA700
+        until(lambda: "0xA700" in node.senders[0].health.last_error)
+        again.status = 0
+        until(lambda: node.spool.studies(DONE) != [])
+        assert list(again.times.values()) == [1]
+        assert node.senders[0].health.failures == 0
+        again.close()
+
+
+@pytest.mark.usefixtures("_stub")
+def test_a_result_that_nobody_takes_for_days_has_failed(tmp_path: Path, study: list[Path], models: Path) -> None:
+    with running(tmp_path / "spool", models, "pacs=NOBODY@127.0.0.1:1", send_days=1e-5) as (node, port):
+        send(port, study)
+        until(lambda: node.spool.studies(FAILED) != [])
+        assert "did not take its results in time" in node.last_error
+
+
+@pytest.mark.usefixtures("_stub")
+def test_a_cut_off_transfer_is_incomplete_until_it_is_repeated(
+    tmp_path: Path, study: list[Path], models: Path, archive: Archive
+) -> None:
+    with running(tmp_path / "spool", models, archive.address, aborted_s=1.0) as (node, port):
+        association = associate(port)
+        for file in study:
+            association.send_c_store(pydicom.dcmread(file))
+        association.abort()
+        until(lambda: node.spool.studies(DONE) != [])
+        (name,) = node.spool.studies(DONE)
+        assert node.spool.record(DONE, name).outcome == "incomplete"
+        send(port, study)
+        until(lambda: node.spool.record(DONE, name).outcome == "answered")
+
+
+def test_a_study_that_ends_its_workers_fails_with_a_report(
+    tmp_path: Path, study: list[Path], models: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fvv.node.listen._WORKER", [sys.executable, "-c", STUB, "crash"])
+    with running(tmp_path / "spool", models, archive.address) as (node, port):
+        send(port, study)
+        until(lambda: node.spool.studies(FAILED) != [])
+        (name,) = node.spool.studies(FAILED)
+        assert node.spool.record(FAILED, name).outcome == "failed"
+        assert len(archive.objects) == 1
+        assert "worker ended with 1" in node.last_error
+
+
+@pytest.mark.usefixtures("_stub")
+def test_finished_studies_are_forgotten_in_time(tmp_path: Path, study: list[Path], models: Path) -> None:
+    with running(tmp_path / "spool", models, keep_days=2e-5) as (node, port):
+        send(port, study)
+        until(lambda: node.spool.studies(DONE) != [])
+        until(lambda: not any(node.spool.studies(state) for state in STATES))
+
+
+def test_one_node_holds_a_spool(tmp_path: Path, models: Path) -> None:
+    with running(tmp_path / "spool", models), pytest.raises(FvvError, match="another fvv process"):
+        Node(tmp_path / "spool", models, ListenConfig(), PREDICT).run()
+
+
+def test_there_is_no_status_without_a_spool(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no spool"):
+        status(tmp_path)
+
+
+def test_pauses_grow_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fvv.node.send.FIRST_PAUSE_S", 5.0)
+    pause, waits = Pause(), []
+    assert pause.over
+    for _ in range(12):
+        pause.fail()
+        waits.append(round(pause.until - time.monotonic()))
+    assert waits[:3] == [5, 10, 20]
+    assert waits[-1] == 900
+    assert not pause.over

@@ -1,0 +1,223 @@
+"""The storage service, spoken to over the loopback interface."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+from dicom_builders import save_dicom
+from fvv.config import ListenConfig
+from fvv.errors import ConfigError
+from fvv.node.receive import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Receiver, tls_context
+from fvv.node.spool import RECEIVED, Spool
+from node_peers import associate, send
+
+
+@contextmanager
+def receiving(root: Path, **settings: Any) -> Iterator[tuple[Spool, int]]:
+    config = ListenConfig(min_free_mb=0, **settings)
+    spool = Spool(root / "spool")
+    spool.open()
+    # The settings have no port 0: the system chooses a free one.
+    receiver = Receiver(spool, config.model_copy(update={"port": 0}), tls_context(config, server=True))
+    try:
+        yield spool, receiver.port
+    finally:
+        receiver.close()
+
+
+def soon(check: Any) -> None:
+    """The other end learns of what happened here a moment later."""
+    until = time.monotonic() + 20
+    while not check():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def names(spool: Spool) -> list[int]:
+    """Number of objects in each received study."""
+    return sorted(len(list(spool.images(RECEIVED, study).iterdir())) for study in spool.studies(RECEIVED))
+
+
+def test_echo(tmp_path: Path) -> None:
+    with receiving(tmp_path) as (_, port):
+        association = associate(port)
+        assert association.send_c_echo().Status == SUCCESS
+        association.release()
+
+
+def test_what_is_confirmed_lies_on_disk_as_it_was_sent(tmp_path: Path, study: list[Path]) -> None:
+    with receiving(tmp_path) as (spool, port):
+        assert send(port, study) == [SUCCESS] * len(study)
+        assert names(spool) == [len(study)]
+        (name,) = spool.studies(RECEIVED)
+        kept = {pydicom.dcmread(file).SOPInstanceUID: file for file in spool.images(RECEIVED, name).iterdir()}
+        sent = pydicom.dcmread(study[0])
+        assert pydicom.dcmread(kept[sent.SOPInstanceUID]).PixelData == sent.PixelData
+        soon(lambda: not spool.is_cut_off(name))
+    assert list((tmp_path / "spool" / "incoming").iterdir()) == []
+
+
+def test_other_objects_of_a_study_are_accepted_and_left_alone(tmp_path: Path, study: list[Path]) -> None:
+    dataset = pydicom.dcmread(study[0])
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"  # CT
+    save_dicom(dataset, study[0])
+    with receiving(tmp_path) as (spool, port):
+        assert send(port, study[:1]) == [SUCCESS]
+        assert names(spool) == []
+
+
+def test_a_private_object_does_not_end_the_transfer(tmp_path: Path) -> None:
+    from pynetdicom import AE  # noqa: PLC0415
+
+    with receiving(tmp_path) as (spool, port):
+        entity = AE()
+        entity.add_requested_context("1.3.12.2.1107.5.9.1")
+        association = entity.associate("127.0.0.1", port, ae_title="FVV")
+        assert [context.abstract_syntax for context in association.accepted_contexts] == ["1.3.12.2.1107.5.9.1"]
+        association.release()
+        assert names(spool) == []
+
+
+@pytest.mark.parametrize(("calling", "called"), [("STRANGER", "FVV"), ("SCANNER", "OTHER")])
+def test_an_unknown_title_is_refused(tmp_path: Path, calling: str, called: str) -> None:
+    with receiving(tmp_path, peers=("SCANNER",)) as (_, port):
+        assert associate(port, calling="SCANNER").is_established
+        association = associate(port, calling=calling, called=called)
+        assert association.is_rejected
+
+
+def test_an_aborted_association_leaves_a_study_that_waits(tmp_path: Path, study: list[Path]) -> None:
+    with receiving(tmp_path) as (spool, port):
+        association = associate(port)
+        assert association.send_c_store(pydicom.dcmread(study[0])).Status == SUCCESS
+        association.abort()
+        (name,) = spool.studies(RECEIVED)
+        soon(lambda: spool.is_cut_off(name))
+        assert send(port, study) == [SUCCESS] * len(study)
+        soon(lambda: not spool.is_cut_off(name))
+        assert names(spool) == [len(study)]
+
+
+def test_a_truncated_object_is_refused_and_the_next_is_taken(tmp_path: Path, study: list[Path]) -> None:
+    with receiving(tmp_path) as (spool, port):
+        association = associate(port)
+        dataset = pydicom.dcmread(study[0])
+        dataset.PixelData = dataset.PixelData[:10]
+        assert association.send_c_store(dataset).Status == CANNOT_UNDERSTAND
+        assert association.send_c_store(pydicom.dcmread(study[1])).Status == SUCCESS
+        association.release()
+        assert names(spool) == [1]
+
+
+def test_an_object_of_another_person_in_a_study_lies_apart(tmp_path: Path, study: list[Path]) -> None:
+    dataset = pydicom.dcmread(study[0])
+    dataset.PatientID, dataset.PatientName = "someone else", "someone^else"
+    save_dicom(dataset, study[0])
+    with receiving(tmp_path) as (spool, port):
+        assert send(port, study) == [SUCCESS] * len(study)
+        assert names(spool) == [1, len(study) - 1]
+
+
+def test_a_full_disk_is_said_and_then_it_goes_on(
+    tmp_path: Path, study: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiving(tmp_path) as (spool, port):
+        association = associate(port)
+
+        def full(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("fvv.node.spool.os.fsync", full)
+            assert association.send_c_store(pydicom.dcmread(study[0])).Status == OUT_OF_RESOURCES
+        assert names(spool) == []
+        assert association.send_c_store(pydicom.dcmread(study[0])).Status == SUCCESS
+        association.release()
+        assert names(spool) == [1]
+
+
+def test_a_disk_that_is_nearly_full_is_not_filled(
+    tmp_path: Path, study: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiving(tmp_path) as (spool, port):
+        usage = shutil._ntuple_diskusage(10, 10, -1)  # type: ignore[attr-defined]
+        with monkeypatch.context() as patch:
+            patch.setattr("fvv.node.receive.shutil.disk_usage", lambda _: usage)
+            assert send(port, study[:1]) == [OUT_OF_RESOURCES]
+        assert send(port, study[:1]) == [SUCCESS]
+        assert names(spool) == [1]
+
+
+def test_an_object_beyond_the_bound_ends_its_association_alone(tmp_path: Path, study: list[Path]) -> None:
+    with receiving(tmp_path, max_object_mb=0.1) as (spool, port):
+        dataset = pydicom.dcmread(study[0])
+        dataset.Rows = dataset.Columns = 512
+        dataset.PixelData = bytes(512 * 512 * 2)
+        association = associate(port)
+        status = association.send_c_store(dataset)
+        assert getattr(status, "Status", None) is None
+        soon(lambda: not association.is_established)
+        assert send(port, study[1:]) == [SUCCESS] * (len(study) - 1)
+        assert names(spool) == [len(study) - 1]
+
+
+def test_noise_on_the_port_ends_nothing(tmp_path: Path, study: list[Path]) -> None:
+    import socket  # noqa: PLC0415
+
+    with receiving(tmp_path) as (_, port):
+        with socket.create_connection(("127.0.0.1", port)) as stream:
+            stream.sendall(b"GET / HTTP/1.1\r\n\r\n" * 100)
+        assert send(port, study[:1]) == [SUCCESS]
+
+
+def test_tls(tmp_path: Path, study: list[Path]) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not here")
+    certificate, key = tmp_path / "node.pem", tmp_path / "node.key"
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -days 2 -out {certificate} -keyout {key}"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    files = {"tls_certificate": str(certificate), "tls_key": str(key), "tls_authorities": str(certificate)}
+    with receiving(tmp_path, **files) as (spool, port):
+        plain = associate(port)
+        assert not plain.is_established
+        anybody = ssl.create_default_context(cafile=str(certificate))
+        anybody.check_hostname = False
+        with_certificate = ssl.create_default_context(cafile=str(certificate))
+        with_certificate.check_hostname = False
+        with_certificate.load_cert_chain(certificate, key)
+        assert not associate(port, tls=(anybody, None)).is_established
+        assert send(port, study, tls=(with_certificate, None)) == [SUCCESS] * len(study)
+        assert names(spool) == [len(study)]
+
+
+def test_a_port_in_use_is_said(tmp_path: Path) -> None:
+    with receiving(tmp_path) as (spool, port), pytest.raises(ConfigError, match="cannot listen"):
+        Receiver(spool, ListenConfig(port=port))
+
+
+def test_a_missing_certificate_is_said() -> None:
+    with pytest.raises(ConfigError, match="TLS cannot be set up"):
+        tls_context(ListenConfig(tls_certificate="nowhere.pem"), server=True)
+
+
+def test_no_identifier_is_logged(tmp_path: Path, study: list[Path], caplog: pytest.LogCaptureFixture) -> None:
+    dataset = pydicom.dcmread(study[0])
+    dataset.PatientID = dataset.PatientName = "Secret^Person"
+    del dataset.PixelData
+    with receiving(tmp_path) as (_, port), caplog.at_level("DEBUG", logger="fvv"):
+        association = associate(port)
+        assert association.send_c_store(dataset).Status == CANNOT_UNDERSTAND
+        association.release()
+    assert "refused" in caplog.text
+    assert "Secret" not in caplog.text
