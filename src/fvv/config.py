@@ -663,8 +663,7 @@ class Config(_Settings):
 
 SHARED = ("preprocess", "decision", "postprocess", "compute")
 """Sections that hold for every stage: a file states them once, `load_config` gives them to each stage."""
-STAGES = ("simulate", "prepare", "train", "convert", "evaluate", "card", "predict", "label")
-STAGES = ("simulate", "prepare", "train", "convert", "evaluate", "card", "predict", "listen")
+STAGES = ("simulate", "prepare", "train", "convert", "evaluate", "card", "predict", "label", "listen")
 """Sections of one stage each."""
 
 
