@@ -15,17 +15,25 @@ const root = dirname(here);
 const read = (...path) => readFileSync(join(...path));
 const text = (...path) => read(...path).toString("utf8");
 
-/** One ES module without imports; what it names as files beside itself is given to it by the page. */
-async function bundled(entry) {
+/** A classic script has no address of its own; nothing is ever fetched from this one. */
+const addressless = {
+  name: "addressless",
+  enforce: "pre",
+  transform: (code) => code.replaceAll("import.meta.url", '"https://page.invalid/worker.js"'),
+};
+
+/** One script without imports; what it names as files beside itself is given to it by the page. */
+async function bundled(entry, format) {
   const result = await build({
     root: here,
     configFile: false,
     logLevel: "warn",
+    plugins: [addressless],
     build: {
       write: false,
       target: "es2022",
       assetsInlineLimit: 0,
-      rollupOptions: { input: join(here, "src", entry), output: { format: "es", inlineDynamicImports: true } },
+      rollupOptions: { input: join(here, "src", entry), output: { format, inlineDynamicImports: true } },
     },
   });
   return result.output.find((one) => one.type === "chunk").code;
@@ -35,7 +43,7 @@ const packed = (bytes) => gzipSync(bytes, { level: 9 }).toString("base64");
 const stored = (id, content) => `<script type="text/plain" id="${id}">${content}</script>\n`;
 const safe = (code) => code.replaceAll("</script", "<\\/script").replaceAll("<!--", "<\\!--");
 
-const [page, worker] = [await bundled("page/main.ts"), await bundled("worker.ts")];
+const [page, worker] = [await bundled("page/main.ts", "es"), await bundled("worker.ts", "iife")];
 const parts =
   stored("fvv-worker", packed(worker)) +
   stored("fvv-wasm", packed(read(here, "node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm"))) +

@@ -1,4 +1,4 @@
-"""Examinations on which the page's engine must answer as Python does: made of one simulated patient, each in one line."""
+"""Examinations on which the page's engine must answer as Python does, made of simulated patients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The page's engine, in Node, beside Python: `python -m web.parity` tries all cases, `--golden` real ones too, and prints a table."""
+"""The page's engine, in Node, beside Python.
+
+`python -m web.parity` tries all cases, `--also FOLDER` others too, and prints a table: largest difference of the
+network input, lowest Dice of the masks, relative difference of FVV, voxels of predictions.nii.gz and messages that differ.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from fvv.io.bundle import ModelBundle
 from fvv.io.case import read_case
 from fvv.io.shipped import shipped_or_refuse
 from fvv.recipes.examine import Examined, Settings, examine
-from web.cases import FAST, MORE, Images, base, broken_files
+from web.cases import FAST, MORE, base, broken_files
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "web" / "build" / "node" / "parity.js"
@@ -63,22 +66,28 @@ class Comparison:
         return f"{self.name:30} {cells} {self.messages_differ:3} {self.seconds:6.1f} s  {what[:90]}{extra}"
 
 
-def compared(folder: Path, names: Iterable[str] | None = None) -> list[Comparison]:
+def compared(folder: Path) -> list[Comparison]:
     """Run both on a folder of examinations and compare what they say."""
+    assert NODE is not None
+    models = shipped_or_refuse()
+    subprocess.run([NODE, str(ENGINE), str(folder), str(models)], check=True, stdout=subprocess.DEVNULL)
+    return compare(folder)
+
+
+def compare(folder: Path) -> list[Comparison]:
+    """The examinations of a folder that the engine has answered, in Python too."""
     bundle = ModelBundle.open(shipped_or_refuse())
     config = PredictConfig(compute=ComputeConfig(device="cpu", threads=1))
     models = open_ensemble(bundle, config)
     settings = Settings.of(bundle.profile, config, bundle.manifest)
-    assert NODE is not None
-    subprocess.run([NODE, str(ENGINE), str(folder), str(bundle.path)], check=True, stdout=subprocess.DEVNULL)
     found = []
-    for case in sorted(item for item in folder.iterdir() if item.is_dir()):
+    for case in sorted(item.parent for item in folder.glob("*/web.json")):
         web = json.loads((case / "web.json").read_text())
         try:
             examined = examine(read_case(case, PreprocessConfig(), labelled=False), models, settings)
         except FvvError as error:
             found.append(Comparison(case.name, "refused", "refused" if "error" in web else web["decision"], (), ()))
-            print(f"  {case.name}: Python: {error}\n  {' ' * len(case.name)}  engine: {web.get('error')}")
+            print(f"{case.name}: Python: {error}; engine: {web.get('error')}")
             continue
         found.append(_compare(case, examined, web))
     return found
@@ -166,6 +175,3 @@ def main() -> int:
 
 if __name__ == "__main__":
     raise SystemExit(main())
-
-
-__all__ = ["Comparison", "Images", "compared", "write_cases"]

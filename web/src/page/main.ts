@@ -26,7 +26,8 @@ let started = 0;
 async function openWorker(): Promise<Worker> {
   const script = new TextDecoder().decode(await unpacked("fvv-worker"));
   const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-  const opened = new Worker(url, { type: "module" });
+  const opened = new Worker(url); // No module: from a file, Chromium starts classic workers alone.
+  opened.onerror = (event) => end(`This browser cannot run the models: ${event.message || "its worker did not start"}`);
   const start: Start = { manifest: bundle.manifest, models: modelFiles(), wasm: await unpacked("fvv-wasm") };
   opened.postMessage(start, [start.wasm]);
   return opened;
@@ -49,7 +50,6 @@ async function run(job: Job): Promise<void> {
   } catch (error) {
     return end(`This browser cannot run the models: ${String(error)}`);
   }
-  worker.onerror = (event) => end(`This browser cannot run the models: ${event.message || "its worker did not start"}`);
   worker.onmessage = (event: MessageEvent<FromWorker>) => heard(event.data, job);
   worker.postMessage(job);
 }
