@@ -1,7 +1,8 @@
 """The page's engine, in Node, beside Python.
 
 `python -m web.parity` tries all cases, `--also FOLDER` others too, and prints a table: largest difference of the
-network input, lowest Dice of the masks, relative difference of FVV, voxels of predictions.nii.gz and messages that differ.
+network input, lowest Dice of the masks, relative difference of FVV, voxels of predictions.nii.gz and messages that
+differ.
 """
 
 from __future__ import annotations
