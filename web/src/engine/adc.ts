@@ -114,7 +114,7 @@ export function gainFindings(prepared: PreparedCase): Finding[] {
   const typical = typicalLogDrop(prepared);
   const [low, high] = USUAL_LOG_DROP;
   let why = "";
-  if (prepared.findings.some((one) => one.code === RESCALED)) why = "each was rescaled by itself";
+  if (prepared.findings.some((one) => one.code === RESCALED)) why = "each was rescaled separately";
   else if (!(low <= typical && typical <= high))
     why = `ln(b0/b1000) is ${fixed(typical, 2)}, expected ${general(low)} to ${general(high)}`;
   if (!why) return [];

@@ -202,6 +202,27 @@ export function mean3x3(array: Array3<Float64Array>): Array3<Float64Array> {
   return { data, shape: array.shape };
 }
 
+/** Sum over a box about each voxel, with nothing beyond the image; of an even edge, one voxel more lies before it. */
+export function boxSum(array: Array3<Float64Array>, edges: Shape): Float64Array {
+  let data = array.data;
+  edges.forEach((edge, axis) => {
+    const n = array.shape[axis];
+    const stride = axis === 0 ? array.shape[1] * array.shape[2] : axis === 1 ? array.shape[2] : 1;
+    const before = Math.floor(edge / 2);
+    const result = new Float64Array(data.length);
+    const upTo = new Float64Array(n + 1);
+    for (let outer = 0; outer < data.length; outer += stride * n)
+      for (let inner = 0; inner < stride; inner++) {
+        const start = outer + inner;
+        for (let at = 0; at < n; at++) upTo[at + 1] = upTo[at] + data[start + at * stride];
+        for (let at = 0; at < n; at++)
+          result[start + at * stride] = upTo[Math.min(at - before + edge, n)] - upTo[Math.max(at - before, 0)];
+      }
+    data = result;
+  });
+  return data;
+}
+
 /** Correlation with 3 x 3 symmetric weights in plane, borders reflected. */
 export function correlate3x3(array: Array3<Float64Array>, weights: readonly number[]): Float64Array {
   const [ni, nj, nk] = array.shape;

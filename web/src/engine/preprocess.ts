@@ -23,7 +23,7 @@ export function preprocessCase(examination: Case, profile: Profile, grid: InPlan
   ];
   const stored = examination.b1000.image;
   if (sameRange(examination.b0.image, stored))
-    findings.push(finding(RESCALED, "b0 and b1000 span one range: each was rescaled by itself", "note"));
+    findings.push(finding(RESCALED, "b0 and b1000 have the same intensity range: each was rescaled separately", "note"));
   const b0 = scaleSlices(examination.b0.image, grid, 1);
   let b1000 = scaleSlices(stored, grid, 1);
   let masks = masksOf(b0, b1000, profile);

@@ -20,7 +20,7 @@ export function showAnswer(answer: Answer, names: Readonly<Record<string, string
   current = { answer, names };
   input("cutoff").value = String(answer.prediction.decision.cutoffMl);
   shown("answer", true);
-  shown("save-predictions", answer.predictions !== null);
+  for (const id of ["save-predictions", "cutoff-line"]) shown(id, answer.predictions !== null);
   tell();
 }
 

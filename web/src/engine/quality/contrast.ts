@@ -1,15 +1,16 @@
 /** Is b0 a b0 and b1000 a b1000? Fluid tells (`fvv.imaging.quality.contrast`). */
 
-import { boundingBox, count, crop, emptyMask, inside, type Mask, median, minimum, paste, quantile, quantiles, range, slice } from "../arrays.js";
+import { boundingBox, count, crop, emptyMask, type Image, inside, type Mask, median, minimum, paste, quantile, quantiles, range, rint, type Shape, slice } from "../arrays.js";
 import { gainFindings, RESCALED, typicalLogDrop } from "../adc.js";
 import { SMALL_MAXIMUM } from "../brain.js";
 import { finding, type Finding } from "../data.js";
 import { fixed, general } from "../format.js";
-import { distance2d } from "../ndimage.js";
+import { boxSum, distance2d } from "../ndimage.js";
 import { B_RANGE, isBroughtToB1000, isUsualB1000, LOG_DROP_NEAR_1000, TARGET_B } from "../protocol.js";
 import type { NativeView } from "./view.js";
 
-const FLUID_DARK = 0.15;
+const EVENED_OVER_MM = 50;
+const FLUID_DARK = 0.25;
 const SWAPPED_MARGIN = 0.25;
 const RING_MM = [4, 18] as const;
 const RING_BRIGHT = 0.9;
@@ -49,8 +50,14 @@ export function* unstatedBValue(view: NativeView): Generator<Finding> {
 export function* kindOfImage(view: NativeView): Generator<Finding> {
   const b0 = inside(view.b0.data, view.core.data);
   const b1000 = inside(view.b1000.data, view.core.data);
-  const darkOnB1000 = darkShare(b1000, b0);
-  const darkOnB0 = darkShare(b0, b1000);
+  const even = [view.b0, view.b1000].map((image) => evened(image, view));
+  // Tissue around large ventricles stands out of a box that they fill: the look that tells more of the two counts.
+  const looks = [
+    [darkShare(b1000, b0), darkShare(b0, b1000)],
+    [darkShare(even[1], even[0]), darkShare(even[0], even[1])],
+  ];
+  const apart = looks.map(([one, other]) => Math.abs(one - other));
+  const [darkOnB1000, darkOnB0] = looks[apart[1] > apart[0] ? 1 : 0];
   if (view.b0.data.every((value, at) => value === view.b1000.data[at]))
     yield finding("same-image", "b0 and b1000 are the same image", "not assessable");
   else if (Math.max(contrast(b0), contrast(b1000)) < LEAST_CONTRAST) {
@@ -77,6 +84,18 @@ function darkShare(on: Float64Array, brightestOf: Float64Array): number {
   const middle = median(on);
   const there = inside(on, brightest(brightestOf));
   return there.filter((value) => value < middle).length / there.length;
+}
+
+/** Intensities of the core as shares of their mean in a box around each voxel: without the shading of a coil. */
+function evened(image: Image, view: NativeView): Float64Array {
+  const box = boundingBox(view.core);
+  const core = crop(view.core, box);
+  const edges = view.spacingMm.map((edge) => Math.max(1, rint(EVENED_OVER_MM / edge))) as unknown as Shape;
+  const floor = minimum(image.data);
+  const values = crop(image, box).data.map((value, at) => (core.data[at] ? value - floor : 0));
+  const sums = inside(boxSum({ data: values, shape: core.shape }, edges), core.data);
+  const counts = inside(boxSum({ data: Float64Array.from(core.data), shape: core.shape }, edges), core.data);
+  return inside(values, core.data).map((value, at) => value / Math.max(sums[at] / counts[at], 2.2250738585072014e-308));
 }
 
 function brightest(values: Float64Array): Uint8Array {

@@ -44,7 +44,7 @@ export function* missingNumbers(view: NativeView): Generator<Finding> {
   const share = within / count(view.brain.data);
   const message =
     `${total} voxels were not finite (NaN or infinite), ${within} of them in the brain or in patches at it ` +
-    `(${percent(share, 2)} of its volume); the lowest value or 0 stands in`;
+    `(${percent(share, 2)} of its volume); they are replaced by 0, or by the lowest value`;
   yield finding("not-finite", message, share > NOT_FINITE_SHARE ? "not assessable" : "warning");
 }
 

@@ -41,7 +41,7 @@ export function* unlikeTraining(view: NativeView): Generator<Finding> {
     const [low, high] = known;
     const allowed = MARGIN * (high - low);
     if (low - allowed <= value && value <= high + allowed) continue;
-    const message = `unlike the training cohort: ${NAMES[name]} is ${general(value, 4)}, there ${general(low, 4)} to ${general(high, 4)}`;
+    const message = `unlike the training cohort: ${NAMES[name]} is ${general(value, 4)}, its range is ${general(low, 4)} to ${general(high, 4)}`;
     yield finding("unlike-training", message, "warning");
   }
 }
