@@ -123,7 +123,7 @@ web: $(WEB)
 	@cd web && npm run --silent engine && npm run --silent build
 
 web-test: web $(CHECKS)
-	@$(if $(ALL),PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m web.parity,OMP_NUM_THREADS=1 FVV_WEB=1 $(BIN)/python -m pytest -q tests/web)
+	@$(if $(ALL),PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m web.parity,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/web)
 
 check: $(CHECKS)
 	$(BIN)/ruff format --check .
