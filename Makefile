@@ -3,6 +3,8 @@
 #             ANATOMIES=DIR LESIONS=DIR HEADS=DIR
 # make test   the test suite
 # make browser  what the browser test of the report needs: Playwright; Chromium is looked for
+# make web    the page that predicts in a browser, into web/dist and the package; needs Node >= 20.19 alone
+# make web-test  the page and its engine against Python (ALL=1: all cases, half an hour)
 # make docs   these pages as a site with samples, into site/; no network
 # make coverage  the test suite, counting the lines and branches that ran
 # make hospital-test  fvv listen with Orthanc, then many studies with kills (5 minutes); needs Orthanc, dcmtk, dicom3tools
@@ -21,7 +23,7 @@ PYTHON := $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& command -v "$$candidate" && break; done)
 
-.PHONY: help setup demo model test coverage hospital-test browser check docs bench corpus chaos fuzz lower-bounds reference clean
+.PHONY: help setup demo model test coverage hospital-test browser web web-test check docs bench corpus chaos fuzz lower-bounds reference clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -111,6 +113,18 @@ coverage: $(CHECKS)
 # Playwright drives the system's Chromium: nothing else is fetched. Without both, the browser test is skipped.
 browser: $(CHECKS)
 	@command -v chromium chromium-browser google-chrome >/dev/null || echo "no Chromium found: apt-get install chromium"
+
+# A lock file without addresses: npm asks the registry that it is set to.
+WEB := web/node_modules/.ready
+$(WEB): web/package.json web/package-lock.json
+	@cd web && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+web: $(WEB)
+	@cd web && npm run --silent engine && npm run --silent build
+
+web-test: web $(CHECKS)
+	@$(if $(ALL),PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m web.parity,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/web)
 
 check: $(CHECKS)
 	$(BIN)/ruff format --check .

@@ -317,6 +317,20 @@ def _card(options: argparse.Namespace, config: Config) -> StageResult:
     )
 
 
+def _page_options(verb: argparse.ArgumentParser) -> None:
+    """Write one HTML file that predicts in a browser, with nothing installed and nothing uploaded."""
+    add_path(verb, "-m", "--models", meaning="bundle that goes into the page (default: the model in the package)")
+    add_path(verb, "-o", "--output", default="fvv.html", meaning="HTML file to write")
+    add_overwrite(verb)
+
+
+def _page(options: argparse.Namespace, _: Config) -> StageResult:
+    from fvv.io.shipped import shipped_or_refuse  # noqa: PLC0415
+    from fvv.stages.page import page  # noqa: PLC0415
+
+    return page(options.models or shipped_or_refuse(), options.output, overwrite=options.overwrite)
+
+
 def _predict_options(verb: argparse.ArgumentParser) -> None:
     """Stage 5: predict new patients: masks, FVV and an answer for each."""
     source = verb.add_mutually_exclusive_group()
@@ -546,6 +560,7 @@ VERBS: Mapping[str, Verb] = {
         ("fvv label input_data -o drafts", "fvv label --accept drafts Patient_1 --reader 'A. Reader'"),
     ),
     "agreement": Verb(_agreement_options, _agreement, "report", ("fvv agreement reader_a reader_b",)),
+    "page": Verb(_page_options, _page, "", ("fvv page -o fvv.html", "fvv page -m saved_models_ONNX -o ours.html")),
     "demo": Verb(_demo_options, _demo, "all", ("fvv demo -o demo_run",)),
     "settings": Verb(
         _settings_options,
@@ -557,7 +572,7 @@ VERBS: Mapping[str, Verb] = {
 }
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "try it": ("demo", "simulate"),
-    "new patients": ("predict", "listen", "decide", "doctor"),
+    "new patients": ("predict", "listen", "page", "decide", "doctor"),
     "a data set": ("label", "agreement", "verify", "prepare", "gather", "export"),
     "models of your own": ("train", "convert", "evaluate", "report", "card"),
     "settings and shell": ("settings", "completion"),

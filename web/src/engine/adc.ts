@@ -1,0 +1,123 @@
+/** Apparent diffusion coefficient (`fvv.imaging.adc`). */
+
+import { finite, type Image, inside, type Mask, mean, median, quantile } from "./arrays.js";
+import { type Finding, finding, type PreparedCase } from "./data.js";
+import { fixed, general } from "./format.js";
+import { mean3x3 } from "./ndimage.js";
+import { TARGET_B, USUAL_LOG_DROP } from "./protocol.js";
+
+const HIGHEST = 4e-3;
+export const NO_COMMON_GAIN = "no-common-gain";
+export const RESCALED = "rescaled";
+const WATER = 3.0e-3;
+const MORE_THAN_TISSUE = 1.3;
+const TISSUE = 0.25;
+const FAINTEST = 0.01;
+const SMOOTHED_VOXELS = 9;
+
+/** ADC in mm^2/s, up to 4e-3; NaN where an image holds no signal, or b1000 is no darker. */
+export function adcMap(b0: Image, b1000: Image, bValue: number): Image {
+  const data = b0.data.map((first, at) => {
+    const second = b1000.data[at];
+    return first > second && second > 0 ? Math.min(Math.log(first / second) / bValue, HIGHEST) : NaN;
+  });
+  return { data, shape: b0.shape };
+}
+
+/** A diffusion image as it would look at b = 1000; what drops by more than tissue holds fluid. */
+export function atB1000(b0: Image, image: Image, bValue: number): Image {
+  const water = bValue * WATER;
+  const most = bValue > TARGET_B ? Math.min(MORE_THAN_TISSUE * usualDrop(b0.data, image.data), water) : Infinity;
+  const ratio = TARGET_B / bValue;
+  const data = image.data.map((second, at) => {
+    const start = b0.data[at];
+    if (!(start > 0 && second > 0)) return second;
+    const drop = Math.log(start / second);
+    let brought = start * Math.exp(-ratio * Math.min(drop, most));
+    if (most < water) {
+      const excess = Math.exp(most - drop) - Math.exp(most - water);
+      const tissue = Math.min(Math.max(excess / (1 - Math.exp(most - water)), 0), 1);
+      brought = tissue * brought + (1 - tissue) * start * Math.exp(-TARGET_B * WATER);
+    }
+    return bValue < TARGET_B ? Math.min(brought, second) : brought;
+  });
+  return { data, shape: image.shape };
+}
+
+function usualDrop(b0: Float64Array, image: Float64Array): number {
+  const over = Math.max(mean(b0), 0);
+  const head = Uint8Array.from(b0, (value, at) => (value > over && image[at] > 0 ? 1 : 0));
+  const before = inside(b0, head);
+  const after = inside(image, head);
+  if (!before.length) return Infinity;
+  const least = TISSUE * median(after);
+  const tissue = Uint8Array.from(after, (value) => (value > least ? 1 : 0));
+  const denominators = inside(after, tissue);
+  return median(inside(before, tissue).map((value, at) => Math.log(value / denominators[at])));
+}
+
+/** Median and 10th percentile (10^-6 mm^2/s) in the stroke, and the median over that of the brain outside it. */
+export function lesionAdc(adc: Image, stroke: Mask, brain: Mask): [number, number, number] | null {
+  const within = inside(adc.data, stroke.data);
+  const measured = finite(within);
+  const outside = finite(inside(adc.data, Uint8Array.from(brain.data, (one, at) => (one && !stroke.data[at] ? 1 : 0))));
+  const usual = median(outside);
+  if (!measured.length || 2 * measured.length < within.length || !(usual > 0)) return null;
+  const middle = median(measured);
+  return [middle * 1e6, quantile(measured, 0.1) * 1e6, middle / usual];
+}
+
+/** ln(b0/b1000) of the voxels of a mask, from the z-scores; NaN where an image holds no signal. */
+export function logDrop(prepared: PreparedCase, within: Mask): Float64Array {
+  const [b0, b1000] = (
+    [
+      [prepared.b0, prepared.b0Scale],
+      [prepared.b1000, prepared.b1000Scale],
+    ] as const
+  ).map(([image, scale]) =>
+    Float64Array.from(inside(image.data, within.data)).map((z) => z * scale.deviation + scale.mean),
+  );
+  const faintest = [prepared.b0Scale, prepared.b1000Scale].map((scale) => FAINTEST * scale.mean);
+  return b0.map((value, at) => (value > faintest[0] && b1000[at] > faintest[1] ? Math.log(value / b1000[at]) : NaN));
+}
+
+/** Median ln(b0/b1000) of the brain mask; 0 where nothing can be measured. */
+export function typicalLogDrop(prepared: PreparedCase): number {
+  const measured = finite(logDrop(prepared, prepared.brain));
+  return measured.length ? median(measured) : 0;
+}
+
+/** ADC over the brain's median ADC, averaged over 3 x 3 voxels in plane; null where the images share no gain. */
+export function relativeAdc(prepared: PreparedCase, brain: Mask): Image | null {
+  if (gainFindings(prepared).length) return null;
+  const within = logDrop(prepared, brain);
+  const drop = new Float64Array(brain.data.length);
+  const measured = new Float64Array(brain.data.length);
+  for (let at = 0, n = 0; at < drop.length; at++)
+    if (brain.data[at]) {
+      const value = within[n++];
+      if (Number.isFinite(value)) {
+        drop[at] = value;
+        measured[at] = 1;
+      }
+    }
+  const near = mean3x3({ data: measured, shape: brain.shape }).data;
+  const smoothed = mean3x3({ data: drop, shape: brain.shape }).data;
+  for (let at = 0; at < drop.length; at++)
+    smoothed[at] = brain.data[at] && near[at] > 0.5 / SMOOTHED_VOXELS ? smoothed[at] / near[at] : NaN;
+  const usual = median(inside(smoothed, Uint8Array.from(measured)));
+  return usual > 0 ? { data: smoothed.map((value) => value / usual), shape: brain.shape } : null;
+}
+
+/** Do b0 and b1000 share one gain? Where they do not, no ADC is given. */
+export function gainFindings(prepared: PreparedCase): Finding[] {
+  const typical = typicalLogDrop(prepared);
+  const [low, high] = USUAL_LOG_DROP;
+  let why = "";
+  if (prepared.findings.some((one) => one.code === RESCALED)) why = "each was rescaled separately";
+  else if (!(low <= typical && typical <= high))
+    why = `ln(b0/b1000) is ${fixed(typical, 2)}, expected ${general(low)} to ${general(high)}`;
+  if (!why) return [];
+  return [finding(NO_COMMON_GAIN, `b0 and b1000 have different intensity scales (${why}); ADC not computed`, "note")];
+}
+

@@ -1,0 +1,71 @@
+/** From the masks of n models to one answer (`fvv.imaging.fusion`). */
+
+import { combine, count, emptyMask, type Mask } from "./arrays.js";
+import { largestComponent } from "./brain.js";
+import type { Finding, FusedSegmentation, InPlaneGrid } from "./data.js";
+import { restoreToNative } from "./geometry.js";
+
+/** What one model predicts (logit > 0), on the working grid. */
+export interface ModelMasks {
+  readonly brain: Mask;
+  readonly stroke: Mask;
+  readonly flairVisible: Mask;
+}
+
+/** From a fused stroke and brain to the voxels of the stroke that stay, and what is to be said of it. */
+export type StrokeFilter = (stroke: Mask, brain: Mask) => { stroke: Mask; findings: readonly Finding[] };
+
+/**
+ * Brain: each model's largest component, then what at least half of the models call brain. Stroke: what at least half
+ * call stroke, within that brain. FLAIR-visible voxels: the mean over models of those inside that stroke.
+ */
+export function fuseFolds(masks: readonly ModelMasks[], keep: StrokeFilter): FusedSegmentation {
+  const n = masks.length;
+  const shape = masks[0].brain.shape;
+  const brainVotes = votes(masks.map((one) => largestComponent(one.brain)));
+  const strokeVotes = votes(masks.map((one) => one.stroke));
+  const half = (vote: number): number => (vote >= n / 2 ? 1 : 0);
+  const brain = { data: brainVotes.map(half), shape };
+  const fused = { data: strokeVotes.map((vote, at) => half(vote) & brain.data[at]), shape };
+  const { stroke, findings } = keep(fused, brain);
+  const visible = masks.map((one) => combine(one.flairVisible, stroke, (a, b) => a && b));
+  const perModel = visible.map((one) => count(one.data));
+  return {
+    nModels: n,
+    brain,
+    stroke,
+    flairVisibleVotes: { data: votes(visible), shape },
+    flairVisibleVoxels: perModel.reduce((total, one) => total + one, 0) / n,
+    flairVisibleVoxelsPerModel: perModel,
+    findings,
+  };
+}
+
+function votes(masks: readonly Mask[]): Uint8Array {
+  const total = emptyMask(masks[0].shape).data;
+  for (const { data } of masks) for (let at = 0; at < data.length; at++) total[at] += data[at];
+  return total;
+}
+
+export interface NativeSegmentation {
+  readonly brain: Mask;
+  readonly stroke: Mask;
+  /** 0 ... n models. */
+  readonly votes: Mask;
+}
+
+/** Bring a fused segmentation back to the native grid: masks by nearest neighbour, votes linearly. */
+export function restoreSegmentation(fused: FusedSegmentation, grid: InPlaneGrid, asReference: boolean): NativeSegmentation {
+  const brain = restoreToNative(fused.brain, grid, 0);
+  const stroke = restoreToNative(fused.stroke, grid, 0);
+  let restored = restoreToNative(fused.flairVisibleVotes, grid, 1);
+  if (!asReference)
+    restored = { data: restored.data.map((vote, at) => (stroke.data[at] ? vote : 0)), shape: restored.shape };
+  return { brain, stroke, votes: restored };
+}
+
+/** FLAIR-visible as one mask: to at least half of the models, and to one. */
+export const visibleToHalf = (votes: Mask, nModels: number): Mask => ({
+  data: votes.data.map((vote) => (vote > 0 && 2 * vote >= nModels ? 1 : 0)),
+  shape: votes.shape,
+});

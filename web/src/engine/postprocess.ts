@@ -1,0 +1,174 @@
+/** What is taken out of a fused stroke: components without evidence of their own (`fvv.imaging.postprocess`). */
+
+import { type Array3, type Image, type Image32, layerCounts, type Mask, median } from "./arrays.js";
+import { relativeAdc } from "./adc.js";
+import { finding, type Finding, type PostprocessConfig, type PreparedCase } from "./data.js";
+import { fixed } from "./format.js";
+import { voxelVolumeMl } from "./geometry.js";
+import { gaussian, label, labelSizes, TOUCHING } from "./ndimage.js";
+
+const MIRROR_BLUR = [3, 3, 0.5] as const;
+const WITHOUT_ADC =
+  "b0 and b1000 have different intensity scales: the stroke was judged without its ADC, by the models alone";
+
+export interface Remaining {
+  readonly stroke: Mask;
+  readonly findings: readonly Finding[];
+}
+
+export const asksForEvidence = (config: PostprocessConfig): boolean => config.minimum_core_mm3 > 0;
+
+/** What post-processing leaves of a fused stroke; `meanLogit` is null where no evidence is asked for. */
+export function remainingStroke(
+  stroke: Mask,
+  brain: Mask,
+  meanLogit: Image32 | null,
+  prepared: PreparedCase,
+  config: PostprocessConfig,
+): Remaining {
+  const large = withoutSmallPieces(stroke, config.minimum_lesion_mm3, 1000 * voxelVolumeMl(prepared.grid));
+  return meanLogit ? believableStroke(large, brain, meanLogit, prepared, config) : { stroke: large, findings: [] };
+}
+
+function withoutSmallPieces(mask: Mask, minimumMm3: number, voxelMm3: number): Mask {
+  if (!minimumMm3) return mask;
+  const labels = label(mask, TOUCHING);
+  const sizes = labelSizes(labels);
+  return {
+    data: Uint8Array.from(labels.data, (one) => (one && sizes[one] * voxelMm3 >= justUnder(minimumMm3) ? 1 : 0)),
+    shape: mask.shape,
+  };
+}
+
+/** A billionth of tolerance: exactly the volume is enough. */
+const justUnder = (volumeMm3: number): number => volumeMm3 * (1 - 1e-9);
+
+function believableStroke(
+  stroke: Mask,
+  brain: Mask,
+  meanLogit: Image32,
+  prepared: PreparedCase,
+  config: PostprocessConfig,
+): Remaining {
+  const labels = label(stroke, TOUCHING);
+  if (!labels.n) return { stroke, findings: [] };
+  const voxels: number[][] = Array.from({ length: labels.n }, () => []);
+  for (let at = 0; at < labels.data.length; at++) if (labels.data[at]) voxels[labels.data[at] - 1].push(at);
+  const clues = new Clues(prepared, brain, meanLogit, config);
+  const doubts = voxels.map((places) => clues.doubt(places));
+  const volumes = voxels.map((places) => places.length * voxelVolumeMl(prepared.grid));
+  const findings = doubtFindings(doubts, volumes);
+  if (clues.adcIsMissing) findings.push(finding("evidence-without-adc", WITHOUT_ADC, "warning"));
+  const kept = Uint8Array.from(labels.data, (one) => (one && doubts[one - 1] !== null ? 1 : 0));
+  return { stroke: { data: kept, shape: stroke.shape }, findings };
+}
+
+/** What components are judged by; each volume is computed when a component first needs it. */
+class Clues {
+  readonly adcIsMissing: boolean;
+  private readonly adc: Image | null;
+  private mirroredAdc: Float64Array | null = null;
+  private brighter: Float32Array | null = null;
+  private readonly voxelMm3: number;
+
+  constructor(
+    private readonly prepared: PreparedCase,
+    private readonly brain: Mask,
+    private readonly logit: Image32,
+    private readonly config: PostprocessConfig,
+  ) {
+    const asks = config.maximum_relative_adc !== null || config.minimum_mirror_drop !== null;
+    this.adc = asks ? relativeAdc(prepared, brain) : null;
+    this.adcIsMissing = asks && !this.adc;
+    this.voxelMm3 = 1000 * voxelVolumeMl(prepared.grid);
+  }
+
+  /** What speaks against a component that stays ("": nothing); null where it does not stay. */
+  doubt(places: readonly number[]): string | null {
+    const { config } = this;
+    const over = (limit: number): number => places.filter((at) => this.logit.data[at] > limit).length * this.voxelMm3;
+    const sure = over(config.core_logit) >= justUnder(config.minimum_core_mm3);
+    const certainMm3 = over(config.certain_logit);
+    const certain = certainMm3 >= justUnder(config.certain_core_mm3);
+    if (this.adcIsMissing) return sure && certain ? "" : null;
+    if (sure && this.lowAdc(places)) {
+      if (this.lowerThanMirrored(places))
+        return certainMm3 >= justUnder(config.minimum_core_mm3) ? "" : "the models are hardly sure";
+      if (config.certain_core_mm3 && certain) return "its ADC is not lower than on the mirrored side";
+    }
+    const late = config.late_core_mm3 !== null && certainMm3 >= justUnder(config.late_core_mm3);
+    return late && this.contrast(places) >= config.late_contrast ? "its ADC is not low" : null;
+  }
+
+  private lowAdc(places: readonly number[]): boolean {
+    const highest = this.config.maximum_relative_adc;
+    const { adc } = this;
+    return highest === null || (adc !== null && medianOf(places.map((at) => adc.data[at])) < highest);
+  }
+
+  private lowerThanMirrored(places: readonly number[]): boolean {
+    const least = this.config.minimum_mirror_drop;
+    const { adc } = this;
+    if (least === null) return true;
+    if (!adc) return false;
+    // Where the other side holds no brain, as if it held usual tissue.
+    const other = (this.mirroredAdc ??= mirrored(
+      { data: adc.data.map((value) => (Number.isNaN(value) ? 1 : value)), shape: adc.shape },
+      this.brain,
+    ).opposite);
+    return medianOf(places.map((at) => other[at] - adc.data[at])) >= least;
+  }
+
+  private contrast(places: readonly number[]): number {
+    if (!this.brighter) {
+      const { blurred, opposite } = mirrored(this.prepared.b1000, this.brain);
+      this.brighter = blurred.map((value, at) => value - opposite[at]);
+    }
+    const { brighter } = this;
+    return medianOf(places.map((at) => brighter[at]));
+  }
+}
+
+/** A volume blurred, and reflected at the middle of the brain's extent from left to right; NaN beyond the grid. */
+function mirrored<T extends Float64Array | Float32Array>(volume: Array3<T>, brain: Mask): { blurred: T; opposite: T } {
+  const columns = layerCounts(brain, 0);
+  const first = columns.findIndex((held) => held > 0);
+  const last = columns.findLastIndex((held) => held > 0);
+  const blurred = gaussian(volume, MIRROR_BLUR).data;
+  const opposite = blurred.slice() as T;
+  const [ni, nj, nk] = volume.shape;
+  const layer = nj * nk;
+  for (let i = 0; i < ni; i++) {
+    const from = first + last - i;
+    if (from >= 0 && from < ni) opposite.set(blurred.subarray(from * layer, (from + 1) * layer), i * layer);
+    else opposite.fill(NaN, i * layer, (i + 1) * layer);
+  }
+  return { blurred, opposite };
+}
+
+/** Of what was measured; NaN, of which every comparison is false, where nothing was. */
+const medianOf = (values: readonly number[]): number => median(Float64Array.from(values.filter(Number.isFinite)));
+
+function doubtFindings(doubts: readonly (string | null)[], volumesMl: readonly number[]): Finding[] {
+  const found: Finding[] = [];
+  const stays = doubts.map((doubt) => doubt !== null);
+  if (!stays.every(Boolean)) {
+    const left = stays.some(Boolean) ? "" : "; nothing is left of the stroke";
+    const which = components(stays.map((one) => !one), volumesMl);
+    found.push(finding("weak-evidence-removed", `removed from the stroke for too little evidence: ${which}${left}`, "note"));
+  }
+  const doubtful = doubts.map(Boolean);
+  if (doubtful.some(Boolean)) {
+    const why = [...new Set(doubts.filter(Boolean))].join(", ");
+    const which = components(doubtful.filter((_, at) => stays[at]), volumesMl.filter((_, at) => stays[at]));
+    found.push(finding("doubtful-lesion", `reported lesion has weak evidence: ${which}: ${why}`, "warning"));
+  }
+  return found;
+}
+
+function components(which: readonly boolean[], volumesMl: readonly number[]): string {
+  const total = (values: readonly number[]): number => values.reduce((sum, one) => sum + one, 0);
+  const n = which.filter(Boolean).length;
+  const volume = total(volumesMl.filter((_, at) => which[at]));
+  return `${n} of ${which.length} component${which.length === 1 ? "" : "s"} (${fixed(volume, 2)} of ${fixed(total(volumesMl), 2)} mL)`;
+}
