@@ -49,11 +49,14 @@ SOURCES: dict[str, Callable[[Path], object]] = {
 }  # fmt: skip
 
 
+IMAGES = ("brain", "stroke", "stroke_votes", "flair_visible_votes", "adc")
+
+
 def assert_same(one: Prediction, other: Prediction) -> None:
     for field in fields(Prediction):
-        if field.name not in {"seconds", "b1000", "examination_id", "brain", "stroke", "flair_visible_votes", "adc"}:
+        if field.name not in {"seconds", "b1000", "examination_id", *IMAGES}:
             assert getattr(one, field.name) == getattr(other, field.name), field.name
-    for name in ("brain", "stroke", "flair_visible_votes", "adc"):
+    for name in IMAGES:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 

@@ -224,12 +224,13 @@ def test_derivatives(data_set: Path, tmp_path: Path) -> None:
     measured = nib.load(stroke).get_fdata().sum() * 4 * 4 * 10 / 1000
     assert measured == pytest.approx(result.predictions[1].volume_ml(Channel.STROKE), rel=0.05)
     for image in folder.glob("*.nii.gz"):
-        if "heatmap" not in image.name:
+        if not image.name.endswith(("heatmap.nii.gz", "viewer.nii.gz")):  # Named in .bidsignore.
             sidecar = json.loads(image.with_name(image.name.replace(".nii.gz", ".json")).read_text())
             assert sidecar["Sources"] == ["bids:raw:sub-01/ses-2/dwi/sub-01_ses-2_dwi.nii.gz"]
     assert {path.name for path in (out / "sub-02" / "dwi").glob("*.nii.gz")} == {
         f"sub-02_{stem}.nii.gz"
         for stem in (
-            "label-brain_mask", "label-stroke_mask", "label-flairvisible_probseg", "desc-fvv_ADC", "desc-fvv_heatmap"
+            "label-brain_mask", "label-stroke_mask", "label-flairvisible_probseg", "desc-fvv_ADC", "desc-fvv_heatmap",
+            "desc-fvv_viewer",
         )
     }  # fmt: skip

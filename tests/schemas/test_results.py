@@ -38,7 +38,8 @@ NOTHING = Prediction("berta", Decision(DecisionState.NOT_ASSESSABLE, 3.0), 2, 0.
 
 
 def stored(prediction: Prediction) -> PatientResult:
-    return PatientResult(**dict(Answer.of(prediction)), made_from=MADE_FROM, finished=True, files={"a": "b"})
+    made = {"made_from": MADE_FROM, "finished": True, "files": {"a": "b"}}
+    return PatientResult(**dict(Answer.of(prediction)), about={"date": "today"}, lesions=(), **made)
 
 
 @pytest.mark.parametrize("prediction", [MEASURED, NOTHING])
