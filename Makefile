@@ -135,10 +135,13 @@ check: $(CHECKS)
 	$(BIN)/python -m pytest -q tests/test_typed_middle.py tests/test_words.py
 
 # Where a program is missing, its part skips and says so.
+STUDIES := 20
+KILLS := 10
+IN_MEMORY := 200
 hospital-test: $(CHECKS)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/hospital
-	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m hospital.storm
-	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m hospital.memory
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m hospital.storm --studies $(STUDIES) --kills $(KILLS)
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m hospital.memory --studies $(IN_MEMORY)
 
 # One thread each: a reader must not need more, and forks of a process with threads may hang.
 corpus: $(CHECKS)
