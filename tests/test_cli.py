@@ -130,7 +130,7 @@ def test_external_without_models_takes_those_in_the_package_but_never_calibrates
     shipped = shipped_bundle()
     assert main(["evaluate", "--external", "held_out"]) == 0
     assert calls.seen["evaluate_external"]["models"] == shipped
-    assert f"no --models given: the model in the package, {shipped.name}" in capsys.readouterr().err
+    assert f"no --models given: using the model in the package, {shipped.name}" in capsys.readouterr().err
     assert main(["evaluate", "--external", "held_out", "--calibrate"]) == 0
     assert calls.seen["evaluate_external"]["models"] == Path("saved_models_ONNX")
 

@@ -101,7 +101,7 @@ def variants() -> Iterator[Variant]:
     yield Variant("predict-bids-in-capitals", "predict", _bids("SUB-02", "SUB-02"), "failure", "small letters")
     yield Variant("predict-phantom", "predict", _phantom, "not assessable", "a phantom?", also=no_volume)
     yield Variant("predict-slice-copied", "predict", _copied, "warning", "neighbouring slices are one image")
-    yield Variant("predict-named-as-a-table", "predict", _named_as_a_table, "error", "of all patients")
+    yield Variant("predict-named-as-a-table", "predict", _named_as_a_table, "error", "of the whole run")
     for name, (text, says) in SETTINGS.items():
         yield Variant(f"prepare-settings-{name}", "prepare", _settings(text), "error", says)
     yield Variant("prepare-persons-of-one-number", "prepare", _persons("1", "01"), "error", "the same number")
