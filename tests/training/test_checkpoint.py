@@ -71,7 +71,7 @@ def test_a_damaged_last_checkpoint_is_trained_again_from_the_best(store, run, wh
     damage(run / "last.ckpt")
     (run / "done.json").unlink()
     result = train_fold(store, run.parents[1], 0, LONGER)
-    assert "goes on from best.ckpt" in caplog.text
+    assert "resumes from best.ckpt" in caplog.text
     np.testing.assert_equal(result.scores, whole.scores)
     assert_same_weights(whole.folder, run)
 

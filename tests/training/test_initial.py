@@ -56,7 +56,8 @@ def test_training_starts_from_the_weights(store, parents, kind):
     initial = initial_weights(opened, 0, config)
     module = SegmentationModule(config, [])
     images = torch.randn(2, 2, 8, 64, 64)
-    start_from(module, initial, [(torch.tensor([0, 1]), images, torch.zeros(2, 3, 2, 64, 64, dtype=torch.bool))])
+    labels, known = torch.zeros(2, 3, 2, 64, 64, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool)
+    start_from(module, initial, [(torch.tensor([0, 1]), images, labels, known)])
     assert module.training
     with torch.inference_mode():
         expected = read_checkpoint(checkpoint(parents)).build()(images)

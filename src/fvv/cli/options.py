@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from fvv.config import Config
-from fvv.data import ALL_FOLDS
 from fvv.errors import ConfigError
 from fvv.system.shard import Shard
 
@@ -127,6 +126,8 @@ def fold_or_all(text: str) -> int:
     """
     if text != "all" and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a number or all, got {text!r}")
+    from fvv.data import ALL_FOLDS  # noqa: PLC0415 - loads numpy, which --help must not
+
     return ALL_FOLDS if text == "all" else int(text)
 
 
