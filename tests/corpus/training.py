@@ -33,7 +33,7 @@ def variants() -> Iterator[Variant]:
     last = {"damaged": _write("last.ckpt", b"x"), "gone": _gone("last.ckpt"), "a-pipe": _pipe("last.ckpt")}
     for name, change in last.items():
         goes_on = _go_on(_gone("done.json"), change)
-        yield Variant(f"train-last-checkpoint-{name}", "train", goes_on, "warning", "goes on from best.ckpt")
+        yield Variant(f"train-last-checkpoint-{name}", "train", goes_on, "warning", "resumes from best.ckpt")
     lost = _go_on(_gone("done.json"), _write("best.ckpt", b"x"))
     yield Variant("train-best-checkpoint-damaged", "train", lost, "warning", "made again")
     yield Variant(
