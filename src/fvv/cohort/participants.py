@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +109,22 @@ def _persons_of_subjects(path: Path, rows: Collection[Participant]) -> dict[str,
             message = f"{subject} has two patient_ids: {persons[subject]!a} and {row.person_id!a}"
             raise InputError(message, file=path, hint="a subject is one person: give its rows the same patient_id")
     return persons
+
+
+def table_text(people: Iterable[Participant]) -> str:
+    """participants.tsv of these examinations."""
+    cells = {None: "n/a", True: "1", False: "0"}
+    rows = (
+        (
+            one.examination_id,
+            one.person_id,
+            one.site or "n/a",
+            cells[one.dwi_flair_mismatch],
+            cells[one.stroke_free or None],
+        )
+        for one in people
+    )
+    return "".join("\t".join(row) + "\n" for row in (_COLUMNS, *rows))
 
 
 def subject_of(examination: str) -> str:

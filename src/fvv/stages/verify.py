@@ -75,7 +75,9 @@ def verify(input_path: str | Path, config: PrepareConfig, *, shard: Shard | None
     notes = [note for name in sorted(seen) for note in seen[name].notes]
     notes += [f"{name}: same images as {other}" for name, other in same_images(hashes).items() if name not in failures]
     if not (table_folder(input_path) / PARTICIPANTS_FILE).exists():
-        notes.insert(0, f"no {PARTICIPANTS_FILE}: every folder (in BIDS every subject) is a person of its own, without a label")
+        notes.insert(
+            0, f"no {PARTICIPANTS_FILE}: every folder (in BIDS every subject) is a person of its own, without a label"
+        )
     return VerifyResult(
         patients=len(people),
         persons=len({one.person_id for one in people.values()}),
