@@ -82,6 +82,9 @@ def test_from_draft_to_masks(tmp_path: Path, cohort: Path, models: Path) -> None
     np.testing.assert_array_equal(case.flair_visible_roi.array, edited == 2)
     # What FLAIR shows is not known of berta: no mask says that it shows nothing.
     assert not (drafts / "berta" / "flairviz_roi.nii.gz").exists()
+    (acceptance,) = json.loads((drafts / "berta" / RECORD).read_text())["acceptances"]
+    assert acceptance["flair_visible"] is None
+    assert "FLAIR-visible part unknown" in done.lines[1]
     (acceptance,) = json.loads((drafts / "anna" / RECORD).read_text())["acceptances"]
     assert acceptance["reader"] == "A. Reader"
     assert acceptance["stroke"]["accepted_ml"] == pytest.approx((edited >= 1).sum() * 0.16)

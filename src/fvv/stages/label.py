@@ -253,7 +253,7 @@ def _accept_one(folder: Path, reader: str, *, all_of_them: bool) -> tuple[str, b
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         labels_sha256=sha256,
         stroke=_change(draft, labels, Channel.STROKE),
-        flair_visible=_change(draft, labels, Channel.FLAIR_VISIBLE),
+        flair_visible=_change(draft, labels, Channel.FLAIR_VISIBLE) if visible_known else None,
         files=write_masks(folder, labels.array, draft.affine, visible_known=visible_known),
     )
     # The record last: until it is written, `prepare` refuses the masks.
@@ -271,10 +271,16 @@ def _change(draft: Volume, labels: Volume, channel: Channel) -> Change:
 
 
 def _changes(acceptance: Acceptance) -> str:
-    return ", ".join(
-        f"{channel.title} {change.draft_ml:.2f} -> {change.accepted_ml:.2f} mL (Dice {change.dice_coefficient:.2f})"
-        for channel, change in ((Channel.STROKE, acceptance.stroke), (Channel.FLAIR_VISIBLE, acceptance.flair_visible))
+    return f"{_in_words(Channel.STROKE, acceptance.stroke)}, " + (
+        "FLAIR-visible part unknown"
+        if acceptance.flair_visible is None
+        else _in_words(Channel.FLAIR_VISIBLE, acceptance.flair_visible)
     )
+
+
+def _in_words(channel: Channel, change: Change) -> str:
+    dice = "not defined" if np.isnan(change.dice_coefficient) else f"{change.dice_coefficient:.2f}"
+    return f"{channel.title} {change.draft_ml:.2f} -> {change.accepted_ml:.2f} mL (Dice {dice})"
 
 
 def _volumes(labels: np.ndarray, b1000: Volume, *, visible_known: bool) -> str:
