@@ -126,6 +126,22 @@ def test_a_network_of_ones_own(settings: Config, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", [METRIC], indirect=True)
+def test_a_metric_that_needs_an_unknown_mask_is_not_defined(
+    settings: Config, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    for name in ("anna", "berta"):
+        write_patient(tmp_path / "in" / name, rng)
+    (tmp_path / "in" / "berta" / "stroke_roi.nii.gz").unlink()
+    write_store(tmp_path / "store")
+    models = write_bundle(tmp_path / "models", tmp_path / "store")
+    partial = settings.evaluate.preprocess.model_copy(update={"partial_labels": True})
+    config = settings.evaluate.model_copy(update={"heatmaps": False, "bootstrap_samples": 20, "preprocess": partial})
+    result = evaluate_external(tmp_path / "in", models, tmp_path / "out", config)
+    assert not result.failures
+    assert result.found.own_metrics["hospital:centre_distance_mm"].defined == 1
+
+
+@pytest.mark.parametrize("settings", [METRIC], indirect=True)
 def test_a_metric_of_ones_own(settings: Config, tmp_path: Path, rng: np.random.Generator) -> None:
     write_patient(tmp_path / "in" / "anna", rng)
     write_patient(tmp_path / "in" / "healthy", rng, lesion=False, visible=False)

@@ -35,6 +35,7 @@ def text_of(kind: str, **settings: object) -> str:
         ),
         (EXTERNAL, {}, "failed quality control were not segmented", "only compared"),
         (OUT_OF_FOLD, {}, "cross-validation model", "were not segmented"),
+        (OUT_OF_FOLD, {}, "A structure that no reader outlined is unknown, not empty", "were not segmented"),
     ],
 )
 def test_the_methods_say_how_it_was_done(kind: str, settings: dict[str, object], said: str, unsaid: str) -> None:

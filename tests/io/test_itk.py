@@ -100,10 +100,12 @@ def test_what_is_not_said_or_lies_elsewhere_is_refused(tmp_path, rng):
     nrrd = convert(tmp_path / "image.nii", tmp_path / "image.nrrd").read_bytes()
     mha = convert(tmp_path / "image.nii", tmp_path / "image.mha").read_bytes()
     (tmp_path / "nowhere.nrrd").write_bytes(nrrd.replace(b"space: left-posterior-superior\n", b""))
+    (tmp_path / "scanner.nrrd").write_bytes(nrrd.replace(b"space: left-posterior-superior", b"space: scanner-xyz"))
     (tmp_path / "detached.nrrd").write_bytes(nrrd.replace(b"\n\n", b"\ndata file: secret.raw\n\n", 1))
     (tmp_path / "detached.mha").write_bytes(mha.replace(b"LOCAL", b"secret.raw", 1))
     for name, words in (
         ("nowhere.nrrd", "where left is"),
+        ("scanner.nrrd", "where left is"),
         ("detached.nrrd", "another file"),
         ("detached.mha", "another"),
     ):
@@ -113,6 +115,20 @@ def test_what_is_not_said_or_lies_elsewhere_is_refused(tmp_path, rng):
     sitk.WriteImage(colours, str(tmp_path / "colours.mha"))
     with pytest.raises(InputError, match="one number a voxel"):
         read_volume(tmp_path / "colours.mha")
+
+
+@pytest.mark.parametrize(
+    ("space", "signs"),
+    [("LPS", (-1, -1, 1)), ("left-anterior-superior", (-1, 1, 1)), ("RAS", (1, 1, 1))],
+)
+def test_the_spaces_of_an_nrrd_file(tmp_path, space, signs):
+    header = (
+        f"NRRD0004\ntype: uchar\ndimension: 3\nspace: {space}\nsizes: 2 3 4\nencoding: raw\n"
+        "space directions: (2,0,0) (0,3,0) (0,0,4)\nspace origin: (10,20,30)\n\n"
+    )
+    (tmp_path / "image.nrrd").write_bytes(header.encode() + bytes(24))
+    expected = np.diag([*signs, 1]) @ nib.affines.from_matvec(np.diag([2, 3, 4]), (10, 20, 30))
+    np.testing.assert_allclose(read_volume(tmp_path / "image.nrrd").affine, expected)
 
 
 def test_too_large_is_refused_before_memory_is_taken(tmp_path):

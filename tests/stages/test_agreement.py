@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -65,6 +66,22 @@ def test_labels_of_two_tables_and_not_of_a_copy(tmp_path: Path, readers: tuple[P
     found = agreement(*readers, tmp_path / "out").record.by_readers
     assert found is not None
     assert found.counts == ((3, 0), (1, 2))
+
+
+def test_what_is_visible_counts_within_the_readers_own_stroke(tmp_path: Path, readers: tuple[Path, Path]) -> None:
+    stroke = nib.load(readers[1] / "p1" / "stroke_roi.nii.gz").get_fdata() > 0
+    save(readers[1] / "p1" / "flairviz_roi.nii.gz", ~stroke)
+    found = agreement(*readers, tmp_path / "out")
+    rows = {row["examination_id"]: row for row in read_table(tmp_path / "out" / TABLE_FILE)}
+    # `prepare` cuts it off: nothing of this stroke is visible, which is a mismatch to both readers.
+    assert float(rows["p1"]["flair_visible_second_ml"]) == 0.0
+    assert found.record.by_masks.counts == ((3, 0), (1, 2))
+
+
+def test_persons_of_either_table(tmp_path: Path, readers: tuple[Path, Path]) -> None:
+    rows = "".join(f"p{n}\tperson{n // 2}\n" for n in range(6))
+    (readers[1] / "participants.tsv").write_text("participant_id\tpatient_id\n" + rows)
+    assert agreement(*readers, tmp_path / "out").record.persons == 3
 
 
 def test_what_one_reader_left_out_is_said(tmp_path: Path, readers: tuple[Path, Path]) -> None:

@@ -13,6 +13,7 @@ pytest.importorskip("SimpleITK")
 
 from builders import AFFINE, head, save, write_onnx, write_patient
 from fvv.cli import main
+from fvv.cohort.participants import read_participants
 from fvv.config import LabelConfig, PreprocessConfig
 from fvv.errors import ConfigError, InputError, OutputExistsError
 from fvv.io.case import read_case
@@ -81,6 +82,9 @@ def test_from_draft_to_masks(tmp_path: Path, cohort: Path, models: Path) -> None
     np.testing.assert_array_equal(case.flair_visible_roi.array, edited == 2)
     # What FLAIR shows is not known of berta: no mask says that it shows nothing.
     assert not (drafts / "berta" / "flairviz_roi.nii.gz").exists()
+    (acceptance,) = json.loads((drafts / "berta" / RECORD).read_text())["acceptances"]
+    assert acceptance["flair_visible"] is None
+    assert "FLAIR-visible part unknown" in done.lines[1]
     (acceptance,) = json.loads((drafts / "anna" / RECORD).read_text())["acceptances"]
     assert acceptance["reader"] == "A. Reader"
     assert acceptance["stroke"]["accepted_ml"] == pytest.approx((edited >= 1).sum() * 0.16)
@@ -112,6 +116,32 @@ def test_what_a_reader_touched_is_kept(tmp_path: Path, cohort: Path, models: Pat
     accept(drafts, [], "B. Reader")
     record = json.loads((drafts / "anna" / RECORD).read_text())
     assert [one["reader"] for one in record["acceptances"]] == ["A. Reader", "B. Reader"]
+
+
+def test_sessions_of_a_bids_subject_stay_one_person(
+    tmp_path: Path, cohort: Path, models: Path, rng: np.random.Generator
+) -> None:
+    for session in ("1", "2"):
+        folder, name = tmp_path / "bids" / "sub-01" / f"ses-{session}" / "dwi", f"sub-01_ses-{session}"
+        images = head(rng)
+        save(folder / f"{name}_dwi.nii.gz", np.stack([images["b0"], images["b1000"]], axis=-1))
+        (folder / f"{name}_dwi.bval").write_text("0 1000\n")
+    (tmp_path / "bids" / "participants.tsv").write_text("participant_id\tsite\tdwi_flair_mismatch\nsub-01\tA\t1\n")
+    label(tmp_path / "bids", models, tmp_path / "drafts", CONFIG)
+    people = read_participants(tmp_path / "drafts")
+    assert {name: one.person_id for name, one in people.items()} == dict.fromkeys(
+        ("sub-01_ses-1", "sub-01_ses-2"), "sub-01"
+    )
+    assert [(one.site, one.dwi_flair_mismatch, one.stroke_free) for one in people.values()] == [("A", True, False)] * 2
+
+
+def test_labels_that_a_reader_wrote_into_the_table_are_kept(tmp_path: Path, cohort: Path, models: Path) -> None:
+    drafts = tmp_path / "drafts"
+    label(cohort, models, drafts, CONFIG)
+    labelled = "participant_id\tpatient_id\tdwi_flair_mismatch\nanna\tA\t1\nberta\tB\t0\n"
+    (drafts / "participants.tsv").write_text(labelled)
+    label(cohort, models, drafts, CONFIG)
+    assert (drafts / "participants.tsv").read_text() == labelled
 
 
 def test_a_second_run_keeps_drafts_and_other_settings_are_refused(tmp_path: Path, cohort: Path, models: Path) -> None:

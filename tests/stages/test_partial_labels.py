@@ -232,4 +232,7 @@ def test_every_metric_is_reported_with_its_own_n(store: CaseStore, tmp_path: Pat
     assert found.answers.rates.sensitivity_right_lesion.trials == 1
     volumes = {row.value: row.patients for row in found.strata if row.stratum == "lesion volume"}
     assert volumes["not outlined"] == 2
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "reference not outlined; stroke Dice" in page  # of p3 and p4
+    assert "reference not measured" not in page
     assert found.stroke_free.examinations == 1

@@ -12,6 +12,7 @@ import pytest
 
 from builders import AFFINE, head, save
 from bundles import write_bundle
+from fvv.cohort.examinations import read_cohort
 from fvv.config import EvaluateConfig, PredictConfig, PrepareConfig, PreprocessConfig
 from fvv.data import Channel, hashed_ids
 from fvv.errors import FvvError
@@ -127,6 +128,25 @@ def test_a_table_of_subjects_holds_for_their_sessions(tmp_path: Path, rng: np.ra
     table.write_text("participant_id\tsite\nsub-strokecase0001\tA\n")
     with pytest.raises(FvvError, match="have no row"):
         verify(tmp_path, CONFIG)
+
+
+def test_a_subject_is_one_person_in_all_its_sessions(tmp_path: Path) -> None:
+    for session in (1, 2):
+        name = f"sub-01_ses-{session}"
+        save(tmp_path / "rawdata" / "sub-01" / f"ses-{session}" / "dwi" / f"{name}_dwi.nii.gz", np.ones((4, 4, 4)))
+
+    def persons(*rows: str) -> set[str]:
+        table = tmp_path / "rawdata" / "participants.tsv"
+        table.write_text("\n".join(["participant_id\tpatient_id", *rows]) + "\n")
+        return {one.person_id for one in read_cohort(tmp_path).people.values()}
+
+    assert {one.person_id for one in read_cohort(tmp_path).people.values()} == {"sub-01"}
+    assert persons("sub-01\tn/a") == {"sub-01"}
+    # The table lies beside the subjects; one patient_id holds for every session.
+    assert persons("sub-01\tP7", "sub-01_ses-1\tn/a") == {"P7"}
+    assert persons("sub-01_ses-1\tP7", "sub-01_ses-2\tn/a") == {"P7"}
+    with pytest.raises(FvvError, match="sub-01 has two patient_ids: 'P7' and 'P8'"):
+        persons("sub-01_ses-1\tP7", "sub-01_ses-2\tP8")
 
 
 def test_stroke_masks_alone_are_refused_unless_that_is_asked_for(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fvv.config import ConvertConfig, TrainConfig
-from fvv.data import FoldPlan, FoldRow, Role, hashed_ids
+from fvv.data import ALL_FOLDS, FoldPlan, FoldRow, Role, hashed_ids
 from fvv.errors import ModelError, TrainingError
 from fvv.io.bundle import ModelBundle
 from fvv.io.folds import write_folds
@@ -148,6 +148,11 @@ def test_the_learning_rate_is_that_of_fine_tuning(store, parents, tmp_path):
     result = train_fold(store, tmp_path, 0, started(checkpoint(parents), init_learning_rate=3e-5))
     header, row = (result.folder / "metrics.csv").read_text().splitlines()
     assert float(dict(zip(header.split(","), row.split(","), strict=True))["learning_rate"]) == pytest.approx(3e-5)
+
+
+def test_all_folds_start_from_the_model_that_their_validation_patients_selected(store, parents):
+    initial = initial_weights(CaseStore.open(store), ALL_FOLDS, started(parents / "bundle"))
+    assert initial.parent.name.endswith("model1.onnx")
 
 
 def test_what_names_weights(parents, tmp_path):

@@ -76,7 +76,8 @@ _WHO = {
 _METHODS = """
 {who} {how}
 
-Masks were compared on the grid of the input images. Pooled Dice adds up the volumes of all patients before the ratio is
+Masks were compared on the grid of the input images. A structure that no reader outlined is unknown, not empty: the
+patient is left out of every number that needs it. Pooled Dice adds up the volumes of all patients before the ratio is
 taken; mean Dice is the average over patients. If both masks are empty, overlap is not defined, and the patient is
 counted but not averaged; if only one is empty, Dice is 0. Distances are between surface voxels in mm; they are defined
 if neither mask is empty. A lesion is a connected component (26 neighbours); it is detected if one voxel overlaps.

@@ -71,7 +71,7 @@ def _about(patient: PatientResult) -> str:
     return (
         f"{patient.decision.value}. FVV predicted {_ml(visible.predicted_volume_ml)}, reference "
         f"{_ml(visible.reference_volume_ml, 'not outlined')}; stroke predicted {_ml(stroke.predicted_volume_ml)}, "
-        f"reference {_ml(stroke.reference_volume_ml)}; stroke Dice "
+        f"reference {_ml(stroke.reference_volume_ml, 'not outlined')}; stroke Dice "
         f"{_number(stroke.dice_coefficient, 3) or 'not defined'}."
     )
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fvv.cohort.participants import read_participants, read_subjects
+from fvv.cohort.participants import PARTICIPANTS_FILE, read_participants, read_subjects
 from fvv.config import Unlisted
 from fvv.data import Participant
-from fvv.io.bids import find_labelled_bids
+from fvv.io.bids import find_labelled_bids, raw_folder
 from fvv.io.case import CaseFiles, Place
 
 
@@ -44,6 +44,12 @@ def read_cohort(folder: Path, *, unlisted: Unlisted = "refuse") -> Cohort:
         people = read_participants(folder, unlisted=unlisted)
         return Cohort(people, {name: folder / name for name in people})
     files = {one.examination_id: one for one in found}
-    people = read_subjects(folder, list(files), unlisted=unlisted)
+    people = read_subjects(table_folder(folder), list(files), unlisted=unlisted)
     absent = "participants.tsv names it, and the data set has no diffusion image of it"
     return Cohort(people, {name: files.get(name) or CaseFiles(name, folder / name, refusal=absent) for name in people})
+
+
+def table_folder(folder: Path) -> Path:
+    """Where participants.tsv of a data set lies: in its folder, or in BIDS beside the subjects."""
+    raw = raw_folder(folder)
+    return raw if (raw / PARTICIPANTS_FILE).is_file() and not (folder / PARTICIPANTS_FILE).is_file() else folder

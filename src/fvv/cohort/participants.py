@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,7 +75,11 @@ def read_subjects(
 
     Returns:
         For each examination, sorted by name, what the row of that name says, otherwise the row of its subject. A
-        subject with a row and no examination is among them.
+        patient_id in one row of a subject holds for all its examinations. A subject with a row and no examination is
+        among them.
+
+    Raises:
+        InputError: an unusable table, or rows of one subject with two patient_ids.
     """
     subjects = {name: subject_of(name) for name in examinations}
     path = folder / PARTICIPANTS_FILE
@@ -85,13 +89,42 @@ def read_subjects(
     known = _read_rows(path)
     _refuse_mismatch(path, set(subjects.values()), {subject_of(name) for name in known}, unlisted)
     absent = sorted({subject_of(name) for name in known} - set(subjects.values()))
+    persons = _persons_of_subjects(path, known.values())
     people = {}
     for name, subject in {**subjects, **{name: name for name in absent}}.items():
         row = known.get(name) or known.get(subject) or Participant(subject, subject)
-        own_person = row.person_id == row.examination_id
-        people[name] = replace(row, examination_id=name, person_id=subject if own_person else row.person_id)
+        people[name] = replace(row, examination_id=name, person_id=persons.get(subject, subject))
     _refuse_alike(path, people.values())
     return dict(sorted(people.items()))
+
+
+def _persons_of_subjects(path: Path, rows: Collection[Participant]) -> dict[str, str]:
+    """The patient_id of each subject that has one: two would put the sessions of one person on both sides of a fold."""
+    persons: dict[str, str] = {}
+    for row in rows:
+        subject = subject_of(row.examination_id)
+        if row.person_id == row.examination_id:  # None is given.
+            continue
+        if persons.setdefault(subject, row.person_id) != row.person_id:
+            message = f"{subject} has two patient_ids: {persons[subject]!a} and {row.person_id!a}"
+            raise InputError(message, file=path, hint="a subject is one person: give its rows the same patient_id")
+    return persons
+
+
+def table_text(people: Iterable[Participant]) -> str:
+    """participants.tsv of these examinations."""
+    cells = {None: "n/a", True: "1", False: "0"}
+    rows = (
+        (
+            one.examination_id,
+            one.person_id,
+            one.site or "n/a",
+            cells[one.dwi_flair_mismatch],
+            cells[one.stroke_free or None],
+        )
+        for one in people
+    )
+    return "".join("\t".join(row) + "\n" for row in (_COLUMNS, *rows))
 
 
 def subject_of(examination: str) -> str:

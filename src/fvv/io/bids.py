@@ -32,7 +32,7 @@ _STROKE_MASKS = ("msk", "lesion-msk")
 
 def is_bids(folder: Path) -> bool:
     """Whether a folder is a BIDS data set: it says so, or holds a subject with diffusion images."""
-    return (folder / "dataset_description.json").is_file() or any(_diffusion_folders(_raw(folder)))
+    return (folder / "dataset_description.json").is_file() or any(_diffusion_folders(raw_folder(folder)))
 
 
 def find_labelled_bids(root: Path) -> list[CaseFiles]:
@@ -40,7 +40,7 @@ def find_labelled_bids(root: Path) -> list[CaseFiles]:
 
     A folder of patients as `prepare` knows them, b1000 in each, is none, whatever else lies in these folders.
     """
-    folders = _diffusion_folders(_raw(root)) if root.is_dir() else []
+    folders = _diffusion_folders(raw_folder(root)) if root.is_dir() else []
     if not folders or any(True for suffix in SUFFIXES for _ in root.glob(f"*/b1000{suffix}")):
         return []
     masks = _masks(root)
@@ -55,7 +55,7 @@ def find_bids(root: Path) -> list[CaseFiles]:
     A subject whose folder is a link to nothing or empty (not fetched), and a session whose images cannot be used, are
     examinations too, which refuse to be read: so they are listed among the failures.
     """
-    root = _raw(root)
+    root = raw_folder(root)
     folders = _diffusion_folders(root)
     found = [files for folder in folders for files in _of_session(folder)]
     if not found:
@@ -73,7 +73,8 @@ def _diffusion_folders(root: Path) -> list[Path]:
     return sorted(path for pattern in ("sub-*/dwi", "sub-*/ses-*/dwi") for path in root.glob(pattern) if path.is_dir())
 
 
-def _raw(root: Path) -> Path:
+def raw_folder(root: Path) -> Path:
+    """Where the subjects of a data set lie: in its own folder, or in one for raw data."""
     inside = (root / name for name in _RAW_FOLDERS)
     return root if _diffusion_folders(root) else next((raw for raw in inside if _diffusion_folders(raw)), root)
 

@@ -59,8 +59,8 @@ class InitialFiles:
         return cls(path, None, (), file_sha256(path))
 
     def model_of(self, fold: int) -> ModelEntry:
-        """The model of a bundle that a fold starts from."""
-        return self.models[fold % len(self.models)]
+        """The model of a bundle that a fold starts from; all folds start from the first, whose validation is theirs."""
+        return self.models[max(fold, 0) % len(self.models)]
 
 
 def _path_of(name: str) -> Path:

@@ -20,6 +20,11 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MOST_HEADER = 2**20
 """Bytes in which the header of a file ends."""
 _DIMENSIONS = (3, 4)
+_ANATOMICAL = re.compile(
+    rb"^space: *(right-anterior-superior|left-anterior-superior|left-posterior-superior|RAS|LAS|LPS) *\r?$",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""The spaces of an NRRD header that ITK brings into its own; any other it takes for LPS, `scanner-xyz` too."""
 
 
 def open_itk(path: Path, *, most_bytes: int, most_voxels: int, most_edge: int) -> nib.Nifti1Image:
@@ -82,8 +87,8 @@ def _refuse_unclear_header(path: Path) -> None:
         if re.search(rb"^data ?file:", header, re.MULTILINE | re.IGNORECASE):
             raise InputError("a header whose voxels lie in another file", file=path, hint="save it as one file")
         # ITK would take the axes for left, posterior, superior: left and right would be a guess.
-        if not re.search(rb"^space:", header, re.MULTILINE | re.IGNORECASE):
-            message = "does not say where left is: its header has no `space`"
+        if not _ANATOMICAL.search(header):
+            message = "does not say where left is: its header has no `space` such as left-posterior-superior"
             raise InputError(message, file=path, hint="save it again from the program that knows its orientation")
     else:
         found = re.search(rb"^ElementDataFile *= *([^\r\n]*)", start, re.MULTILINE)

@@ -40,7 +40,8 @@ def measure_examination(
             it.
         fold: whose model; None: the ensemble.
         pictures: draw the picture, the heat map and the viewer's volumes, where the examination could be prepared.
-        metrics: names of the user's own, functions of reference masks, predicted masks and the voxel's edges in mm.
+        metrics: names of the user's own, functions of reference masks, predicted masks and the voxel's edges in mm; NaN
+            where one needs a reference mask that nobody outlined.
 
     Raises:
         ConfigError: a metric of the user's own cannot be found, or gives no number.
@@ -87,6 +88,8 @@ def _own_metric(name: str, reference: Masks, predicted: Masks | None, spacing_mm
     try:
         return float(metric(reference, predicted, spacing_mm))
     except Exception as error:  # The user's code may raise anything.
+        if isinstance(error, KeyError) and error.args[0] in set(Channel) - set(reference):
+            return math.nan  # It needs a mask that nobody outlined.
         message = f"metric {name}: expected a number, got {type(error).__name__}: {plain(str(error))}"
         raise ConfigError(message) from error
 

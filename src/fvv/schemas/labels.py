@@ -34,6 +34,7 @@ class Acceptance(Stored):
     Attributes:
         at: UTC, ISO 8601.
         labels_sha256: of labels.nii.gz as accepted.
+        flair_visible: None: without a FLAIR that part is unknown, and no mask of it was written.
         files: SHA-256 of each mask that was written from it.
     """
 
@@ -41,7 +42,7 @@ class Acceptance(Stored):
     at: str
     labels_sha256: str
     stroke: Change
-    flair_visible: Change
+    flair_visible: Change | None
     files: dict[str, str]
 
 

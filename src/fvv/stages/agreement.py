@@ -111,21 +111,28 @@ def _people(folder: Path) -> dict[str, Participant]:
 
 
 def _compare(first: Path, second: Path) -> Pairs:
-    """The channels that both readers outlined."""
-    pairs = {}
+    """The channels that both readers outlined; FLAIR-visible within the same reader's stroke, as `prepare` cuts it."""
     for folder in (first, second):
         refuse_draft(folder)
+    masks: dict[Channel, tuple[Volume, Volume]] = {}
     for channel, name in MASKS.items():
         files = [find_image(folder, name.partition(".")[0]) for folder in (first, second)]
         if None in files:
             continue
         one, two = (_mask(file) for file in files if file is not None)
-        if not same_grid(one, two):
+        masks[channel] = one, two
+        if not all(same_grid(one, other) for other in (two, next(iter(masks.values()))[0])):
             hint = "both readers outline on the grid of b1000"
-            raise InputError(f"the two {name} lie on different grids", file=second / name, hint=hint)
-        pairs[channel] = MaskPair.of(one.array, two.array, one.voxel_volume_ml)
-    if not pairs:
+            raise InputError(f"{name} and another mask lie on different grids", file=second / name, hint=hint)
+    if not masks:
         raise InputError("neither mask is in both folders", file=second)
+    strokes = masks.get(Channel.STROKE)
+    pairs = {}
+    for channel, (one, two) in masks.items():
+        here, there = one.array, two.array
+        if channel is Channel.FLAIR_VISIBLE and strokes is not None:
+            here, there = here & strokes[0].array, there & strokes[1].array
+        pairs[channel] = MaskPair.of(here, there, one.voxel_volume_ml)
     return pairs
 
 
@@ -142,7 +149,7 @@ def _record(
     first: Path, second: Path, pairs: dict[str, Pairs], people: list[dict[str, Participant]], seed: int
 ) -> AgreementRecord:
     names = tuple(pairs)
-    who = [people[0][name].person_id for name in names]
+    who = [_person(name, people) for name in names]
     codes = {person: code for code, person in enumerate(dict.fromkeys(who))}
     persons = np.array([codes[person] for person in who])
     of_masks, of_readers, *of_channels = Bootstrap(SAMPLES, np.random.default_rng(seed)).spawn(4)
@@ -164,6 +171,11 @@ def _record(
         by_readers=_by_readers(first, second, names, people, persons=persons, bootstrap=of_readers),
         **channels,
     )
+
+
+def _person(name: str, people: list[dict[str, Participant]]) -> str:
+    """By the first table that gives a patient_id."""
+    return next((one[name].person_id for one in people if one[name].person_id != name), name)
 
 
 def _by_rule(pair: Pairs, *, second: bool) -> bool | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,8 @@ import numpy as np
 from fvv import __version__
 from fvv.analysis.draft_figure import draft_figure
 from fvv.analysis.figures import figure_png
-from fvv.cohort.participants import PARTICIPANTS_FILE
+from fvv.cohort.examinations import table_folder
+from fvv.cohort.participants import PARTICIPANTS_FILE, read_subjects, table_text
 from fvv.config import LabelConfig, PredictConfig
 from fvv.data import Channel, Failure, Volume
 from fvv.errors import ConfigError, FvvError, InputError
@@ -47,6 +49,8 @@ from fvv.schemas.labels import Acceptance, Change, DraftRecord, Registration
 from fvv.schemas.run import MadeFrom
 from fvv.system.fingerprint import file_sha256, fingerprint
 from fvv.system.parallel import attempt, map_items, track
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +113,11 @@ def label(
     bundle = ModelBundle.open(models)
     settings = fingerprint(settings=config.model_dump(exclude={"compute"}))
     made_from = MadeFrom(software=__version__, models=fingerprint(manifest=bundle.manifest), settings=settings)
-    table = input_path / PARTICIPANTS_FILE
+    table = _table_of(input_path, cohort)
     _models_of.cache_clear()
     with only_writer(output):
-        claim(output, [*(one.name for one in cohort), *([PARTICIPANTS_FILE] if table.is_file() else [])], stage="label")
-        if table.is_file():
-            write_bytes(output / PARTICIPANTS_FILE, table.read_bytes())
+        claim(output, [*(one.name for one in cohort), *([PARTICIPANTS_FILE] if table else [])], stage="label")
+        _write_table(output / PARTICIPANTS_FILE, table)
         work = partial(_label_one, _Job(models, output, config, made_from, overwrite))
         workers = config.compute.workers or (1 if config.compute.workers is None else 0)
         outcomes = list(map_items(work, cohort, workers=workers, description="label"))
@@ -149,6 +152,28 @@ def accept(output: str | Path, examinations: Sequence[str], reader: str) -> Labe
                 lines.append(outcome[0])
                 kept += outcome[1]
     return LabelResult(output, tuple(lines), tuple(failures), kept, accepted=True)
+
+
+def _table_of(input_path: Path, cohort: Sequence[Examination]) -> bytes:
+    """participants.tsv of the drafts; empty where there is none.
+
+    Folders of drafts have the names of examinations. In BIDS, where a table names subjects, each gets a row of its own:
+    otherwise two sessions of a person would be two persons.
+    """
+    if not all(one.format == "files" for one in cohort):
+        table = input_path / PARTICIPANTS_FILE
+        return table.read_bytes() if table.is_file() else b""
+    names = [one.name for one in cohort]
+    people = read_subjects(table_folder(input_path), names, unlisted="own-person")
+    return table_text([people[name] for name in sorted(names)]).encode()
+
+
+def _write_table(path: Path, content: bytes) -> None:
+    """Write participants.tsv, but never over one in which a reader may have written labels."""
+    if path.is_file() and path.read_bytes() != content:
+        log.warning("%s differs from that of the data set, and is kept", path)
+    elif content:
+        write_bytes(path, content)
 
 
 def _label_one(job: _Job, one: Examination) -> tuple[str, bool]:
@@ -228,7 +253,7 @@ def _accept_one(folder: Path, reader: str, *, all_of_them: bool) -> tuple[str, b
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         labels_sha256=sha256,
         stroke=_change(draft, labels, Channel.STROKE),
-        flair_visible=_change(draft, labels, Channel.FLAIR_VISIBLE),
+        flair_visible=_change(draft, labels, Channel.FLAIR_VISIBLE) if visible_known else None,
         files=write_masks(folder, labels.array, draft.affine, visible_known=visible_known),
     )
     # The record last: until it is written, `prepare` refuses the masks.
@@ -246,10 +271,16 @@ def _change(draft: Volume, labels: Volume, channel: Channel) -> Change:
 
 
 def _changes(acceptance: Acceptance) -> str:
-    return ", ".join(
-        f"{channel.title} {change.draft_ml:.2f} -> {change.accepted_ml:.2f} mL (Dice {change.dice_coefficient:.2f})"
-        for channel, change in ((Channel.STROKE, acceptance.stroke), (Channel.FLAIR_VISIBLE, acceptance.flair_visible))
+    return f"{_in_words(Channel.STROKE, acceptance.stroke)}, " + (
+        "FLAIR-visible part unknown"
+        if acceptance.flair_visible is None
+        else _in_words(Channel.FLAIR_VISIBLE, acceptance.flair_visible)
     )
+
+
+def _in_words(channel: Channel, change: Change) -> str:
+    dice = "not defined" if np.isnan(change.dice_coefficient) else f"{change.dice_coefficient:.2f}"
+    return f"{channel.title} {change.draft_ml:.2f} -> {change.accepted_ml:.2f} mL (Dice {dice})"
 
 
 def _volumes(labels: np.ndarray, b1000: Volume, *, visible_known: bool) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fvv.cohort.examinations import read_cohort
+from fvv.cohort.examinations import read_cohort, table_folder
 from fvv.cohort.participants import PARTICIPANTS_FILE, same_images, same_images_of_two_persons
 from fvv.config import PrepareConfig
 from fvv.data import Channel, Failure, Participant
@@ -74,8 +74,10 @@ def verify(input_path: str | Path, config: PrepareConfig, *, shard: Shard | None
     lesions, without, unknown = (sum(one.has_lesion is value for one in seen.values()) for value in (True, False, None))
     notes = [note for name in sorted(seen) for note in seen[name].notes]
     notes += [f"{name}: same images as {other}" for name, other in same_images(hashes).items() if name not in failures]
-    if not (input_path / PARTICIPANTS_FILE).exists():
-        notes.insert(0, f"no {PARTICIPANTS_FILE}: every folder counts as a person of its own, without a label")
+    if not (table_folder(input_path) / PARTICIPANTS_FILE).exists():
+        notes.insert(
+            0, f"no {PARTICIPANTS_FILE}: every folder (in BIDS every subject) is a person of its own, without a label"
+        )
     return VerifyResult(
         patients=len(people),
         persons=len({one.person_id for one in people.values()}),
