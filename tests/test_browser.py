@@ -197,3 +197,24 @@ def test_another_patient_can_be_opened(opened):
     select.select_option(other)
     opened.wait(lambda: about.inner_text().startswith(f"{other}:"), 30)
     assert opened.picture() != before
+
+
+SWITCH = """(() => {{
+  const list = document.getElementById("viewer-patient");
+  for (const name of {names}) {{ list.value = name; list.dispatchEvent(new Event("change")); }}
+  return 0;
+}})()"""
+
+
+def test_images_of_two_patients_are_never_shown_together_however_fast_they_are_switched(opened):
+    names = opened.ask('[...document.querySelectorAll("#viewer-patient option")].map(one => one.value)')
+    select, about = opened.page.locator("#viewer-patient"), opened.page.locator("#viewer-about")
+    alone = {}
+    for name in names:
+        select.select_option(name)
+        opened.wait(lambda name=name: about.inner_text().startswith(f"{name}:"), 30)
+        alone[name] = opened.picture()
+    first, second = names
+    opened.ask(SWITCH.format(names=json.dumps([first, second, first])))
+    opened.wait(lambda: about.inner_text().startswith(f"{first}:"), 30)
+    assert opened.picture() == alone[first] != alone[second]
