@@ -174,6 +174,24 @@ def test_a_destination_that_is_down_gets_all_of_it_later(
 
 
 @pytest.mark.usefixtures("_stub")
+def test_a_result_that_a_loss_of_power_emptied_is_made_again_and_holds_up_no_other(
+    tmp_path: Path, study: list[Path], models: Path, archive: Archive
+) -> None:
+    archive.close()
+    with running(tmp_path / "spool", models, archive.address) as (node, port):
+        send(port, study)
+        until(lambda: node.senders[0].health.failures > 1)
+        (name,) = node.spool.studies(SENDING)
+        (result,) = node.spool.outbox(name)
+        result.write_bytes(b"")
+        until(lambda: "is made again" in node.last_error)
+        again = Archive(archive.port)
+        until(lambda: node.spool.studies(DONE) != [])
+        assert list(again.times.values()) == [1]
+        again.close()
+
+
+@pytest.mark.usefixtures("_stub")
 def test_a_result_that_nobody_takes_for_days_has_failed(tmp_path: Path, study: list[Path], models: Path) -> None:
     with running(tmp_path / "spool", models, "pacs=NOBODY@127.0.0.1:1", send_days=1e-5) as (node, port):
         send(port, study)

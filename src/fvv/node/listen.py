@@ -15,6 +15,7 @@ from pathlib import Path
 from fvv import __version__
 from fvv.config import ListenConfig, PredictConfig
 from fvv.data import Failure
+from fvv.errors import InputError
 from fvv.io.bundle import ModelBundle
 from fvv.io.lock import only_writer
 from fvv.node.receive import Receiver, tls_context
@@ -194,11 +195,24 @@ class Node:
         with self._senders_idle() as idle:
             for study in studies if idle else ():
                 failed = self.spool.record(SENDING, study).outcome == "failed"
-                if all(sender.has_all(study) for sender in self.senders):
+                try:
+                    sent = all(sender.has_all(study) for sender in self.senders)
+                except InputError:
+                    self._answer_again(study)
+                    continue
+                if sent:
                     self.spool.move(study, SENDING, FAILED if failed else DONE)
                 elif time.time() - self.spool.folder(SENDING, study).stat().st_mtime > self.config.send_days * _DAY_S:
                     self._error(f"study {study}: a destination did not take its results in time")
                     self.spool.move(study, SENDING, FAILED)
+
+    def _answer_again(self, study: str) -> None:
+        """A result of a study is damaged on disk: a worker makes it again, with the same UID."""
+        self._error(f"study {study}: a result is damaged on disk, and is made again")
+        record = self.spool.record(SENDING, study)
+        again = record.model_copy(update={"outcome": "open", "attempts": record.attempts + 1})
+        self.spool.write_record(SENDING, study, again)
+        self.spool.move(study, SENDING, RUNNING)
 
     @contextmanager
     def _senders_idle(self) -> Iterator[bool]:

@@ -103,7 +103,7 @@ class Spool:
                 self._associations.setdefault(association, set()).add(facts.study)
             file.replace(images / facts.file_name)
             for place in (images, folder, folder.parent):
-                _sync(place)
+                sync(place)
 
     def end(self, association: str, *, well: bool) -> None:
         """An association is over.
@@ -194,7 +194,7 @@ class Spool:
         mark = self.folder(SENDING, study) / SENT / destination / uid
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
-        _sync(mark.parent)
+        sync(mark.parent)
 
     def _marks(self, study: str) -> Iterator[Path]:
         folder = self.folder(RECEIVED, study) / OPEN
@@ -230,10 +230,10 @@ def _link(file: Path, target: Path) -> None:
         partial.replace(target)
 
 
-def _sync(folder: Path) -> None:
-    """Make a rename in a folder last, where the system can."""
+def sync(place: Path) -> None:
+    """Make a file's content, or a rename in a folder, last, where the system can."""
     with suppress(OSError):
-        number = os.open(folder, os.O_RDONLY)
+        number = os.open(place, os.O_RDONLY)
         try:
             os.fsync(number)
         finally:

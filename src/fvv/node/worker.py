@@ -28,7 +28,7 @@ from fvv.io.dicom.reason import write_reason
 from fvv.io.lock import only_writer
 from fvv.io.result_files import DICOM_FILES, DICOM_FOLDER, DICOM_REPORT
 from fvv.io.sealed import read_record, write_sealed
-from fvv.node.spool import OUTBOX, RECORD
+from fvv.node.spool import OUTBOX, RECORD, sync
 from fvv.schemas.node import Outcome, StudyRecord
 from fvv.stages.predict import predict
 from fvv.system.cores import refuse_little_memory
@@ -79,6 +79,9 @@ def answer(job: Job) -> StudyRecord:
             seed = fingerprint(objects=objects, made_from=job.made_from, outcome=outcome)
             headers = _one_of_each_series(images, objects)
             write_reason(outbox / DICOM_REPORT, headers, [reason or "no result could be written"], seed=seed)
+        for place in (*outbox.iterdir(), outbox):
+            sync(place)
+    sync(job.folder)
     attempts = _attempts(job.folder)
     record = StudyRecord(
         outcome=outcome, reason=reason, attempts=attempts, objects=tuple(objects), made_from=job.made_from
