@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -234,6 +235,15 @@ def test_finished_studies_are_forgotten_in_time(tmp_path: Path, study: list[Path
         send(port, study)
         until(lambda: node.spool.studies(DONE) != [])
         until(lambda: not any(node.spool.studies(state) for state in STATES))
+
+
+def test_no_warning_of_a_library_with_the_value_of_an_element_reaches_the_log(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Node, "run", lambda _: warnings.warn("Invalid value for VR PN: 'Doe^Jane'", stacklevel=1))
+    listening.listen(tmp_path / "spool", models, ListenConfig(), PREDICT)
+    assert "Doe" not in capsys.readouterr().err
+    assert warnings.filters[0][0] == "ignore"
 
 
 def test_one_node_holds_a_spool(tmp_path: Path, models: Path) -> None:

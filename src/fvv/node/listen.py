@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -252,5 +253,7 @@ def listen(spool: str | Path, models: str | Path, config: ListenConfig, predict:
         log.warning("no --send-to given: results stay in %s", Path(spool) / DONE)
     if config.bind not in {"127.0.0.1", "::1", "localhost"} and not (config.tls_authorities or config.peers):
         log.warning("any machine that reaches %s may send: name peers, and use TLS or a firewall", config.bind)
+    # pydicom's warnings repeat values of elements, and silencing them for a moment does not hold between threads.
+    warnings.simplefilter("ignore")
     Node(Path(spool), Path(models), config, predict).run()
     return ListenResult(Path(spool))
