@@ -104,10 +104,11 @@ def _predicted(job: Job, images: Path) -> tuple[Outcome, str, Sequence[Path]]:
     (prediction,) = result.predictions
     dicom = output / prediction.examination_id / DICOM_FOLDER
     files = [file for file in (dicom / name for name in DICOM_FILES) if file.is_file()]
-    said = "; ".join(finding.message for finding in prediction.decision.reasons)
-    if prediction.decision.state is DecisionState.NOT_ASSESSABLE:
-        return "not assessable", said, files
-    return "answered", "" if files else said, files
+    reasons, refused = prediction.decision.reasons, prediction.decision.state is DecisionState.NOT_ASSESSABLE
+    # Of an answer whose results cannot be written the report says that alone: no volume beside "not assessable".
+    stated = [finding.message for finding in reasons if refused or finding.code == "dicom-output"]
+    said = "; ".join(stated).replace(str(job.folder), "")
+    return ("not assessable", said, files) if refused else ("answered", "" if files else said, files)
 
 
 def _one_of_each_series(images: Path, objects: Sequence[str]) -> list[Any]:
