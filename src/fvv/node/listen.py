@@ -124,7 +124,7 @@ class Node:
             images = self.spool.images(RECEIVED, study)
             if not images.is_dir() or not any(images.iterdir()):  # A kill came before its first object.
                 if images.parent.stat().st_mtime < time.time() - self.config.quiet_s:
-                    self.spool.remove(RECEIVED, study)
+                    self.spool.remove_empty(study)
                 continue
             wait = self.config.aborted_s if self.spool.is_cut_off(study) else self.config.quiet_s
             if self.spool.waiting_s(study) < wait or self.spool.folder(RUNNING, study).exists():

@@ -170,6 +170,13 @@ class Spool:
         self.folder(state, study).rename(target)
         shutil.rmtree(target, ignore_errors=True)
 
+    def remove_empty(self, study: str) -> None:
+        """Remove a received study that has no object: none can arrive meanwhile."""
+        with self._lock:
+            images = self.images(RECEIVED, study)
+            if not images.is_dir() or not any(images.iterdir()):
+                self.remove(RECEIVED, study)
+
     def record(self, state: str, study: str) -> StudyRecord:
         """What is known of a study; a new record where there is none, or a damaged one."""
         try:

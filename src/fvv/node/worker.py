@@ -104,9 +104,9 @@ def _predicted(job: Job, images: Path) -> tuple[Outcome, str, Sequence[Path]]:
     (prediction,) = result.predictions
     dicom = output / prediction.examination_id / DICOM_FOLDER
     files = [file for file in (dicom / name for name in DICOM_FILES) if file.is_file()]
-    reasons, refused = prediction.decision.reasons, prediction.decision.state is DecisionState.NOT_ASSESSABLE
+    found, refused = prediction.decision.reasons, prediction.decision.state is DecisionState.NOT_ASSESSABLE
     # Of an answer whose results cannot be written the report says that alone: no volume beside "not assessable".
-    stated = [finding.message for finding in reasons if refused or finding.code == "dicom-output"]
+    stated = [finding.message for finding in found if refused or finding.code == "dicom-output"]
     said = "; ".join(stated).replace(str(job.folder), "")
     return ("not assessable", said, files) if refused else ("answered", "" if files else said, files)
 
