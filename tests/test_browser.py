@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium: make browser"
 
 PATIENTS = ("mismatch0", "other3")
 SLICES = 8
+AFFINE = np.diag([4.0, 4.0, 8.0, 1.0])
 
 
 def images(folder: Path, seed: int) -> dict[str, bytes]:
@@ -47,7 +49,7 @@ def images(folder: Path, seed: int) -> dict[str, bytes]:
     }
     grey = (100 * masks[Channel.BRAIN] + np.random.default_rng(seed).integers(0, 40, (40, 44, SLICES))).astype(np.uint8)
     predicted = {channel: np.roll(mask, 6, axis=1) for channel, mask in masks.items()}
-    volumes = viewer_volumes(grey, np.diag([4.0, 4.0, 8.0, 1.0]), masks, predicted, slice_axis=2)
+    volumes = viewer_volumes(grey, AFFINE, masks, predicted, slice_axis=2)
     files = {}
     for name, volume in volumes.items():
         path = folder / f"{seed}_{name}.nii.gz"
@@ -115,8 +117,8 @@ class Opened:
         return self.page.locator("#viewer-canvas").screenshot()
 
 
-@pytest.fixture(scope="module")
-def opened(report: Path) -> Iterator[Opened]:
+@contextmanager
+def browsed(report: Path) -> Iterator[Opened]:
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=CHROMIUM,
@@ -130,6 +132,12 @@ def opened(report: Path) -> Iterator[Opened]:
         assert view.errors == []
         assert {url for url in view.requests if not url.startswith(("data:", "blob:"))} == {report.as_uri()}
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def opened(report: Path) -> Iterator[Opened]:
+    with browsed(report) as view:
+        yield view
 
 
 def test_every_plot_is_drawn(opened):
@@ -197,3 +205,24 @@ def test_another_patient_can_be_opened(opened):
     select.select_option(other)
     opened.wait(lambda: about.inner_text().startswith(f"{other}:"), 30)
     assert opened.picture() != before
+
+
+SWITCH = """(() => {{
+  const list = document.getElementById("viewer-patient");
+  for (const name of {names}) {{ list.value = name; list.dispatchEvent(new Event("change")); }}
+  return 0;
+}})()"""
+
+
+def test_images_of_two_patients_are_never_shown_together_however_fast_they_are_switched(opened):
+    names = opened.ask('[...document.querySelectorAll("#viewer-patient option")].map(one => one.value)')
+    select, about = opened.page.locator("#viewer-patient"), opened.page.locator("#viewer-about")
+    alone = {}
+    for name in names:
+        select.select_option(name)
+        opened.wait(lambda name=name: about.inner_text().startswith(f"{name}:"), 30)
+        alone[name] = opened.picture()
+    first, second = names
+    opened.ask(SWITCH.format(names=json.dumps([first, second, first])))
+    opened.wait(lambda: about.inner_text().startswith(f"{first}:"), 30)
+    assert opened.picture() == alone[first] != alone[second]

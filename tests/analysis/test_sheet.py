@@ -6,6 +6,7 @@ import datetime
 import io
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +14,7 @@ from PIL import Image
 from builders import ellipsoid
 from fvv.analysis.head import examination_facts, fvv_in_words, known_ml, numbers_in_words
 from fvv.analysis.sheet import stack_of, synthesis_png
-from fvv.analysis.tiles import slice_panels
+from fvv.analysis.tiles import plane, slice_panels
 from fvv.analysis.viewer import page_volume
 from fvv.analysis.windows import WHITE_B1000, reader_images, tissue_window
 from fvv.data import Case, Channel, Decision, DecisionState, Finding, Prediction, Severity, Volume
@@ -109,3 +110,43 @@ def test_the_viewer_keeps_every_slice_and_the_masks() -> None:
     assert array.shape[2:] == (SHAPE[2], 4)
     assert (array[..., 3] >> 1 & 1).sum() == found.stroke.sum()
     assert np.linalg.det(affine[:3, :3]) == pytest.approx(54)
+
+
+@pytest.mark.parametrize("degrees", [(0, 0, 0), (20, 0, 15), (-25, 20, 25)])
+@pytest.mark.parametrize("axes", ["RAS", "LAS", "LPS", "PSR", "ASL", "RSA"])
+def test_a_lesion_on_the_left_is_on_the_left_however_the_image_is_stored(
+    axes: str, degrees: tuple[float, float, float]
+) -> None:
+    case, found = examined()
+    brain, stroke = found.brain, found.stroke[::-1]  # On the patient's left.
+    turn = nib.eulerangles.euler2mat(*np.deg2rad(degrees)[::-1])
+    ras = np.eye(4)
+    ras[:3, :3] = turn @ AFFINE[:3, :3]
+    way = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(tuple(axes))
+    )
+    affine = ras @ nib.orientations.inv_ornt_aff(way, SHAPE)
+    brain, stroke, b1000, votes = (
+        nib.orientations.apply_orientation(array, way)
+        for array in (brain, stroke, 100.0 * brain + 120.0 * stroke, np.where(stroke, 2, 0).astype(np.uint8))
+    )
+    case = replace(case, b0=Volume(300.0 * brain, affine), b1000=Volume(b1000, affine))
+    left = replace(found, brain=brain, stroke=stroke, flair_visible_votes=votes, adc=None)
+    (lesion,) = stroke_lesions(brain, stroke, votes, 3, affine)
+    assert lesion.side == "left"
+    stack = stack_of(reader_images(case, left), affine, left)
+    assert stack.spacing_mm == pytest.approx(sorted((3, 3, 6)))
+    k = int(stack.stroke.sum(axis=(0, 1)).argmax())
+    assert np.nonzero(plane(stack.stroke, k))[1].min() > plane(stack.stroke, k).shape[1] / 2  # Right half: L.
+    bright = np.asarray(slice_panels(stack, k, 200, outlined=False)[0].convert("L"), dtype=float)[30:-30]
+    assert bright[:, 110:170].max() > bright[:, 30:90].max() + 50
+
+
+def test_a_slice_between_two_planes_still_has_three_voxel_edges() -> None:
+    turn = nib.eulerangles.euler2mat(*np.deg2rad([0, 40, 35]))
+    assert len(set(np.abs(turn).argmax(axis=0))) == 2  # Two stored axes are nearest to one and the same direction.
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ AFFINE[:3, :3]
+    case, found = examined()
+    case = replace(case, b0=Volume(case.b0.array, affine), b1000=Volume(case.b1000.array, affine))
+    assert sorted(stack_of(reader_images(case, found), affine, found).spacing_mm) == pytest.approx([3, 3, 6])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,6 +175,24 @@ def test_a_destination_that_is_down_gets_all_of_it_later(
 
 
 @pytest.mark.usefixtures("_stub")
+def test_a_result_that_a_loss_of_power_emptied_is_made_again_and_holds_up_no_other(
+    tmp_path: Path, study: list[Path], models: Path, archive: Archive
+) -> None:
+    archive.close()
+    with running(tmp_path / "spool", models, archive.address) as (node, port):
+        send(port, study)
+        until(lambda: node.senders[0].health.failures > 1)
+        (name,) = node.spool.studies(SENDING)
+        (result,) = node.spool.outbox(name)
+        result.write_bytes(b"")
+        until(lambda: "is made again" in node.last_error)
+        again = Archive(archive.port)
+        until(lambda: node.spool.studies(DONE) != [])
+        assert list(again.times.values()) == [1]
+        again.close()
+
+
+@pytest.mark.usefixtures("_stub")
 def test_a_result_that_nobody_takes_for_days_has_failed(tmp_path: Path, study: list[Path], models: Path) -> None:
     with running(tmp_path / "spool", models, "pacs=NOBODY@127.0.0.1:1", send_days=1e-5) as (node, port):
         send(port, study)
@@ -216,6 +235,15 @@ def test_finished_studies_are_forgotten_in_time(tmp_path: Path, study: list[Path
         send(port, study)
         until(lambda: node.spool.studies(DONE) != [])
         until(lambda: not any(node.spool.studies(state) for state in STATES))
+
+
+def test_no_warning_of_a_library_with_the_value_of_an_element_reaches_the_log(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Node, "run", lambda _: warnings.warn("Invalid value for VR PN: 'Doe^Jane'", stacklevel=1))
+    listening.listen(tmp_path / "spool", models, ListenConfig(), PREDICT)
+    assert "Doe" not in capsys.readouterr().err
+    assert warnings.filters[0][0] == "ignore"
 
 
 def test_one_node_holds_a_spool(tmp_path: Path, models: Path) -> None:

@@ -280,3 +280,14 @@ def test_a_kill_before_any_step_loses_no_confirmed_object(tmp_path: Path) -> Non
             assert count() > 30
             return
         at += 1
+
+
+def test_a_study_to_which_an_object_came_meanwhile_is_not_removed_as_empty(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.images(RECEIVED, "s").mkdir(parents=True)  # A kill came before its first object.
+    put(spool, "1")
+    spool.remove_empty("s")
+    assert [file.name for file in spool.images(RECEIVED, "s").iterdir()] == ["1.dcm"]
+    spool.images(RECEIVED, "t").mkdir(parents=True)
+    spool.remove_empty("t")
+    assert spool.studies(RECEIVED) == ["s"]

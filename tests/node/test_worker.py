@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
-from builders import write_onnx
-from dicom_builders import image, say, write_series
+from builders import head, write_onnx
+from dicom_builders import image, say, write_patient, write_series
 from fvv.config import PredictConfig
+from fvv.errors import FvvError
 from fvv.io.sealed import read_record
 from fvv.node.worker import Job, answer
 from fvv.schemas.node import StudyRecord
@@ -52,6 +54,28 @@ def test_no_diffusion_images_give_a_report_of_the_reason_and_no_volume(silent: P
     assert record.reason in items
     assert not any(element.keyword == "NumericValue" for element in report.iterall())
     assert read_record(silent / "record.json", StudyRecord) == record
+
+
+def test_an_answer_that_cannot_be_written_as_dicom_is_reported_without_a_volume(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path, *_: Any, **__: Any) -> None:
+        raise FvvError("no DICOM results could be made", file=folder)
+
+    monkeypatch.setattr("fvv.io.dicom.write.write_dicom_results", refuse)
+    folder = tmp_path / "running" / "abc"
+    write_patient(folder / "received", {key: array[::-1, ::-1] for key, array in head(rng).items()})
+    (folder / "abc").mkdir()
+    for number, file in enumerate(sorted((folder / "received").rglob("*.dcm"))):
+        file.rename(folder / "abc" / f"{number}.dcm")
+    about = job(folder)
+    write_onnx(about.models / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.0))
+    record = answer(about)
+    assert record.outcome == "answered"
+    assert record.reason.startswith("DICOM results not written")
+    (file,) = (folder / "outbox").iterdir()
+    texts = [str(element.value) for element in pydicom.dcmread(file).iterall() if element.keyword == "TextValue"]
+    assert not any(word in text for text in texts for word in (" mL", str(tmp_path)))
 
 
 def test_the_same_study_gives_the_same_object_again_and_other_models_another(silent: Path) -> None:

@@ -91,6 +91,17 @@ def test_one_patients_folder_and_results_beside_the_images(
     assert {path.name for path in (tmp_path / "anna").iterdir()} >= FILES
 
 
+def test_a_link_to_a_picture_is_an_address_whatever_the_patient_is_named(
+    tmp_path: Path, models: Path, rng: np.random.Generator
+) -> None:
+    for name in ("a#1", "javascript:1"):
+        write_patient(tmp_path / "in" / name, rng)
+    predict(tmp_path / "in", models, tmp_path / "out", CONFIG)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert 'href="a%231/synthesis.png"' in page
+    assert 'href="javascript%3A1/synthesis.png"' in page
+
+
 def test_bad_patients_are_listed_and_the_others_go_on(tmp_path: Path, models: Path, rng: np.random.Generator) -> None:
     for name in ("a", "b", "c"):
         write_patient(tmp_path / "in" / name, rng)

@@ -16,7 +16,7 @@ from fvv.schemas.lesions import Lesion
 CALIBRATION_NOTES = {"simulated": " (simulated)", "people": "", "unknown": " (fitted on unknown patients)", "": ""}
 """Said beside P(mismatch), by `Prediction.calibration_source`."""
 _ONE_SIDE = 0.02
-"""Share of the stroke on the other side of the midline that is not told (chosen here): the midline is a coarse one."""
+"""Share of the stroke on the other side of the midline that is not stated (chosen here): the midline is coarse."""
 
 
 def examination_facts(case: Case, prediction: Prediction, day: datetime.date) -> dict[str, str]:

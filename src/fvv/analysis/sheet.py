@@ -28,7 +28,7 @@ from fvv.analysis.windows import RULE
 from fvv.arrays import Affine, UInt8Array
 from fvv.data import Channel, DecisionState, Finding, Prediction, Severity
 from fvv.imaging.fusion import visible_to_half
-from fvv.imaging.lesions import labelled_lesions, turned
+from fvv.imaging.lesions import labelled_lesions, turned, turned_affine
 from fvv.schemas.lesions import Lesion
 
 WIDTH, WIDE = 1400, 2000
@@ -84,9 +84,7 @@ def stack_of(images: Mapping[str, UInt8Array], affine: Affine, prediction: Predi
             visible_any, visible = (votes > 0) & stroke, visible_to_half(votes, prediction.n_models) & stroke
     brain, stroke, visible, visible_any = (turned(mask, affine) for mask in (brain, stroke, visible, visible_any))
     grey = {name: turned(image, affine) for name, image in images.items()}
-    spacing = np.zeros(3)
-    spacing[np.argmax(np.abs(affine[:3, :3]), axis=0)] = nib.affines.voxel_sizes(affine)
-    x_mm, y_mm, z_mm = spacing.tolist()
+    x_mm, y_mm, z_mm = nib.affines.voxel_sizes(turned_affine(affine, nothing.shape)).tolist()
     display = SliceDisplay(grey["b1000"], brain, stroke, visible, visible_any, (x_mm, y_mm, z_mm))
     window = display.window(margin_mm=5)
     lesions, _ = labelled_lesions(stroke[window])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from fvv import __version__
 from fvv.config import ListenConfig, PredictConfig
 from fvv.data import Failure
+from fvv.errors import InputError
 from fvv.io.bundle import ModelBundle
 from fvv.io.lock import only_writer
 from fvv.node.receive import Receiver, tls_context
@@ -122,7 +124,7 @@ class Node:
             images = self.spool.images(RECEIVED, study)
             if not images.is_dir() or not any(images.iterdir()):  # A kill came before its first object.
                 if images.parent.stat().st_mtime < time.time() - self.config.quiet_s:
-                    self.spool.remove(RECEIVED, study)
+                    self.spool.remove_empty(study)
                 continue
             wait = self.config.aborted_s if self.spool.is_cut_off(study) else self.config.quiet_s
             if self.spool.waiting_s(study) < wait or self.spool.folder(RUNNING, study).exists():
@@ -194,11 +196,24 @@ class Node:
         with self._senders_idle() as idle:
             for study in studies if idle else ():
                 failed = self.spool.record(SENDING, study).outcome == "failed"
-                if all(sender.has_all(study) for sender in self.senders):
+                try:
+                    sent = all(sender.has_all(study) for sender in self.senders)
+                except InputError:
+                    self._answer_again(study)
+                    continue
+                if sent:
                     self.spool.move(study, SENDING, FAILED if failed else DONE)
                 elif time.time() - self.spool.folder(SENDING, study).stat().st_mtime > self.config.send_days * _DAY_S:
                     self._error(f"study {study}: a destination did not take its results in time")
                     self.spool.move(study, SENDING, FAILED)
+
+    def _answer_again(self, study: str) -> None:
+        """A result of a study is damaged on disk: a worker makes it again, with the same UID."""
+        self._error(f"study {study}: a result is damaged on disk, and is made again")
+        record = self.spool.record(SENDING, study)
+        again = record.model_copy(update={"outcome": "open", "attempts": record.attempts + 1})
+        self.spool.write_record(SENDING, study, again)
+        self.spool.move(study, SENDING, RUNNING)
 
     @contextmanager
     def _senders_idle(self) -> Iterator[bool]:
@@ -238,5 +253,7 @@ def listen(spool: str | Path, models: str | Path, config: ListenConfig, predict:
         log.warning("no --send-to given: results stay in %s", Path(spool) / DONE)
     if config.bind not in {"127.0.0.1", "::1", "localhost"} and not (config.tls_authorities or config.peers):
         log.warning("any machine that reaches %s may send: name peers, and use TLS or a firewall", config.bind)
+    # pydicom's warnings repeat values of elements, and silencing them for a moment does not hold between threads.
+    warnings.simplefilter("ignore")
     Node(Path(spool), Path(models), config, predict).run()
     return ListenResult(Path(spool))

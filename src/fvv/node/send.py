@@ -15,7 +15,8 @@ import pydicom
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 
-from fvv.errors import FvvError
+from fvv.errors import FvvError, InputError
+from fvv.io.dicom.find import refusing_damage
 from fvv.node.spool import SENDING, Spool
 from fvv.schemas.node import DestinationHealth
 
@@ -90,13 +91,18 @@ class Sender:
         """End soon."""
         self._over.set()
 
-    def remaining(self, study: str) -> list[tuple[Path, Any]]:
-        """Objects of a study that the destination has not taken, with their headers."""
+    def remaining(self, study: str) -> list[Path]:
+        """Objects of a study that the destination has not taken.
+
+        Raises:
+            InputError: one is damaged.
+        """
         found = []
         for file in self.spool.outbox(study):
-            dataset = pydicom.dcmread(file)
-            if not self.spool.is_sent(study, self.destination.name, str(dataset.SOPInstanceUID)):
-                found.append((file, dataset))
+            with refusing_damage(file):
+                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
+                if not self.spool.is_sent(study, self.destination.name, str(header.SOPInstanceUID)):
+                    found.append(file)
         return found
 
     def has_all(self, study: str) -> bool:
@@ -115,13 +121,16 @@ class Sender:
                 if not self.spool.folder(SENDING, study).exists():
                     continue
                 try:
-                    objects = [dataset for _, dataset in self.remaining(study)]
+                    objects = [_read(file) for file in self.remaining(study)]
                     if objects:
                         self._send(study, objects)
+                    done = self.has_all(study)
+                except InputError:  # A damaged object: the node has the study answered again, the others go on.
+                    continue
                 except (FvvError, OSError) as error:
                     self._failed(type(error).__name__)
                     continue
-                if self.has_all(study):
+                if done:
                     self._refused.pop(study, None)
 
     def _run(self) -> None:
@@ -179,3 +188,8 @@ class Sender:
 
     def _note(self, reason: str) -> None:
         self.health = DestinationHealth(failures=self.health.failures + 1, last_error=reason)
+
+
+def _read(file: Path) -> Any:
+    with refusing_damage(file):
+        return pydicom.dcmread(file)

@@ -103,7 +103,7 @@ class Spool:
                 self._associations.setdefault(association, set()).add(facts.study)
             file.replace(images / facts.file_name)
             for place in (images, folder, folder.parent):
-                _sync(place)
+                sync(place)
 
     def end(self, association: str, *, well: bool) -> None:
         """An association is over.
@@ -170,6 +170,13 @@ class Spool:
         self.folder(state, study).rename(target)
         shutil.rmtree(target, ignore_errors=True)
 
+    def remove_empty(self, study: str) -> None:
+        """Remove a received study that has no object: none can arrive meanwhile."""
+        with self._lock:
+            images = self.images(RECEIVED, study)
+            if not images.is_dir() or not any(images.iterdir()):
+                self.remove(RECEIVED, study)
+
     def record(self, state: str, study: str) -> StudyRecord:
         """What is known of a study; a new record where there is none, or a damaged one."""
         try:
@@ -194,7 +201,7 @@ class Spool:
         mark = self.folder(SENDING, study) / SENT / destination / uid
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
-        _sync(mark.parent)
+        sync(mark.parent)
 
     def _marks(self, study: str) -> Iterator[Path]:
         folder = self.folder(RECEIVED, study) / OPEN
@@ -230,10 +237,10 @@ def _link(file: Path, target: Path) -> None:
         partial.replace(target)
 
 
-def _sync(folder: Path) -> None:
-    """Make a rename in a folder last, where the system can."""
+def sync(place: Path) -> None:
+    """Make a file's content, or a rename in a folder, last, where the system can."""
     with suppress(OSError):
-        number = os.open(folder, os.O_RDONLY)
+        number = os.open(place, os.O_RDONLY)
         try:
             os.fsync(number)
         finally:

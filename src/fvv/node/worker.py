@@ -28,7 +28,7 @@ from fvv.io.dicom.reason import write_reason
 from fvv.io.lock import only_writer
 from fvv.io.result_files import DICOM_FILES, DICOM_FOLDER, DICOM_REPORT
 from fvv.io.sealed import read_record, write_sealed
-from fvv.node.spool import OUTBOX, RECORD
+from fvv.node.spool import OUTBOX, RECORD, sync
 from fvv.schemas.node import Outcome, StudyRecord
 from fvv.stages.predict import predict
 from fvv.system.cores import refuse_little_memory
@@ -79,6 +79,9 @@ def answer(job: Job) -> StudyRecord:
             seed = fingerprint(objects=objects, made_from=job.made_from, outcome=outcome)
             headers = _one_of_each_series(images, objects)
             write_reason(outbox / DICOM_REPORT, headers, [reason or "no result could be written"], seed=seed)
+        for place in (*outbox.iterdir(), outbox):
+            sync(place)
+    sync(job.folder)
     attempts = _attempts(job.folder)
     record = StudyRecord(
         outcome=outcome, reason=reason, attempts=attempts, objects=tuple(objects), made_from=job.made_from
@@ -101,10 +104,11 @@ def _predicted(job: Job, images: Path) -> tuple[Outcome, str, Sequence[Path]]:
     (prediction,) = result.predictions
     dicom = output / prediction.examination_id / DICOM_FOLDER
     files = [file for file in (dicom / name for name in DICOM_FILES) if file.is_file()]
-    said = "; ".join(finding.message for finding in prediction.decision.reasons)
-    if prediction.decision.state is DecisionState.NOT_ASSESSABLE:
-        return "not assessable", said, files
-    return "answered", "" if files else said, files
+    found, refused = prediction.decision.reasons, prediction.decision.state is DecisionState.NOT_ASSESSABLE
+    # Of an answer whose results cannot be written the report says that alone: no volume beside "not assessable".
+    stated = [finding.message for finding in found if refused or finding.code == "dicom-output"]
+    said = "; ".join(stated).replace(str(job.folder), "")
+    return ("not assessable", said, files) if refused else ("answered", "" if files else said, files)
 
 
 def _one_of_each_series(images: Path, objects: Sequence[str]) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from fvv.analysis.prediction_pages import Entry, page_name, prediction_pages
 from fvv.data import Prediction
@@ -36,7 +37,8 @@ def write_cohort(root: Path, stored: Sequence[StoredResult], record: RunRecord) 
 
 
 def _entry(root: Path, one: StoredResult) -> Entry:
-    picture = relative(one.picture, root) if one.picture is not None and one.picture.is_file() else ""
+    # As an address: a folder "a#1" or "javascript:1" is a folder.
+    picture = quote(relative(one.picture, root)) if one.picture is not None and one.picture.is_file() else ""
     viewer = one.viewer.read_bytes() if one.viewer is not None and one.viewer.is_file() else b""
     return Entry(one.prediction, one.content.about, one.content.lesions, viewer, picture)
 

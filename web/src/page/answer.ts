@@ -41,8 +41,9 @@ function tell(): void {
   element("meaning").textContent = MEANING[state];
   element("cutoff-value").textContent = `${general(cutoffMl)} mL`;
   const perModel = prediction.fvvPerModelMl;
-  const spread = perModel.length ? ` (models: ${formatMl(Math.min(...perModel))} to ${formatMl(Math.max(...perModel))})` : "";
-  const share = prediction.strokeMl && prediction.fvvMl !== null ? `${fixed((100 * prediction.fvvMl) / prediction.strokeMl, 0)} %` : "not measured";
+  const spread = perModel.length ? ` (models: ${formatMl(Math.min(...perModel), cutoffMl)} to ${formatMl(Math.max(...perModel), cutoffMl)})` : "";
+  const { strokeMl, fvvMl } = prediction;
+  const share = strokeMl === null || fvvMl === null ? "not measured" : strokeMl ? `${fixed((100 * fvvMl) / strokeMl, 0)} %` : "no stroke";
   const rows: [string, string][] = [
     ["FLAIR Visibility Volume", formatMl(prediction.fvvMl, cutoffMl) + spread],
     ["Stroke", formatMl(prediction.strokeMl)],

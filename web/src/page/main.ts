@@ -71,7 +71,10 @@ function heard(message: FromWorker, job: Job): void {
     element("took").textContent = `${job.name}: answered in ${seconds} s on this machine.`;
     showAnswer(message.answer, { b0: job.b0.name, b1000: job.b1000.name });
     shown("viewer", true);
-    show(message.answer).catch((error: unknown) => refuse(`The viewer cannot be shown: ${String(error)}`));
+    show(message.answer).catch((error: unknown) => {
+      shown("viewer", false); // It may still hold the images of another patient.
+      refuse(`The viewer cannot be shown: ${String(error)}`);
+    });
     element("state").focus();
   }
 }
@@ -98,9 +101,10 @@ function refuse(message: string): void {
 }
 
 async function take(files: readonly File[]): Promise<void> {
+  if ((element("run") as HTMLButtonElement).disabled) return; // An examination is being answered.
   refuse("");
   choice = null;
-  shown("choice", false);
+  for (const id of ["choice", "answer", "viewer"]) shown(id, false); // No answer stands beside files of another patient.
   try {
     choice = await chosen(files);
   } catch (error) {
