@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import ndimage
 
+from fvv.analysis.head import probability_in_words
 from fvv.analysis.slices import SliceDisplay, draw_slices, slices_to_show, tallness, turned_to_ras
 from fvv.arrays import Affine, BoolArray, FloatArray, IntArray, UInt8Array
 from fvv.data import Channel, DecisionState, Finding, Prediction, Severity, Volume
@@ -33,8 +34,6 @@ STATE_COLOURS = {
     DecisionState.NOT_ASSESSABLE: "#a3162e",
 }
 SEVERITY_COLOURS = {Severity.NOTE: "#444444", Severity.WARNING: "#8a4b08", Severity.NOT_ASSESSABLE: "#a3162e"}
-CALIBRATION_NOTES = {"simulated": " (simulated)", "people": "", "unknown": " (fitted on unknown patients)", "": ""}
-"""Said beside P(mismatch), by `Prediction.calibration_source`."""
 _FINDING_LINES = 7
 _HEADER_INCHES = 1.84
 _FOOTER_INCHES = 0.82
@@ -239,18 +238,9 @@ def _volume_lines(prediction: Prediction) -> str:
     if prediction.decision.state is DecisionState.NO_LESION_FOUND:
         return f"No part of a stroke could be visible on FLAIR: FVV  {fvv}\n{volumes}"
     first = f"FVV  {fvv}   (cut-off {cutoff_ml:g} mL)"
-    probability = [] if prediction.mismatch_probability is None else [probability_in_words(prediction)]
+    words = probability_in_words(prediction)
+    probability = [f"P(mismatch)  {words}"] if words else []
     return "\n".join([first, *probability, _model_line(prediction), volumes, _adc_line(prediction)])
-
-
-def probability_in_words(prediction: Prediction) -> str:
-    """P(mismatch) with the prevalence it holds for and, where no person was among them, whom it was fitted on."""
-    if prediction.mismatch_probability is None:
-        return ""
-    text = f"P(mismatch)  {prediction.mismatch_probability:.0%}"
-    if prediction.mismatch_prevalence is not None:
-        text += f" at prevalence {prediction.mismatch_prevalence:.0%}"
-    return text + CALIBRATION_NOTES[prediction.calibration_source]
 
 
 def _model_line(prediction: Prediction) -> str:
