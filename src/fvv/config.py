@@ -281,6 +281,8 @@ class SimulateConfig(_Settings):
     t2_amplitude_range: tuple[float, float] = (0.25, 1.4)
     """Relative T2 gain of a stroke long after onset, log-uniform; more than 1.4 makes late lesions as bright as the
     brightest seen in practice."""
+    adc_factor_range: tuple[float, float] = (0.4, 0.72)
+    """ADC of a stroke's core over normal, in three of four strokes; in the fourth 0.65 to 0.85."""
     pace_by_size: bool = True
     """Let T2 rise sooner and faster in larger strokes, as the sizes of mismatches suggest; false: the same in all."""
     lesions: Path | None = None
@@ -324,6 +326,8 @@ class SimulateConfig(_Settings):
     """Share of examinations whose slices are tilted against the magnet."""
     thin_slice_share: float = Field(default=0.0, ge=0, le=1)
     """Share of examinations with slices of 2 to 3 mm, up to 80 of them."""
+    isotropic_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of examinations with isotropic voxels of 2 to 3.5 mm, as in research protocols."""
     write_mask: bool = True
     """Write mask.nii.gz, the simulated brain, from which the network learns the brain."""
     compute: ComputeConfig = ComputeConfig()
