@@ -14,7 +14,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import generate_uid
+from pydicom.uid import EnhancedSRStorage, generate_uid
 
 from builders import head, save, write_onnx
 from dicom_builders import (
@@ -326,11 +326,18 @@ def test_results_as_dicom(tmp_path: Path, images: dict[str, np.ndarray], models:
     report = hd.sr.srread(folder / "report.dcm")
     volumes = volumes_of(report.content.get_volumetric_roi_measurement_groups())
     assert volumes == pytest.approx({c.label: prediction.volume_ml(c) for c in Channel}, abs=1e-3)
+    assert report.SOPClassUID == EnhancedSRStorage  # Receivers that refuse Comprehensive 3D SR take it.
+    said = answers_of(report)
+    assert said[0] == prediction.decision.state.value.capitalize()
+    assert f"under an FVV of {prediction.decision.cutoff_ml:g} mL" in said[1]
+    assert all(any(finding.message[:900] in text for text in said) for finding in prediction.decision.reasons)
     source = pydicom.dcmread(next((tmp_path / "anna").glob("*.dcm")))
     for name in ("segmentation", "report", "synthesis"):
         assert pydicom.dcmread(folder / f"{name}.dcm").StudyInstanceUID == source.StudyInstanceUID
     picture = pydicom.dcmread(folder / "synthesis.dcm")
     assert picture.pixel_array.shape[2] == 3
+    stored = (tmp_path / "out2" / "anna" / RESULT_FILE).read_text()
+    assert f"StudyInstanceUID {source.StudyInstanceUID}, SeriesInstanceUID " in stored
 
 
 def test_a_header_damaged_where_only_the_results_need_it(
@@ -405,6 +412,14 @@ def test_damaged_dicom_results_are_made_again(tmp_path: Path, images: dict[str, 
         result = predict(tmp_path / "anna", models, tmp_path / "out", CONFIG)
         assert (result.kept, result.predictions[0].decision.reasons) == (0, first.decision.reasons)
         assert pydicom.dcmread(report).Modality == "SR"
+
+
+def answers_of(report: Any) -> list[str]:
+    """The answer in a report, and its comments."""
+    items = [item for element in report.iterall() if element.VR == "SQ" for item in element.value]
+    named = [(item.ConceptNameCodeSequence[0].CodeMeaning, item) for item in items if "ConceptNameCodeSequence" in item]
+    answers = [item.ConceptCodeSequence[0].CodeMeaning for name, item in named if name == "DWI-FLAIR mismatch"]
+    return [*answers, *(str(item.TextValue) for name, item in named if name == "Comment")]
 
 
 def volumes_of(groups: list[Any]) -> dict[str, float]:

@@ -98,7 +98,8 @@ def _read(
     notes += [f"left out: {what}" for what in left_out]
     if examination.others:
         notes.append(f"one of {examination.others + 1} examinations in {plain(examination.place.name)}")
-    notes += [f"StudyInstanceUID {plain(examination.frames[0].study)}", *moved]
+    series_of = ", ".join(dict.fromkeys(plain(stack.first.series) for stack in (choice.b0, choice.b1000)))
+    notes += [f"StudyInstanceUID {plain(choice.b1000.first.study)}, SeriesInstanceUID {series_of}", *moved]
     return Case(name, b0, b1000, b_value=choice.b1000.b_value, notes=tuple(notes), warnings=doubts), source
 
 

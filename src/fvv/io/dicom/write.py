@@ -30,7 +30,7 @@ from fvv.io.atomic import atomic_write
 from fvv.io.dicom import MAKER
 from fvv.io.dicom.carry import DerivedUids, carried, quiet
 from fvv.io.dicom.find import DAMAGE
-from fvv.io.dicom.reason import FLAIR_VISIBLE, device, reason_report
+from fvv.io.dicom.reason import FLAIR_VISIBLE, add_comments, answer_item, enhanced_report, reason_report
 from fvv.io.dicom.stack import DicomSource
 from fvv.io.dicom.weighting import first_item
 from fvv.io.ownership import claim, claimed
@@ -249,8 +249,10 @@ def _segmentation(headers: _Headers, masks: dict[Channel, BoolArray]) -> Any:
 
 def _report(
     headers: _Headers, segmentation: Any, masks: dict[Channel, BoolArray], prediction: Prediction
-) -> hd.sr.Comprehensive3DSR:
-    """TID 1500: a group of measurements for each channel, also where no voxel of it has half of the votes.
+) -> Any:
+    """A group of measurements for each channel, also where no voxel of it has half of the votes.
+
+    The answer and its reasons stand in the group of FVV, on which it rests.
 
     Such a channel has no segment to refer to: its volume is 0 mL, or a mean of models of which under half agree.
     """
@@ -266,27 +268,25 @@ def _report(
             "algorithm_id": hd.sr.AlgorithmIdentification("fvv", __version__),
             "measurements": [hd.sr.Measurement(name=codes.SCT.Volume, value=round(volume, 4), unit=_MILLILITRE)],
         }
+        if channel is Channel.FLAIR_VISIBLE:
+            about["qualitative_evaluations"] = [answer_item(prediction.decision.state)]
         if channel in numbers:
             segment = _reference(headers, segmentation, numbers[channel], masks[channel])
             groups.append(hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(**about, referenced_segment=segment))
         else:
             groups.append(hd.sr.MeasurementsAndQualitativeEvaluations(**about))
-    content = hd.sr.MeasurementReport(
-        observation_context=device(headers.uids),
-        procedure_reported=hd.sr.CodedConcept("24590-2", "LN", "MR Brain"),
-        title=codes.DCM.ImagingMeasurementReport,
-        imaging_measurements=groups,
-    )
-    report = hd.sr.Comprehensive3DSR(
-        # The source first: what highdicom names as the acquisition's equipment is that of the first one.
-        evidence=[*{str(image.SOPInstanceUID): image for image in headers.images}.values(), segmentation],
-        content=content,
-        is_complete=True,
-        is_final=False,
-        **headers.uids.series(1, "volumes"),
-    )
+        if channel is Channel.FLAIR_VISIBLE:
+            add_comments(groups[-1], _said(prediction))
+    report = enhanced_report(groups, [*headers.images, segmentation], headers.uids, "volumes")
     headers.refer_rightly(report)
     return report
+
+
+def _said(prediction: Prediction) -> list[str]:
+    """What the reader of an answer must know."""
+    decision = prediction.decision
+    cutoff = f"mismatch is called likely under an FVV of {decision.cutoff_ml:g} mL; for research use only"
+    return [cutoff, *(f"{finding.severity.value}: {finding.message}" for finding in decision.reasons)]
 
 
 def _reference(headers: _Headers, segmentation: Any, number: int, mask: BoolArray) -> hd.sr.ReferencedSegment:
