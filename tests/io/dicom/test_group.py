@@ -396,3 +396,23 @@ def test_a_zip_file_without_images_says_so(tmp_path: Path) -> None:
 def test_a_long_description_is_shown_in_part(tmp_path: Path) -> None:
     write_two(tmp_path, 100, change=lambda d: d.__setattr__("SeriesDescription", "x" * 60 + "y" * 40))
     assert "yyyy..." in read_one(tmp_path)[0].notes[0]
+
+
+def test_an_export_to_a_cd(tmp_path: Path) -> None:
+    """A DICOMDIR, names without a suffix, no preamble, other files, two people, three studies: by date of study."""
+    place = tmp_path / "cd"
+    exported = (("A", "1.2.8", "20260301"), ("A", "1.2.9", "20250101"), ("B", "1.2.1", "20260201"))
+    for number, (person, study, date) in enumerate(exported, start=1):
+        write(tmp_path / "series", 100 * number, PatientID=person, StudyInstanceUID=study, StudyDate=date)
+        (place / "DICOM" / person / f"ST{number}").mkdir(parents=True)
+        for image_number, file in enumerate(sorted((tmp_path / "series").iterdir())):
+            content = file.read_bytes()
+            start = content.index(b"DICM") + 4 if number == 3 else 0
+            (place / "DICOM" / person / f"ST{number}" / f"IM{image_number:05d}").write_bytes(content[start:])
+            file.unlink()
+    (place / "DICOMDIR").write_bytes(bytes(128) + b"DICM" + bytes(100))
+    (place / "VIEWER").mkdir()
+    for name in ("VIEWER/run.exe", "VIEWER/help.pdf", "autorun.inf", "README"):
+        (place / name).write_bytes(b"no image " * 50)
+    read = values(find_examinations(place))
+    assert read == {"cd_1": (200, 300), "cd_2": (300, 400), "cd_3": (100, 200)}
