@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -44,10 +45,28 @@ def _one_line(text: str) -> str:
 
 OneLine = Annotated[str, AfterValidator(_one_line)]
 """Text that is shown: a control character in it could forge other lines."""
-AETitle = Annotated[str, Field(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")]
-"""DICOM AE (PS3.5 6.2): up to 16 printable characters without backslash, no blank at an end."""
-DestinationText = Annotated[str, Field(pattern=r"^[\w-]{1,32}=[!-?A-\[\]-~]{1,16}@[\w.:-]+:[0-9]{1,5}$")]
-"""NAME=AET@HOST:PORT."""
+
+
+def _matching(pattern: str, expected: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"expected {expected}")
+        return text
+
+    return AfterValidator(check)
+
+
+_AET = r"[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?"
+AETitle = Annotated[str, _matching(_AET, "up to 16 printable characters without backslash, no blank at an end")]
+"""DICOM AE (PS3.5 6.2)."""
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+DestinationText = Annotated[
+    str,
+    _matching(
+        rf"[\w-]{{1,32}}=[!-?A-\[\]-~]{{1,16}}@[\w.:-]+:{_PORT}",
+        "NAME=AET@HOST:PORT, such as pacs=ARCHIVE@10.0.0.2:104",
+    ),
+]
 
 
 class _Settings(BaseModel):
@@ -605,12 +624,18 @@ class ListenConfig(_Settings):
     """Application entity title that may send; may be repeated (default: any). A title is no proof of who sends: TLS
     with authorities, or a firewall, is."""
     quiet_s: float = Field(default=30.0, gt=0)
-    """Seconds without a further object after which a study is complete."""
+    """Seconds without a further object after which a study is complete; its sender's storage commitment completes it at
+    once."""
+    silent_s: float = Field(default=120.0, gt=0)
+    """The same while the sender of its last object keeps its association open, where this is longer; a minute later a
+    silent association is ended."""
     aborted_s: float = Field(default=600.0, gt=0)
     """Seconds that a study whose transfer was cut off waits for the sender to repeat it; then it is reported as
     incomplete, or answered where the sender did not abort it but the node was stopped."""
     keep_days: float = Field(default=7.0, ge=0)
     """Days after which a finished study is removed from the spool."""
+    keep_failed_days: float = Field(default=30.0, ge=0)
+    """Days after which a study that failed is removed from the spool."""
     send_days: float = Field(default=7.0, gt=0)
     """Days over which a result that a destination does not take is offered again."""
     series: tuple[OneLine, ...] = ()
@@ -622,7 +647,7 @@ class ListenConfig(_Settings):
     report_unanswered: bool = True
     """Send a report with the reason for a study that has no answer (no diffusion images, not assessable)."""
     max_object_mb: float = Field(default=1024.0, gt=0)
-    """Largest object that is accepted, MB; a longer one ends its association."""
+    """Largest image that is accepted, MB; a longer one is refused with status 0xC000. No object is held in memory."""
     min_free_mb: float = Field(default=2048.0, ge=0)
     """Free disk space below which objects are refused with status 0xA700, MB."""
     answer_s: float = Field(default=1800.0, gt=0)

@@ -19,8 +19,8 @@ from pydicom.uid import generate_uid
 
 from builders import head, write_onnx
 from dicom_builders import image, save_dicom, write_patient, write_series
-from fvv.config import ListenConfig, PredictConfig
-from fvv.errors import FvvError, InputError
+from fvv.config import ListenConfig, PredictConfig, load_config
+from fvv.errors import ConfigError, FvvError, InputError
 from fvv.node import listen as listening
 from fvv.node.listen import Node
 from fvv.node.send import Pause
@@ -230,11 +230,42 @@ def test_a_study_that_ends_its_workers_fails_with_a_report(
 
 
 @pytest.mark.usefixtures("_stub")
-def test_finished_studies_are_forgotten_in_time(tmp_path: Path, study: list[Path], models: Path) -> None:
-    with running(tmp_path / "spool", models, keep_days=2e-5) as (node, port):
+@pytest.mark.parametrize(
+    ("settings", "state"), [({"keep_days": 2e-5}, DONE), ({"send_days": 1e-5, "keep_failed_days": 2e-5}, FAILED)]
+)
+def test_studies_are_forgotten_in_time(
+    tmp_path: Path, study: list[Path], models: Path, settings: dict[str, float], state: str
+) -> None:
+    send_to = ("pacs=NOBODY@127.0.0.1:1",) if state == FAILED else ()
+    with running(tmp_path / "spool", models, *send_to, **settings) as (node, port):
         send(port, study)
-        until(lambda: node.spool.studies(DONE) != [])
+        until(lambda: node.spool.studies(state) != [])
         until(lambda: not any(node.spool.studies(state) for state in STATES))
+
+
+@pytest.mark.usefixtures("_stub")
+def test_a_pause_within_an_association_gives_no_answer_of_half_a_study(
+    tmp_path: Path, study: list[Path], models: Path
+) -> None:
+    with running(tmp_path / "spool", models, quiet_s=0.2, silent_s=4.0) as (node, port):
+        association = associate(port)
+        for number, file in enumerate(study):
+            assert association.send_c_store(pydicom.dcmread(file)).Status == 0
+            if number == len(study) // 2:
+                time.sleep(2)
+                assert len(node.spool.studies(RECEIVED)) == 1
+        # Its sender never ends it.
+        until(lambda: node.spool.studies(DONE) != [])
+        (name,) = node.spool.studies(DONE)
+        assert len(node.spool.record(DONE, name).objects) == len(study)
+        assert association.is_established
+        association.release()
+
+
+@pytest.mark.parametrize("text", ["nonsense", "a=b@c", "a=b@c:0", "a=b@c:99999", "=b@c:1", "a=@c:1"])
+def test_a_destination_that_is_none_is_told_its_form(text: str) -> None:
+    with pytest.raises(ConfigError, match="expected NAME=AET@HOST:PORT, such as"):
+        load_config(overrides={"listen.send_to": [text]})
 
 
 def test_no_warning_of_a_library_with_the_value_of_an_element_reaches_the_log(

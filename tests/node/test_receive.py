@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
 import ssl
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,13 +16,21 @@ from typing import Any
 
 import pydicom
 import pytest
+from pydicom.uid import MRImageStorage, RawDataStorage
+from pynetdicom.dsutils import encode
 
 from dicom_builders import save_dicom
 from fvv.config import ListenConfig
 from fvv.errors import ConfigError
-from fvv.node.receive import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Receiver, tls_context
+from fvv.node.receive import (
+    CANNOT_UNDERSTAND,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+    Receiver,
+)
 from fvv.node.spool import RECEIVED, Spool
-from node_peers import associate, send
+from fvv.node.tls import tls_context
+from node_peers import Memory, RawPeer, associate, send
 
 
 @contextmanager
@@ -159,17 +169,98 @@ def test_a_disk_that_is_nearly_full_is_not_filled(
         assert names(spool) == [1]
 
 
-def test_an_object_beyond_the_bound_ends_its_association_alone(tmp_path: Path, study: list[Path]) -> None:
-    with receiving(tmp_path, max_object_mb=0.1) as (spool, port):
-        dataset = pydicom.dcmread(study[0])
-        dataset.Rows = dataset.Columns = 512
-        dataset.PixelData = bytes(512 * 512 * 2)
+def incoming(root: Path) -> list[Path]:
+    return list((root / "spool" / "incoming").iterdir())
+
+
+def test_a_disk_that_fills_up_within_an_object_refuses_this_one(
+    tmp_path: Path, study: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    (tmp_path / "full").symlink_to("/dev/full")
+    with receiving(tmp_path) as (spool, port):
         association = associate(port)
-        status = association.send_c_store(dataset)
-        assert getattr(status, "Status", None) is None
-        soon(lambda: not association.is_established)
-        assert send(port, study[1:]) == [SUCCESS] * (len(study) - 1)
-        assert names(spool) == [len(study) - 1]
+        with monkeypatch.context() as patch:
+            patch.setattr(spool, "incoming", lambda: tmp_path / "full")
+            assert association.send_c_store(pydicom.dcmread(study[0])).Status == OUT_OF_RESOURCES
+        assert association.send_c_store(pydicom.dcmread(study[1])).Status == SUCCESS
+        association.release()
+        assert names(spool) == [1]
+        assert incoming(tmp_path) == []
+
+
+@pytest.mark.parametrize("sop_class", [MRImageStorage, RawDataStorage])
+def test_an_object_beyond_the_bound_is_refused_alone_and_takes_no_memory(
+    tmp_path: Path, study: list[Path], sop_class: str
+) -> None:
+    """What would be left alone anyway does no harm. Two gigabytes: tests/hospital."""
+    with receiving(tmp_path, max_object_mb=1) as (spool, port):
+        peer, memory = RawPeer(port, sop_class), Memory()
+        status = peer.store(memory.over([bytes(2**19)] * 2**6))
+        assert status == (CANNOT_UNDERSTAND if sop_class == MRImageStorage else SUCCESS)
+        assert incoming(tmp_path) == []
+        assert peer.store([study[0].read_bytes()]) == (CANNOT_UNDERSTAND if sop_class == MRImageStorage else SUCCESS)
+        peer.close()
+        assert send(port, study) == [SUCCESS] * len(study)
+        assert names(spool) == [len(study)]
+    assert memory.growth_mb < 24
+
+
+def test_a_large_object_is_taken_without_being_held_in_memory(tmp_path: Path, study: list[Path]) -> None:
+    dataset = pydicom.dcmread(study[0])
+    dataset.Rows, dataset.Columns, dataset.PixelData = 2**12, 2**12 * 2, bytes(2**26)
+    content = encode(dataset, False, True)
+    assert content is not None
+    del dataset
+    with receiving(tmp_path) as (spool, port):
+        peer, memory = RawPeer(port, MRImageStorage), Memory()
+        parts = (content[start : start + 2**19] for start in range(0, len(content), 2**19))
+        assert peer.store(memory.over(parts)) == SUCCESS
+        (name,) = spool.studies(RECEIVED)
+        (file,) = spool.images(RECEIVED, name).iterdir()
+        assert memory.growth_mb < 32
+        assert file.read_bytes().endswith(content)
+
+
+def test_an_association_that_breaks_off_within_an_object_leaves_nothing(tmp_path: Path, study: list[Path]) -> None:
+    with receiving(tmp_path) as (spool, port):
+        peer = RawPeer(port, MRImageStorage)
+        peer.begin()
+        peer.part(bytes(2**16))
+        soon(lambda: len(incoming(tmp_path)) == 1)
+        peer.close()
+        soon(lambda: incoming(tmp_path) == [])
+        assert send(port, study[:1]) == [SUCCESS]
+        assert names(spool) == [1]
+
+
+def test_one_association_too_many_is_refused_and_finds_a_place_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fvv.node.receive.MOST_ASSOCIATIONS", 4)
+    with receiving(tmp_path) as (_, port):
+        peers = [RawPeer(port, MRImageStorage) for _ in range(4)]
+        assert all(one.is_established for one in peers)
+        assert not RawPeer(port, MRImageStorage).is_established
+        for one in peers:
+            one.close()
+        soon(lambda: RawPeer(port, MRImageStorage).is_established)
+
+
+@pytest.mark.parametrize("endless", ["unit", "command"])
+def test_no_message_fills_the_memory(tmp_path: Path, study: list[Path], endless: str) -> None:
+    """A unit of 4 GB is announced; a command never ends."""
+    with receiving(tmp_path) as (_, port):
+        peer, memory = RawPeer(port, MRImageStorage), Memory()
+        with contextlib.suppress(OSError):
+            if endless == "unit":
+                peer.send(struct.pack(">BBL", 4, 0, 2**32 - 1))
+            for part in memory.over([bytes(2**16)] * 2**10):
+                peer.send(part) if endless == "unit" else peer.part(part, control=1)
+        assert peer.is_closed
+        assert memory.growth_mb < 32
+        assert send(port, study[:1]) == [SUCCESS]
 
 
 def test_noise_on_the_port_ends_nothing(tmp_path: Path, study: list[Path]) -> None:

@@ -148,6 +148,30 @@ def test_one_of_two_associations_goes_on(tmp_path: Path) -> None:
     assert spool.is_cut_off("s")
 
 
+def test_an_association_that_goes_on_is_of_the_study_of_its_last_object(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.begin("a")
+    put(spool, "1")
+    assert spool.is_arriving("s")
+    file = spool.incoming()
+    file.write_bytes(b"x")
+    spool.put(file, ObjectFacts("next", "1.dcm", wanted=True), "a")
+    assert not spool.is_arriving("s")
+    assert spool.is_arriving("next")
+    spool.end("a", well=True)
+    assert not spool.is_arriving("next")
+
+
+def test_a_silent_association_that_this_end_closes_is_no_abort(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.begin("a")
+    put(spool, "1")
+    spool.end("a", well=False, aborted=False)
+    assert spool.is_cut_off("s")
+    spool.take("s", MADE)
+    assert not spool.was_aborted("s")
+
+
 @pytest.mark.parametrize("state", [SENDING, DONE])
 def test_the_same_study_again_is_not_run_again(tmp_path: Path, state: str) -> None:
     spool = opened(tmp_path)

@@ -19,10 +19,11 @@ from fvv.data import Failure
 from fvv.errors import InputError
 from fvv.io.bundle import ModelBundle
 from fvv.io.lock import only_writer
-from fvv.node.receive import Receiver, tls_context
+from fvv.node.receive import Receiver
 from fvv.node.send import Destination, Sender
 from fvv.node.spool import DONE, FAILED, RECEIVED, RUNNING, SENDING, Spool
 from fvv.node.status import write_health
+from fvv.node.tls import tls_context
 from fvv.node.worker import Job
 from fvv.schemas.node import Outcome
 from fvv.system.fingerprint import fingerprint
@@ -114,7 +115,7 @@ class Node:
         now = time.monotonic()
         if now >= self._clean_due:
             self._forget()
-            self._clean_due = now + min(_DAY_S, self.config.keep_days * _DAY_S, 3600.0)
+            self._clean_due = now + min(3600.0, _DAY_S * min(self.config.keep_days, self.config.keep_failed_days))
         if now >= self._health_due:
             write_health(self.spool, self.last_error, {one.destination.name: one.health for one in self.senders})
             self._health_due = now + _HEALTH_S
@@ -126,12 +127,19 @@ class Node:
                 if images.parent.stat().st_mtime < time.time() - self.config.quiet_s:
                     self.spool.remove_empty(study)
                 continue
-            wait = self.config.aborted_s if self.spool.is_cut_off(study) else self.config.quiet_s
-            if self.spool.waiting_s(study) < wait or self.spool.folder(RUNNING, study).exists():
+            if self.spool.waiting_s(study) < self._wait_s(study) or self.spool.folder(RUNNING, study).exists():
                 continue
             with self._senders_idle() as idle:
                 if idle and not self.spool.take(study, self.made_from):
                     log.info("study %s came again and has its answer", study)
+
+    def _wait_s(self, study: str) -> float:
+        """How long no further object of a study must come."""
+        if self.spool.is_asked_for(study):
+            return 0.0
+        if self.spool.is_cut_off(study):
+            return self.config.aborted_s
+        return max(self.config.quiet_s, self.config.silent_s if self.spool.is_arriving(study) else 0.0)
 
     def _start_worker(self) -> None:
         if self._worker is not None:
@@ -227,9 +235,10 @@ class Node:
             yield True
 
     def _forget(self) -> None:
-        for study in self.spool.studies(DONE):
-            if time.time() - self.spool.folder(DONE, study).stat().st_mtime > self.config.keep_days * _DAY_S:
-                self.spool.remove(DONE, study)
+        for state, days in ((DONE, self.config.keep_days), (FAILED, self.config.keep_failed_days)):
+            for study in self.spool.studies(state):
+                if time.time() - self.spool.folder(state, study).stat().st_mtime > days * _DAY_S:
+                    self.spool.remove(state, study)
 
     def _error(self, message: str) -> None:
         self.last_error = message

@@ -69,8 +69,12 @@ def facts_of(path: Path, rules: ListenConfig) -> ObjectFacts:
             raise InputError("states no study, no UID of its own or no person", file=path)
         _refuse_cut_off(path, dataset)
         key = fingerprint(study=study, person=person)[:_KEY_LETTERS]
-        name = hashlib.sha256(uid.encode()).hexdigest()[:32]
-        return ObjectFacts(key, f"{name}.dcm", wanted=_is_wanted(dataset, rules))
+        return ObjectFacts(key, file_name_of(uid), wanted=_is_wanted(dataset, rules))
+
+
+def file_name_of(uid: str) -> str:
+    """Of an object in the spool."""
+    return f"{hashlib.sha256(uid.encode()).hexdigest()[:32]}.dcm"
 
 
 def _is_wanted(dataset: Any, rules: ListenConfig) -> bool:

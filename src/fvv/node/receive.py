@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 import shutil
 import ssl
+import threading
 import weakref
 from typing import Any
 
 from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.pdu import P_DATA_TF
 
 from fvv.config import ListenConfig
 from fvv.errors import ConfigError, InputError
+from fvv.node.arriving import LARGEST_MESSAGE, Arriving, meta_of, refuse_large_units
+from fvv.node.commit import PUSH_MODEL, Commitment
 from fvv.node.objects import IMAGES, facts_of
 from fvv.node.spool import Spool
 
@@ -22,6 +27,8 @@ SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 """Status of a C-STORE (PS3.4, table B.2-1)."""
 MOST_ASSOCIATIONS = 64
 """At a time; further ones are refused, and their senders come again."""
+_PATIENCE_S = 60.0
+"""After which an association that is silent for longer than `silent_s` is ended, and its place is free for another."""
 _MB = 10**6
 _VERIFICATION = "1.2.840.10008.1.1"
 
@@ -37,17 +44,23 @@ class Receiver:
         self._spool, self._config = spool, config
         self._closed = False
         self._bytes: dict[str, int] = {}
+        self._arriving: dict[str, Arriving] = {}
+        self._header = threading.Lock()
         self._names: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         # Private objects of every maker belong to a study: refusing them would end the transfer of all of it.
         _config.UNRESTRICTED_STORAGE_SERVICE = True
         entity = AE(ae_title=config.aet)
         entity.supported_contexts = AllStoragePresentationContexts
         entity.add_supported_context(_VERIFICATION)
+        entity.add_supported_context(PUSH_MODEL)
+        entity.network_timeout = config.silent_s + _PATIENCE_S
         entity.require_called_aet = True
         entity.require_calling_aet = list(config.peers)
         entity.maximum_associations = MOST_ASSOCIATIONS
         handlers: list[Any] = [
+            (evt.EVT_CONN_OPEN, lambda event: refuse_large_units(event.assoc)),
             (evt.EVT_C_STORE, self._store),
+            (evt.EVT_N_ACTION, Commitment(spool, config).asked),
             (evt.EVT_ACCEPTED, lambda event: spool.begin(self._name(event.assoc))),
             (evt.EVT_RELEASED, lambda event: self._end(event, well=True)),
             (evt.EVT_ABORTED, lambda event: self._end(event, well=False)),
@@ -56,7 +69,8 @@ class Receiver:
                 evt.EVT_REJECTED,
                 lambda _: log.warning("a sender was refused: unknown application entity title"),
             ),
-            (evt.EVT_PDU_RECV, self._bound),
+            (evt.EVT_PDU_RECV, self._part),
+            (evt.EVT_DIMSE_RECV, lambda event: self._bytes.pop(self._name(event.assoc), None)),
         ]
         try:
             server: Any = entity.start_server(
@@ -74,18 +88,18 @@ class Receiver:
         self._server.shutdown()
 
     def _store(self, event: Any) -> int:
-        self._bytes.pop(self._name(event.assoc), None)
-        if event.request.AffectedSOPClassUID not in IMAGES:
+        arriving = self._arriving.pop(self._name(event.assoc), None)
+        if arriving is None:  # All of it came with its command.
+            arriving = self._to_disk(event.request, event.context.transfer_syntax)
+            arriving.write(event.request.DataSet.getvalue())
+        if arriving.file is None:
             return SUCCESS
-        file = self._spool.incoming()
         try:
-            if shutil.disk_usage(self._spool.root).free < self._config.min_free_mb * _MB:
-                log.error("an object was refused: the disk of the spool is full")
-                return OUT_OF_RESOURCES
-            file.write_bytes(event.encoded_dataset())
-            facts = facts_of(file, self._config)
+            arriving.finish()
+            with self._header:  # One at a time: a header may be long, too.
+                facts = facts_of(arriving.file, self._config)
             if facts.wanted:
-                self._spool.put(file, facts, self._name(event.assoc))
+                self._spool.put(arriving.file, facts, self._name(event.assoc))
         except InputError as error:
             # What a library says of an element may repeat its value: only what is said here reaches the log.
             said = error.message if error.message.startswith(("cut off", "states no")) else "not readable as DICOM"
@@ -93,47 +107,48 @@ class Receiver:
             return CANNOT_UNDERSTAND
         except OSError as error:
             log.error("an object was refused: %s", error.strerror)  # noqa: TRY400 - one line
-            return OUT_OF_RESOURCES
+            return CANNOT_UNDERSTAND if error.errno == errno.EFBIG else OUT_OF_RESOURCES
         finally:
-            file.unlink(missing_ok=True)
+            arriving.discard()
         return SUCCESS
+
+    def _to_disk(self, command: Any, transfer_syntax: Any) -> Arriving:
+        """Where an object goes that begins to arrive. What is no image goes nowhere."""
+        kept = command.AffectedSOPClassUID in IMAGES
+        meta = meta_of(command, transfer_syntax)
+        arriving = Arriving(self._spool.incoming() if kept else None, meta, self._config.max_object_mb * _MB)
+        try:
+            if kept and shutil.disk_usage(self._spool.root).free < self._config.min_free_mb * _MB:
+                arriving.refuse(OSError(errno.ENOSPC, "the disk of the spool is full"))
+        except OSError as error:
+            arriving.refuse(error)
+        return arriving
 
     def _end(self, event: Any, *, well: bool) -> None:
         self._bytes.pop(self._name(event.assoc), None)
+        if (arriving := self._arriving.pop(self._name(event.assoc), None)) is not None:
+            arriving.discard()
         if well or not self._closed:  # What this end cuts off, its sender did not abort.
-            self._spool.end(self._name(event.assoc), well=well)
+            aborted = not well and not event.assoc.dul.idle_timer_expired()
+            self._spool.end(self._name(event.assoc), well=well, aborted=aborted)
 
     def _name(self, association: Any) -> str:
         """Of an association; no other, also not of an earlier process, has it."""
         return self._names.setdefault(association, secrets.token_hex(8))
 
-    def _bound(self, event: Any) -> None:
-        """Close a connection on which an object grows beyond the bound, before it fills the memory."""
+    def _part(self, event: Any) -> None:
+        """A unit of data arrived: those of an object go to disk, others fill the memory up to a bound."""
         if not isinstance(event.pdu, P_DATA_TF):
             return
-        name = self._name(event.assoc)
+        name, message = self._name(event.assoc), event.assoc.dimse.message
+        if name in self._arriving:
+            return
         self._bytes[name] = self._bytes.get(name, 0) + event.pdu.pdu_length
-        if self._bytes[name] > self._config.max_object_mb * _MB:
-            log.error("an association was ended: an object of over %g MB", self._config.max_object_mb)
+        if self._bytes[name] > LARGEST_MESSAGE:
+            log.error("an association was ended: a message of over %d MB", LARGEST_MESSAGE // 2**20)
             event.assoc.dul.socket.close()
-
-
-def tls_context(config: ListenConfig, *, server: bool) -> ssl.SSLContext | None:
-    """TLS as PS3.15 B.12 (BCP 195) asks: version 1.2 or later, and with authorities both sides prove who they are.
-
-    Raises:
-        ConfigError: a file is missing or holds no certificate or key.
-    """
-    if not (config.tls_certificate if server else config.send_tls):
-        return None
-    purpose = ssl.Purpose.CLIENT_AUTH if server else ssl.Purpose.SERVER_AUTH
-    try:
-        context = ssl.create_default_context(purpose, cafile=config.tls_authorities or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if config.tls_certificate:
-            context.load_cert_chain(config.tls_certificate, config.tls_key or None)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"TLS cannot be set up: {error}", hint="name PEM files with listen.tls_*") from error
-    if server and config.tls_authorities:
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
+        elif isinstance(message, C_STORE_RQ) and message.context_id is not None:
+            syntax = event.assoc._accepted_cx[message.context_id].transfer_syntax[0]
+            arriving = self._to_disk(message.command_set, syntax)
+            arriving.write(message.data_set.getvalue())
+            self._arriving[name] = message.data_set = arriving

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 900.0
 """After the first failure, doubled by each further one. Chosen here: soon after a restart of the archive, and no load
 on one that is down for the night."""
-_CONNECT_S = 10.0
+CONNECT_S = 10.0
 _LOOK_S = 1.0
 """Between looks for new results."""
 
@@ -111,7 +111,9 @@ class Sender:
 
     def look(self) -> None:
         """Send what waits, if it is time."""
-        for study in self.spool.studies(SENDING):
+        studies = self.spool.studies(SENDING)
+        self._refused = {study: pause for study, pause in self._refused.items() if study in studies}
+        for study in studies:
             refused = self._refused.setdefault(study, Pause())
             if self._over.is_set() or not self._pause.over:
                 return
@@ -142,7 +144,7 @@ class Sender:
 
     def _send(self, study: str, objects: Sequence[Any]) -> None:
         entity = AE(ae_title=self.our_aet)
-        entity.connection_timeout = _CONNECT_S
+        entity.connection_timeout = CONNECT_S
         for uid in dict.fromkeys(dataset.SOPClassUID for dataset in objects):
             entity.add_requested_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         there = self.destination

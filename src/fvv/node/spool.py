@@ -19,13 +19,13 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from fvv.errors import InputError
 from fvv.io.sealed import read_record, write_sealed
-from fvv.node.objects import ObjectFacts
+from fvv.node.objects import ObjectFacts, file_name_of
 from fvv.schemas.node import Outcome, StudyRecord
 
 STATES = RECEIVED, RUNNING, SENDING, DONE, FAILED = "received", "running", "sending", "done", "failed"
@@ -51,6 +51,8 @@ class Spool:
         self._lock = threading.RLock()
         self._associations: dict[str, set[str]] = {}
         self._cut: dict[str, set[str]] = {}
+        self._latest: dict[str, str] = {}
+        self._asked: set[str] = set()
 
     def open(self) -> None:
         """Make the folders, and clear what a killed process left on its way in or out."""
@@ -102,16 +104,20 @@ class Spool:
                 mark.touch()
                 self._associations.setdefault(association, set()).add(facts.study)
             file.replace(images / facts.file_name)
+            self._latest[association] = facts.study
+            self._asked.discard(facts.study)
             for place in (images, folder, folder.parent):
                 sync(place)
 
-    def end(self, association: str, *, well: bool) -> None:
+    def end(self, association: str, *, well: bool, aborted: bool = True) -> None:
         """An association is over.
 
         Args:
             well: the sender released it, so each of its studies is whole; else it was cut off.
+            aborted: its sender cut it off, and not this process.
         """
         with self._lock:
+            self._latest.pop(association, None)
             studies = self._associations.pop(association, set()) | self._cut.pop(association, set())
             if not well and studies:
                 self._cut[association] = studies
@@ -121,7 +127,7 @@ class Spool:
                 for mark in self._marks(study):
                     if well and mark.name not in self._associations:
                         mark.unlink(missing_ok=True)
-                    elif mark.name == association:
+                    elif aborted and mark.name == association:
                         mark.rename(mark.with_suffix(_ABORTED))
 
     def waiting_s(self, study: str) -> float:
@@ -132,6 +138,30 @@ class Spool:
         """Whether an association that brought objects of a received study neither ended well nor goes on."""
         with self._lock:
             return any(mark.name not in self._associations for mark in self._marks(study))
+
+    def is_arriving(self, study: str) -> bool:
+        """Whether an association goes on whose last object was of a study."""
+        with self._lock:
+            return study in self._latest.values()
+
+    def is_asked_for(self, study: str) -> bool:
+        """Whether the sender of a received study says that it is complete."""
+        with self._lock:
+            return study in self._asked
+
+    def commit(self, uids: Iterable[str]) -> set[str]:
+        """A sender asks for objects by their UIDs: their studies are complete. Gives those that are here."""
+        names = {file_name_of(uid): uid for uid in uids}
+        held: set[str] = set()
+        with self._lock:
+            for state in STATES:
+                for study in self.studies(state):
+                    with suppress(FileNotFoundError):
+                        here = names.keys() & {file.name for file in self.images(state, study).iterdir()}
+                        held |= here
+                        if here and state == RECEIVED:
+                            self._asked.add(study)
+        return {names[name] for name in held}
 
     def was_aborted(self, study: str) -> bool:
         """Whether the sender of a running study aborted its last transfer.
@@ -149,6 +179,7 @@ class Spool:
             False where nothing is to be done: the same objects have their answer.
         """
         with self._lock:
+            self._asked.discard(study)
             earlier = next((state for state in EARLIER if self.folder(state, study).exists()), None)
             if earlier is not None:
                 if self._is_answered(study, earlier, made_from):

@@ -247,9 +247,7 @@ def _segmentation(headers: _Headers, masks: dict[Channel, BoolArray]) -> Any:
     return segmentation
 
 
-def _report(
-    headers: _Headers, segmentation: Any, masks: dict[Channel, BoolArray], prediction: Prediction
-) -> Any:
+def _report(headers: _Headers, segmentation: Any, masks: dict[Channel, BoolArray], prediction: Prediction) -> Any:
     """A group of measurements for each channel, also where no voxel of it has half of the votes.
 
     The answer and its reasons stand in the group of FVV, on which it rests.
