@@ -102,10 +102,18 @@ class RawPeer:
 
     def store(self, parts: Iterable[bytes]) -> int:
         """Send an object part by part; gives its status."""
+        self.object(parts)
+        return self.status()
+
+    def object(self, parts: Iterable[bytes]) -> None:
+        """Send an object part by part, without waiting for its status."""
         self.begin()
         for part in parts:
             self.part(part)
         self.part(b"", control=2)
+
+    def status(self) -> int:
+        """The next one that comes."""
         unit, reply = P_DATA_TF(), DIMSEMessage()
         unit.decode(self._unit())
         reply.decode_msg(unit.to_primitive())

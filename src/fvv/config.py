@@ -650,6 +650,8 @@ class ListenConfig(_Settings):
     """Largest image that is accepted, MB; a longer one is refused with status 0xC000. No object is held in memory."""
     min_free_mb: float = Field(default=2048.0, ge=0)
     """Free disk space below which objects are refused with status 0xA700, MB."""
+    page: int = Field(default=0, ge=0, le=65535)
+    """TCP port of a page with the queue, for a browser on this machine alone; 0: no page."""
     answer_s: float = Field(default=1800.0, gt=0)
     """Seconds after which a worker is ended; a study that ends three workers has failed."""
     tls_certificate: OneLine = ""

@@ -223,6 +223,19 @@ def test_a_large_object_is_taken_without_being_held_in_memory(tmp_path: Path, st
         assert file.read_bytes().endswith(content)
 
 
+def test_a_sender_that_does_not_wait_for_replies(tmp_path: Path, study: list[Path]) -> None:
+    with receiving(tmp_path) as (spool, port):
+        peer = RawPeer(port, MRImageStorage)
+        for file in study:
+            content = encode(pydicom.dcmread(file), False, True)
+            assert content is not None
+            peer.object([content[:100], content[100:]])
+        assert [peer.status() for _ in study] == [SUCCESS] * len(study)
+        assert names(spool) == [len(study)]
+        assert incoming(tmp_path) == []
+        peer.close()
+
+
 def test_an_association_that_breaks_off_within_an_object_leaves_nothing(tmp_path: Path, study: list[Path]) -> None:
     with receiving(tmp_path) as (spool, port):
         peer = RawPeer(port, MRImageStorage)

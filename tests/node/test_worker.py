@@ -121,6 +121,18 @@ def test_a_worker_ends_with_its_node(silent: Path) -> None:
     assert process.wait(120) in {0, 3}
 
 
+def test_a_worker_ends_well_while_its_node_goes_on(silent: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "fvv.node.worker"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(job(silent).to_json())
+        process.stdin.flush()
+        assert process.wait(240) == 0
+        assert b"Fatal" not in process.stderr.read()
+
+
 @pytest.mark.skipif(DCIODVFY is None, reason="dciodvfy is not here")
 def test_dciodvfy_finds_no_error_in_a_report_of_a_reason(silent: Path) -> None:
     answer(job(silent))

@@ -433,7 +433,7 @@ def _listen_options(verb: argparse.ArgumentParser) -> None:
     add_settings(verb, {"--port": "listen.port", "--aet": "listen.aet", "--bind": "listen.bind"})
     for flag, key, metavar in (("--send-to", "send_to", "NAME=AET@HOST:PORT"), ("--peer", "peers", "AET")):
         add_repeated(verb, flag, f"listen.{key}", metavar)
-    _group(verb, "queue", {"--quiet-s": "listen.quiet_s", "--keep-days": "listen.keep_days"})
+    _group(verb, "queue", {"--quiet-s": "listen.quiet_s", "--keep-days": "listen.keep_days", "--page": "listen.page"})
     _group(verb, "answer", {**_CUTOFF, **_ENGINE})
 
 

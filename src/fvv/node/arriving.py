@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import errno
 import io
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filewriter import write_file_meta_info
-from pynetdicom.dsutils import create_file_meta
+from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
 LARGEST_PDU = 2**20
 """Bytes of one protocol data unit. Senders are told to send 16 kB at most; some send more."""
@@ -43,10 +43,11 @@ class Arriving(io.BytesIO):
         self._stream: BinaryIO | None = None
         if file is None:
             return
+        weakref.finalize(self, file.unlink, missing_ok=True)  # Its association may end before it is looked at.
         try:
             self._stream = file.open("wb")
             self._stream.write(b"\0" * 128 + b"DICM")
-            write_file_meta_info(self._stream, meta)
+            self._stream.write(encode_file_meta(meta))
         except OSError as error:
             self.refuse(error)
 

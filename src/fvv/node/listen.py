@@ -19,13 +19,14 @@ from fvv.data import Failure
 from fvv.errors import InputError
 from fvv.io.bundle import ModelBundle
 from fvv.io.lock import only_writer
+from fvv.node.page import Page
 from fvv.node.receive import Receiver
 from fvv.node.send import Destination, Sender
 from fvv.node.spool import DONE, FAILED, RECEIVED, RUNNING, SENDING, Spool
-from fvv.node.status import write_health
+from fvv.node.status import health_of, write_health
 from fvv.node.tls import tls_context
 from fvv.node.worker import Job
-from fvv.schemas.node import Outcome
+from fvv.schemas.node import Health, Outcome
 from fvv.system.fingerprint import fingerprint
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,9 @@ class Node:
         with only_writer(self.spool.root / "lock", clear=False):
             self.spool.open()
             receiver = Receiver(self.spool, self.config, tls_context(self.config, server=True))
+            page: Page | None = None
             try:
+                page = Page(self.config.page, self.spool, self.health) if self.config.page else None
                 for sender in self.senders:
                     sender.start()
                 log.info("listening on %s:%d as %s", self.config.bind, receiver.port, self.config.aet)
@@ -96,6 +99,8 @@ class Node:
                     self.tick()
             finally:
                 receiver.close()
+                if page is not None:
+                    page.close()
                 for sender in self.senders:
                     sender.stop()
                 if self._worker is not None:
@@ -117,8 +122,12 @@ class Node:
             self._forget()
             self._clean_due = now + min(3600.0, _DAY_S * min(self.config.keep_days, self.config.keep_failed_days))
         if now >= self._health_due:
-            write_health(self.spool, self.last_error, {one.destination.name: one.health for one in self.senders})
+            write_health(self.spool, self.health())
             self._health_due = now + _HEALTH_S
+
+    def health(self) -> Health:
+        """How it stands."""
+        return health_of(self.spool, self.last_error, {one.destination.name: one.health for one in self.senders})
 
     def _take_complete(self) -> None:
         for study in self.spool.studies(RECEIVED):

@@ -70,7 +70,7 @@ class Receiver:
                 lambda _: log.warning("a sender was refused: unknown application entity title"),
             ),
             (evt.EVT_PDU_RECV, self._part),
-            (evt.EVT_DIMSE_RECV, lambda event: self._bytes.pop(self._name(event.assoc), None)),
+            (evt.EVT_DIMSE_RECV, self._whole),
         ]
         try:
             server: Any = entity.start_server(
@@ -88,8 +88,8 @@ class Receiver:
         self._server.shutdown()
 
     def _store(self, event: Any) -> int:
-        arriving = self._arriving.pop(self._name(event.assoc), None)
-        if arriving is None:  # All of it came with its command.
+        arriving = event.request.DataSet
+        if not isinstance(arriving, Arriving):  # All of it came with its command.
             arriving = self._to_disk(event.request, event.context.transfer_syntax)
             arriving.write(event.request.DataSet.getvalue())
         if arriving.file is None:
@@ -131,6 +131,11 @@ class Receiver:
         if well or not self._closed:  # What this end cuts off, its sender did not abort.
             aborted = not well and not event.assoc.dul.idle_timer_expired()
             self._spool.end(self._name(event.assoc), well=well, aborted=aborted)
+
+    def _whole(self, event: Any) -> None:
+        """A message has arrived; that of an object holds it now, until `_store` takes it."""
+        self._bytes.pop(self._name(event.assoc), None)
+        self._arriving.pop(self._name(event.assoc), None)
 
     def _name(self, association: Any) -> str:
         """Of an association; no other, also not of an earlier process, has it."""

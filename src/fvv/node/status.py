@@ -37,9 +37,9 @@ def health_of(spool: Spool, last_error: str, destinations: Mapping[str, Destinat
     )
 
 
-def write_health(spool: Spool, last_error: str, destinations: Mapping[str, DestinationHealth]) -> None:
+def write_health(spool: Spool, health: Health) -> None:
     """Write health.json."""
-    write_sealed(spool.root / HEALTH_FILE, health_of(spool, last_error, destinations))
+    write_sealed(spool.root / HEALTH_FILE, health)
 
 
 @dataclass(frozen=True, slots=True)

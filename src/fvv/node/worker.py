@@ -129,7 +129,8 @@ def _attempts(folder: Path) -> int:
 
 
 def _end_with_parent() -> None:
-    while sys.stdin.buffer.read(1):
+    # Not through `sys.stdin.buffer`: its lock, held here while this waits, ends Python with a fault at its normal end.
+    while os.read(sys.stdin.fileno(), 1):
         pass
     os._exit(_PARENT_GONE)
 
