@@ -152,7 +152,7 @@ class Receiver:
         if self._bytes[name] > LARGEST_MESSAGE:
             log.error("an association was ended: a message of over %d MB", LARGEST_MESSAGE // 2**20)
             event.assoc.dul.socket.close()
-        elif isinstance(message, C_STORE_RQ) and message.context_id is not None:
+        elif isinstance(message, C_STORE_RQ) and message.context_id is not None and message.data_set is not None:
             syntax = event.assoc._accepted_cx[message.context_id].transfer_syntax[0]
             arriving = self._to_disk(message.command_set, syntax)
             arriving.write(message.data_set.getvalue())
