@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,58 @@ def write_enhanced(
     if change is not None:
         change(dataset)
     save_dicom(dataset, file)
+
+
+def write_grid(folder: Path, value: float, b_value: float, change: Change, kind: str) -> None:
+    """Four slices side by side in one picture of 16 x 12."""
+    slices = image(value)
+    picture = np.block([[slices[..., 0].T, slices[..., 1].T], [slices[..., 2].T, slices[..., 3].T]])
+    write_series(
+        folder / str(value),
+        picture.T[:, :, None],
+        b_value=b_value,
+        vendor="siemens",
+        number=4,
+        study="1.2",
+        series="1.2.9",
+        kind=("ORIGINAL", "PRIMARY", "DIFFUSION", "NONE", kind),
+        change=change,
+    )
+
+
+def siemens_mosaic(dataset: Dataset) -> None:
+    """The place of the slices of `write_grid` as Siemens states it."""
+    # The mosaic's position is that of one slice as large as the picture with the same centre.
+    shift = (8 / 2 * SPACING[0], 6 / 2 * SPACING[1])
+    dataset.ImagePositionPatient = [ORIGIN[0] - shift[0], ORIGIN[1] - shift[1], ORIGIN[2]]
+    dataset.SpacingBetweenSlices = THICKNESS
+    entries = {"NumberOfImagesInMosaic": ["4"], "SliceNormalVector": ["0.0", "0.0", "1.0"]}
+    dataset.private_block(0x0029, "SIEMENS CSA HEADER", create=True).add_new(0x10, "OB", _csa(entries))
+
+
+def _csa(entries: dict[str, list[str]]) -> bytes:
+    """A CSA2 header, as nibabel's `csareader` describes it."""
+    out = io.BytesIO()
+    out.write(b"SV10" + b"\4\3\2\1" + struct.pack("<2I", len(entries), 77))
+    for name, items in entries.items():
+        out.write(struct.pack("<64si4siii", name.encode(), len(items), b"FD\0\0", 3, len(items), 77))
+        for item in items:
+            text = item.encode() + b"\0"
+            out.write(struct.pack("<4i", len(text), len(text), 77, len(text)) + text + bytes(-len(text) % 4))
+    return out.getvalue()
+
+
+def uih_grid(dataset: Dataset) -> None:
+    """The same as UIH states it."""
+    block = dataset.private_block(0x0065, "Image Private Header", create=True)
+    items = []
+    for k in range(4):
+        item = Dataset()
+        item.ImagePositionPatient = [*ORIGIN[:2], ORIGIN[2] + k * THICKNESS]
+        items.append(item)
+    block.add_new(0x50, "DS", "4")
+    block.add_new(0x51, "SQ", Sequence(items))
+    del dataset.ImagePositionPatient
 
 
 def read_one(

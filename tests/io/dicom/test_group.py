@@ -178,7 +178,7 @@ def test_an_image_that_is_a_link_into_nowhere_is_no_missing_slice(tmp_path: Path
         one.read(CONFIG)
 
 
-@pytest.mark.parametrize("length", [0, 100, 300])
+@pytest.mark.parametrize("length", [0, 100, 300, 900])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_an_image_that_is_cut_off_is_no_missing_slice(tmp_path: Path, length: int, *, zipped: bool) -> None:
     write(tmp_path / "in", 100)

@@ -1,7 +1,7 @@
 /** Apparent diffusion coefficient (`fvv.imaging.adc`). */
 
 import { finite, type Image, inside, type Mask, mean, median, quantile } from "./arrays.js";
-import { type Finding, finding, type PreparedCase } from "./data.js";
+import { type Finding, finding, FvvError, type PreparedCase } from "./data.js";
 import { fixed, general } from "./format.js";
 import { mean3x3 } from "./ndimage.js";
 import { TARGET_B, USUAL_LOG_DROP } from "./protocol.js";
@@ -121,3 +121,23 @@ export function gainFindings(prepared: PreparedCase): Finding[] {
   return [finding(NO_COMMON_GAIN, `b0 and b1000 have different intensity scales (${why}); ADC not computed`, "note")];
 }
 
+
+const UNITS: readonly (readonly [string, number])[] = [
+  ["mm^2/s", 1],
+  ["10^-3 mm^2/s", 1e-3],
+  ["10^-6 mm^2/s", 1e-6],
+];
+
+/** The b0 that gives this b1000 and this ADC map, and the unit the map is taken to be in: told by its size in tissue. */
+export function b0FromAdc(b1000: Image, adc: Image, bValue: number): { image: Image; unit: string } {
+  const usual = mean(b1000.data);
+  const head = Uint8Array.from(b1000.data, (value, at) => (value > usual && adc.data[at] > 0 ? 1 : 0));
+  const within = inside(adc.data, head);
+  const typical = within.length ? median(within) : 0;
+  for (const [unit, size] of UNITS)
+    if (0.2e-3 < typical * size && typical * size < 2e-3) {
+      const data = b1000.data.map((value, at) => value * Math.exp(bValue * Math.min(Math.max(adc.data[at] * size, 0), HIGHEST)));
+      return { image: { data, shape: b1000.shape }, unit };
+    }
+  throw new FvvError(`no ADC map: its median in the head is ${general(typical)}, expected about 0.0007 mm^2/s, 0.7 or 700 of its parts`);
+}

@@ -1,13 +1,14 @@
 /** NIfTI files in and out (`fvv.io.nifti`, `fvv.io.case`): a file is checked before it is believed. */
 
-import { type Image, type Mask, type Shape } from "./arrays.js";
+import { type Image, type Mask, type Shape, sizeOf } from "./arrays.js";
 import { type Affine, type Case, FvvError, type Volume } from "./data.js";
 import { cornerDisplacementMm, planGrid, reorientedLike, sameGrid, spacing, volumeOf } from "./geometry.js";
-import { average, b0Volumes, b1000Volumes, choiceNote, type Shell, shells, TARGET_B } from "./protocol.js";
+import { b0FromAdc } from "./adc.js";
+import { average, b0Volumes, b1000Volumes, choiceNote, SHELL_GAP, type Shell, shells, TARGET_B } from "./protocol.js";
 import { general } from "./format.js";
 
 const MAX_EDGE = 1024;
-const MAX_VOXELS = 512 * 512 * 256;
+export const MAX_VOXELS = 512 * 512 * 256;
 const MAX_BYTES = 2 ** 32;
 const SAME_VOXEL_SIZE = 0.01;
 
@@ -47,32 +48,64 @@ const KINDS: Readonly<Record<number, { bytes: number; read: Reader }>> = {
   1280: { bytes: 8, read: (view, at, little) => Number(view.getBigUint64(at, little)) },
 };
 
+/** What the user says of the files. */
+export interface Told {
+  /** The file of b0 is an ADC map, from which b0 is computed. */
+  readonly adc?: boolean;
+  /** Of b1000, s/mm^2, where no file states it. */
+  readonly bValue?: number | null;
+}
+
 /** One examination from its two images; the file of b1000 may be the file of b0, with a `.bval` file. */
-export async function readCase(examinationId: string, b0File: ImageFile, b1000File: ImageFile): Promise<Case> {
+export async function readCase(examinationId: string, b0File: ImageFile, b1000File: ImageFile, told: Told = {}): Promise<Case> {
   const b1000Read = readWeighted(await openNifti(b1000File), b1000File.bval, TARGET_B);
-  planGrid(b1000Read.volume); // Refuses proportions that would take gigabytes.
+  const b1000 = b1000Read.volume;
+  const bValue = statedBValue(b1000File.name, b1000Read.bValue, told.bValue ?? null);
+  planGrid(b1000); // Refuses proportions that would take gigabytes.
   const b0Read = readWeighted(await openNifti(b0File), b0File.bval, 0);
-  const { volume, notes } = ontoGrid(b0Read.volume, b1000Read.volume, b0File.name);
+  const { volume, notes } = ontoGrid(b0Read.volume, b1000, `${b0File.name}:`, told.adc ? b0File.name : "b0");
+  const computed = told.adc ? computedB0(volume, b1000, b0File.name, bValue || TARGET_B) : null;
   return {
     examinationId,
-    b0: volume,
-    b1000: b1000Read.volume,
-    bValue: b1000Read.bValue,
-    notes: [...(b1000Read.note ? [b1000Read.note] : []), ...notes],
+    b0: computed?.b0 ?? volume,
+    b1000,
+    bValue,
+    notes: [...(b1000Read.note ? [b1000Read.note] : []), ...notes, ...(computed ? [computed.note] : [])],
     warnings: [],
   };
 }
 
-function ontoGrid(b0: Volume, b1000: Volume, name: string): { volume: Volume; notes: string[] } {
+function computedB0(adc: Volume, b1000: Volume, name: string, bValue: number): { b0: Volume; note: string } {
+  try {
+    const { image, unit } = b0FromAdc(b1000.image, adc.image, bValue);
+    const note = `b0 computed from b1000 and ${name}, taken to be in ${unit}, at b = ${general(bValue)} s/mm^2`;
+    return { b0: { image, affine: b1000.affine }, note };
+  } catch (error) {
+    throw error instanceof FvvError ? new FvvError(`${name}: ${error.message}`, error.hint) : error;
+  }
+}
+
+/** The b-value of b1000, which the user may state where no file does. */
+function statedBValue(name: string, byFile: number | null, byUser: number | null): number | null {
+  if (byFile !== null && byUser !== null && Math.abs(byFile - byUser) > SHELL_GAP)
+    throw new FvvError(
+      `${name}: b = ${general(byUser)} s/mm^2 was asked for, its .bval file states ${general(byFile)}`,
+      "leave the b-value empty, or correct the .bval file",
+    );
+  return byFile ?? byUser;
+}
+
+/** b0 on b1000's grid, and notes; `where` begins the sentence that refuses it. */
+export function ontoGrid(b0: Volume, b1000: Volume, where: string, name = "b0"): { volume: Volume; notes: string[] } {
   if (sameGrid(b0, b1000)) return { volume: b0, notes: [] };
   const turned = reorientedLike(b0, b1000);
-  if (turned) return { volume: turned, notes: ["b0 brought into b1000's order of axes"] };
+  if (turned) return { volume: turned, notes: [`${name} brought into b1000's order of axes`] };
   const [from, to] = [b0.image.shape, b1000.image.shape].map((shape) => `(${shape.join(", ")})`);
   const apart =
     from === to
       ? `corners lie up to ${general(cornerDisplacementMm(b0, b1000), 3)} mm apart`
       : `shape ${from} against ${to}`;
-  throw new FvvError(`${name}: not on the grid of b1000: ${apart}`, "resample it onto b1000 with another tool, or use `fvv predict --resample-b0`");
+  throw new FvvError(`${where} not on the grid of b1000: ${apart}`, "resample it onto b1000 with another tool, or use `fvv predict --resample-b0`");
 }
 
 /** Unpack and check a file. */
@@ -282,6 +315,21 @@ function voxels(file: NiftiFile, index: number): Float64Array {
         data[(i * nj + j) * nk + k] = scaled ? value * file.slope + file.intercept : value;
       }
   return data;
+}
+
+/** The grid of images that come from no NIfTI file, for results on it. */
+export async function gridFile(shape: Shape, affine: Affine): Promise<NiftiFile> {
+  const view = new DataView(new ArrayBuffer(352 + sizeOf(shape)));
+  const floats = (start: number, values: readonly number[]): void => values.forEach((one, at) => view.setFloat32(start + 4 * at, one, true));
+  view.setInt32(0, 348, true);
+  [3, ...shape, 1, 1, 1, 1].forEach((one, at) => view.setInt16(40 + 2 * at, one, true));
+  view.setInt16(70, 2, true);
+  floats(76, [1, ...spacing(affine), 1, 1, 1, 1]);
+  floats(108, [352]);
+  view.setInt16(254, 2, true); // Aligned with the scanner.
+  floats(280, affine.slice(0, 3).flat());
+  [0x6e, 0x2b, 0x31].forEach((one, at) => view.setUint8(344 + at, one)); // "n+1"
+  return openNifti({ name: "grid", bytes: new Uint8Array(view.buffer) });
 }
 
 /** uint8 volumes as a NIfTI-1 file on the grid of `like`, whose q-form and s-form are copied. */

@@ -1,6 +1,7 @@
 /** What an acquisition must be: its b-values, and how volumes are averaged to b0 and b1000 (`fvv.protocol`). */
 
 import { mean as meanOf } from "./arrays.js";
+import { general } from "./format.js";
 
 export const TARGET_B = 1000;
 const B0_TOLERANCE = 50;
@@ -26,6 +27,9 @@ export const isNearB1000 = (b: number): boolean => Math.abs(b - TARGET_B) <= NEA
 export const isUsualB1000 = (b: number): boolean => Math.abs(b - TARGET_B) <= B1000_TOLERANCE;
 export const isBroughtToB1000 = (b: number | null): boolean => b !== null && mayBeB1000(b) && !isUsualB1000(b);
 
+/** How badly a shell stands for b1000, for comparison: the nearest is taken, of two equally near the lower. */
+export const distance = (b: number): readonly [number, number] => [Math.abs(b - TARGET_B), b];
+
 /** All shells that may be b0 or b1000, by ascending b-value. */
 export function shells(bValues: readonly number[]): Shell[] {
   const found: Shell[] = [];
@@ -34,8 +38,8 @@ export function shells(bValues: readonly number[]): Shell[] {
     [mayBeB1000, SHELL_GAP],
   ] as const) {
     const members = bValues.map((_, at) => at).filter((at) => belongs(bValues[at]));
-    for (const group of split(members, bValues, gap)) {
-      const indices = [...group].sort((a, b) => a - b);
+    for (const group of split(members.map((at) => bValues[at]), gap)) {
+      const indices = group.map((at) => members[at]).sort((a, b) => a - b);
       found.push({ indices, bValue: meanOf(Float64Array.from(indices, (at) => bValues[at])) });
     }
   }
@@ -47,8 +51,7 @@ export const b0Volumes = (bValues: readonly number[]): Shell | null =>
 
 export function b1000Volumes(bValues: readonly number[]): Shell | null {
   const possible = shells(bValues).filter((shell) => mayBeB1000(shell.bValue));
-  const apart = (shell: Shell): number => Math.abs(shell.bValue - TARGET_B);
-  possible.sort((a, b) => apart(a) - apart(b) || a.bValue - b.bValue);
+  possible.sort((a, b) => distance(a.bValue)[0] - distance(b.bValue)[0] || a.bValue - b.bValue);
   return possible[0] ?? null;
 }
 
@@ -56,8 +59,8 @@ export function b1000Volumes(bValues: readonly number[]): Shell | null {
 export function choiceNote(bValue: number, available: readonly number[]): string {
   const possible = isNearB1000(bValue) ? isNearB1000 : mayBeB1000;
   const others = [...new Set(available)].filter((b) => possible(b) && Math.abs(b - bValue) > SHELL_GAP).sort((a, b) => a - b);
-  const named = others.map((b) => `${b}`).join(", ");
-  return named && `also holds b = ${named} s/mm^2; only b = ${bValue}, nearest to ${TARGET_B}, is used`;
+  const named = others.map((b) => general(b)).join(", ");
+  return named && `also holds b = ${named} s/mm^2; only b = ${general(bValue)}, nearest to ${TARGET_B}, is used`;
 }
 
 /** Mean of the volumes of one shell: arithmetic of b0; geometric, over directions, of b1000. */
@@ -75,12 +78,13 @@ export function average(images: readonly Float64Array[], bValue: number): Float6
   });
 }
 
-function split(members: readonly number[], bValues: readonly number[], gap: number): number[][] {
-  const order = [...members].sort((a, b) => bValues[a] - bValues[b]);
+/** Indices by ascending value, in groups whose neighbours lie no farther apart than the gap. */
+export function split(values: readonly number[], gap: number): number[][] {
+  const order = values.map((_, at) => at).sort((a, b) => values[a] - values[b]);
   const groups: number[][] = [];
-  order.forEach((member, at) => {
-    if (at && bValues[member] - bValues[order[at - 1]] <= gap) groups[groups.length - 1].push(member);
-    else groups.push([member]);
+  order.forEach((index, at) => {
+    if (at && values[index] - values[order[at - 1]] <= gap) groups[groups.length - 1].push(index);
+    else groups.push([index]);
   });
   return groups;
 }

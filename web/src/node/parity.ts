@@ -1,6 +1,7 @@
 /**
- * The engine on a folder of examinations, in Node: `node parity.js CASES BUNDLE`. Each folder in CASES holds b0 and
- * b1000 (.nii or .nii.gz, with a .bval file or without), or dwi with a .bval file; the answer goes into it as web.json,
+ * The engine on a folder of examinations, in Node: `node parity.js CASES BUNDLE`. Each folder in CASES holds b0 (or adc)
+ * and b1000 (.nii or .nii.gz, with a .bval file or without), or dwi with a .bval file; b_value.txt may hold what a user
+ * says the b-value is; the answer goes into it as web.json,
  * with web_*.bin for comparison with Python (tests/web).
  */
 
@@ -40,8 +41,11 @@ for (const name of readdirSync(casesFolder).sort()) {
   const started = performance.now();
   try {
     const b1000 = imageFile(folder, "b1000", "dwi");
+    const adc = readdirSync(folder).some((file) => /^adc\.nii/.test(file));
+    const said = join(folder, "b_value.txt");
+    const bValue = existsSync(said) ? Number(readFileSync(said, "utf8")) : null;
     const { prediction, prepared, segmentation } = await examine(
-      await readCase(name, imageFile(folder, "b0", "dwi"), b1000),
+      await readCase(name, imageFile(folder, ...(adc ? ["adc"] : ["b0", "dwi"])), b1000, { adc, bValue }),
       ensemble,
       manifest,
     );

@@ -148,8 +148,8 @@ def _no_slice(dataset: Any) -> str:
     meta = getattr(dataset, "file_meta", None) or {}
     modality = dataset.get("Modality")
     storage = str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
-    if modality is None and "Rows" not in dataset and storage.startswith(_IMAGES):
-        raise ValueError("it is cut off before its type is stated")
+    if "Rows" not in dataset and (storage in _MR_IMAGES or (modality is None and storage.startswith(_IMAGES))):
+        raise ValueError("it is cut off before its type and size are stated")
     is_mr = modality == "MR" or (modality is None and storage in _MR_IMAGES)
     if not is_mr or "Rows" not in dataset or "Columns" not in dataset:
         return "objects that are not MR images"
