@@ -30,10 +30,16 @@ class Images:
     dtype: type = np.float32
     suffix: str = ".nii.gz"
     header: Callable[[nib.Nifti1Image], nib.Nifti1Image] = lambda image: image
+    low: str = "b0"
+    """Name of the first image; "adc" for an ADC map."""
+    said: float | None = None
+    """The b-value that the user states, s/mm^2."""
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True)
-        for name, array in (("b0", self.b0), ("b1000", self.b1000)):
+        if self.said is not None:
+            (folder / "b_value.txt").write_text(str(self.said))
+        for name, array in ((self.low, self.b0), ("b1000", self.b1000)):
             image = self.header(nib.Nifti1Image(array.astype(self.dtype), self.affine, dtype=self.dtype))
             nib.save(image, folder / f"{name}{self.suffix}")
             if self.bval:
@@ -111,6 +117,16 @@ def _four_dimensional(of: Images) -> Images:
     return replace(of, b0=together, b1000=together, bval="0 5 995 1000 1005", dtype=np.float32)
 
 
+def with_adc(scale: float, b_value: float | None = None) -> Callable[[Images], Images]:
+    """The ADC map instead of b0, in mm^2/s times a scale."""
+
+    def change(of: Images) -> Images:
+        adc = np.nan_to_num(adc_map(of.b0, of.b1000, b_value or 1000.0)) * scale
+        return replace(of, b0=adc, low="adc", said=b_value, dtype=np.float32)
+
+    return change
+
+
 def _one_line_motion(b0: np.ndarray, b1000: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     moved = [np.roll(b1000[..., k], 4 * (k % 2), axis=1) for k in range(b1000.shape[2])]
     return b0, np.stack(moved, axis=2)
@@ -162,6 +178,8 @@ FAST: dict[str, Callable[[Images], Images]] = {
     "missing_slice": _blank(9),
     "adc_as_b1000": images(lambda b0, b1000: (b0, np.nan_to_num(adc_map(b0, b1000, 1000.0)) * 1e6)),
     "b_3000": lambda of: replace(of, bval="3000"),
+    "adc_instead_of_b0": with_adc(1e6),
+    "adc_at_b_2000_as_stated": with_adc(1e3, 2000.0),
 }
 """What every change is tried on."""
 
@@ -179,6 +197,11 @@ MORE: dict[str, Callable[[Images], Images]] = {
     "b_2000": lambda of: replace(of, bval="2000"),
     "b_600": lambda of: replace(of, bval="600"),
     "b_300": lambda of: replace(of, bval="300"),
+    "b_600_as_stated": lambda of: replace(of, said=600.0),
+    "b_1000_but_900_stated": lambda of: replace(of, bval="1000", said=900.0),
+    "adc_in_square_millimetres": with_adc(1.0),
+    "adc_of_no_unit": with_adc(7.0),
+    "adc_on_another_grid": lambda of: replace(with_adc(1e6)(of), b0=of.b0[:-1]),
     "scaled_to_one": images(lambda b0, b1000: (b0 / b0.max(), b1000 / b1000.max())),
     "below_zero": images(lambda b0, b1000: (b0 - 1000, b1000 - 1000)),
     "same_image": lambda of: replace(of, b1000=of.b0),

@@ -85,7 +85,9 @@ def compare(folder: Path) -> list[Comparison]:
     for case in sorted(item.parent for item in folder.glob("*/web.json")):
         web = json.loads((case / "web.json").read_text())
         try:
-            examined = examine(read_case(case, PreprocessConfig(), labelled=False), models, settings)
+            said = case / "b_value.txt"
+            preprocess = PreprocessConfig(b_value=float(said.read_text()) if said.exists() else None)
+            examined = examine(read_case(case, preprocess, labelled=False), models, settings)
         except FvvError as error:
             found.append(Comparison(case.name, "refused", "refused" if "error" in web else web["decision"], (), ()))
             print(f"{case.name}: Python: {error}; engine: {web.get('error')}")

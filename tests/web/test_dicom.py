@@ -51,16 +51,17 @@ def test_the_page_reads_what_python_reads(folders: tuple[Path, Path], name: str)
     if len(found) > 1:
         assert "never mixed" in page["error"]
         return
+    refused, case = "", None
     try:
         case, _ = read_dicom(found[0], name=name, config=PreprocessConfig())
     except FvvError as error:
-        assert error.message[:18] in page["error"], (error, page)
+        refused = error.message[:18]  # The rest names files, or says it in pydicom's words.
+    if case is None:
+        assert refused in page["error"]
         return
     assert "error" not in page
-    said = {
-        key: [text.replace("`fvv predict --series`", "--series") for text in page[key]] for key in ("notes", "warnings")
-    }
-    assert said == {"notes": list(case.notes), "warnings": list(case.warnings)}
+    notes = [note.replace("`fvv predict --series`", "--series") for note in page["notes"]]
+    assert (notes, page["warnings"]) == (list(case.notes), list(case.warnings))
     assert page["b_value"] == case.b_value
     np.testing.assert_allclose(page["affine"], case.b1000.affine, atol=1e-9)
     for kind, volume in (("b0", case.b0), ("b1000", case.b1000)):

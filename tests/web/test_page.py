@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,10 @@ class Opened:
             self.tab.wait_for_timeout(200)
 
     def give(self, *files: Path) -> None:
-        self.tab.set_input_files("#files", [str(file) for file in files])
+        if len(files) == 1 and files[0].is_dir():
+            self.tab.set_input_files("#folder", str(files[0]))
+        else:
+            self.tab.set_input_files("#files", [str(file) for file in files])
         self.wait(lambda: self.seen("#choice") or self.seen("#refusal"))
 
     def ended(self) -> str:
@@ -104,22 +109,59 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "swapped").mkdir()
     shutil.copy(folder / "b0.nii.gz", folder / "swapped" / "b1000.nii.gz")
     shutil.copy(folder / "b1000.nii.gz", folder / "swapped" / "b0.nii.gz")
+    save(folder / "adc.nii.gz", images["b0"])  # An image, not a map.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        adc = np.log(images["b0"] / images["b1000"]) * 1000
+    (folder / "mapped").mkdir()
+    save(folder / "mapped" / "adc.nii.gz", np.nan_to_num(adc))
+    shutil.copy(folder / "b1000.nii.gz", folder / "mapped")
     return folder
+
+
+@pytest.fixture(scope="module")
+def dicom(files: Path) -> Path:
+    """A patient, two of them, one with compressed pixels, as folders and zip files."""
+    pydicom = pytest.importorskip("pydicom", reason="no DICOM: the extra `dicom`")
+    from dicom_builders import say, write, write_patient  # noqa: PLC0415  (needs pydicom)
+
+    images = {name: array[::-1, ::-1] for name, array in head(np.random.default_rng(1)).items()}
+    write_patient(files / "patient", images)
+    with zipfile.ZipFile(files / "patient.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in (files / "patient").iterdir():
+            archive.write(file, f"patient/{file.name}")
+    for number in "AB":
+        for value, b_value in ((100, 0), (200, 1000)):
+            write(files / "two_people" / number, value, b_value, change=say(PatientID=number))
+    for value, b_value in ((100, 0), (200, 1000)):
+        write(files / "compressed", value, b_value)
+    for file in (files / "compressed").rglob("*.dcm"):
+        dataset = pydicom.dcmread(file)
+        dataset.compress(pydicom.uid.RLELossless)
+        dataset.save_as(file)
+    with zipfile.ZipFile(files / "empty.zip", "w") as archive:
+        archive.writestr("notes.txt", "no image")
+    (files / "cut.zip").write_bytes((files / "patient.zip").read_bytes()[:5000])
+    return files
 
 
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        (("notes.txt",), "No NIfTI image among these files"),
+        (("notes.txt",), "No NIfTI image and no DICOM among these files"),
         (("text/b0.nii.gz", "b1000.nii.gz"), "b0.nii.gz: not a readable NIfTI image"),
         (("b0.nii.gz", "cut/b1000.nii.gz"), "b1000.nii.gz: cannot be read, it may be damaged or cut short"),
         (("b0.nii.gz",), "Only one image, b0.nii.gz"),
+        (("adc.nii.gz", "b1000.nii.gz"), "adc.nii.gz: no ADC map: its median in the head is"),
+        (("two_people",), "These files hold images of 2 people with diffusion images, which are never mixed"),
+        (("compressed",), "its pixels cannot be decoded: they are compressed"),
+        (("empty.zip",), "holds no slices of MR images"),
+        (("cut.zip",), "cut.zip: not a readable zip file"),
         (("dwi.nii.gz",), "Only one image, dwi.nii.gz"),
         (("dwi.nii.gz", "b0.nii.gz"), "dwi.nii.gz: 4D with 2 volumes, one was expected (give the .bval file, too)"),
     ],
 )
-def test_what_cannot_be_read_gets_one_sentence(opened: Opened, files: Path, names: tuple[str, ...], sentence: str):
-    said = opened.answer_to(*(files / name for name in names))
+def test_what_cannot_be_read_gets_one_sentence(opened: Opened, dicom: Path, names: tuple[str, ...], sentence: str):
+    said = opened.answer_to(*(dicom / name for name in names))
     assert sentence in said
     assert "\n" not in said
     assert not opened.seen("#answer")
@@ -133,6 +175,67 @@ def test_swapped_images_are_not_assessable_and_give_no_volume(opened, files):
     opened.wait(lambda: opened.seen("#choice"))
     assert not opened.seen("#answer"), "an answer beside files of another patient"
     assert not opened.seen("#viewer")
+
+
+def fvv_of(opened: Opened) -> str:
+    return str(opened.tab.locator("#numbers dd").first.inner_text())
+
+
+def test_dicom_as_a_folder_or_zip_file_has_the_answer_of_its_nifti_files(opened, dicom):
+    state = opened.answer_to(dicom / "b0.nii.gz", dicom / "b1000.nii.gz")
+    volumes = fvv_of(opened)
+    for place in ("patient", "patient.zip"):
+        assert opened.answer_to(dicom / place) == state
+        assert fvv_of(opened) == volumes
+        assert "series 4" in opened.tab.locator("#reasons").inner_text()
+    assert "DICOM: patient" in opened.tab.locator("#given").inner_text()
+
+
+def test_an_adc_map_and_a_stated_b_value(opened, files):
+    opened.give(files / "mapped/adc.nii.gz", files / "b1000.nii.gz")
+    assert opened.tab.locator("#adc").is_checked()
+    opened.tab.fill("#b-value", "-1")
+    opened.tab.click("#run")
+    assert "b-value: expected a number over 0" in opened.ended()
+    opened.tab.fill("#b-value", "1000")
+    opened.tab.click("#run")
+    opened.wait(lambda: opened.seen("#answer"))
+    assert (
+        "b0 computed from b1000 and adc.nii.gz, taken to be in 10^-3 mm^2/s"
+        in opened.tab.locator("#reasons").inner_text()
+    )
+
+
+def test_own_models_are_checked_used_and_left_again(opened, files, tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(shipped_or_refuse(), models)
+    opened.tab.locator("summary").click()
+    notice = opened.tab.locator("#models").inner_text()
+    manifest = json.loads((models / "bundle.json").read_text())
+    (models / "bundle.json").write_text(json.dumps({**manifest, "run_name": "ours", "models": manifest["models"][:1]}))
+    opened.tab.set_input_files("#bundle", str(models))
+    opened.wait(lambda: "Your own models: ours, 1 of them" in opened.tab.locator("#models").inner_text())
+    opened.answer_to(files / "b0.nii.gz", files / "b1000.nii.gz")
+    assert "ours (1 of 1 models" in opened.tab.locator("#numbers").inner_text()
+    (models / "model1.onnx").write_bytes(b"others")
+    opened.tab.set_input_files("#bundle", str(models))
+    assert "model1.onnx: changed since it was converted" in opened.ended()
+    assert not opened.seen("#answer"), "an answer of other models"
+    opened.tab.click("#page-models")
+    assert opened.tab.locator("#models").inner_text() == notice
+
+
+def test_the_picture_shows_every_slice_with_stroke_and_the_notice(opened, files, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    opened.answer_to(files / "b0.nii.gz", files / "b1000.nii.gz")
+    with opened.tab.expect_download() as saving:
+        opened.tab.click("#save-synthesis")
+    assert saving.value.suggested_filename == "synthesis.png"
+    saving.value.save_as(tmp_path / "synthesis.png")
+    picture = np.asarray(image.open(io.BytesIO((tmp_path / "synthesis.png").read_bytes())).convert("RGB")).astype(int)
+    assert picture.shape[1] in {1400, 2000}
+    for colour in ((0x00, 0x9E, 0x73), (0x56, 0xB4, 0xE9)):  # Outlines of brain and stroke.
+        assert (np.abs(picture - colour).max(axis=2) < 40).any()
 
 
 def test_a_dropped_file_with_b_values_is_both_images(opened, files):
@@ -193,6 +296,41 @@ def test_the_warnings_are_always_in_sight(opened):
     assert notice.bounding_box()["y"] >= 0
     assert "For research use only" in notice.inner_text()
     assert "simulated patients only" in notice.inner_text()
+
+
+def _luminance(colour: str) -> float:
+    """Of a CSS colour, by WCAG 2.2."""
+    parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_the_contrast_of_level_aa(opened, scheme):
+    opened.tab.emulate_media(color_scheme=scheme)
+    texts = opened.tab.evaluate(
+        """() => [...document.querySelectorAll("p, li, dt, dd, h1, h2, label, button, summary, output, code")]
+          .filter(one => one.checkVisibility() && one.textContent.trim())
+          .map(one => {
+            const paper = of => getComputedStyle(of).backgroundColor;
+            let behind = one;
+            while (paper(behind) === "rgba(0, 0, 0, 0)" && behind.parentElement) behind = behind.parentElement;
+            return [one.textContent.trim().slice(0, 40), getComputedStyle(one).color, paper(behind)];
+          })"""
+    )
+    assert len(texts) > 20
+    for text, ink, paper in texts:
+        low, high = sorted((_luminance(ink), _luminance(paper)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ink, paper)
+    opened.tab.emulate_media(color_scheme=None)
+
+
+def test_every_control_has_a_name(opened):
+    nameless = opened.tab.evaluate(
+        """() => [...document.querySelectorAll("button, input, select, canvas")]
+          .filter(one => !(one.textContent.trim() || one.labels?.length || one.ariaLabel)).map(one => one.id)"""
+    )
+    assert nameless == []
 
 
 @pytest.mark.parametrize("width", [1400, 390])

@@ -118,7 +118,8 @@ export function scaledShape(grid: InPlaneGrid): Shape {
   return grid.scale === 1 ? [nx, ny, nz] : [rint(nx * grid.scale), rint(ny * grid.scale), nz];
 }
 
-function orientedSpacing(grid: InPlaneGrid): [number, number, number] {
+/** Voxel edges of the native grid in the order of the working grid's axes, mm. */
+export function orientedSpacing(grid: InPlaneGrid): [number, number, number] {
   const native = spacing(grid.nativeAffine);
   const oriented: [number, number, number] = [0, 0, 0];
   grid.orientation.forEach(([axis], stored) => (oriented[axis] = native[stored]));
@@ -200,11 +201,6 @@ export function restoreToNative(mask: Mask, grid: InPlaneGrid, order: 0 | 1): Ma
   let restored = padOrCrop(mask, nx, ny);
   if (grid.scale !== 1) restored = resizeSlices(restored, orientedShape(grid), order);
   return turnBack(restored, grid);
-}
-
-/** The stored axis along which the network's slices are stacked. */
-export function sliceAxis(grid: InPlaneGrid): number {
-  return grid.orientation.findIndex(([axis]) => axis === 2);
 }
 
 /** Reorder and flip stored axes. */

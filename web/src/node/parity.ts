@@ -7,7 +7,8 @@
 
 import { readdirSync, readFileSync, writeFileSync, existsSync } from "node:fs";
 import { join } from "node:path";
-import { FvvError, type Manifest } from "../engine/data.js";
+import { readBundle } from "../engine/bundle.js";
+import { FvvError } from "../engine/data.js";
 import { openEnsemble } from "../engine/ensemble.js";
 import { examine } from "../engine/examine.js";
 import { type ImageFile, openNifti, readCase, niftiOf } from "../engine/nifti.js";
@@ -27,8 +28,9 @@ function imageFile(folder: string, ...stems: string[]): ImageFile {
   throw new FvvError(`${stems[0]}: missing`);
 }
 
-const manifest = JSON.parse(readFileSync(join(bundleFolder, "bundle.json"), "utf8")) as Manifest;
-const models = manifest.models.map(({ file }) => new Uint8Array(readFileSync(join(bundleFolder, file))));
+const { manifest, models } = await readBundle(
+  readdirSync(bundleFolder).map((name) => ({ name, bytes: async () => new Uint8Array(readFileSync(join(bundleFolder, name))) })),
+);
 const wasm = readFileSync(new URL(import.meta.resolve("onnxruntime-web/ort-wasm-simd-threaded.wasm")));
 const ensemble = await openEnsemble({ manifest, models }, new Uint8Array(wasm).buffer);
 

@@ -6,7 +6,8 @@ import { fixed, general } from "../engine/format.js";
 import { resultsOf } from "../engine/results.js";
 import type { Answer } from "../worker.js";
 import { download, element, input, made, shown } from "./dom.js";
-import { bundle } from "./parts.js";
+import { manifest, software } from "./parts.js";
+import { synthesisPng } from "./synthesis.js";
 
 const MEANING: Readonly<Record<string, string>> = {
   "mismatch likely": "Little of the stroke is visible on FLAIR.",
@@ -14,6 +15,14 @@ const MEANING: Readonly<Record<string, string>> = {
   "no lesion found": "The models found no acute stroke.",
   "not assessable": "The images cannot be judged; no volume is given.",
 };
+const COLOUR: Readonly<Record<string, string>> = {
+  "mismatch likely": "#0b6e4f",
+  "mismatch unlikely": "#8a4b08",
+  "no lesion found": "#33475b",
+  "not assessable": "#a3162e",
+};
+/** Findings on the picture; the rest is in results.json. */
+const MOST_REMARKS = 10;
 let current: { answer: Answer; names: Readonly<Record<string, string>> } | null = null;
 
 export function showAnswer(answer: Answer, names: Readonly<Record<string, string>>): void {
@@ -51,7 +60,7 @@ function tell(): void {
     ["Brain", formatMl(prediction.brainMl)],
   ];
   if (prediction.mismatchProbability !== null)
-    rows.push(["P(mismatch)", `${fixed(prediction.mismatchProbability, 2)} (fitted on: ${bundle.manifest.calibration?.fitted_on ?? "unknown"})`]);
+    rows.push(["P(mismatch)", `${fixed(prediction.mismatchProbability, 2)} (fitted on: ${manifest().calibration?.fitted_on ?? "unknown"})`]);
   if (prediction.lesionAdc)
     rows.push(["ADC in the stroke", `median ${fixed(prediction.lesionAdc[0], 0)} x 10^-6 mm^2/s, ${fixed(prediction.lesionAdc[2], 2)} of the brain's`]);
   rows.push(["Models", prediction.models]);
@@ -66,9 +75,30 @@ export function wireAnswer(): void {
   element("save-predictions").addEventListener("click", () => {
     if (current?.answer.predictions) download("predictions.nii.gz", current.answer.predictions, "application/gzip");
   });
+  element("save-synthesis").addEventListener("click", () => void savePicture());
   element("save-results").addEventListener("click", () => {
     if (!current) return;
-    const results = resultsOf({ ...current.answer.prediction, decision: decision(), native: null }, `${bundle.software} (browser)`, current.names);
+    const results = resultsOf({ ...current.answer.prediction, decision: decision(), native: null }, `${software} (browser)`, current.names);
     download("results.json", JSON.stringify(results, null, 2), "application/json");
   });
+}
+
+async function savePicture(): Promise<void> {
+  if (!current) return;
+  const { prediction, display } = current.answer;
+  const { state } = decision();
+  const answer = state.startsWith("mismatch") ? `DWI-FLAIR ${state}` : state;
+  const cells = [...element("numbers").children].map((one) => one.textContent ?? "");
+  const remarks = [...element("reasons").children].map((one) => one.textContent ?? "");
+  const more = remarks.length > MOST_REMARKS ? ["... the rest is in results.json"] : [];
+  const picture = await synthesisPng(display, {
+    name: prediction.examinationId,
+    answer: answer[0].toUpperCase() + answer.slice(1),
+    colour: COLOUR[state],
+    numbers: cells.flatMap((cell, at) => (at % 2 ? [] : [[cell, cells[at + 1]] as const])),
+    remarks: [...remarks.slice(0, MOST_REMARKS), ...more],
+    models: `Models: ${prediction.models}.`,
+    measured: state !== "not assessable",
+  });
+  download("synthesis.png", picture, "image/png");
 }

@@ -1,11 +1,14 @@
 /** The page: files in, progress, the answer; everything runs on the visitor's machine. */
 
+import { readBundle } from "../engine/bundle.js";
+import { FvvError } from "../engine/data.js";
 import type { ImageFile } from "../engine/nifti.js";
 import type { FromWorker, Job, Start } from "../worker.js";
 import { showAnswer, wireAnswer } from "./answer.js";
 import { element, input, made, shown } from "./dom.js";
-import { type Choice, chosen } from "./files.js";
-import { bundle, example, modelFiles, unpacked } from "./parts.js";
+import { chosen, type Dicom, type Images } from "./files.js";
+import { chosenFiles, droppedFiles, type Given } from "./given.js";
+import { example, manifest, modelFiles, modelsAreOwn, software, unpacked, useModels } from "./parts.js";
 import { show } from "./viewer.js";
 
 /** A module of one function that uses SIMD. */
@@ -20,7 +23,7 @@ const STEPS: readonly (readonly [string, string])[] = [
 ];
 
 let worker: Worker | null = null;
-let choice: Choice | null = null;
+let choice: Images | Dicom | null = null;
 let started = 0;
 
 async function openWorker(): Promise<Worker> {
@@ -28,7 +31,7 @@ async function openWorker(): Promise<Worker> {
   const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
   const opened = new Worker(url); // No module: from a file, Chromium starts classic workers alone.
   opened.onerror = (event) => end(`This browser cannot run the models: ${event.message || "its worker did not start"}`);
-  const start: Start = { manifest: bundle.manifest, models: modelFiles(), wasm: await unpacked("fvv-wasm") };
+  const start: Start = { manifest: manifest(), models: modelFiles(), wasm: await unpacked("fvv-wasm") };
   opened.postMessage(start, [start.wasm]);
   return opened;
 }
@@ -60,16 +63,16 @@ function heard(message: FromWorker, job: Job): void {
     STEPS.forEach(([id, name], place) => {
       const item = element(`step-${id}`);
       item.className = place < at ? "done" : place === at ? "now" : "";
-      const model = place === at && message.model !== undefined ? ` (${message.model + 1} of ${bundle.manifest.models.length})` : "";
-      item.textContent = name + model;
-      if (place === at) element("told").textContent = name + model;
+      item.textContent = place === at && message.detail ? `${name} (${message.detail})` : name;
+      // A screen reader hears each step and each model, not each fifty files.
+      if (place === at && message.step !== "read") element("told").textContent = item.textContent;
     });
   } else if (message.kind === "refused") end(message.message);
   else {
     end("");
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     element("took").textContent = `${job.name}: answered in ${seconds} s on this machine.`;
-    showAnswer(message.answer, { b0: job.b0.name, b1000: job.b1000.name });
+    showAnswer(message.answer, namesOf(job));
     shown("viewer", true);
     show(message.answer).catch((error: unknown) => {
       shown("viewer", false); // It may still hold the images of another patient.
@@ -77,6 +80,12 @@ function heard(message: FromWorker, job: Job): void {
     });
     element("state").focus();
   }
+}
+
+/** What the answer was made from. */
+function namesOf({ name, source }: Job): Record<string, string> {
+  if ("dicom" in source) return { dicom: name };
+  return { [source.told.adc ? "adc" : "b0"]: source.b0.name, b1000: source.b1000.name };
 }
 
 function end(message: string): void {
@@ -92,7 +101,7 @@ function cancel(): void {
 }
 
 function running(now: boolean): void {
-  for (const id of ["files", "example", "run"]) (element(id) as HTMLButtonElement).disabled = now;
+  for (const id of ["files", "folder", "example", "run", "bundle", "page-models"]) (element(id) as HTMLButtonElement).disabled = now;
 }
 
 function refuse(message: string): void {
@@ -100,20 +109,56 @@ function refuse(message: string): void {
   shown("refusal", message !== "");
 }
 
-async function take(files: readonly File[]): Promise<void> {
+const sentence = (error: unknown): string => (error instanceof FvvError ? error.toString() : error instanceof Error ? error.message : String(error));
+
+/** What was given: models where it holds a bundle.json, else images. */
+async function take(given: Promise<Given[]> | Given[]): Promise<void> {
   if ((element("run") as HTMLButtonElement).disabled) return; // An examination is being answered.
-  refuse("");
-  choice = null;
-  for (const id of ["choice", "answer", "viewer"]) shown(id, false); // No answer stands beside files of another patient.
+  cleared();
   try {
+    const files = await given;
+    if (files.some(({ path }) => /(^|\/)bundle\.json$/.test(path))) return await takeModels(files);
     choice = await chosen(files);
   } catch (error) {
-    return refuse(error instanceof Error ? error.message : String(error));
+    return refuse(sentence(error));
   }
-  for (const [id, place] of [["choose-b0", choice.b0], ["choose-b1000", choice.b1000]] as const) {
-    const list = element(id) as HTMLSelectElement;
-    list.replaceChildren(...choice.images.map(({ name }, at) => Object.assign(document.createElement("option"), { value: String(at), textContent: name })));
-    list.value = String(Math.max(place, 0));
+  offer(choice);
+}
+
+/** No answer stands beside files of another patient, or other models. */
+function cleared(): void {
+  refuse("");
+  choice = null;
+  for (const id of ["choice", "answer", "viewer"]) shown(id, false);
+}
+
+async function takeModels(files: readonly Given[]): Promise<void> {
+  useModels(await readBundle(files.map(({ blob }) => ({ name: blob.name, bytes: async () => new Uint8Array(await blob.arrayBuffer()) }))));
+  otherModels();
+}
+
+function otherModels(): void {
+  worker?.terminate();
+  worker = null;
+  const { run_name, notice, models } = manifest();
+  const whose = modelsAreOwn() ? `Your own models: ${run_name}, ${models.length} of them` : `Models: ${run_name}`;
+  element("models").textContent = `${whose}${notice ? `, ${notice}` : ""}.`;
+  shown("page-models", modelsAreOwn());
+}
+
+function offer(given: Images | Dicom): void {
+  const images = "images" in given ? given : null;
+  for (const id of ["choose-b0-line", "choose-b1000-line", "adc-line", "b-value-line"]) shown(id, images !== null);
+  const n = "dicom" in given ? given.dicom.length : 0;
+  element("given").textContent = "dicom" in given ? `DICOM: ${given.name}, ${n} file${n > 1 ? "s" : ""}` : "";
+  if (images) {
+    for (const [id, place] of [["choose-b0", images.b0], ["choose-b1000", images.b1000]] as const) {
+      const list = element(id) as HTMLSelectElement;
+      list.replaceChildren(...images.images.map(({ name }, at) => Object.assign(document.createElement("option"), { value: String(at), textContent: name })));
+      list.value = String(Math.max(place, 0));
+    }
+    input("adc").checked = images.adc;
+    input("b-value").value = "";
   }
   shown("choice", true);
   element("run").focus();
@@ -121,9 +166,14 @@ async function take(files: readonly File[]): Promise<void> {
 
 function runChosen(): void {
   if (!choice) return;
-  const [b0, b1000] = ["choose-b0", "choose-b1000"].map((id) => (choice as Choice).images[Number((element(id) as HTMLSelectElement).value)]);
-  if (b0 === b1000 && b0.bval === undefined) return refuse("b0 and b1000 are the same file: choose two, or give its .bval file, too.");
-  void run({ name: b1000.name.replace(/\.nii(\.gz)?$/i, ""), b0, b1000 });
+  if ("dicom" in choice) return void run({ name: choice.name, source: { dicom: choice.dicom } });
+  const { images } = choice;
+  const [b0, b1000] = ["choose-b0", "choose-b1000"].map((id) => images[Number((element(id) as HTMLSelectElement).value)]);
+  const adc = input("adc").checked;
+  if (b0 === b1000 && (b0.bval === undefined || adc)) return refuse("b0 and b1000 are the same file: choose two, or give its .bval file, too.");
+  const bValue = input("b-value").value === "" && input("b-value").validity.valid ? null : input("b-value").valueAsNumber;
+  if (bValue !== null && !(bValue > 0)) return refuse("b-value: expected a number over 0, in s/mm^2; leave it empty where a .bval file states it.");
+  void run({ name: b1000.name.replace(/\.nii(\.gz)?$/i, ""), source: { b0, b1000, told: { adc, bValue } } });
 }
 
 function wire(): void {
@@ -133,19 +183,34 @@ function wire(): void {
       event.preventDefault();
       drop.classList.toggle("over", kind === "dragenter" || kind === "dragover");
     });
-  document.addEventListener("drop", (event) => void take([...(event.dataTransfer?.files ?? [])]));
-  input("files").addEventListener("change", () => void take([...(input("files").files ?? [])]));
+  document.addEventListener("drop", (event) => void take(droppedFiles(event.dataTransfer)));
+  for (const id of ["files", "folder", "bundle"]) input(id).addEventListener("change", () => chosenIn(input(id)));
+  element("page-models").addEventListener("click", () => {
+    cleared();
+    useModels(null);
+    otherModels();
+  });
   element("run").addEventListener("click", runChosen);
   element("cancel").addEventListener("click", cancel);
   element("example").addEventListener("click", () => {
     const [b0, b1000] = example() as ImageFile[];
-    void run({ name: "simulated example", b0, b1000 });
+    void run({ name: "simulated example", source: { b0, b1000, told: {} } });
   });
   wireAnswer();
 }
 
-element("models").textContent = `Models: ${bundle.manifest.run_name}${bundle.manifest.notice ? `, ${bundle.manifest.notice}` : ""}.`;
-element("software").textContent = bundle.software;
+/** The same files may be chosen again. */
+function chosenIn(chooser: HTMLInputElement): void {
+  const files = chosenFiles(chooser.files ?? []);
+  chooser.value = "";
+  if (!files.length) return;
+  if (chooser.id !== "bundle" || files.some(({ blob }) => blob.name === "bundle.json")) return void take(files);
+  cleared();
+  refuse("bundle.json is not among these files (give the folder that `fvv convert` wrote)");
+}
+
+otherModels();
+element("software").textContent = software;
 const able = typeof WebAssembly === "object" && WebAssembly.validate(SIMD) && typeof DecompressionStream === "function";
 if (able) {
   wire();

@@ -1,6 +1,7 @@
 /** What lies packed inside the page: the worker, onnxruntime's program, the models, the example. */
 
 import type { Manifest } from "../engine/data.js";
+import type { Bundle } from "../engine/ensemble.js";
 
 interface StoredBundle {
   readonly software: string;
@@ -27,6 +28,15 @@ export function example(): { name: string; bytes: Uint8Array<ArrayBuffer> }[] {
   return ["b0", "b1000"].map((stem) => ({ name: `${stem}.nii.gz`, bytes: fromBase64(text(`fvv-example-${stem}`)) }));
 }
 
-export const bundle = JSON.parse(text("fvv-bundle")) as StoredBundle;
+const stored = JSON.parse(text("fvv-bundle")) as StoredBundle;
+let own: Bundle | null = null;
 
-export const modelFiles = (): Uint8Array[] => bundle.manifest.models.map(({ file }) => fromBase64(bundle.models[file]));
+export const software = stored.software;
+/** The manifest of the models in use: the visitor's own, or those in the page. */
+export const manifest = (): Manifest => (own ?? stored).manifest;
+export const modelFiles = (): readonly Uint8Array[] => own?.models ?? stored.manifest.models.map(({ file }) => fromBase64(stored.models[file]));
+/** Use other models; null: those in the page. */
+export function useModels(bundle: Bundle | null): void {
+  own = bundle;
+}
+export const modelsAreOwn = (): boolean => own !== null;

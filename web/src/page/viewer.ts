@@ -5,7 +5,7 @@ import type { Answer } from "../worker.js";
 import { element, input } from "./dom.js";
 
 /** Of brain, stroke and FLAIR-visible: `fvv.data.Channel.colour`. */
-const COLOURS = ["#009e73", "#56b4e9", "#d55e00"].map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
+export const COLOURS = ["#009e73", "#56b4e9", "#d55e00"].map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 
 let view: Niivue | null = null;
 let masked = false;
@@ -15,6 +15,7 @@ export async function show(answer: Answer): Promise<void> {
   const canvas = element("viewer-canvas") as HTMLCanvasElement;
   if (!view) {
     view = new Niivue({ isRadiologicalConvention: true, dragAndDropEnabled: false, loadingText: "", backColor: [0, 0, 0, 1], crosshairWidth: 0, logLevel: "error" });
+    view.opts.showAllOrientationMarkers = true; // R and L, A and P at the edges.
     await view.attachToCanvas(canvas);
     view.setSliceType(SLICE_TYPE.AXIAL);
     view.onLocationChange = told;

@@ -1,0 +1,95 @@
+/** What a reader looks at, as grey levels by one rule for all patients (`fvv.analysis.windows`), turned to RAS. */
+
+import { adcMap, NO_COMMON_GAIN } from "./adc.js";
+import { count, emptyMask, finite, type Image, inside, type Mask, mean, median, quantile, type Shape } from "./arrays.js";
+import type { Case } from "./data.js";
+import type { Examined } from "./examine.js";
+import { visibleToHalf } from "./fusion.js";
+import { orientedSpacing, turn } from "./geometry.js";
+import { TARGET_B } from "./protocol.js";
+
+const [WHITE_B1000, WHITE_B0, WHITE_ADC] = [2.5, 3.0, 2.0e-3];
+const NEAR_BRAIN_MM = 6.0;
+export const WINDOW_RULE =
+  `Grey, by one rule for every patient: black is the image's background, white on b1000 ${WHITE_B1000} x (b0 ${WHITE_B0} x) the ` +
+  `median of the brain outside the stroke; ADC 0 to ${1e3 * WHITE_ADC} x 10⁻³ mm²/s, black where it cannot be computed and ` +
+  `further than ${NEAR_BRAIN_MM} mm from the brain.`;
+
+export interface Display {
+  /** (i, j, k): to the patient's right, to the front, to the head. */
+  readonly shape: Shape;
+  readonly spacingMm: readonly [number, number, number];
+  /** Of b1000, ADC where it was measured, and b0. */
+  readonly grey: readonly (readonly [string, Uint8Array])[];
+  /** 1: brain, 2: stroke, 4: FLAIR-visible to at least half of the models, 8: to any. */
+  readonly masks: Uint8Array;
+}
+
+export function displayOf({ b0, b1000, bValue }: Case, { prediction, grid }: Examined): Display {
+  const { shape } = b1000.image;
+  const { native } = prediction;
+  const [brain, stroke] = native ? [native.brain, native.stroke] : [emptyMask(shape), emptyMask(shape)];
+  const masks = emptyMask(shape);
+  if (native) {
+    const half = visibleToHalf(native.votes, prediction.nModels).data;
+    for (let at = 0; at < masks.data.length; at++) {
+      const any = native.votes.data[at] && stroke.data[at] ? 8 : 0;
+      masks.data[at] = brain.data[at] + 2 * stroke.data[at] + 4 * (half[at] & stroke.data[at]) + any;
+    }
+  }
+  const grey: [string, Uint8Array][] = [["b1000", tissueWindow(b1000.image, WHITE_B1000, brain, stroke)]];
+  const measured = native && !prediction.decision.reasons.some(({ code }) => code === NO_COMMON_GAIN);
+  if (measured) grey.push(["ADC", adcWindow(adcMap(b0.image, b1000.image, bValue || TARGET_B), brain, nativeSpacing(grid.nativeAffine))]);
+  grey.push(["b0", tissueWindow(b0.image, WHITE_B0, brain, stroke)]);
+  const turned = (data: Uint8Array): Uint8Array => turn({ data, shape }, grid.orientation).data;
+  return {
+    shape: turn(masks, grid.orientation).shape,
+    spacingMm: orientedSpacing(grid),
+    grey: grey.map(([name, data]) => [name, turned(data)]),
+    masks: turned(masks.data),
+  };
+}
+
+const nativeSpacing = (affine: readonly (readonly number[])[]): number[] => [0, 1, 2].map((axis) => Math.hypot(...[0, 1, 2].map((row) => affine[row][axis])));
+
+/** Window an image to 0..255 by its background and the brain's median outside the stroke. */
+export function tissueWindow(image: Image, white: number, brain: Mask, stroke: Mask): Uint8Array {
+  const grey = new Uint8Array(image.data.length);
+  const values = finite(image.data);
+  if (!values.length) return grey;
+  const plane = image.shape[1] * image.shape[2];
+  const sampled = finite(image.data.filter((_, at) => Math.floor(at / plane) % 2 === 0));
+  const black = sampled.length ? quantile(sampled, 0.005) : 0;
+  const usual = mean(values);
+  const hasBrain = count(brain.data) > 0;
+  let mask = Uint8Array.from(image.data, (value, at) => (Number.isFinite(value) && (hasBrain ? brain.data[at] === 1 : value > usual) ? 1 : 0));
+  const outside = mask.map((one, at) => (stroke.data[at] ? 0 : one));
+  if (2 * (count(mask) - count(outside)) < count(mask)) mask = outside;
+  const span = count(mask) ? white * (median(inside(image.data, mask)) - black) : 0;
+  if (!(span > 0)) return grey;
+  for (let at = 0; at < grey.length; at++) grey[at] = levelOf((image.data[at] - black) / span);
+  return grey;
+}
+
+/** 0..255 of a share of white; 0 where it is no number. */
+const levelOf = (share: number): number => Math.min(Math.max(Math.floor((Number.isFinite(share) ? share : 0) * 255 + 0.5), 0), 255);
+
+function adcWindow(adc: Image, brain: Mask, spacingMm: readonly number[]): Uint8Array {
+  let near = brain;
+  spacingMm.forEach((edge, axis) => (near = widened(near, axis, Math.floor(NEAR_BRAIN_MM / edge))));
+  return Uint8Array.from(adc.data, (value, at) => (near.data[at] ? levelOf(value / WHITE_ADC) : 0));
+}
+
+/** A mask that reaches further along one axis. */
+function widened(mask: Mask, axis: number, reach: number): Mask {
+  const [, nj, nk] = mask.shape;
+  const stride = [nj * nk, nk, 1][axis];
+  const n = mask.shape[axis];
+  const wide = emptyMask(mask.shape);
+  mask.data.forEach((one, at) => {
+    if (!one) return;
+    const place = Math.floor(at / stride) % n;
+    for (let to = Math.max(place - reach, 0); to <= Math.min(place + reach, n - 1); to++) wide.data[at + (to - place) * stride] = 1;
+  });
+  return wide;
+}
