@@ -109,11 +109,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "swapped").mkdir()
     shutil.copy(folder / "b0.nii.gz", folder / "swapped" / "b1000.nii.gz")
     shutil.copy(folder / "b1000.nii.gz", folder / "swapped" / "b0.nii.gz")
-    save(folder / "adc.nii.gz", images["b0"])  # An image, not a map.
+    save(folder / "adc.nii.gz", images["b0"] * 10)  # An image, not a map.
     with np.errstate(invalid="ignore", divide="ignore"):
-        adc = np.log(images["b0"] / images["b1000"]) * 1000
+        adc = np.nan_to_num(np.log(images["b0"] / images["b1000"]), posinf=0, neginf=0) * 1000
     (folder / "mapped").mkdir()
-    save(folder / "mapped" / "adc.nii.gz", np.nan_to_num(adc))
+    save(folder / "mapped" / "adc.nii.gz", adc)
     shutil.copy(folder / "b1000.nii.gz", folder / "mapped")
     return folder
 
@@ -201,7 +201,7 @@ def test_an_adc_map_and_a_stated_b_value(opened, files):
     opened.tab.click("#run")
     opened.wait(lambda: opened.seen("#answer"))
     assert (
-        "b0 computed from b1000 and adc.nii.gz, taken to be in 10^-3 mm^2/s"
+        "b0 computed from b1000 and adc.nii.gz, taken to be in 10^-6 mm^2/s"
         in opened.tab.locator("#reasons").inner_text()
     )
 
