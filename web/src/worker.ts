@@ -85,6 +85,6 @@ async function run(job: Job): Promise<void> {
     const times = (data: Uint8Array): Uint8Array => data.map((one) => one * n);
     predictions = await gzip(niftiOf([{ data: times(native.brain.data), shape }, { data: times(native.stroke.data), shape }, native.votes], like));
   }
-  const [b0, b1000] = [examination.b0, examination.b1000].map(({ image }) => floatNiftiOf(image, like));
+  const [b0, b1000] = (["b0", "b1000"] as const).map((name) => floatNiftiOf(examination[name].image, like, display.ranges[name]));
   say({ kind: "answer", answer: { prediction, b0, b1000, masks, predictions, display } });
 }

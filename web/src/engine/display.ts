@@ -15,12 +15,17 @@ export const WINDOW_RULE =
   `median of the brain outside the stroke; ADC 0 to ${1e3 * WHITE_ADC} x 10⁻³ mm²/s, black where it cannot be computed and ` +
   `further than ${NEAR_BRAIN_MM} mm from the brain.`;
 
+/** Black and white. */
+type Range = readonly [number, number];
+
 export interface Display {
   /** (i, j, k): to the patient's right, to the front, to the head. */
   readonly shape: Shape;
   readonly spacingMm: readonly [number, number, number];
   /** Of b1000, ADC where it was measured, and b0. */
   readonly grey: readonly (readonly [string, Uint8Array])[];
+  /** Black and white of the images, in their own values. */
+  readonly ranges: { readonly b0: Range | null; readonly b1000: Range | null };
   /** 1: brain, 2: stroke, 4: FLAIR-visible to at least half of the models, 8: to any. */
   readonly masks: Uint8Array;
 }
@@ -37,14 +42,16 @@ export function displayOf({ b0, b1000, bValue }: Case, { prediction, grid }: Exa
       masks.data[at] = brain.data[at] + 2 * stroke.data[at] + 4 * (half[at] & stroke.data[at]) + any;
     }
   }
-  const grey: [string, Uint8Array][] = [["b1000", tissueWindow(b1000.image, WHITE_B1000, brain, stroke)]];
+  const ranges = { b0: tissueRange(b0.image, WHITE_B0, brain, stroke), b1000: tissueRange(b1000.image, WHITE_B1000, brain, stroke) };
+  const grey: [string, Uint8Array][] = [["b1000", tissueWindow(b1000.image, ranges.b1000)]];
   const measured = native && !prediction.decision.reasons.some(({ code }) => code === NO_COMMON_GAIN);
   if (measured) grey.push(["ADC", adcWindow(adcMap(b0.image, b1000.image, bValue || TARGET_B), brain, nativeSpacing(grid.nativeAffine))]);
-  grey.push(["b0", tissueWindow(b0.image, WHITE_B0, brain, stroke)]);
+  grey.push(["b0", tissueWindow(b0.image, ranges.b0)]);
   const turned = (data: Uint8Array): Uint8Array => turn({ data, shape }, grid.orientation).data;
   return {
     shape: turn(masks, grid.orientation).shape,
     spacingMm: orientedSpacing(grid),
+    ranges,
     grey: grey.map(([name, data]) => [name, turned(data)]),
     masks: turned(masks.data),
   };
@@ -52,11 +59,10 @@ export function displayOf({ b0, b1000, bValue }: Case, { prediction, grid }: Exa
 
 const nativeSpacing = (affine: readonly (readonly number[])[]): number[] => [0, 1, 2].map((axis) => Math.hypot(...[0, 1, 2].map((row) => affine[row][axis])));
 
-/** Window an image to 0..255 by its background and the brain's median outside the stroke. */
-export function tissueWindow(image: Image, white: number, brain: Mask, stroke: Mask): Uint8Array {
-  const grey = new Uint8Array(image.data.length);
+/** Black and white of an image, by its background and the brain's median outside the stroke; null where it shows nothing. */
+export function tissueRange(image: Image, white: number, brain: Mask, stroke: Mask): Range | null {
   const values = finite(image.data);
-  if (!values.length) return grey;
+  if (!values.length) return null;
   const plane = image.shape[1] * image.shape[2];
   const sampled = finite(image.data.filter((_, at) => Math.floor(at / plane) % 2 === 0));
   const black = sampled.length ? quantile(sampled, 0.005) : 0;
@@ -66,8 +72,12 @@ export function tissueWindow(image: Image, white: number, brain: Mask, stroke: M
   const outside = mask.map((one, at) => (stroke.data[at] ? 0 : one));
   if (2 * (count(mask) - count(outside)) < count(mask)) mask = outside;
   const span = count(mask) ? white * (median(inside(image.data, mask)) - black) : 0;
-  if (!(span > 0)) return grey;
-  for (let at = 0; at < grey.length; at++) grey[at] = levelOf((image.data[at] - black) / span);
+  return span > 0 ? [black, black + span] : null;
+}
+
+function tissueWindow(image: Image, range: Range | null): Uint8Array {
+  const grey = new Uint8Array(image.data.length);
+  if (range) for (let at = 0; at < grey.length; at++) grey[at] = levelOf((image.data[at] - range[0]) / (range[1] - range[0]));
   return grey;
 }
 

@@ -341,9 +341,10 @@ export function niftiOf(volumes: readonly Mask[], like: NiftiFile): Uint8Array<A
   return new Uint8Array(view.buffer);
 }
 
-/** An image as float32 in a NIfTI-1 file, for the viewer. */
-export function floatNiftiOf({ data, shape }: Image, like: NiftiFile): Uint8Array<ArrayBuffer> {
+/** An image as float32 in a NIfTI-1 file, for the viewer; `range` is what it shows as black and as white. */
+export function floatNiftiOf({ data, shape }: Image, like: NiftiFile, range: readonly [number, number] | null): Uint8Array<ArrayBuffer> {
   const view = emptyNifti(shape, 1, { code: 16, bytes: 4 }, like);
+  if (range) [range[1], range[0]].forEach((one, at) => view.setFloat32(124 + 4 * at, one, true));
   inFileOrder(shape, (from, to) => view.setFloat32(352 + 4 * to, data[from], true));
   return new Uint8Array(view.buffer);
 }

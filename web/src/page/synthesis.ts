@@ -45,7 +45,7 @@ export async function synthesisPng(display: Display, words: Words): Promise<Blob
   if (!page) throw new Error("this browser draws no picture");
   page.fillStyle = "#ffffff";
   page.fillRect(0, 0, canvas.width, canvas.height);
-  head.forEach(({ text, font, colour }, at) => write(page, text, MARGIN, MARGIN + at * LINE + 16, font, colour));
+  head.forEach(({ text, font, colour }, at) => write(page, text, MARGIN, MARGIN + at * LINE + (font === HUGE ? 8 : 16), font, colour));
   write(page, RESEARCH_USE, width - MARGIN, MARGIN + 16, BOLD, NOTICE, "right");
   shown.forEach((k, place) => {
     const y = top + Math.floor(place / inARow) * (panelHeight + LINE + GAP);
@@ -88,6 +88,7 @@ function lines(words: Words, caption: string, width: number): Line[] {
   const body = (text: string, colour = INK): Line[] => wrapped(text, width).map((one) => ({ text: one, font: BODY, colour }));
   return [
     { text: `FLAIR Visibility Volume: ${words.name}`, font: BODY, colour: SOFT },
+    { text: "", font: SMALL, colour: SOFT },
     { text: words.answer, font: HUGE, colour: words.colour },
     ...(words.measured ? [] : body("No volume is given: the images could not be measured.")),
     ...(words.measured ? words.numbers.flatMap(([name, value]) => body(`${name}: ${value}`)) : []),
@@ -158,8 +159,11 @@ function drawSlice(page: CanvasRenderingContext2D, display: Display, grey: Uint8
     for (const [bit, colour, dashes] of [[1, 0, []], [2, 1, []], [8, 2, [2, 3]], [4, 2, []]] as const)
       outline(page, inside(bit), columns, rows, place, `rgb(${COLOURS[colour].join(" ")})`, dashes);
   }
-  write(page, "R", left + 5, top + height / 2, BOLD, "#ffffff");
-  write(page, "L", left + width - 5, top + height / 2, BOLD, "#ffffff", "right");
+  for (const [letter, x, align] of [["R", left + 5, "left"], ["L", left + width - 5, "right"]] as const) {
+    Object.assign(page, { font: BOLD, textAlign: align, strokeStyle: "#000000", lineWidth: 4, lineJoin: "round" });
+    page.strokeText(letter, x, top + height / 2);
+    write(page, letter, x, top + height / 2, BOLD, "#ffffff", align);
+  }
   const bar = (SCALE_MM / (columns * display.spacingMm[0])) * width;
   page.fillStyle = "#ffffff";
   page.fillRect(left + 8, top + height - 10, bar, 3);

@@ -15,7 +15,8 @@ export async function show(answer: Answer): Promise<void> {
   const canvas = element("viewer-canvas") as HTMLCanvasElement;
   if (!view) {
     view = new Niivue({ isRadiologicalConvention: true, dragAndDropEnabled: false, loadingText: "", backColor: [0, 0, 0, 1], crosshairWidth: 0, logLevel: "error" });
-    view.opts.showAllOrientationMarkers = true; // R and L, A and P at the edges.
+    // R and L, A and P at the edges.
+    Object.assign(view.opts, { showAllOrientationMarkers: true, fontColor: [1, 1, 1, 1], fontMinPx: 18 });
     await view.attachToCanvas(canvas);
     view.setSliceType(SLICE_TYPE.AXIAL);
     view.onLocationChange = told;
