@@ -149,6 +149,7 @@ function otherModels(): void {
 function offer(given: Images | Dicom): void {
   const images = "images" in given ? given : null;
   for (const id of ["choose-b0-line", "choose-b1000-line", "adc-line", "b-value-line"]) shown(id, images !== null);
+  shown("given", images === null);
   const n = "dicom" in given ? given.dicom.length : 0;
   element("given").textContent = "dicom" in given ? `DICOM: ${given.name}, ${n} file${n > 1 ? "s" : ""}` : "";
   if (images) {
@@ -193,6 +194,7 @@ function wire(): void {
   element("run").addEventListener("click", runChosen);
   element("cancel").addEventListener("click", cancel);
   element("example").addEventListener("click", () => {
+    cleared();
     const [b0, b1000] = example() as ImageFile[];
     void run({ name: "simulated example", source: { b0, b1000, told: {} } });
   });
