@@ -59,3 +59,20 @@ def beat(folder: str, name: str) -> None:
         with Path(folder, f"{name}.beats").open("a") as stream:
             stream.write(".")
         time.sleep(0.02)
+
+
+def end_or_beat(folder: str, name: str) -> None:
+    """As `beat`; the item "end" is done at once."""
+    if name != "end":
+        beat(folder, name)
+
+
+def die_once(folder: str, item: str) -> str:
+    """End the process at the first try of an item that is named so; gives how it was, in capitals."""
+    mark = Path(folder, f"{item}.tried")
+    if item.startswith("once") and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    with Path(folder, f"{item}.done").open("a") as stream:
+        stream.write("*")
+    return item.upper()
