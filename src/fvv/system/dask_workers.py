@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,6 +29,7 @@ def on_dask(
 
     Raises:
         ConfigError: no scheduler answers there, or its workers do not run one task at a time.
+        FvvError: the scheduler went away.
     """
     from distributed import Client, as_completed  # noqa: PLC0415
 
@@ -37,13 +39,13 @@ def on_dask(
     except OSError as error:
         raise ConfigError(f"no Dask scheduler answers at {address}", hint="start one with `dask scheduler`") from error
     with client:
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        if any(worker["nthreads"] > 1 for worker in workers):
+        threads = client.nthreads().values()
+        if any(number > 1 for number in threads):
             raise ConfigError("Dask workers have several threads", hint="start them with `dask worker --nthreads 1`")
         submit = partial(client.submit, partial(_in_folder, Path.cwd(), work), pure=False)
         waiting = iter(items)
         # One more for each worker than it works on, whatever their number: results never pile up in memory.
-        busy = {submit(item): item for item in islice(waiting, 2 * max(1, len(workers)))}
+        busy = {submit(item): item for item in islice(waiting, 2 * max(1, len(threads)))}
         done = as_completed(list(busy), loop=client.loop)
         try:
             for future in done:
@@ -52,6 +54,9 @@ def on_dask(
                 for following in islice(waiting, 1):
                     busy[future := submit(following)] = following
                     done.add(future)
+        except CancelledError as error:
+            hint = "what is finished is kept: the same command continues"
+            raise FvvError(f"the Dask scheduler at {address} has gone", hint=hint) from error
         finally:
             client.cancel(list(busy), force=True)
 

@@ -6,6 +6,7 @@ Each outcome is a file in the folder of the run, which driver and jobs share: wh
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import re
 import shutil
@@ -33,7 +34,7 @@ MOST_DEATHS = 2
 """So many jobs may die at an item, and it is tried again."""
 _MOST_DEATHS_BEFORE_A_RESULT = 8
 """So many jobs that die, and no item done: what is wrong is not in the items."""
-_LOOK_S, _ASK_S, _TELL_S = 1.0, 5.0, 60.0
+_LOOK_S, _ASK_S, _TELL_S = 1.0, 10.0, 60.0
 """Seconds between two looks for outcomes, questions to SLURM, and lines on how many jobs wait."""
 _LATE_S = 10.0
 """What a job wrote may be seen so many seconds after SLURM says that it has ended."""
@@ -112,10 +113,10 @@ class _Run(Generic[Item, Result]):
 
     def _submit(self) -> None:
         """Fill up the queue: one array."""
-        room = self.settings.jobs - len(self.jobs)
-        batches = [self.waiting.popleft() for _ in range(min(room, len(self.waiting)))]
-        if not batches:
-            return
+        number = min(self.settings.jobs - len(self.jobs), len(self.waiting))
+        if number < min(len(self.waiting), self.settings.jobs // 10) or number == 0:
+            return  # A tenth of the queue at once, or SLURM would get a new array with the end of each job.
+        batches = [self.waiting.popleft() for _ in range(number)]
         try:
             executor = _executor(self.folder, self.settings, self.long)
             with executor.batch():
@@ -206,6 +207,7 @@ def _executor(folder: Path, settings: ClusterConfig, long: LongItems[Any] | None
         use_srun=long is not None,
         srun_args=[f"--cpus-per-task={settings.cores}", "--kill-on-bad-exit=1"],
         setup=[f"export OMP_NUM_THREADS={settings.cores}"],
+        array_parallelism=settings.jobs,
         stderr_to_stdout=True,
         wckey=None,
         # Without requeue, SLURM leaves it to us how often a job is tried.
@@ -255,7 +257,7 @@ def end_orphans(parent: Path) -> None:
 def cancel(name: str) -> None:
     """Cancel the jobs of this name, and wait a moment for their end: they must not write when locks are free."""
     with suppress(OSError, subprocess.SubprocessError):
-        _ask("scancel", f"--name={name}")
+        _ask("scancel", f"--user={os.getuid()}", f"--name={name}")
         _wait_for_end(name)
 
 
@@ -268,7 +270,9 @@ def _wait_for_end(name: str) -> None:
 def job_states(name: str) -> dict[str, str] | None:
     """The state of each job of this name that SLURM remembers, by its number; None where SLURM does not answer."""
     try:
-        answer = _ask("squeue", "--noheader", "--array", "--states=all", f"--name={name}", "--format=%i %T")
+        # With a user named, SLURM does not send the jobs of all others.
+        which = [f"--user={os.getuid()}", f"--name={name}", "--states=all", "--array"]
+        answer = _ask("squeue", *which, "--noheader", "--format=%i %T")
     except (OSError, subprocess.SubprocessError) as error:
         log.debug("squeue: %s", error)
         return None

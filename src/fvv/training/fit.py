@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import LambdaCallback, Timer
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 from torch.utils.data import DataLoader
 
 from fvv import __version__
