@@ -50,7 +50,7 @@ class Trial:
 
     def end(self, process: subprocess.Popen[str], *, code: int = 0) -> str:
         """Wait for its end; gives what it said."""
-        said, _ = process.communicate(timeout=600)
+        said, _ = process.communicate(timeout=3600)
         if process.returncode != code or "Traceback" in said:
             self.complain(f"ended with {process.returncode}: {said[-1500:]}")
         return said
@@ -178,7 +178,7 @@ def requeue(jobs: Trial, expected: dict[str, dict[str, str]]) -> str:
     stage = BY_VERB["train"]
     shutil.rmtree(jobs.folder / stage.output)
     process = jobs.start(stage, "slurm")
-    until(lambda: [*(jobs.folder / stage.output).glob("*/fold_*/last.ckpt")], "a first epoch", 120)
+    until(lambda: [*(jobs.folder / stage.output).glob("*/fold_*/last.ckpt")], "a first epoch")
     for job, _ in jobs.slurm.jobs(running=True):
         jobs.slurm.ask("scancel", "--signal=USR2", job)
     jobs.end(process)

@@ -41,7 +41,7 @@ def _when_slow_runs(folder: Path, act) -> None:
     """Act, in another thread, once the item "slow" is under way."""
 
     def wait_and_act() -> None:
-        until(lambda: tries_of(str(folder), "slow"), "the slow item", 300)
+        until(lambda: tries_of(str(folder), "slow"), "the slow item")
         act((folder / "slow.tries").read_text().split())
 
     threading.Thread(target=wait_and_act).start()

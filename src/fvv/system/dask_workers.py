@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -33,6 +34,7 @@ def on_dask(
     """
     from distributed import Client, as_completed  # noqa: PLC0415
 
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # What matters comes as an error, without a traceback.
     address = settings.on.removeprefix("dask://")
     try:
         client = Client(f"tcp://{address}", set_as_default=False)
