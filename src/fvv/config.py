@@ -264,7 +264,7 @@ class ComputeConfig(_Settings):
 
 
 class ClusterConfig(_Settings):
-    """Where the work of a cohort is spread over, and what a job of SLURM may use; no setting here changes a result."""
+    """The engine that processes a cohort, and what a job of SLURM may use; no setting here changes a result."""
 
     on: str = Field(default="local", pattern=r"^(local|slurm|dask://[\w.\-\[\]:]+:[0-9]{1,5})$")
     """Engine: local (processes on this machine), slurm (jobs), or dask://HOST:PORT (workers of that Dask scheduler)."""

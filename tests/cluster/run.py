@@ -50,7 +50,10 @@ class Trial:
 
     def end(self, process: subprocess.Popen[str], *, code: int = 0) -> str:
         """Wait for its end; gives what it said."""
-        said, _ = process.communicate(timeout=3600)
+        try:
+            said, _ = process.communicate(timeout=3600)
+        finally:
+            process.kill()
         if process.returncode != code or "Traceback" in said:
             self.complain(f"ended with {process.returncode}: {said[-1500:]}")
         return said

@@ -9,6 +9,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -119,6 +120,18 @@ def test_what_slurm_refuses_is_told(settings: ClusterConfig, tmp_path: Path) -> 
     (tmp_path / "jobs" / "refuse").touch()
     with engine(settings), pytest.raises(FvvError, match="Invalid account"):
         list(map_items(misbehave, ["a"], workers=1, description="test"))
+
+
+def test_a_refusal_in_the_middle_is_waited_for(
+    settings: ClusterConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fvv.system.slurm, "_REFUSED_S", 0.1)
+    refuse, settings = tmp_path / "jobs" / "refuse", settings.model_copy(update={"jobs": 1, "batch": 1})
+    done = on_slurm(partial(end_or_beat, str(tmp_path)), ["end", "end"], settings, description="test")
+    next(done)
+    refuse.touch()
+    Timer(1.0, refuse.unlink).start()
+    assert [item for item, _ in done] == ["end"]
 
 
 def test_without_slurm_it_is_told(settings: ClusterConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,8 @@ _MOST_DEATHS_BEFORE_A_RESULT = 8
 """So many jobs that die, and no item done: what is wrong is not in the items."""
 _LOOK_S, _ASK_S, _TELL_S = 1.0, 10.0, 60.0
 """Seconds between two looks for outcomes, questions to SLURM, and lines on how many jobs wait."""
+_REFUSED_S = 60.0
+"""Seconds after which jobs that SLURM did not take are offered again."""
 _LATE_S = 10.0
 """What a job wrote may be seen so many seconds after SLURM says that it has ended."""
 _REQUEUES = 10_000
@@ -99,6 +101,7 @@ class _Run(Generic[Item, Result]):
         self.deaths: Counter[int] = Counter()
         self.ended_at: dict[str, float] = {}
         self.asked_at = self.told_at = time.monotonic()
+        self.submit_after, self.accepted = 0.0, False
 
     def outcomes(self) -> Iterator[tuple[Item, Result | FvvError]]:
         while self.unfinished:
@@ -114,7 +117,8 @@ class _Run(Generic[Item, Result]):
     def _submit(self) -> None:
         """Fill up the queue: one array."""
         number = min(self.settings.jobs - len(self.jobs), len(self.waiting))
-        if number < min(len(self.waiting), self.settings.jobs // 10) or number == 0:
+        enough = number > 0 and number >= min(len(self.waiting), self.settings.jobs // 10)
+        if not enough or time.monotonic() < self.submit_after:
             return  # A tenth of the queue at once, or SLURM would get a new array with the end of each job.
         batches = [self.waiting.popleft() for _ in range(number)]
         try:
@@ -122,13 +126,15 @@ class _Run(Generic[Item, Result]):
             with executor.batch():
                 submitted = [executor.submit(self._batch(batch)) for batch in batches]
         except Exception as error:
-            why = str(error).strip()
-            if not self.jobs:  # Not because of the jobs that are there, such as a limit of the queue.
-                hint = "see `fvv settings cluster`; what is finished is kept"
-                raise FvvError(f"SLURM took no job: {why[-500:]}", hint=hint) from error
-            log.warning("SLURM takes no more jobs now: %s", why[-500:])
+            why = str(error).strip()[-500:]
+            if not self.accepted:
+                raise FvvError(f"SLURM took no job: {why}", hint="see `fvv settings cluster`") from error
+            # A limit of the queue, or its controller is away.
+            log.warning("SLURM takes no job now, which is tried again: %s", why)
             self.waiting.extendleft(reversed(batches))
+            self.submit_after = time.monotonic() + _REFUSED_S
             return
+        self.accepted = True
         self.jobs |= {job.job_id: {*batch} for job, batch in zip(submitted, batches, strict=True)}
 
     def _batch(self, numbers: Sequence[int]) -> Batch[Item, Result]:
