@@ -266,7 +266,7 @@ class ComputeConfig(_Settings):
 class ClusterConfig(_Settings):
     """The engine that processes a cohort, and what a job of SLURM may use; no setting here changes a result."""
 
-    on: str = Field(default="local", pattern=r"^(local|slurm|dask://[\w.\-\[\]:]+:[0-9]{1,5})$")
+    engine: str = Field(default="local", pattern=r"^(local|slurm|dask://[\w.\-\[\]:]+:[0-9]{1,5})$")
     """Engine: local (processes on this machine), slurm (jobs), or dask://HOST:PORT (workers of that Dask scheduler)."""
     folder: Path = Path("fvv_jobs")
     """Folder for the jobs' logs and what they hand over, on a disk that all nodes share."""

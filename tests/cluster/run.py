@@ -41,7 +41,7 @@ class Trial:
     def start(self, stage: Stage, on: str) -> subprocess.Popen[str]:
         """Start a stage."""
         code = "import sys; from fvv.cli import main; sys.exit(main())"
-        words = [sys.executable, "-c", code, *stage.command(1), "--set", f"cluster.on={on}"]
+        words = [sys.executable, "-c", code, *stage.command(1), "--set", f"cluster.engine={on}"]
         pipe = subprocess.PIPE
         environment = {**self.slurm.environment, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(

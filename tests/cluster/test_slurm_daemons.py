@@ -34,7 +34,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> ClusterConfig:
-    return ClusterConfig(on="slurm", folder=tmp_path / "fvv_jobs", jobs=2, batch=2, memory_gb=1)
+    return ClusterConfig(engine="slurm", folder=tmp_path / "fvv_jobs", jobs=2, batch=2, memory_gb=1)
 
 
 def _when_slow_runs(folder: Path, act) -> None:

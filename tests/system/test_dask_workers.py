@@ -25,7 +25,7 @@ def on():
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
         patch.setitem(distributed.config["distributed"]["scheduler"], "allowed-failures", 1)
         with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-            yield ClusterConfig(on=cluster.scheduler_address.replace("tcp", "dask"))
+            yield ClusterConfig(engine=cluster.scheduler_address.replace("tcp", "dask"))
 
 
 def test_outcomes_are_those_of_this_machine(on: ClusterConfig) -> None:
@@ -55,5 +55,5 @@ def test_what_ends_every_worker_fails_alone(on: ClusterConfig) -> None:
 
 def test_a_scheduler_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(distributed.config["distributed"]["comm"]["timeouts"], "connect", "1s")
-    with engine(ClusterConfig(on="dask://127.0.0.1:9")), pytest.raises(ConfigError, match="no Dask scheduler"):
+    with engine(ClusterConfig(engine="dask://127.0.0.1:9")), pytest.raises(ConfigError, match="no Dask scheduler"):
         list(map_items(misbehave, ["a"], workers=None, description="test"))

@@ -32,7 +32,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterConfig:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
     for name, seconds in {"_LOOK_S": 0.05, "_ASK_S": 0.2, "_LATE_S": 0.3}.items():
         monkeypatch.setattr(fvv.system.slurm, name, seconds)
-    return ClusterConfig(on="slurm", folder=tmp_path / "fvv_jobs", batch=3, jobs=2)
+    return ClusterConfig(engine="slurm", folder=tmp_path / "fvv_jobs", batch=3, jobs=2)
 
 
 def _logs(settings: ClusterConfig) -> list[Path]:
@@ -165,8 +165,8 @@ def test_a_job_is_requeued_only_where_it_made_progress() -> None:
 
 @pytest.mark.parametrize("on", ["slum", "dask://host", "dask://a b:80", "slurm\n"])
 def test_an_engine_that_is_none_is_refused(on: str) -> None:
-    with pytest.raises(ConfigError, match=r"cluster\.on"):
-        load_config(None, {"cluster.on": on})
+    with pytest.raises(ConfigError, match=r"cluster\.engine"):
+        load_config(None, {"cluster.engine": on})
 
 
 def _until(check) -> None:

@@ -36,7 +36,7 @@ _READING = {
 _COHORT = {"--partial-labels": "preprocess.partial_labels", "--unlisted": "preprocess.unlisted"}
 _CUTOFF = {"--cutoff": "decision.cutoff_ml"}
 _WORKERS = {"--workers": "compute.workers"}
-_ON = {"--on": "cluster.on"}
+_ON = {"--on": "cluster.engine"}
 _ENGINE = {"--device": "compute.device", "--threads": "compute.threads"}
 
 

@@ -26,7 +26,7 @@ def on_dask(
     Args:
         work: picklable; raises nothing but what ends the work.
         items: picklable.
-        settings: `on` is the address of the scheduler.
+        settings: `engine` is the address of the scheduler.
 
     Raises:
         ConfigError: no scheduler answers there, or its workers do not run one task at a time.
@@ -35,7 +35,7 @@ def on_dask(
     from distributed import Client, as_completed  # noqa: PLC0415
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # What matters comes as an error, without a traceback.
-    address = settings.on.removeprefix("dask://")
+    address = settings.engine.removeprefix("dask://")
     try:
         client = Client(f"tcp://{address}", set_as_default=False)
     except OSError as error:

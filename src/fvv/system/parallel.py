@@ -84,7 +84,7 @@ def engine(settings: ClusterConfig) -> Iterator[None]:
 
 def is_local() -> bool:
     """Whether `map_items` works on this machine."""
-    return _engine.get().on == "local"
+    return _engine.get().engine == "local"
 
 
 def map_items(
@@ -143,11 +143,11 @@ def _on_engine(
     work: Callable[[Item], Result | FvvError], items: Sequence[Item], description: str, long: LongItems[Item] | None
 ) -> Iterator[tuple[Item, Result | FvvError]]:
     settings = _engine.get()
-    needed = "submitit" if settings.on == "slurm" else "distributed"
+    needed = "submitit" if settings.engine == "slurm" else "distributed"
     if importlib.util.find_spec(needed) is None:
         hint = "pip install '.[cluster]' in the project's folder"
-        raise ConfigError(f"--on {settings.on} needs {needed}, which is not installed", hint=hint)
-    if settings.on == "slurm":
+        raise ConfigError(f"--on {settings.engine} needs {needed}, which is not installed", hint=hint)
+    if settings.engine == "slurm":
         return on_slurm(work, items, settings, description=description, long=long)
     return on_dask(work, items, settings)
 
