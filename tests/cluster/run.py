@@ -8,6 +8,7 @@ fold whose job reaches its time limit. What was finished before a fault must not
 from __future__ import annotations
 
 import argparse
+import atexit
 import shutil
 import signal
 import subprocess
@@ -44,16 +45,15 @@ class Trial:
         words = [sys.executable, "-c", code, *stage.command(1), "--set", f"cluster.engine={on}"]
         pipe = subprocess.PIPE
         environment = {**self.slurm.environment, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             words, cwd=self.folder, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment
         )
+        atexit.register(process.kill)  # However this program ends.
+        return process
 
     def end(self, process: subprocess.Popen[str], *, code: int = 0) -> str:
         """Wait for its end; gives what it said."""
-        try:
-            said, _ = process.communicate(timeout=3600)
-        finally:
-            process.kill()
+        said, _ = process.communicate(timeout=3600)
         if process.returncode != code or "Traceback" in said:
             self.complain(f"ended with {process.returncode}: {said[-1500:]}")
         return said
