@@ -129,7 +129,7 @@ class _Run(Generic[Item, Result]):
             why = str(error).strip()[-500:]
             if not self.accepted:
                 raise FvvError(f"SLURM took no job: {why}", hint="see `fvv settings cluster`") from error
-            # A limit of the queue, or its controller is away.
+            # A limit of the queue, or its controller does not answer.
             log.warning("SLURM takes no job now, which is tried again: %s", why)
             self.waiting.extendleft(reversed(batches))
             self.submit_after = time.monotonic() + _REFUSED_S
