@@ -8,6 +8,7 @@
 # make docs   these pages as a site with samples, into site/; no network
 # make coverage  the test suite, counting the lines and branches that ran
 # make hospital-test  fvv listen with Orthanc, then many studies with kills (5 minutes); needs Orthanc, dcmtk, dicom3tools
+# make cluster-test  the pipeline as jobs of a SLURM on this machine, with faults, and on Dask; needs slurm-wlm and munge
 # make corpus  malformed input of every kind, before every stage (3 minutes of processor, shared by the cores)
 # make chaos   kills, damage and resumes of every stage (about 15 minutes on an idle machine)
 # make lower-bounds  the tests of the core, DICOM and store with the lowest versions that pyproject.toml allows
@@ -23,7 +24,7 @@ PYTHON := $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& command -v "$$candidate" && break; done)
 
-.PHONY: help setup demo model test coverage hospital-test browser web web-test check docs bench corpus chaos fuzz lower-bounds reference clean
+.PHONY: help setup demo model test coverage hospital-test cluster-test browser web web-test check docs bench corpus chaos fuzz lower-bounds reference clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -142,6 +143,12 @@ hospital-test: $(CHECKS)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/hospital
 	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m hospital.storm --studies $(STUDIES) --kills $(KILLS)
 	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m hospital.memory --studies $(IN_MEMORY)
+
+# FAULTS="cancelled driver": these alone.
+FAULTS := cancelled driver requeue node ctrl-c
+cluster-test: $(CHECKS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/cluster tests/system/test_dask_workers.py
+	@PYTHONPATH=tests $(BIN)/python -m cluster.run --faults $(FAULTS)
 
 # One thread each: a reader must not need more, and forks of a process with threads may hang.
 corpus: $(CHECKS)

@@ -59,3 +59,38 @@ def beat(folder: str, name: str) -> None:
         with Path(folder, f"{name}.beats").open("a") as stream:
             stream.write(".")
         time.sleep(0.02)
+
+
+def end_or_beat(folder: str, name: str) -> None:
+    """As `beat`; the item "end" is done at once."""
+    if name != "end":
+        beat(folder, name)
+
+
+def die_once(folder: str, item: str) -> str:
+    """End the process at the first try of an item that is named so; gives how it was, in capitals."""
+    mark = Path(folder, f"{item}.tried")
+    if item.startswith("once") and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    with Path(folder, f"{item}.done").open("a") as stream:
+        stream.write("*")
+    return item.upper()
+
+
+def note_and_wait(folder: str, item: str) -> str:
+    """Note where it runs; the first try of "slow" waits to be ended; gives how many tries there were."""
+    told = os.environ
+    job = "_".join(told[name] for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID") if name in told)
+    with Path(folder, f"{item}.tries").open("a") as stream:
+        stream.write(f"{told['SLURMD_NODENAME']} {job or told['SLURM_JOB_ID']}\n")
+    tries = tries_of(folder, item)
+    while item == "slow" and tries == 1:
+        time.sleep(0.1)
+    return f"{item} {tries}"
+
+
+def tries_of(folder: str, item: str) -> int:
+    """How often an item was begun."""
+    place = Path(folder, f"{item}.tries")
+    return len(place.read_text().splitlines()) if place.exists() else 0

@@ -40,3 +40,8 @@ def test_stages_load_torch_only_when_they_train_or_convert() -> None:
     loaded = _loaded_by("import fvv.stages.demo")
     assert "onnxruntime" in loaded
     assert not loaded & {"torch", "lightning", "wandb"}
+
+
+def test_engines_are_loaded_where_they_are_asked_for() -> None:
+    for code in ("import fvv.stages.demo", "import fvv.cli; fvv.cli.main(['predict', '--help'])"):
+        assert not _loaded_by(code) & {"submitit", "dask", "distributed"}

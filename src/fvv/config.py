@@ -263,6 +263,33 @@ class ComputeConfig(_Settings):
     """Slices in the network at once: bounds the memory."""
 
 
+class ClusterConfig(_Settings):
+    """The engine that processes a cohort, and what a job of SLURM may use; no setting here changes a result."""
+
+    engine: str = Field(default="local", pattern=r"^(local|slurm|dask://[\w.\-\[\]:]+:[0-9]{1,5})$")
+    """Engine: local (processes on this machine), slurm (jobs), or dask://HOST:PORT (workers of that Dask scheduler)."""
+    folder: Path = Path("fvv_jobs")
+    """Folder for the jobs' logs and what they hand over, on a disk that all nodes share."""
+    batch: int = Field(default=20, ge=1)
+    """Largest number of examinations that one job processes: each start of a job costs some seconds. Chosen here."""
+    jobs: int = Field(default=100, ge=1, le=1000)
+    """Largest number of jobs in the queue at once. Chosen here."""
+    cores: int = Field(default=1, ge=1)
+    """CPU cores of a job; of training, of each of its processes."""
+    memory_gb: float = Field(default=4.0, gt=0)
+    """Memory of a job on each node, GB."""
+    gpus: int = Field(default=0, ge=0)
+    """GPUs of a job on each node."""
+    time_min: int = Field(default=60, ge=1)
+    """Time limit of a job, minutes; training is requeued where it ends, and resumes after its last finished epoch."""
+    account: OneLine = ""
+    """Account that the jobs are charged to."""
+    partition: OneLine = ""
+    """Partition of the cluster."""
+    directives: tuple[Annotated[OneLine, Field(pattern=r"^[a-z][a-z0-9-]*(=.+)?$")], ...] = ()
+    """Further directives of sbatch, such as "qos=long" or "exclusive"."""
+
+
 class SimulateConfig(_Settings):
     """A synthetic cohort."""
 
@@ -675,6 +702,7 @@ class Config(_Settings):
     """What is removed from the fused stroke: convert stores it in the bundle; in evaluate and predict it replaces the
     setting of the bundle (default: use that of the bundle)."""
     compute: ComputeConfig = ComputeConfig()
+    cluster: ClusterConfig = ClusterConfig()
     simulate: SimulateConfig = SimulateConfig()
     prepare: PrepareConfig = PrepareConfig()
     train: TrainConfig = TrainConfig()

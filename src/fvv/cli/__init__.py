@@ -57,7 +57,11 @@ def _run(argv: Sequence[str] | None) -> int:
     with signals_end_the_run() as ending:
         try:
             refuse_little_memory()
-            result: StageResult = VERBS[options.verb].run(options, _settings(options))
+            from fvv.system.parallel import engine  # noqa: PLC0415 - what `--help` does not need
+
+            config = _settings(options)
+            with engine(config.cluster):
+                result: StageResult = VERBS[options.verb].run(options, config)
         except KeyboardInterrupt:
             # Of a library, when the signal comes between the making of a coroutine and its start.
             warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)

@@ -78,5 +78,5 @@ def _lines(settings: BaseModel, defaults: Any, depth: int, only: str = "") -> It
             yield f"{indent}{name}:"
             yield from _lines(value, type(value)() if default is None else default, depth + 1)
         else:
-            other = "" if value == default else f"  # default: {json.dumps(default)}"
-            yield f"{indent}{name}: {json.dumps(value)}{other}"
+            other = "" if value == default else f"  # default: {json.dumps(default, default=str)}"
+            yield f"{indent}{name}: {json.dumps(value, default=str)}{other}"

@@ -36,6 +36,7 @@ _READING = {
 _COHORT = {"--partial-labels": "preprocess.partial_labels", "--unlisted": "preprocess.unlisted"}
 _CUTOFF = {"--cutoff": "decision.cutoff_ml"}
 _WORKERS = {"--workers": "compute.workers"}
+_ON = {"--on": "cluster.engine"}
 _ENGINE = {"--device": "compute.device", "--threads": "compute.threads"}
 
 
@@ -69,7 +70,7 @@ def _group(verb: argparse.ArgumentParser, title: str, settings: dict[str, str]) 
 def _add_computing(verb: argparse.ArgumentParser, engine: Mapping[str, str] | None = None) -> None:
     """Where a verb that goes through a cohort computes."""
     group = verb.add_argument_group("computing")
-    add_settings(group, {**(engine or {}), **_WORKERS})
+    add_settings(group, {**(engine or {}), **_WORKERS, **_ON})
     add_shard(group)
 
 
@@ -141,7 +142,7 @@ def _export_options(verb: argparse.ArgumentParser) -> None:
     )
     add_overwrite(verb, "replace an earlier export")
     _group(verb, "images and masks", {**_READING, **_COHORT})
-    add_settings(verb.add_argument_group("computing"), _WORKERS)
+    add_settings(verb.add_argument_group("computing"), {**_WORKERS, **_ON})
 
 
 def _export(options: argparse.Namespace, config: Config) -> StageResult:
@@ -176,7 +177,7 @@ def _train_options(verb: argparse.ArgumentParser) -> None:
     _group(verb, "weights to start from", {"--init": "train.init"})
     how_long = {"--epochs": "train.epochs", "--max-time": "train.max_time", "--debug": "train.debug"}
     _group(verb, "how long", how_long)
-    _group(verb, "computing", {"--preload-ram": "train.preload_ram", "--jobs": "train.jobs"})
+    _group(verb, "computing", {"--preload-ram": "train.preload_ram", "--jobs": "train.jobs", **_ON})
     wandb = {"--wandb-project": "train.wandb_project", "--wandb-mode": "train.wandb_mode"}
     _group(verb, "Weights & Biases", wandb)
 

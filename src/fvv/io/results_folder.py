@@ -196,7 +196,7 @@ class ResultsFolder:
         others: dict[str, tuple[str, ...]] = {}
         there = [one for one in examinations if self.files(one)["result"].exists()]
         judge = partial(self._earlier, run)
-        for one, found in map_items(judge, there, workers=workers, description="earlier results"):
+        for one, found in map_items(judge, there, workers=workers, description="earlier results", here=True):
             if isinstance(found, FvvError):  # Whether the result is of these images is not known.
                 failures.append(failure_of(one.name, found))
             elif isinstance(found, StoredResult):

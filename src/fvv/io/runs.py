@@ -175,6 +175,14 @@ def fold_folder(output: Path, name: str, fold: int) -> Path:
     return output / name / f"fold_{fold_title(fold)}"
 
 
+def last_saved(output: Path, name: str, fold: int) -> int | None:
+    """When the last epoch of a fold was saved, ns; None: none was."""
+    try:
+        return (fold_folder(output, name, fold) / LAST).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def fold_title(fold: int) -> str:
     """Its number, or `all`."""
     return "all" if fold == ALL_FOLDS else str(fold)

@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,9 +18,9 @@ from fvv.config import TrainConfig
 from fvv.data import ALL_FOLDS, Failure, Role
 from fvv.errors import FvvError, TrainingError
 from fvv.io.lock import only_writer
-from fvv.io.runs import FoldRun, fold_folder, fold_title
+from fvv.io.runs import FoldRun, fold_folder, fold_title, last_saved
 from fvv.io.store import CaseStore
-from fvv.system.parallel import attempt, map_items
+from fvv.system.parallel import LongItems, attempt, is_local, map_items
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,11 @@ def train_fold(store: str | Path, output: str | Path, fold: int, config: TrainCo
     store, output = Path(store), Path(output)
     cases = CaseStore.open(store)
     cases.folds.participants(fold, Role.TRAIN)  # says which folds there are, if this is none
+    if not is_local():
+        [(_, result)] = _on_engine(store, output, [fold], config)
+        if isinstance(result, FvvError):
+            raise result
+        return result
     if config.debug:
         with tempfile.TemporaryDirectory(prefix="fvv-debug-") as folder:
             return replace(_train(cases, Path(folder), fold, config), checkpoint=None, folder=output)
@@ -140,7 +146,9 @@ def train_all_folds(store: str | Path, output: str | Path, config: TrainConfig) 
     store, output = Path(store), Path(output)
     folds = range(CaseStore.open(store).folds.n_folds)
     train = partial(_train_this, store, output, config)
-    if config.jobs > 1:
+    if not is_local():
+        ended = _on_engine(store, output, folds, config)
+    elif config.jobs > 1:
         ended = map_items(train, folds, workers=config.jobs, description="Training folds")
     else:  # Without the bar of `map_items`: training has one of its own.
         ended = ((fold, attempt(train, fold)) for fold in folds)
@@ -155,6 +163,16 @@ def train_all_folds(store: str | Path, output: str | Path, config: TrainConfig) 
     if not results:
         raise TrainingError(f"no fold could be trained; the first reason: {failures[0].reason}", file=output)
     return TrainAllResult(tuple(sorted(results, key=lambda result: result.fold)), tuple(failures))
+
+
+def _on_engine(
+    store: Path, output: Path, folds: Sequence[int], config: TrainConfig
+) -> Iterator[tuple[int, TrainResult | FvvError]]:
+    """A job for each fold."""
+    config = config.model_copy(update={"jobs": 1})  # Nobody shares a job's cores.
+    long = LongItems(partial(last_saved, output, config.name), config.nodes, config.devices)
+    train = partial(_train_this, store, output, config)
+    return map_items(train, folds, workers=1, description="train", long=long)
 
 
 def _train_this(store: Path, output: Path, config: TrainConfig, fold: int) -> TrainResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import logging
 import multiprocessing
 import os
@@ -14,24 +15,32 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from multiprocessing.process import BaseProcess
 from typing import ParamSpec, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fvv.errors import FvvError, UnexpectedError, as_fvv_error
+from fvv.config import ClusterConfig
+from fvv.errors import ConfigError, FvvError, UnexpectedError, as_fvv_error
 from fvv.system.cores import core_count, most_workers
+from fvv.system.dask_workers import on_dask
 from fvv.system.ending import kill_workers, workers_start_here
+from fvv.system.slurm import on_slurm
+from fvv.system.slurm_job import LongItems
 from fvv.system.terminal import make_streams_safe, set_up_logging
 
-__all__ = ["attempt", "core_count", "map_items", "progress_bar", "track"]
+__all__ = ["LongItems", "attempt", "core_count", "engine", "is_local", "map_items", "progress_bar", "track"]
 
 Parameters = ParamSpec("Parameters")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 _console = Console(stderr=True)
+_LOCAL = ClusterConfig()
+_engine = ContextVar("engine", default=_LOCAL)
 _MOST_DEATHS = 8
 """So many processes that die, and no item done: what is wrong is not in the items."""
 
@@ -63,8 +72,29 @@ def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]
                 last_said = now
 
 
+@contextmanager
+def engine(settings: ClusterConfig) -> Iterator[None]:
+    """While this holds, `map_items` hands its work to this engine; in the processes that do the work it is local."""
+    token = _engine.set(settings)
+    try:
+        yield
+    finally:
+        _engine.reset(token)
+
+
+def is_local() -> bool:
+    """Whether `map_items` works on this machine."""
+    return _engine.get().engine == "local"
+
+
 def map_items(
-    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int | None, description: str
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int | None,
+    description: str,
+    here: bool = False,
+    long: LongItems[Item] | None = None,
 ) -> Iterator[tuple[Item, Result | FvvError]]:
     """Apply a function to every item in parallel; yields (item, result or error) as they finish.
 
@@ -73,10 +103,17 @@ def map_items(
         items: what to do, in order.
         workers: processes; 0 or None: one per core; 1: in this process. More than the machine can use are not started.
         description: what the progress bar says.
+        here: on this machine, whatever `engine` says: the work is less than the start of a job.
+        long: how items that take hours go on after the time limit of their job.
 
     An item's error is a result like another, whatever its kind: see `attempt`. A worker process that dies (memory, a
-    crash in a library) fails the item that it was working on; another process takes its place.
+    crash in a library) fails the item that it was working on; another process takes its place. A job or a worker of an
+    engine that dies is tried again first.
     """
+    if not here and not is_local() and items:
+        work: Callable[[Item], Result | FvvError] = partial(attempt, function)  # type: ignore[call-arg]
+        yield from track(_on_engine(work, items, description, long), description, len(items))
+        return
     workers = min(workers or core_count(), len(items), most_workers())
     results: Iterator[tuple[Item, Result | FvvError]]
     if workers <= 1:
@@ -100,6 +137,19 @@ def attempt(
         if isinstance(known, UnexpectedError):
             log.debug("%s", known, exc_info=True)
         return known
+
+
+def _on_engine(
+    work: Callable[[Item], Result | FvvError], items: Sequence[Item], description: str, long: LongItems[Item] | None
+) -> Iterator[tuple[Item, Result | FvvError]]:
+    settings = _engine.get()
+    needed = "submitit" if settings.engine == "slurm" else "distributed"
+    if importlib.util.find_spec(needed) is None:
+        hint = "pip install '.[cluster]' in the project's folder"
+        raise ConfigError(f"--on {settings.engine} needs {needed}, which is not installed", hint=hint)
+    if settings.engine == "slurm":
+        return on_slurm(work, items, settings, description=description, long=long)
+    return on_dask(work, items, settings)
 
 
 class _Worker:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import LambdaCallback, Timer
 from torch.utils.data import DataLoader
 
@@ -181,6 +182,11 @@ def _warn_where_it_cannot_choose(fold: int, records: Sequence[CaseRecord]) -> No
         )
 
 
+def _slurm() -> list[SLURMEnvironment]:
+    """Without Lightning's own requeue, whose checkpoint in the middle of an epoch would change the weights."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
 def _trainer(run: FoldRun, config: TrainConfig, callbacks: list[lightning.Callback]) -> lightning.Trainer:
     device, one_process = torch_device(config), config.devices * config.nodes == 1
     on_gpu = device == "cuda"
@@ -198,7 +204,7 @@ def _trainer(run: FoldRun, config: TrainConfig, callbacks: list[lightning.Callba
         limit_val_batches=DEBUG_BATCHES if config.debug else None,
         logger=False,  # `RunReport` writes the logs
         callbacks=callbacks,
-        plugins=[AtomicCheckpoints()],
+        plugins=[AtomicCheckpoints(), *_slurm()],
         # On a GPU too, where interpolation then takes a slower way: the same settings give the same weights. Where
         # Apple's GPU has no such way, PyTorch warns.
         deterministic="warn" if device == "mps" else True,
