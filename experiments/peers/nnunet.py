@@ -177,7 +177,7 @@ def main() -> None:
     options = parser.parse_args()
     work, configuration = options.output / "nnunet", options.configuration
     plan(options.cohort, options.store, work, configuration)
-    iterations = iterations_of(seconds_an_iteration(work, configuration), options.budget, options.epochs)
+    iterations = iterations_of(seconds_an_iteration(work, configuration), options.budget / options.epochs)
     train(work, configuration, options.epochs, iterations)
     predict(work, configuration)
     name = f"nnU-Net v2 {configuration}"
@@ -186,12 +186,9 @@ def main() -> None:
     print(found.summary())
 
 
-def iterations_of(seconds: float, budget_s: float, epochs: int) -> int:
-    """Iterations of an epoch, so that training steps, and a fifth as many of validation, fill the budget.
-
-    A validation iteration costs a third of a training one, about.
-    """
-    return max(1, round(budget_s / epochs / (seconds * (1 + 1 / (3 * VALIDATION_SHARE)))))
+def iterations_of(seconds: float, epoch_s: float) -> int:
+    """Training iterations of an epoch that takes so many seconds; those of validation are not counted."""
+    return max(1, round(epoch_s / seconds))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +107,8 @@ def open_cohort(folder: Path, cohort: Path | None, cases: int, seed: int) -> Pat
     if cohort is None:
         cohort = folder / "input_data"
         simulate(cohort, config.simulate.model_copy(update={"cases": cases, "seed": seed}))
-    prepare(
-        cohort, folder / "store", config.prepare.model_copy(update={"kfolds": KFOLDS, "valid_proportion": VALID_SHARE})
-    )
+    shares = {"kfolds": KFOLDS, "valid_proportion": VALID_SHARE}
+    prepare(cohort, folder / "store", config.prepare.model_copy(update=shares))
     return cohort
 
 
@@ -205,11 +204,24 @@ def planned(path: Path, peer: str, seconds: Callable[[], float]) -> float:
     return plan[peer]
 
 
-def run_ours(folder: Path, place: Path, peer: str, seed: int, budget_s: float, epochs: int) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What every run of a folder has: seconds of processor time for its training steps, and epochs."""
+
+    seconds: float
+    epochs: int
+
+    @property
+    def of_an_epoch(self) -> float:
+        return self.seconds / self.epochs
+
+
+def run_ours(folder: Path, place: Path, peer: str, seed: int, budget: Budget) -> dict[str, Any]:
     """A peer that fvv trains."""
+    epochs = budget.epochs
     about = settings_of(peer, seed, epochs, 1)
     seconds = planned(folder / "plan.json", peer, lambda: measured_apart(seconds_a_slice_here, about.train)[0])
-    config = settings_of(peer, seed, epochs, max(1, round(budget_s / epochs / seconds)))
+    config = settings_of(peer, seed, epochs, max(1, round(budget.of_an_epoch / seconds)))
     resumed = (place / "saved_models").exists()
     _, train_s, train_mb = measured_apart(train_here, folder / "store", place, config)
     if not (place / "bundle").exists():
@@ -220,14 +232,15 @@ def run_ours(folder: Path, place: Path, peer: str, seed: int, budget_s: float, e
     return _costs(amount, None if resumed else train_s, train_mb, predict_s / n, predict_mb)
 
 
-def run_nnunet(folder: Path, place: Path, peer: str, cohort: Path, budget_s: float, epochs: int) -> dict[str, Any]:
+def run_nnunet(folder: Path, place: Path, peer: str, cohort: Path, budget: Budget) -> dict[str, Any]:
     """A peer that nnU-Net trains; planning and preprocessing are shared and not counted."""
     work, configuration = folder / "nnunet", PEERS[peer].nnunet
     measured_apart(nnunet.plan, cohort, folder / "store", work, configuration)
     seconds = planned(
         folder / "plan.json", peer, lambda: measured_apart(nnunet.seconds_an_iteration, work, configuration)[0]
     )
-    iterations = nnunet.iterations_of(seconds, budget_s, epochs)
+    epochs = budget.epochs
+    iterations = nnunet.iterations_of(seconds, budget.of_an_epoch)
     _, train_s, train_mb = measured_apart(nnunet.train, work, configuration, epochs, iterations)
     n, predict_s, predict_mb = measured_apart(nnunet.predict, work, configuration)
     labels = nnunet.predictions(work, configuration)
@@ -268,7 +281,7 @@ def auc_gain(ours: Sequence[PatientResult], theirs: Sequence[PatientResult]) -> 
 
 
 def table(folder: Path) -> str:
-    """Markdown: a column for each peer with mean and range over its seeds; the intervals are those of its first seed."""
+    """Markdown: a column for each peer, mean and range over its seeds; intervals are those of its first seed."""
     runs: dict[str, list[Path]] = {}
     for costs in sorted(folder.glob("runs/*/costs.json")):
         runs.setdefault(costs.parent.name.rpartition("-seed")[0], []).append(costs.parent)
@@ -310,10 +323,20 @@ def _interval(one: Estimate) -> str:
     return "not defined" if math.isnan(one.value) else f"{one.value:.3f} [{one.low:.3f} to {one.high:.3f}]"
 
 
+def budget_of(path: Path, asked: Budget) -> Budget:
+    """The budget of a folder, which all its runs share."""
+    kept = Budget(**json.loads(path.read_text())) if path.exists() else asked
+    if kept != asked:
+        raise SystemExit(f"{path}: the runs here have {kept}, not {asked}; take another folder")
+    write_text(path, json.dumps(asdict(kept)) + "\n")
+    return kept
+
+
 def run(options: argparse.Namespace) -> str:
     """Do the runs that are missing, seed by seed; gives the table."""
     folder: Path = options.output
     folder.mkdir(parents=True, exist_ok=True)
+    budget = budget_of(folder / "budget.json", Budget(options.budget, options.epochs))
     cohort = open_cohort(folder, options.input, options.cases, options.cohort_seed)
     for seed in range(options.seeds):
         for peer in options.peers:
@@ -324,9 +347,9 @@ def run(options: argparse.Namespace) -> str:
                 continue  # It does not fix seeds, and its folders hold one training of a fold.
             log.info("%s, seed %d", peer, seed)
             if PEERS[peer].nnunet:
-                costs = run_nnunet(folder, place, peer, cohort, options.budget, options.epochs)
+                costs = run_nnunet(folder, place, peer, cohort, budget)
             else:
-                costs = run_ours(folder, place, peer, seed, options.budget, options.epochs)
+                costs = run_ours(folder, place, peer, seed, budget)
             write_text(place / "costs.json", json.dumps(costs, indent=2) + "\n")
             write_text(folder / "table.md", table(folder))
     return table(folder)
