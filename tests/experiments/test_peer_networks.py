@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 
 pytest.importorskip("torch")
 
+import onnxruntime
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fvv.config import NetworkConfig
+from fvv.training.export import INPUT_NAME, OPSET, OUTPUT_NAME, PublishedContract
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "peers"
 NETWORKS = {"reference_network": "ReferenceNetwork", "plain_network": "PlainNetwork"}
@@ -66,3 +69,30 @@ def test_every_weight_learns(module: str) -> None:
     # 96 voxels: at stride 32 there are more than one value a channel, which batch norm needs.
     made(torch.randn(1, 2, 8, 96, 96)).square().mean().backward()
     assert all(weights.grad is not None and weights.grad.abs().sum() > 0 for weights in made.parameters())
+
+
+@pytest.mark.parametrize("module", NETWORKS)
+def test_the_exported_network_takes_any_number_of_slices(module: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = network(module).eval()
+    file = str(tmp_path / "model.onnx")
+    axes = {INPUT_NAME: {0: "batch", 2: "slices"}, OUTPUT_NAME: {0: "batch_slices"}}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        torch.onnx.export(
+            PublishedContract(made).eval(),
+            (torch.zeros(2, 2, 9, 64, 64),),
+            file,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    for slices in (7, 11):
+        volume = torch.randn(1, 2, slices, 64, 64)
+        (found,) = session.run(None, {INPUT_NAME: volume.numpy()})
+        with torch.inference_mode():
+            expected = made(volume)[0].transpose(0, 1)
+        torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=1e-3)
