@@ -7,7 +7,7 @@ simulates a cohort with the settings of the model in the package (or takes a lab
 peer and seed: times its training steps, plans so many slices that they take the budget (seconds of processor time, one
 thread), trains the first fold, and tests it on that fold's test examinations, which neither train nor select. Each
 part runs in a process of its own, whose processor time and peak memory are noted. FOLDER/table.md has the results of
-all runs there; the same command goes on where it stopped. Peers:
+all runs there; the same command resumes where it stopped. Peers:
 
     ours, ours-full       the network of fvv at half and at full resolution, settings of configs/model.yaml
     reference             reference_network.py, settings of configs/reference.yaml
