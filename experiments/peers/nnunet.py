@@ -58,7 +58,7 @@ def plan(cohort: Path, store: Path, folder: Path, configuration: str) -> None:
     if not (folder / "raw" / NAME / "dataset.json").exists():
         export_nnunet(cohort, store, folder / "raw" / NAME, PrepareConfig(compute=ComputeConfig(workers=1)))
     target = folder / "preprocessed" / NAME
-    os.environ["nnUNet_n_proc_DA"] = "1"  # The planner takes it for a number of threads.
+    os.environ |= {"nnUNet_n_proc_DA": "1"}  # The planner takes it for a number of threads.
     if not (target / "dataset_fingerprint.json").exists():
         api.extract_fingerprints([NUMBER], num_processes=1)
     if not (target / "nnUNetPlans.json").exists():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -36,7 +37,7 @@ def peers() -> Iterator[ModuleType]:
         import run as module  # noqa: PLC0415
 
         yield module
-    for name in ("run", "nnunet"):
+    for name in ("run", "nnunet", "peers", "steps", "table"):
         sys.modules.pop(name, None)
 
 
@@ -131,3 +132,26 @@ def test_the_table_has_a_column_for_each_peer(peers: ModuleType, tmp_path: Path)
     # Half of every volume is the same order.
     assert rows["AUC minus that of ours, 95 %"][1].startswith("0.000")
     assert rows["train, processor s"] == ["10.0 (10.0 to 10.0)", "10.0"]
+
+
+def test_a_run_that_was_cut_off_resumes_and_its_training_is_not_timed(
+    peers: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def apart(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float]:
+        done.append(function.__name__)
+        if done == ["seconds_a_slice_here", "train_here"]:
+            (tmp_path / "run" / "saved_models").mkdir(parents=True)
+            raise KeyboardInterrupt
+        return {"seconds_a_slice_here": 0.5, "predict_here": 4}.get(function.__name__), 10.0, 100.0
+
+    monkeypatch.setattr(peers, "measured_apart", apart)
+    arguments = (tmp_path, tmp_path / "run", "ours", 0, peers.Budget(60.0, 3))
+    with pytest.raises(KeyboardInterrupt):
+        peers.run_ours(*arguments)
+    costs = peers.run_ours(*arguments)
+    assert done[2:] == ["train_here", "convert_here", "predict_here", "evaluate_here"]
+    assert costs["training"] == "3 x 40 slices"
+    assert costs["train, processor s"] is None
+    assert costs["predict, processor s an examination"] == 2.5
