@@ -76,11 +76,26 @@ def _trainer(folder: Path, configuration: str, epochs: int, iterations: int) -> 
     from nnunetv2.run.run_training import get_trainer_from_args  # noqa: PLC0415
 
     torch.set_num_threads(1)
+    _fix_schedule()
     trainer = get_trainer_from_args(str(NUMBER), configuration, FOLD, device=torch.device("cpu"))
     trainer.num_epochs, trainer.num_iterations_per_epoch = epochs, iterations
     trainer.num_val_iterations_per_epoch = max(1, iterations // VALIDATION_SHARE)
     trainer.initialize()
     return trainer
+
+
+def _fix_schedule() -> None:
+    """The schedule of this nnU-Net gives its base class an argument that PyTorch no longer takes: without it."""
+    from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module  # noqa: N813, PLC0415
+    from torch.optim.lr_scheduler import LRScheduler  # noqa: PLC0415
+
+    class Schedule(module.PolyLRScheduler):  # type: ignore[misc]
+        def __init__(self, optimizer: Any, initial_lr: float, max_steps: int, exponent: float = 0.9) -> None:
+            self.optimizer, self.initial_lr, self.max_steps = optimizer, initial_lr, max_steps
+            self.exponent, self.ctr = exponent, 0
+            LRScheduler.__init__(self, optimizer)
+
+    module.PolyLRScheduler = Schedule
 
 
 def seconds_an_iteration(folder: Path, configuration: str, timed: int = 3) -> float:
