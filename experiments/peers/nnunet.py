@@ -48,6 +48,7 @@ def enter(folder: Path) -> None:
     """Point nnU-Net to its folders, before it is imported, and let one process do everything."""
     os.environ |= {f"nnUNet_{name}": str(folder.resolve() / name) for name in _FOLDERS}
     os.environ |= {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
+    os.environ |= {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}  # Its checkpoints, made here, hold more than weights.
 
 
 def plan(cohort: Path, store: Path, folder: Path, configuration: str) -> None:
