@@ -78,6 +78,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "full resolution": {"network": {"resolution": "full"}},
     "reference weights without Dice": {"loss": {"dice_weight": 0.0}},
     "reference weights and Dice": {"loss": {}},
+    "reference loss": {"loss": {"label_smoothing": 0.02, "normalisation": "brain", "dice_weight": 0.0}},
     "reference augmentation": {"augment": {}},
     "moving average": {"augment": {}, "ema_decay": 0.995},
     "statistics of the last steps": {"augment": {}, "norm_slabs": 0},

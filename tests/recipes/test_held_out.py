@@ -19,6 +19,7 @@ from fvv.recipes.held_out import read_held_out
 from fvv.recipes.publish import EvaluateResult
 from fvv.schemas.bundle import BundleManifest, ModelEntry
 from fvv.schemas.migrations import CURRENT
+from fvv.schemas.patient import PatientRecord
 from fvv.schemas.summary import Summary
 from fvv.stages.evaluate import evaluate_external
 from fvv.stages.report import report
@@ -126,6 +127,31 @@ def test_the_files_say_it_and_give_it_back(result: EvaluateResult) -> None:
     record = json.loads((result.output / "patients" / "unread.json").read_text())
     assert record["result"]["flair_visible"]["reference_volume_ml"] is None
     assert report(result.output).found.stroke_free == result.found.stroke_free
+
+
+def test_plain_numbers_of_the_stroke_are_measured_and_compared(result: EvaluateResult) -> None:
+    for patient in result.patients:
+        found = not math.isnan(patient.stroke.predicted_volume_ml) and patient.stroke.predicted_volume_ml > 0
+        assert math.isnan(patient.relative_dwi_iqr) is not found
+    volume, uneven, adc = result.found.baselines
+    strokes = (volume.overall.mismatch, volume.overall.no_mismatch)
+    assert strokes == (result.found.marker.mismatch, result.found.marker.no_mismatch)
+    assert (uneven.overall.mismatch, uneven.overall.no_mismatch) == strokes
+    assert not adc.low_is_mismatch
+    assert "relative_dwi_iqr" in (result.output / "patients.csv").read_text()
+    assert report(result.output).found.baselines == result.found.baselines
+
+
+def test_a_summary_of_version_2_has_no_baselines(result: EvaluateResult, tmp_path: Path) -> None:
+    content = json.loads((result.output / "summary.json").read_text())
+    del content["baselines"], content[SEAL]
+    assert Summary.parse(content | {"schema_version": 2}, tmp_path / "summary.json").baselines == ()
+    record = json.loads((result.output / "patients" / "calm.json").read_text())
+    for name in ("relative_dwi_iqr", "relative_adc"):
+        del record["result"][name]
+    del record[SEAL]
+    old = PatientRecord.parse(record | {"schema_version": 1}, tmp_path / "calm.json")
+    assert math.isnan(old.result.relative_dwi_iqr)
 
 
 def test_a_summary_of_version_1_states_nothing_of_healthy_heads(result: EvaluateResult, tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from typing import Literal
 
 import numpy as np
 
+from fvv.analysis.baselines import baselines_in_words
 from fvv.analysis.calibration import calibration_in_words
 from fvv.analysis.statistics import NOT_DEFINED, Bootstrap
 from fvv.analysis.summary import VOLUME_EDGES_ML, VOLUME_NAMES
-from fvv.analysis.tables import Table, answers_table, counted, number, with_interval
+from fvv.analysis.tables import Table, answers_table, baselines_table, counted, number, with_interval
 from fvv.config import CardConfig
 from fvv.data import ALL_FOLDS, Channel
 from fvv.imaging.postprocess import in_words
@@ -85,6 +86,7 @@ def model_card(
         "standard deviations of the noise.",
         _overview(evidence).markdown(),
         *(table.markdown() for one in evidence for table in _details(one)),
+        *(text for one in evidence for text in _beside_baselines(one)),
         *(_one_by_one(one, named=config.name_examinations).markdown() for one in evidence if one.one_by_one),
         "## Where it fails",
         *(_failures(one).markdown() for one in evidence if sum(map(_searched, one.patients)) > 1),
@@ -229,6 +231,17 @@ def _details(one: Evidence) -> list[Table]:
         head = ("Examinations", "Number", "Stroke Dice, mean", "FLAIR-visible Dice, mean", "Stroke missed")
         tables.append(Table(f"{one.title}: by lesion and scan", head, tuple(row for row in rows if row[1] != "0")))
     return tables
+
+
+def _beside_baselines(one: Evidence) -> list[str]:
+    """Whether the FVV is worth more than plain numbers of the stroke; nothing where there was nothing to compare."""
+    if not one.summary.baselines or not one.summary.marker.operating_points:
+        return []
+    table = baselines_table(one.summary.baselines)
+    return [
+        f"{one.title}: {baselines_in_words(one.summary.baselines)}",
+        replace(table, title=f"{one.title}: {table.title[0].lower()}{table.title[1:]}").markdown(),
+    ]
 
 
 def _one_by_one(one: Evidence, *, named: bool) -> Table:

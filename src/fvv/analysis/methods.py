@@ -95,6 +95,12 @@ the logit scale, and intervals of proportions are Wilson's. If a person was exam
 percentile bootstrap over persons with all their examinations, as are the intervals of all other numbers ({draws}
 samples, seed {seed}). All intervals are 95 % intervals.
 
+Beside the FVV, three plain numbers of the predicted stroke were evaluated as markers: its volume, the interquartile
+range of its DWI signal relative to the mirrored side (Wouters et al. 2018), and its ADC relative to the rest of the
+brain. Low values, of the ADC high ones, count as mismatch; this was fixed beforehand. Differences of AUC are paired
+(DeLong; over persons if a person was examined more than once). Within sizes, only examinations of one range of lesion
+volume are compared with each other.
+
 P(mismatch) is a logistic curve on log(FVV + {pseudo} mL) with Platt's targets, evaluated on patients held out of its
 fit (by fold, or by person for a whole ensemble). It holds for the prevalence of mismatch among these patients; for
 another prevalence the odds change by Bayes' rule. Volumes: Bland-Altman limits of agreement (bias ± 1.96 SD), in mL

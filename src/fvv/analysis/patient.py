@@ -124,7 +124,11 @@ def patient_row(patient: PatientResult, *, mismatch: bool | None) -> Row:
         ("dice", "dice_coefficient"),
     ):
         row |= {f"{channel.label}_{suffix}": _cell(getattr(patient.of(channel), name)) for channel in Channel}
-    row |= {"stroke_false_positive_ml": _cell(patient.stroke.false_positive_ml)}
+    row |= {
+        "stroke_false_positive_ml": _cell(patient.stroke.false_positive_ml),
+        "relative_dwi_iqr": _cell(patient.relative_dwi_iqr),
+        "relative_adc": _cell(patient.relative_adc),
+    }
     return row | {name: _cell(value) for name, value in patient.own_metrics.items()}
 
 

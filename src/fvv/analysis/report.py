@@ -44,6 +44,8 @@ def evaluation_page(
         methods: paragraphs of the methods section.
     """
     about = {patient.examination_id: patient for patient in patients}
+    from fvv.analysis.baselines import baselines_in_words  # noqa: PLC0415  (needs scikit-learn, see above)
+
     images = {
         name: {
             "about": _about(about[name]),
@@ -57,6 +59,7 @@ def evaluation_page(
         summary=summary,
         patients=list(zip(patients, data.labels, strict=True)),
         tables=tables,
+        baselines_in_words=baselines_in_words(summary.baselines),
         plots={caption: png_uri(png) for caption, png in plots.items()},
         pictures={
             group: [(name, png_uri(png)) for name, png in of_group.items()] for group, of_group in pictures.items()

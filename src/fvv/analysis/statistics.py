@@ -118,13 +118,10 @@ def delong_interval(fvv_ml: FloatArray, mismatch: BoolArray) -> Estimate:
         error (the variance is then 0, which is no certainty) or a class has one examination.
     """
     area = auc(fvv_ml, mismatch)
-    positive, negative = -fvv_ml[mismatch], -fvv_ml[~mismatch]
-    m, n = positive.size, negative.size
+    m, n = int(mismatch.sum()), int((~mismatch).sum())
     if not 0 < area < 1 or min(m, n) < 2:
         return without_interval(area)
-    ranks = stats.rankdata(np.concatenate([positive, negative]))
-    # The share of the other class that each examination is on the right side of, ties half.
-    of_positive, of_negative = (ranks[:m] - stats.rankdata(positive)) / n, (ranks[m:] - stats.rankdata(negative)) / m
+    of_positive, of_negative = _placements(fvv_ml, mismatch)
     variance = float(of_positive.var(ddof=1) / m + of_negative.var(ddof=1) / n)
     if not variance > 0:
         return without_interval(area)
@@ -132,6 +129,51 @@ def delong_interval(fvv_ml: FloatArray, mismatch: BoolArray) -> Estimate:
     margin = Z * math.sqrt(variance) / (area * (1 - area))
     low, high = (1 / (1 + math.exp(-(centre + side * margin))) for side in (-1, 1))
     return Estimate(area, low, high)
+
+
+def _placements(marker: FloatArray, mismatch: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """The share of the other class that each mismatch, and each other one, is on the right side of; a tie is half."""
+    positive, negative = -marker[mismatch], -marker[~mismatch]
+    m, n = positive.size, negative.size
+    ranks = stats.rankdata(np.concatenate([positive, negative]))
+    return (ranks[:m] - stats.rankdata(positive)) / n, 1 - (ranks[m:] - stats.rankdata(negative)) / m
+
+
+def delong_difference(first: FloatArray, second: FloatArray, mismatch: BoolArray, strata: IntArray) -> Estimate:
+    """AUC of the first marker minus that of the second on the same examinations, within strata.
+
+    Examinations of different strata are not compared with each other: the difference is the mean over strata, weighted
+    by their pairs of both classes. Its variance is DeLong's for paired markers (doi 10.2307/2531595), added up over the
+    strata, which are independent.
+
+    Args:
+        first, second: (n,) finite, low in a mismatch.
+        mismatch: (n,) bool.
+        strata: (n,) codes; those without both classes do not count.
+
+    Returns:
+        Not defined without a stratum of both classes; without interval where the variance is 0 or not known.
+    """
+    parts = []
+    for stratum in np.unique(strata):
+        inside = strata == stratum
+        labels = mismatch[inside]
+        if not both_classes(labels):
+            continue
+        sides = zip(_placements(first[inside], labels), _placements(second[inside], labels), strict=True)
+        gains = [one - other for one, other in sides]
+        known = min(gain.size for gain in gains) > 1
+        variance = sum(float(gain.var(ddof=1)) / gain.size for gain in gains) if known else math.nan
+        parts.append((gains[0].size * gains[1].size, float(gains[0].mean()), variance))
+    if not parts:
+        return NOT_DEFINED
+    pairs, differences, variances = np.array(parts).T
+    weights = pairs / pairs.sum()
+    value, variance = float(weights @ differences), float(weights**2 @ variances)
+    if not variance > 0:
+        return without_interval(value)
+    margin = Z * math.sqrt(variance)
+    return Estimate(value, max(value - margin, -1.0), min(value + margin, 1.0))
 
 
 def repeated(persons: np.ndarray) -> bool:
@@ -191,6 +233,17 @@ class Bootstrap:
         if not repeated(persons):
             return delong_interval(fvv_ml, mismatch)
         return self.interval(persons, lambda chosen: auc(fvv_ml[chosen], mismatch[chosen]))
+
+    def auc_difference(
+        self, first: FloatArray, second: FloatArray, mismatch: BoolArray, persons: np.ndarray, strata: IntArray
+    ) -> Estimate:
+        """`delong_difference`; where a person was examined twice, with an interval over persons."""
+        if not repeated(persons):
+            return delong_difference(first, second, mismatch, strata)
+        return self.interval(
+            persons,
+            lambda chosen: delong_difference(first[chosen], second[chosen], mismatch[chosen], strata[chosen]).value,
+        )
 
     def share(self, success: BoolArray, persons: np.ndarray) -> Share:
         """The share of examinations with a property; not defined for none, without interval if all are one person's.

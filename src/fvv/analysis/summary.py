@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from fvv.analysis.agreement import bland_altman, ratio_agreement, reference_range_ml
+from fvv.analysis.baselines import summarise_baselines
 from fvv.analysis.marker import MarkerData, summarise_marker
 from fvv.analysis.metrics import lesion_f1
 from fvv.analysis.statistics import Bootstrap
@@ -80,7 +81,7 @@ def summarise_cohort(
         patients: at least one.
     """
     bootstrap = Bootstrap(config.bootstrap_samples, np.random.default_rng(config.seed))
-    on_dice, on_marker, on_answers, on_lesions, on_volumes, on_strata, on_stroke_free = bootstrap.spawn(7)
+    on_dice, on_marker, on_answers, on_lesions, on_volumes, on_strata, on_stroke_free, on_baselines = bootstrap.spawn(8)
     persons = {channel: np.array([one.person_id for one in measured(patients, channel)]) for channel in Channel}
     volumes = {channel: volumes_of(patients, channel) for channel in Channel}
     agreements = {channel: bland_altman(*volumes[channel], persons[channel], on_volumes) for channel in Channel}
@@ -117,6 +118,7 @@ def summarise_cohort(
         **channels,
         answers=summarise_answers(patients, data, on_answers),
         marker=summarise_marker(data, config, on_marker, cohort),
+        baselines=summarise_baselines(patients, data, size_groups(patients), VOLUME_NAMES, on_baselines),
         reference_at_cutoff_ml=reference_range_ml(ratios[Channel.FLAIR_VISIBLE], config.decision.cutoff_ml),
         strata=summarise_strata(patients, data, on_strata),
         stroke_free=summarise_stroke_free(patients, on_stroke_free),
@@ -271,19 +273,24 @@ def lesions_by_size(
     return tuple(rows)
 
 
+def size_groups(patients: Iterable[PatientResult]) -> list[str]:
+    """The group of lesion volume of each examination, by the reference."""
+    strokes_ml = [patient.stroke.reference_volume_ml for patient in patients]
+    return [
+        NOT_OUTLINED
+        if math.isnan(volume)
+        else VOLUME_NAMES[bisect_right(VOLUME_EDGES_ML, volume)]
+        if volume
+        else "no lesion"
+        for volume in strokes_ml
+    ]
+
+
 def summarise_strata(patients: Sequence[PatientResult], data: MarkerData, bootstrap: Bootstrap) -> tuple[Stratum, ...]:
     """Numbers of parts of the cohort; a kind of stratum with one value is left out."""
-    strokes_ml = [patient.stroke.reference_volume_ml for patient in patients]
     shares = [patient.visible_fraction for patient in patients]
     values_of = {
-        "lesion volume": [
-            NOT_OUTLINED
-            if math.isnan(volume)
-            else VOLUME_NAMES[bisect_right(VOLUME_EDGES_ML, volume)]
-            if volume
-            else "no lesion"
-            for volume in strokes_ml
-        ],
+        "lesion volume": size_groups(patients),
         "FLAIR-visible share": [
             NOT_OUTLINED
             if share is None

@@ -12,6 +12,7 @@ from fvv.imaging.overlap import Emptiness
 from fvv.schemas.summary import (
     Agreement,
     Answers,
+    Baseline,
     Comparison,
     Estimate,
     Findings,
@@ -106,6 +107,7 @@ class Tables:
     stroke_free: Table | None
     marker: Table | None
     cutoffs: Table | None
+    baselines: Table | None
     segmentation: Table
     lesions: Table
     own_metrics: Table | None
@@ -130,6 +132,7 @@ def all_tables(findings: Findings, comparison: Comparison | None) -> Tables:
         stroke_free=_stroke_free(findings.stroke_free) if findings.stroke_free else None,
         marker=_marker(marker) if judged else None,
         cutoffs=_over_all_cutoffs(marker) if judged else None,
+        baselines=baselines_table(findings.baselines) if judged and findings.baselines else None,
         segmentation=_segmentation(findings),
         lesions=_lesions(findings),
         own_metrics=_own_metrics(findings.own_metrics) if findings.own_metrics else None,
@@ -208,6 +211,25 @@ def _over_all_cutoffs(marker: Marker) -> Table:
         alone = f"bootstrap over persons; prevalence alone: {number(marker.calibration.brier_of_prevalence, 3)}"
         rows.append((held_out, with_interval(marker.calibration.brier), alone))
     return Table("FVV alone, over all cut-offs", ("", "Value", "Interval"), tuple(rows))
+
+
+def baselines_table(baselines: Iterable[Baseline]) -> Table:
+    """The FVV beside plain numbers of the predicted stroke, for all strokes and by size."""
+    rows = []
+    for one in baselines:
+        for pair in (one.overall, *one.by_size):
+            if pair.mismatch + pair.no_mismatch or pair is one.overall:
+                aucs = (with_interval(auc) for auc in (pair.fvv, pair.baseline))
+                lesion = f"{one.name}: {pair.size}"
+                rows.append((lesion, f"{pair.mismatch}, {pair.no_mismatch}", *aucs, _difference(pair.difference)))
+        rows.append((f"{one.name}: within sizes", "", "", "", _difference(one.within_sizes)))
+    head = ("Baseline: lesion volume", "Mismatch, none", "AUC of the FVV", "AUC of the baseline", "FVV minus baseline")
+    title = "The FVV beside plain baselines, examinations with a predicted stroke; intervals of DeLong, or over persons"
+    return Table(title, head, tuple(rows))
+
+
+def _difference(estimate: Estimate) -> str:
+    return "too few" if math.isnan(estimate.value) else with_interval(estimate, signed=True)
 
 
 def _segmentation(findings: Findings) -> Table:

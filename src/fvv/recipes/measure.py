@@ -17,6 +17,7 @@ from fvv.errors import ConfigError
 from fvv.imaging.decision import format_ml
 from fvv.imaging.fusion import channel_masks
 from fvv.imaging.geometry import restore_to_native, slice_axis
+from fvv.imaging.lesion_signal import relative_dwi_iqr, relative_lesion_adc
 from fvv.io.evaluation import PatientFiles
 from fvv.names import plain
 from fvv.recipes.examine import Examined
@@ -68,8 +69,8 @@ def measure_examination(
         predicted_ml=predicted_ml,
     )
     own = {name: _own_metric(name, native_reference, predicted, spacing_mm) for name in metrics}
-    result = result.model_copy(update={"own_metrics": own})
     measured = decision.state is not DecisionState.NOT_ASSESSABLE
+    result = result.model_copy(update={"own_metrics": own, **(_lesion_signal(examined) if measured else {})})
     predicted = predicted or dict.fromkeys(Channel, np.zeros_like(native_reference[Channel.BRAIN]))
     masks = np.stack([predicted[channel] for channel in Channel], axis=3).astype(np.uint8) if measured else None
     files = PatientFiles(grid.native_affine, masks)
@@ -79,6 +80,17 @@ def measure_examination(
         grey = restore_to_native(grey_scale(examined.prepared.b1000, reference[Channel.BRAIN]), grid)
         files = _with_pictures(files, grey, native_reference, predicted, title=_title(result), axis=slice_axis(grid))
     return result, files
+
+
+def _lesion_signal(examined: Examined) -> dict[str, float]:
+    """The plain numbers of the predicted stroke, beside which the FVV is judged."""
+    prepared, fused = examined.prepared, examined.segmentation
+    if prepared is None or fused is None:
+        return {}
+    return {
+        "relative_dwi_iqr": relative_dwi_iqr(prepared, fused.stroke, fused.brain),
+        "relative_adc": relative_lesion_adc(prepared, fused.stroke, fused.brain),
+    }
 
 
 def _own_metric(name: str, reference: Masks, predicted: Masks | None, spacing_mm: tuple[float, float, float]) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from fvv.analysis.baselines import baselines_in_words
 from fvv.analysis.calibration import calibration_in_words
 from fvv.analysis.comparison import compare_models
 from fvv.analysis.figures import figure_png, no_word_of_fonts
@@ -96,6 +97,7 @@ class EvaluateResult:
             ),
             f"{'FVV':<14}Spearman's correlation with the reference {number(found.flair_visible.volume.rank.value, 3)}",
             f"{'FVV alone':<14}AUC {with_interval(marker.auc)}{at_cutoff}",
+            *([baselines_in_words(found.baselines)] if marker.operating_points and found.baselines else []),
             *(f"{name}: mean {number(own.mean, 3)}, n {own.defined}" for name, own in found.own_metrics.items()),
             f"label: {marker.label}",
             *self.notes,

@@ -21,7 +21,7 @@ CURRENT: Final[Mapping[str, int]] = {
     "finished fold": 1,
     "node health": 1,
     "ownership": 1,
-    "patient": 1,
+    "patient": 2,
     "results": 2,
     "run": 1,
     "shard report": 1,
@@ -30,7 +30,7 @@ CURRENT: Final[Mapping[str, int]] = {
     "store": 1,
     "stored case": 2,
     "study": 1,
-    "summary": 2,
+    "summary": 3,
     "training run": 1,
 }
 """The version that this program writes, by kind of file."""
@@ -42,12 +42,16 @@ STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]
     ("checkpoint", 1): lambda content: content,
     # Made from nothing but seed and settings.
     ("simulation", 1): lambda content: {**content, "sources": {}},
+    # The signal inside the predicted stroke was not measured.
+    ("patient", 1): lambda content: content,
     # Only examinations with both ROIs were stored.
     ("stored case", 1): lambda content: {**content, "known": ["brain", "stroke", "flair_visible"]},
     # Lesions were not listed one by one.
     ("results", 1): lambda content: {**content, "about": {}, "lesions": []},
     # Nothing was said of examinations without a stroke.
     ("summary", 1): lambda content: {**content, "stroke_free": None},
+    # The FVV was not compared with plain baselines.
+    ("summary", 2): lambda content: {**content, "baselines": []},
 }
 """(kind, version) to the function that brings content of that version to the next one."""
 

@@ -75,6 +75,8 @@ class PatientResult(ByChannel[ChannelResult]):
         fold: the fold whose model predicted; None: the whole ensemble did.
         reader_mismatch: the readers' label, None where there is none.
         reasons: codes of the findings behind it, that of the answer first.
+        relative_dwi_iqr, relative_adc: of the predicted stroke (`fvv.imaging.lesion_signal`); NaN where not measured,
+            and in files of version 1.
         own_metrics: metrics of the user's own (`EvaluateConfig.metrics`), by name.
     """
 
@@ -85,6 +87,8 @@ class PatientResult(ByChannel[ChannelResult]):
     reader_mismatch: bool | None
     decision: DecisionState
     reasons: tuple[str, ...]
+    relative_dwi_iqr: Number = math.nan
+    relative_adc: Number = math.nan
     own_metrics: dict[str, Number] = Field(default_factory=dict)
 
     @property

@@ -18,6 +18,8 @@ OUT_OF_FOLD: Final = "out-of-fold"
 EXTERNAL: Final = "external"
 CUT_OFF: Final = "cut-off"
 """Name of the operating point at the prespecified cut-off."""
+ALL_SIZES: Final = "all"
+"""Strokes of every size."""
 CohortKind = Literal["simulated", "people", "unknown"]
 
 
@@ -224,6 +226,43 @@ class Marker(Stored):
     calibration: MarkerCalibration | None
 
 
+class PairedAuc(Stored):
+    """The FVV and a baseline on the same examinations.
+
+    Attributes:
+        size: range of the reference lesion's volume, or `ALL_SIZES`.
+        fvv, baseline: their AUCs for mismatch.
+        difference: FVV minus baseline, with DeLong's interval, or one over persons where persons repeat; NaN where a
+            class has too few examinations (`fvv.analysis.baselines.LEAST_OF_A_CLASS`).
+    """
+
+    size: str
+    mismatch: int
+    no_mismatch: int
+    fvv: Estimate
+    baseline: Estimate
+    difference: Estimate
+
+
+class Baseline(Stored):
+    """A plain number of the predicted stroke as a marker of mismatch, and what the FVV is worth beside it.
+
+    Attributes:
+        name: what is measured.
+        low_is_mismatch: whether a low value is taken for mismatch, as of the FVV; fixed beforehand.
+        overall: on all examinations with a predicted stroke of which it could be measured.
+        by_size: on those of each range of lesion volume.
+        within_sizes: FVV minus baseline, comparing examinations of one range with each other only: the mean of the
+            differences of `by_size`, weighted by pairs of a mismatch and another examination.
+    """
+
+    name: str
+    low_is_mismatch: bool
+    overall: PairedAuc
+    by_size: tuple[PairedAuc, ...]
+    within_sizes: Estimate
+
+
 class Stratum(Stored):
     """A part of the cohort; lesion volume and FLAIR-visible share are those of the reference."""
 
@@ -284,12 +323,14 @@ class Findings(ByChannel[ChannelSummary]):
 
     Attributes:
         reference_at_cutoff_ml: reference FVVs that go with a predicted FVV at the cut-off, by the limits of agreement.
+        baselines: plain markers beside the FVV; none in files before version 3.
         stroke_free: None in files of version 1.
         own_metrics: metrics of the user's own over the examinations, by name.
     """
 
     answers: Answers
     marker: Marker
+    baselines: tuple[Baseline, ...]
     reference_at_cutoff_ml: tuple[Number, Number]
     strata: tuple[Stratum, ...]
     stroke_free: StrokeFree | None
