@@ -36,7 +36,7 @@ from fvv.io.result_files import (
     write_data_set_files,
 )
 from fvv.io.sealed import read_record, verify_files, write_sealed
-from fvv.io.shards import RUN_FILE, hold_for_a_moment
+from fvv.io.shards import RUN_FILE, hold_for_a_moment, refuse_ungathered
 from fvv.io.tables import FAILURES_FILE, failure_of, read_table, write_table
 from fvv.names import first_few, same_name_key
 from fvv.schemas.lesions import Lesion
@@ -120,12 +120,14 @@ class ResultsFolder:
         """
         tables = {same_name_key(name) for name in COHORT_FILES}
         first: dict[str, Examination] = {}
+        real_parents: dict[Path, str] = {}
         for one in examinations:
             if self.layout == "folders" and self.output is not None and same_name_key(one.name) in tables:
                 message = f"its results would be where {one.name} of the whole run belongs"
                 raise InputError(message, file=one.place, hint="rename it, or predict it alone without -o")
             # Two links to one folder are one place.
-            for mark in (one.name, os.path.realpath(self.files(one)["result"])):
+            result = self.files(one)["result"]
+            for mark in (one.name, os.path.join(_real(result.parent, real_parents), result.name)):  # noqa: PTH118
                 other = first.setdefault(same_name_key(mark), one)
                 if other is not one:
                     message = f"{one.place} would have the same results as {other.place}"
@@ -174,8 +176,10 @@ class ResultsFolder:
                     hint = "name a folder for the results alone, such as -o derivatives/fvv"
                     file = self.root / DESCRIPTION_FILE
                     raise OutputExistsError("describes another BIDS data set", file=file, hint=hint)
+                examinations = list(examinations)
                 subjects = {self.files(one)["result"].relative_to(self.root).parts[0] for one in examinations}
                 claim(self.root, {*DATA_SET_FILES, FIGURES_FOLDER, *subjects})
+                clear_remains(self.root / FIGURES_FOLDER, {self.files(one)["picture"].name for one in examinations})
             claim_tables(self.root)
             if self.layout == "bids":
                 write_data_set_files(self.root, source)
@@ -239,7 +243,8 @@ class ResultsFolder:
                 raise OutputExistsError("a folder lies where a file is to be written", file=file, hint="move it away")
         for file in (files["result"], *files.values()):  # Without it the others are no result.
             file.unlink(missing_ok=True)
-            clear_remains(file.parent, file.name)
+        own = files["result"].parent  # A folder that all examinations share is cleared once, by `claim`.
+        clear_remains(own, {file.name for file in files.values() if file.parent == own})
         return files
 
 
@@ -306,8 +311,10 @@ def results_of_run(root: Path) -> tuple[dict[str, Path], MadeFrom | None]:
     """Each examination's results.json by name, and what the run made them from; None for one patient's own folder.
 
     Raises:
-        InputError: there is none, or several of which no run.json says that they belong together.
+        InputError: there is none, several of which no run.json says that they belong together, or shards that are not
+            gathered.
     """
+    refuse_ungathered(root, "predict")
     if (root / RUN_FILE).exists():
         record = read_record(root / RUN_FILE, RunRecord)
         return {name: root / place for name, place in record.results.items()}, record.made_from
@@ -329,6 +336,14 @@ def write_results_table(path: Path, predictions: Iterable[Prediction]) -> None:
 def relative(file: Path, folder: Path) -> str:
     """A file's path from a folder, as it is stored."""
     return Path(os.path.relpath(file, folder)).as_posix()
+
+
+def _real(folder: Path, parents: dict[Path, str]) -> str:
+    """`os.path.realpath` of a folder; what is known of parents is kept, so that siblings cost one look each."""
+    if folder.parent not in parents:
+        parents[folder.parent] = os.path.realpath(folder.parent)
+    path = os.path.join(parents[folder.parent], folder.name)  # noqa: PTH118
+    return os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114
 
 
 def _holds_others(place: Path, said: str) -> OutputExistsError:

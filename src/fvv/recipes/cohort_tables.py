@@ -39,7 +39,7 @@ def write_cohort(root: Path, stored: Sequence[StoredResult], record: RunRecord) 
 def _entry(root: Path, one: StoredResult) -> Entry:
     # As an address: a folder "a#1" or "javascript:1" is a folder.
     picture = quote(relative(one.picture, root)) if one.picture is not None and one.picture.is_file() else ""
-    viewer = one.viewer.read_bytes() if one.viewer is not None and one.viewer.is_file() else b""
+    viewer = one.viewer if one.viewer is not None and one.viewer.is_file() else b""
     return Entry(one.prediction, one.content.about, one.content.lesions, viewer, picture)
 
 

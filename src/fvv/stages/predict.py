@@ -190,9 +190,13 @@ def predict(
 
 def _still_there(stored: list[StoredResult], failures: list[Failure]) -> list[StoredResult]:
     """No table lists results that are gone: the folder was moved, emptied or unmounted while the run went on."""
-    there = [one for one in stored if one.path.is_file()]
+    there = []
     error = InputError("its results went away while the run went on", hint="the same command makes them again")
-    failures += [failure_of(one.prediction.examination_id, error) for one in stored if one not in there]
+    for one in stored:
+        if one.path.is_file():
+            there.append(one)
+        else:
+            failures.append(failure_of(one.prediction.examination_id, error))
     return there
 
 
