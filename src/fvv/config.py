@@ -560,6 +560,8 @@ class PredictConfig(_Settings):
     """Output layout: a folder for each examination, or a BIDS derivative data set."""
     probabilities: bool = False
     """Write the ensemble's probabilities of brain, stroke and FLAIR-visible; every model runs twice."""
+    parquet: bool = False
+    """Write the rows of results.csv also as results.parquet, with types; needs the extra `parquet`."""
     readers: tuple[ExtensionName, ...] = ()
     """Readers of your own file formats, "package.module:name", asked before those of fvv (docs/how-to/extend.md)."""
     series: tuple[int, ...] = ()

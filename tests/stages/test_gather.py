@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import threading
 from pathlib import Path
@@ -66,6 +67,30 @@ def test_shards_give_what_one_run_gives(cohort: Path, tmp_path: Path, layout: st
     assert len(decide(tmp_path / "parts", CONFIG.decision).after) == 4
     # The whole cohort in one piece keeps what the shards did.
     assert predict(cohort / "in", cohort / "models1", tmp_path / "parts", config).kept == 4
+
+
+def _shard(words: tuple[Path, Path, Path, int, int]) -> int:
+    images, models, output, index, count = words
+    return len(predict(images, models, output, CONFIG, shard=Shard(index, count)).failures)
+
+
+@pytest.mark.parametrize(
+    ("patients", "count", "fresh"), [(3, 4, False), pytest.param(20, 20, True, marks=pytest.mark.slow)]
+)
+def test_processes_that_write_into_one_folder_at_once_give_what_one_run_gives(
+    cohort: Path, tmp_path: Path, patients: int, count: int, fresh: bool
+) -> None:
+    """Two at a time; `fresh`: each shard in a process of its own."""
+    rng = np.random.default_rng(1)
+    for number in range(patients):
+        write_patient(tmp_path / "in" / f"p{number:02d}", rng)
+    method = "fork" if fresh and "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    words = [(tmp_path / "in", cohort / "models1", tmp_path / "parts", index + 1, count) for index in range(count)]
+    with multiprocessing.get_context(method).Pool(2, maxtasksperchild=1 if fresh else None) as pool:
+        assert sum(pool.map(_shard, words, chunksize=1)) == 0
+    assert gather(tmp_path / "parts").finished == patients
+    predict(tmp_path / "in", cohort / "models1", tmp_path / "whole", CONFIG)
+    assert promised(tmp_path / "parts") == promised(tmp_path / "whole")
 
 
 def test_missing_shards_are_named_and_nothing_is_written(

@@ -351,7 +351,7 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
     _add_models(verb)
     add_path(verb, "-o", "--output", meaning="folder for the results (default: beside the images of each patient)")
     add_settings(verb, {"--layout": "predict.layout", "--overwrite": "predict.overwrite", **_CUTOFF})
-    add_settings(verb, {"--probabilities": "predict.probabilities"})
+    add_settings(verb, {"--probabilities": "predict.probabilities", "--parquet": "predict.parquet"})
     images = verb.add_argument_group("images and masks")
     add_settings(images, _READING)
     meaning = "DICOM: number of a series that holds b0 or b1000; may be repeated (default: chosen by b-value)"

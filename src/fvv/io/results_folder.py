@@ -29,6 +29,7 @@ from fvv.io.result_files import (
     DESCRIPTION_FILE,
     DICOM_FOLDER,
     FIGURES_FOLDER,
+    PARQUET_FILE,
     RESULT_FILE,
     RESULTS_FILE,
     files_in_data_set,
@@ -168,7 +169,7 @@ class ResultsFolder:
         place = self.files(examination)["result"].parent
         return nullcontext() if self.shard is None and place == self.root else only_writer(place)
 
-    def claim(self, examinations: Iterable[Examination], source: Path) -> None:
+    def claim(self, examinations: Iterable[Examination], source: Path, *, parquet: bool) -> None:
         """Take the names of all that is written beside the patients' own files, before anything is written."""
         with hold_for_a_moment(self.root, self.shard):
             if self.layout == "bids":
@@ -180,7 +181,7 @@ class ResultsFolder:
                 subjects = {self.files(one)["result"].relative_to(self.root).parts[0] for one in examinations}
                 claim(self.root, {*DATA_SET_FILES, FIGURES_FOLDER, *subjects})
                 clear_remains(self.root / FIGURES_FOLDER, {self.files(one)["picture"].name for one in examinations})
-            claim_tables(self.root)
+            claim_tables(self.root, parquet=parquet)
             if self.layout == "bids":
                 write_data_set_files(self.root, source)
 
@@ -253,9 +254,13 @@ def made_from_images(run: MadeFrom, examination: Examination) -> MadeFrom:
     return run.with_images(fingerprint(name=examination.name, files=examination.sha256()))
 
 
-def claim_tables(root: Path) -> None:
-    """Take the names of the cohort's tables."""
-    claim(root, COHORT_FILES, stage="predict")
+def claim_tables(root: Path, *, parquet: bool) -> None:
+    """Take the names of the cohort's tables.
+
+    Args:
+        parquet: a Parquet table is among them.
+    """
+    claim(root, (*COHORT_FILES, *([PARQUET_FILE] if parquet else [])), stage="predict")
 
 
 def remove_decisions(root: Path) -> None:

@@ -60,7 +60,7 @@ def _join_predicted(root: Path, records: list[RunRecord], places: dict[str, str]
             stored.append(read_result(root / places[name]).verify(records[0].made_from))
         except FvvError as error:
             failures[name] = failure_of(name, error)
-    claim_tables(root)
+    claim_tables(root, parquet=bool(records[0].options.get("parquet")))
     remove_decisions(root)
     whole = records[0].model_copy(update={"shard": None})
     results = {one.prediction.examination_id: places[one.prediction.examination_id] for one in stored}
