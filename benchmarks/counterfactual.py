@@ -1,4 +1,4 @@
-"""What a bundle's answer rests on: the same stroke with its T2 unchanged, AUC within sizes, the same head stored anew.
+"""What a bundle's answer rests on: a stroke with its T2 unchanged, AUC within sizes, a head stored in all ways.
 
     python benchmarks/counterfactual.py FOLDER [-m BUNDLE] [--strokes 60] [--golden CASE ...] [--ways 48] [--json FILE]
 
@@ -11,7 +11,7 @@
    left within a group of size.
 3. *Storage*: one head in the 48 ways in which the axes of an image can be stored gives one answer.
 
-No brain mask is read: heads are taken as new ones. FOLDER keeps images and answers; the same command goes on.
+No brain mask is read: heads are taken as new ones. FOLDER keeps images and answers; the same command resumes.
 """
 
 from __future__ import annotations

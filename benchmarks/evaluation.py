@@ -1,6 +1,6 @@
 """Time and memory of evaluate's measuring, statistics and report on 300 synthetic pairs of labels.
 
-Nothing is predicted: a pair is what was drawn and what a model could have marked, 256 x 256 x 30 voxels.
+Nothing is predicted: a pair is a reference and masks that a model could predict, 256 x 256 x 30 voxels.
 """
 
 from __future__ import annotations
@@ -42,19 +42,21 @@ def blob(centre: np.ndarray, radii_mm: np.ndarray) -> np.ndarray:
 
 
 def pair(rng: np.random.Generator, number: int) -> tuple[dict[Channel, np.ndarray], dict[Channel, np.ndarray]]:
-    """What was drawn, and the same moved and torn a little."""
+    """A reference, and the same shifted and roughened."""
     brain = blob(np.array([128, 128, 15]), np.array([66.0, 82.0, 68.0]))
     stroke = np.zeros(SHAPE, dtype=bool)
     for _ in range(rng.integers(1, 4)):
         stroke |= blob(rng.uniform([90, 80, 6], [166, 176, 24]), rng.uniform([3, 3, 7], [22, 22, 26]))
     stroke &= brain
     visible = stroke & (np.arange(SHAPE[1])[None, :, None] > rng.choice([60, 120, 200]))
-    drawn = dict(zip(Channel, (brain, stroke, visible), strict=True))
-    moved = {channel: np.roll(mask, rng.integers(-3, 4, 3) * [1, 1, 0], (0, 1, 2)) for channel, mask in drawn.items()}
+    reference = dict(zip(Channel, (brain, stroke, visible), strict=True))
+    moved = {
+        channel: np.roll(mask, rng.integers(-3, 4, 3) * [1, 1, 0], (0, 1, 2)) for channel, mask in reference.items()
+    }
     if number % 3 == 0:
         moved[Channel.STROKE] = ndimage.binary_erosion(moved[Channel.STROKE])
     moved[Channel.FLAIR_VISIBLE] = moved[Channel.FLAIR_VISIBLE] & moved[Channel.STROKE]
-    return drawn, moved
+    return reference, moved
 
 
 def main() -> None:
@@ -65,12 +67,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = EvaluationFolder(Path(temporary))
         for number in range(n):
-            drawn, marked = pair(rng, number)
-            result = timed(spent, "measure", partial(compare, number, drawn, marked))
+            reference, predicted = pair(rng, number)
+            result = timed(spent, "measure", partial(compare, number, reference, predicted))
             results.append(result)
-            grey = (90 * drawn[Channel.BRAIN] + 60 * drawn[Channel.STROKE]).astype(np.uint8)
-            png = figure_png(dice_figure({}))  # Stands for the picture, which is drawn while predicting.
-            viewer = viewer_volumes(grey, AFFINE, drawn, marked, slice_axis=2)
+            grey = (90 * reference[Channel.BRAIN] + 60 * reference[Channel.STROKE]).astype(np.uint8)
+            png = figure_png(dice_figure({}))  # For the picture, which is made while predicting.
+            viewer = viewer_volumes(grey, AFFINE, reference, predicted, slice_axis=2)
             files = PatientFiles(AFFINE, None, picture_png=png, viewer=viewer)
             folder.write_patient("", result, files)
         measured = Measured(
@@ -93,11 +95,11 @@ def main() -> None:
     print(f"{'report.html':<24}{size / 1e6:8.1f} MB")
 
 
-def compare(number: int, drawn: dict[Channel, np.ndarray], marked: dict[Channel, np.ndarray]) -> PatientResult:
+def compare(number: int, reference: dict[Channel, np.ndarray], predicted: dict[Channel, np.ndarray]) -> PatientResult:
     """One patient's result from the masks."""
     ml = np.prod(SPACING_MM) / 1000
     reference_ml, predicted_ml = (
-        {channel: float(mask.sum() * ml) for channel, mask in masks.items()} for masks in (drawn, marked)
+        {channel: float(mask.sum() * ml) for channel, mask in masks.items()} for masks in (reference, predicted)
     )
     config = DecisionConfig()
     state, _ = answer(predicted_ml[Channel.STROKE], predicted_ml[Channel.FLAIR_VISIBLE], config)
@@ -105,8 +107,8 @@ def compare(number: int, drawn: dict[Channel, np.ndarray], marked: dict[Channel,
         Participant(f"p{number:03}", f"person{number // 2}", f"site{number % 3}"),
         number % 10,
         Decision(state, config.cutoff_ml),
-        reference=drawn,
-        predicted=marked,
+        reference=reference,
+        predicted=predicted,
         spacing_mm=SPACING_MM,
         reference_ml=reference_ml,
         predicted_ml=predicted_ml,

@@ -3,8 +3,8 @@
     python benchmarks/inference.py [--threads 2] [--quick]
 
 One process, one run, everything interleaved, so that a slow minute of the machine hits all rows alike. The patient is
-drawn; the networks have the real architecture, with weights set by hand so that they mark the brain and what is bright
-in it. Processor time stands beside wall time: on a busy machine only the first can be trusted.
+synthetic; the networks have the real architecture, with weights chosen so that they predict the brain and what is
+bright in it. Processor time is printed beside wall time: on a busy machine only the first can be trusted.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Row:
 
 
 def write_patient(folder: Path, slices: int, seed: int = 0) -> None:
-    """A drawn head, 256 x 256 voxels of 0.9 mm, brain 1.2 L, with ventricles, a lesion and noise; 15 cm tall."""
+    """A synthetic head, 256 x 256 voxels of 0.9 mm, brain 1.2 L, with ventricles, a lesion and noise; 15 cm tall."""
     rng = np.random.default_rng(seed)
     x, y, z = np.ogrid[-1:1:256j, -1:1:256j, -1 : 1 : slices * 1j]
     brain = (x / 0.6) ** 2 + (y / 0.72) ** 2 + (z / 0.95) ** 2 <= 1
@@ -222,7 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="one repetition, four patients")
-    parser.add_argument("--patient", type=Path, help="folder with b0 and b1000, in place of the drawn patient")
+    parser.add_argument("--patient", type=Path, help="folder with b0 and b1000, instead of the synthetic patient")
     options = parser.parse_args()
     load = psutil.getloadavg()[0]
     print(f"{psutil.cpu_count()} cores, load before the run {load:.1f}{'' if load < 1 else ' (the machine is busy)'}")

@@ -1,10 +1,11 @@
-"""The networks of `inference.py`: ours with weights set by hand, and one of the reference's cost. Neither is trained.
+"""The networks of `inference.py`: ours with chosen weights, and one of the reference's cost. Neither is trained.
 
     python benchmarks/make_models.py FOLDER
 
-The baseline marks nothing: a 3D EfficientNet-b0 encoder over the slab of 7 slices (Tan & Le 2019, arXiv 1905.11946) and
-a 2D DeepLabV3+ decoder (Chen et al. 2018, doi 10.1007/978-3-030-01234-2_49) on the slab's mean, four stages one block
-deeper, to meet the cost of the reference's: 5.6 M parameters and 8.8 GFLOP a slice (`count` says what it comes to).
+The baseline predicts nothing: a 3D EfficientNet-b0 encoder over the slab of 7 slices (Tan & Le 2019, arXiv
+1905.11946) and a 2D DeepLabV3+ decoder (Chen et al. 2018, doi 10.1007/978-3-030-01234-2_49) on the slab's mean, four
+stages one block deeper, to meet the cost of the reference's: 5.6 M parameters and 8.8 GFLOP a slice (`count` says
+what it comes to).
 """
 
 from __future__ import annotations

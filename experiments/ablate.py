@@ -11,7 +11,7 @@ Every run simulates its training cohort (one seed means the same persons in ever
 prepares it, trains one fold for so many slices, converts that one model and evaluates it, as `fvv evaluate --external`
 does with brain masks of its own, on the simulated test patients and on every `--real` folder, which
 experiments/real_cohort.py lays out. FOLDER/runs.jsonl has a line for each finished run, table.md the mean and the
-range over seeds. The same command goes on where it stopped, inside a run too.
+range over seeds. The same command resumes, inside a run too.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def training_cohort(folder: Path, config: SimulateConfig, head_cases: int) -> Pa
 def run(
     folder: Path, config: Config, tests: Mapping[str, Path], name: str, head_cases: int
 ) -> dict[str, dict[str, float | None]]:
-    """Simulate, prepare, train, convert and test; every step goes on where it stopped."""
+    """Simulate, prepare, train, convert and test; every step resumes."""
     place = folder / "runs" / name
     cohort = training_cohort(place / "input_data", config.simulate, head_cases)
     prepare(cohort, place / "store", config.prepare)

@@ -32,7 +32,7 @@ DICE_LAW = (5.0, 2.0)
 """Beta law of a patient's Dice, mean 5/7."""
 
 
-def truths() -> dict[str, float]:
+def true_values() -> dict[str, float]:
     """What the intervals should hold."""
     under = [float(stats.norm.cdf(math.log(CUTOFF_ML), mean, 1.0)) for mean in class_means()]
     table = np.array(
@@ -62,12 +62,12 @@ def intervals(rng: np.random.Generator, n: int, samples: int) -> dict[str, tuple
     fvv_ml = np.exp(rng.normal(np.where(mismatch, *class_means()), 1.0))
     dice = rng.beta(*DICE_LAW, n)
 
-    def numbers(drawn: np.ndarray) -> dict[str, float]:
-        volumes, labels = fvv_ml[drawn], mismatch[drawn]
+    def numbers(sample: np.ndarray) -> dict[str, float]:
+        volumes, labels = fvv_ml[sample], mismatch[sample]
         return {
             "AUC, bootstrap": auc(volumes, labels),
             "kappa, bootstrap": cohen_kappa(confusion(volumes, labels, CUTOFF_ML)),
-            "mean Dice, bootstrap": float(dice[drawn].mean()),
+            "mean Dice, bootstrap": float(dice[sample].mean()),
         }
 
     estimates = Bootstrap(samples, rng).intervals(np.arange(n), numbers)
@@ -78,7 +78,7 @@ def intervals(rng: np.random.Generator, n: int, samples: int) -> dict[str, tuple
 
 
 def coverage(n: int, *, draws: int = 1000, samples: int = 500, seed: int = 0) -> dict[str, float]:
-    """Share of the cohorts whose interval holds the truth, by kind of interval.
+    """Share of the cohorts whose interval contains the true value, by kind of interval.
 
     Args:
         n: persons in a cohort.
@@ -87,11 +87,11 @@ def coverage(n: int, *, draws: int = 1000, samples: int = 500, seed: int = 0) ->
         seed: of the simulation.
     """
     rng = np.random.default_rng(seed)
-    truth = truths()
-    held = dict.fromkeys(truth, 0)
+    true_value = true_values()
+    held = dict.fromkeys(true_value, 0)
     for _ in range(draws):
         for name, (low, high) in intervals(rng, n, samples).items():
-            held[name] += low <= truth[name] <= high
+            held[name] += low <= true_value[name] <= high
     return {name: count / draws for name, count in held.items()}
 
 
@@ -102,9 +102,11 @@ def figure(results: dict[int, dict[str, float]], draws: int) -> Figure:
     sizes = sorted(results)
     error = 1.96 * math.sqrt(0.95 * 0.05 / draws)
     axes.axhspan(100 * (0.95 - error), 100 * (0.95 + error), color="#e8ecf0", label="95 % within chance")
-    for name in truths():
+    for name in true_values():
         axes.plot(sizes, [100 * results[n][name] for n in sizes], "o-", linewidth=1.2, markersize=4, label=name)
-    axes.set(xlabel="persons in the cohort", ylabel="intervals that hold the truth (%)", ylim=(90, 100), xscale="log")
+    axes.set(
+        xlabel="persons in the cohort", ylabel="intervals that contain the true value (%)", ylim=(90, 100), xscale="log"
+    )
     axes.set_xticks(sizes, [str(n) for n in sizes])
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8, ncols=2)
@@ -120,7 +122,7 @@ def main() -> None:
     results = {n: coverage(n, draws=draws) for n in (40, 100, 300)}
     print(f"coverage of 95 % intervals, {draws} cohorts of each size")
     print(f"{'interval':<24}" + "".join(f"{f'n = {n}':>10}" for n in results))
-    for name in truths():
+    for name in true_values():
         print(f"{name:<24}" + "".join(f"{100 * one[name]:>9.1f}%" for one in results.values()))
     if options.figure is not None:
         figure(results, draws).savefig(options.figure, metadata={"Date": None})

@@ -22,7 +22,7 @@ def appended(path: Path, *nodes: onnx.NodeProto, initial: dict[str, np.ndarray] 
 
 
 def sigmoid(path: Path) -> Path:
-    """Probabilities in place of logits."""
+    """Probabilities instead of logits."""
     return appended(write_onnx(path), helper.make_node("Sigmoid", ["logits"], ["modelOutput"]))
 
 

@@ -31,14 +31,17 @@ INSTEAD = {
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """Pages and sources whole; of the tests the names."""
+    """Pages and sources whole, but this one; of the tests the names of what they define, too."""
     files = [*ROOT.glob("*.md"), ROOT / "Makefile", *(ROOT / "docs").rglob("*.md")]
-    files += [file for suffix in ("py", "j2", "yaml") for file in (ROOT / "src").rglob(f"*.{suffix}")]
-    for file in sorted(files):
-        yield file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8")
-    for file in sorted((ROOT / "tests").rglob("*.py")):
-        names = re.findall(r"^\s*(?:def|class) (\w+)", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        yield file.relative_to(ROOT).as_posix(), "\n".join(name.replace("_", " ") for name in [file.stem, *names])
+    folders = ("src", "benchmarks", "experiments", "tests")
+    suffixes = ("py", "j2", "yaml", "md")
+    files += [file for folder in folders for suffix in suffixes for file in (ROOT / folder).rglob(f"*.{suffix}")]
+    for file in sorted(set(files) - {Path(__file__)}):
+        text = file.read_text(encoding="utf-8")
+        yield file.relative_to(ROOT).as_posix(), text
+        if file.is_relative_to(ROOT / "tests"):
+            names = re.findall(r"^\s*(?:def|class) (\w+)", text, flags=re.MULTILINE)
+            yield file.relative_to(ROOT).as_posix(), "\n".join(name.replace("_", " ") for name in [file.stem, *names])
 
 
 def test_no_text_has_a_word_that_the_field_has_a_better_one_for() -> None:

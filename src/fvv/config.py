@@ -281,6 +281,8 @@ class SimulateConfig(_Settings):
     t2_amplitude_range: tuple[float, float] = (0.25, 1.4)
     """Relative T2 gain of a stroke long after onset, log-uniform; more than 1.4 makes late lesions as bright as the
     brightest seen in practice."""
+    adc_factor_range: tuple[float, float] = (0.4, 0.72)
+    """ADC of a stroke's core over normal, in three of four strokes; in the fourth 0.65 to 0.85."""
     pace_by_size: bool = True
     """Let T2 rise sooner and faster in larger strokes, as the sizes of mismatches suggest; false: the same in all."""
     lesions: Path | None = None
@@ -324,6 +326,8 @@ class SimulateConfig(_Settings):
     """Share of examinations whose slices are tilted against the magnet."""
     thin_slice_share: float = Field(default=0.0, ge=0, le=1)
     """Share of examinations with slices of 2 to 3 mm, up to 80 of them."""
+    isotropic_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of examinations with isotropic voxels of 2 to 3.5 mm, as in research protocols."""
     write_mask: bool = True
     """Write mask.nii.gz, the simulated brain, from which the network learns the brain."""
     compute: ComputeConfig = ComputeConfig()
@@ -562,6 +566,9 @@ class PredictConfig(_Settings):
     """Write the ensemble's probabilities of brain, stroke and FLAIR-visible; every model runs twice."""
     parquet: bool = False
     """Write the rows of results.csv also as results.parquet, with types; needs the extra `parquet`."""
+    label_map: Literal["none", "nrrd", "mha"] = "none"
+    """Write one label map for 3D Slicer and ITK programs, too (1 brain, 2 stroke, 3 what at least half of the models
+    call FLAIR-visible of it): segmentation.seg.nrrd or segmentation.mha. Needs SimpleITK, and the layout `folders`."""
     readers: tuple[ExtensionName, ...] = ()
     """Readers of your own file formats, "package.module:name", asked before those of fvv (docs/how-to/extend.md)."""
     series: tuple[int, ...] = ()

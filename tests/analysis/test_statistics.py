@@ -1,4 +1,4 @@
-"""Laws, the published operating point, and the definitions written out by hand."""
+"""Laws, the published operating point, and the definitions written out."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def write_models(folder: Path, **changes: object) -> Path:
 
 @pytest.fixture
 def heads(tmp_path: Path, rng: np.random.Generator) -> Path:
-    """A healthy head, a false alarm in one, a stroke with its reference, one without, one that is no head."""
+    """A healthy head, a false positive in one, a stroke with its reference, one without, one that is no head."""
     places = {"healthy/calm": False, "healthy/alarm": True, "stroke/known": True, "stroke/unknown": True}
     for name, lesion in places.items():
         images = head(rng, lesion=lesion)

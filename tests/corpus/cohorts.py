@@ -1,4 +1,4 @@
-"""Cohorts whose patients are away, wrong or another's, and stores that are there before `prepare` runs again."""
+"""Cohorts whose patients are missing, wrong or another's, and stores that are there before `prepare` runs again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAMAGE = {
 
 
 def variants() -> Iterator[Variant]:
-    """`verify` and `prepare` with what is away or wrong; `prepare` into a store that is damaged or another's."""
+    """`verify` and `prepare` with what is missing or wrong; `prepare` into a store that is damaged or another's."""
     for name, (change, says) in AWAY.items():
         yield Variant(f"verify-{name}", "verify", _verify(change), "failure", says)
         yield Variant(f"prepare-{name}", "prepare", _again(change), "failure", says, also=_all_kept)

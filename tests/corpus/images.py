@@ -112,7 +112,7 @@ def _scaled(path: Path) -> None:
 def _extended(path: Path) -> None:
     image = nib.load(path)
     image = nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
-    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"made by hand"))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"made manually"))
     nib.save(image, path)
 
 
@@ -331,7 +331,7 @@ def _predict(damage: Damage) -> Callable[[Place], list[str]]:
 
 
 def left_out(place: Place) -> None:
-    """Not learned from where its files were found bad; where they are away, as it was. Never deleted."""
+    """Not learned from where its files were found bad; where they are missing, as it was. Never deleted."""
     assert files_reachable(place.cohort / "p1", Participant("p1", "p1"), PreprocessConfig()) == (
         "p1" not in (place.out / "folds.tsv").read_text()
     )

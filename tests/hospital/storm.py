@@ -65,7 +65,9 @@ def memory_mb(process: subprocess.Popen[bytes]) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=20)
-    parser.add_argument("--kills", type=int, default=10, help="3 or more: the archive is away for a third of them")
+    parser.add_argument(
+        "--kills", type=int, default=10, help="3 or more: the archive is unreachable for a third of them"
+    )
     parser.add_argument("--most-minutes", type=float, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -77,7 +77,7 @@ def test_the_reader_is_warned_where_under_two_thirds_of_the_models_agree(
 
 
 def test_agreement_is_within_the_fused_stroke_and_not_of_models_alone() -> None:
-    """Two of four models mark no stroke; what they mark FLAIR-visible counts in that of the others."""
+    """Two of four models predict no stroke; what they predict FLAIR-visible counts in that of the others."""
     everywhere, lesion, nothing = slice(0, 12), slice(0, 2), slice(0, 0)
     masks = masks_of(*[(everywhere, lesion, lesion)] * 2, *[(everywhere, nothing, lesion)] * 2)
     assert fuse_folds(masks).flair_visible_voxels_per_model == (96,) * 4

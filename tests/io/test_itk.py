@@ -10,6 +10,7 @@ from fvv.config import PreprocessConfig
 from fvv.errors import InputError
 from fvv.imaging.geometry import same_grid
 from fvv.io.case import case_files, read_case
+from fvv.io.itk import write_label_map
 from fvv.io.nifti import read_volume, read_weighted, write_volume
 
 sitk = pytest.importorskip("SimpleITK")
@@ -145,3 +146,20 @@ def test_without_simpleitk_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     with pytest.raises(InputError, match=r"\[itk\]"):
         read_volume(tmp_path / "image.mha")
+
+
+@pytest.mark.parametrize("kind", [".seg.nrrd", ".mha"])
+@pytest.mark.parametrize("name", AFFINES)
+def test_a_label_map_lies_where_the_nifti_file_does(tmp_path, rng, kind, name):
+    labels = rng.integers(0, 4, (5, 6, 4)).astype(np.uint8)
+    write_label_map(tmp_path / f"labels{kind}", labels, AFFINES[name], {1: "Brain", 2: "Stroke"})
+    write_volume(tmp_path / "labels.nii.gz", labels, AFFINES[name])
+    found, expected = sitk.ReadImage(str(tmp_path / f"labels{kind}")), sitk.ReadImage(str(tmp_path / "labels.nii.gz"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(expected))
+    for index in ((0, 0, 0), (4, 5, 3)):
+        places = (image.TransformIndexToPhysicalPoint(index) for image in (found, expected))
+        np.testing.assert_allclose(next(places), next(places), atol=1e-3)
+    np.testing.assert_allclose(read_volume(tmp_path / f"labels{kind}").affine, AFFINES[name], atol=1e-9)
+    if kind == ".seg.nrrd":
+        named = {key: found.GetMetaData(key) for key in ("Segment1_Name", "Segment1_LabelValue", "Segment1_ID")}
+        assert named == {"Segment1_Name": "Stroke", "Segment1_LabelValue": "2", "Segment1_ID": "Segment_2"}

@@ -12,7 +12,7 @@ from fvv.schemas.bundle import Parity
 
 
 def marks(brain: float, stroke: float, visible: float) -> Logits:
-    """A model that marks, in each channel, where b1000 is over a threshold."""
+    """A model that predicts, in each channel, where b1000 is over a threshold."""
     thresholds = np.array([brain, stroke, visible])[:, None, None, None]
 
     def run(padded: FloatArray) -> FloatArray:

@@ -143,3 +143,11 @@ def test_drawn_adc_is_lowered_from_the_start():
     assert factors.min() >= 0.40
     assert factors.max() <= 0.85
     assert 0.10 < (factors > 0.72).mean() < 0.30
+
+
+def test_adc_of_three_strokes_in_four_is_within_the_range_of_the_settings():
+    config, rng = SimulateConfig(adc_factor_range=(0.5, 0.51)), np.random.default_rng(0)
+    factors = np.array([appearance_of_size(rng, 10.0, config).adc_factor for _ in range(400)])
+    within = (factors >= 0.5) & (factors <= 0.51)
+    assert 0.68 < within.mean() < 0.82
+    assert factors[~within].min() >= 0.65

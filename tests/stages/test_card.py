@@ -57,7 +57,7 @@ def write_evaluation(folder: Path, models: dict[str, str], config: EvaluateConfi
 
 
 def told(folder_of: Path, folder: Path, **content: object) -> Path:
-    """A copy of an evaluation whose summary says something else."""
+    """A copy of an evaluation whose summary differs."""
     shutil.copytree(folder_of, folder)
     write_sealed(folder / "summary.json", {**read_sealed(folder / "summary.json"), **content})
     return folder
@@ -244,7 +244,7 @@ def test_a_card_replaces_only_cards(bundle: tuple[Path, Path, Path], tmp_path: P
     assert file.read_text() == edited
     card(models, CONFIG, external=evaluation, copy=file, overwrite=True)
     assert file.read_text() == written
-    file.write_text("# Model card: by hand\n")
+    file.write_text("# Model card: manual\n")
     with pytest.raises(OutputExistsError, match="an earlier version wrote it, or a person"):
         card(models, CONFIG, external=evaluation, copy=file)
     for theirs in (b"# My thesis\n", b"\xff\xfe", b""):

@@ -26,7 +26,7 @@ CONFIG = LabelConfig(compute={"device": "cpu"})
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that marks what is bright."""
+    """A model that predicts what is bright."""
     return write_onnx(
         tmp_path_factory.mktemp("models") / "model1.onnx", whole_volume=False, biases=(1.5, -2.0, -3.2)
     ).parent

@@ -17,12 +17,13 @@ import fvv
 from builders import AFFINE, case_of, head, save, write_onnx, write_patient
 from fvv.config import PROFILES, DecisionConfig, PredictConfig, PreprocessConfig
 from fvv.data import Case, Channel, DecisionState, Prediction, Volume
-from fvv.errors import FvvError, GeometryError, InputError, OutputExistsError
+from fvv.errors import ConfigError, FvvError, GeometryError, InputError, OutputExistsError
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.bundle import ModelBundle, write_manifest
 from fvv.io.case import CaseFiles, read_case
 from fvv.io.inputs import Examination
 from fvv.io.lock import only_writer
+from fvv.io.nifti import read_volume
 from fvv.io.result_files import IN_FOLDER, files_in_folder, write_images
 from fvv.io.tables import read_table
 from fvv.recipes.examine import Settings, examine
@@ -698,6 +699,25 @@ def test_stored_axes_change_nothing(
         assert image.shape[:3] == source.shape
         np.testing.assert_array_equal(image.affine, source.affine)
         assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (s_code, q_code)
+
+
+@pytest.mark.parametrize("kind", ["nrrd", "mha"])
+def test_a_label_map_for_itk_programs(tmp_path: Path, models: Path, rng: np.random.Generator, kind: str) -> None:
+    pytest.importorskip("SimpleITK")
+    write_patient(tmp_path / "in" / "anna", rng)
+    config = CONFIG.model_copy(update={"label_map": kind})
+    assert not predict(tmp_path / "in", models, tmp_path / "out", config).failures
+    votes = nib.load(tmp_path / "out" / "anna" / IN_FOLDER["predictions"])
+    labels = read_volume(tmp_path / "out" / "anna" / IN_FOLDER[kind])
+    brain, stroke, visible = np.moveaxis(np.asarray(votes.dataobj), 3, 0)
+    np.testing.assert_array_equal(labels.array >= 1, brain > 0)
+    np.testing.assert_array_equal(labels.array >= 2, stroke > 0)
+    np.testing.assert_array_equal(labels.array == 3, (2 * visible.astype(int) >= brain.max()) & (stroke > 0))
+    np.testing.assert_allclose(labels.affine, votes.affine, atol=1e-5)
+    other = {"nrrd", "mha"} - {kind}
+    assert not (tmp_path / "out" / "anna" / IN_FOLDER[other.pop()]).exists()
+    with pytest.raises(ConfigError, match="BIDS has no name"):
+        predict(tmp_path / "in", models, tmp_path / "bids", config.model_copy(update={"layout": "bids"}))
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ def test_another_cutoff_needs_no_inference_and_agrees_with_evaluating_under_it(o
     volumes = sorted(float(row.split(",")[column]) for row in rows[1:])
     cutoff_ml = (volumes[2] + volumes[3]) / 2
     changed = CONFIG.model_copy(update={"decision": CONFIG.decision.model_copy(update={"cutoff_ml": cutoff_ml})})
-    evaluate(cohort / "store", cohort / "models", tmp_path / "anew", changed)
+    evaluate(cohort / "store", cohort / "models", tmp_path / "again", changed)
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("no inference")
@@ -83,7 +83,7 @@ def test_another_cutoff_needs_no_inference_and_agrees_with_evaluating_under_it(o
     result = report(output, EvaluateConfig(decision=DecisionConfig(cutoff_ml=cutoff_ml)))
     assert sum(patient.decision.value == "mismatch likely" for patient in result.patients) == 3
     for name in (*WRITTEN, "report.html", "summary.json"):
-        assert (output / name).read_bytes() == (tmp_path / "anew" / name).read_bytes(), name
+        assert (output / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
     # The change is remembered: the next report keeps it.
     report(output)
     assert json.loads((output / "summary.json").read_text())["marker"]["cutoff_ml"] == cutoff_ml
@@ -177,7 +177,7 @@ def test_files_of_other_people_are_in_no_reports_way(output, tmp_path):
     with pytest.raises(InputError, match="no finished evaluation"):
         report(tmp_path / "empty")
     (output / "notes.md").write_text("mine")
-    (output / ".fvv.json").unlink()  # As in a folder that was put together by hand.
+    (output / ".fvv.json").unlink()  # As in a folder that was put together manually.
     with pytest.raises(OutputExistsError, match="not written by fvv"):
         report(output)
     assert (output / "notes.md").read_text() == "mine"

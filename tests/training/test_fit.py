@@ -82,12 +82,12 @@ def test_batch_norm_is_estimated_from_training_slabs_and_leaves_training_alone(s
         slabs: train_fold(store, tmp_path / str(slabs), 0, QUICK.model_copy(update={"epochs": 2, "norm_slabs": slabs}))
         for slabs in (0, 6)
     }
-    kept, anew = (read_checkpoint(results[slabs].folder / "last.ckpt").weights for slabs in (0, 6))
+    kept, again = (read_checkpoint(results[slabs].folder / "last.ckpt").weights for slabs in (0, 6))
     statistics = [name for name in kept if name.endswith("running_mean")]
     trained = [name for name in kept if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
-    assert all(torch.equal(kept[name], anew[name]) for name in trained)
-    assert not any(torch.equal(kept[name], anew[name]) for name in statistics)
-    seen = {int(value) for name, value in anew.items() if name.endswith("num_batches_tracked")}
+    assert all(torch.equal(kept[name], again[name]) for name in trained)
+    assert not any(torch.equal(kept[name], again[name]) for name in statistics)
+    seen = {int(value) for name, value in again.items() if name.endswith("num_batches_tracked")}
     assert seen == {3}  # six slabs, two at a time
 
 

@@ -150,6 +150,20 @@ def _export(options: argparse.Namespace, config: Config) -> StageResult:
     return export_nnunet(options.input, options.store, options.nnunet, config.prepare, overwrite=options.overwrite)
 
 
+def _import_options(verb: argparse.ArgumentParser) -> None:
+    """Write a raw data set of nnU-Net, or nnU-Net's predictions for it, as a cohort."""
+    verb.add_argument("--nnunet", type=named_path, required=True, metavar="DIR", help="data set, DatasetNNN_Name")
+    add_path(verb, "--labels", meaning="folder of other label maps, such as predictions (default: labelsTr)")
+    add_path(verb, "-o", "--output", default="input_data", meaning="cohort to write")
+    add_overwrite(verb, "replace an earlier import")
+
+
+def _import(options: argparse.Namespace, _: Config) -> StageResult:
+    from fvv.stages.import_nnunet import import_nnunet  # noqa: PLC0415
+
+    return import_nnunet(options.nnunet, options.output, labels=options.labels, overwrite=options.overwrite)
+
+
 def _train_options(verb: argparse.ArgumentParser) -> None:
     """Stage 2: train the network on one fold, or on all."""
     which = verb.add_mutually_exclusive_group(required=True)
@@ -351,7 +365,8 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
     _add_models(verb)
     add_path(verb, "-o", "--output", meaning="folder for the results (default: beside the images of each patient)")
     add_settings(verb, {"--layout": "predict.layout", "--overwrite": "predict.overwrite", **_CUTOFF})
-    add_settings(verb, {"--probabilities": "predict.probabilities", "--parquet": "predict.parquet"})
+    add_settings(verb, {"--probabilities": "predict.probabilities", "--label-map": "predict.label_map"})
+    add_settings(verb, {"--parquet": "predict.parquet"})
     images = verb.add_argument_group("images and masks")
     add_settings(images, _READING)
     meaning = "DICOM: number of a series that holds b0 or b1000; may be repeated (default: chosen by b-value)"
@@ -528,6 +543,15 @@ VERBS: Mapping[str, Verb] = {
         ("fvv prepare", "fvv prepare -k 5 --split folds.tsv", "fvv prepare --shard 3/20"),
     ),
     "export": Verb(_export_options, _export, "", ("fvv export --nnunet nnUNet_raw/Dataset001_FVV",)),
+    "import": Verb(
+        _import_options,
+        _import,
+        "",
+        (
+            "fvv import --nnunet nnUNet_raw/Dataset001_FVV -o input_data",
+            "fvv import --nnunet nnUNet_raw/Dataset001_FVV --labels fold_0/validation -o predicted_masks",
+        ),
+    ),
     "train": Verb(
         _train_options,
         _train,
@@ -587,7 +611,7 @@ VERBS: Mapping[str, Verb] = {
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "try it": ("demo", "simulate"),
     "new patients": ("predict", "listen", "page", "decide", "doctor"),
-    "a data set": ("label", "agreement", "verify", "prepare", "gather", "export"),
+    "a data set": ("label", "agreement", "verify", "prepare", "gather", "export", "import"),
     "models of your own": ("train", "convert", "evaluate", "report", "card"),
     "settings and shell": ("settings", "completion"),
 }

@@ -1,4 +1,4 @@
-"""NRRD and MetaImage files in: what 3D Slicer and ITK programs write. SimpleITK reads them (extra `itk`).
+"""NRRD and MetaImage files: what 3D Slicer and ITK programs read and write. SimpleITK does it (extra `itk`).
 
 ITK's coordinates are LPS+ mm, NIfTI's and ours are RAS+ mm: the first two axes change sign.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
+from fvv.arrays import Affine, UInt8Array
 from fvv.errors import InputError
+from fvv.io.atomic import atomic_write
 
 ITK_SUFFIXES = (".nrrd", ".mha")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -65,6 +68,33 @@ def open_itk(path: Path, *, most_bytes: int, most_voxels: int, most_edge: int) -
     if array.dtype in {np.dtype(np.int64), np.dtype(np.uint64)}:  # nibabel asks which type is meant.
         array = array.astype(np.float64)
     return nib.Nifti1Image(array, _affine(image))
+
+
+def write_label_map(path: Path, labels: UInt8Array, affine: Affine, names: Mapping[int, str]) -> None:
+    """Write a label map atomically; a `.seg.nrrd` file names its segments as 3D Slicer does.
+
+    Args:
+        path: ends in `.nrrd` or `.mha`.
+        labels: (i, j, k).
+        affine: (4, 4), voxel to RAS+ mm.
+        names: of the labels.
+
+    Raises:
+        InputError: SimpleITK is not installed.
+    """
+    sitk = _simple_itk(path)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    lps = _LPS_TO_RAS @ affine
+    image = sitk.GetImageFromArray(labels.T)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    if path.name.endswith(".seg.nrrd"):
+        for number, (label, name) in enumerate(names.items()):
+            for key, value in (("ID", f"Segment_{label}"), ("Name", name), ("LabelValue", f"{label}"), ("Layer", "0")):
+                image.SetMetaData(f"Segment{number}_{key}", value)
+    with atomic_write(path) as temporary:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
 
 
 def _affine(image: Any) -> np.ndarray:

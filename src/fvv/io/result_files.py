@@ -4,7 +4,7 @@ of the cohort   results.csv  failures.csv  report.html  run.json; decisions_<cut
                 results.parquet where it is asked for
 of one, layout `folders`, in <examination>/
                 predictions.nii.gz  heatmap.nii.gz  fvv_adc.nii.gz  synthesis.png  lesions.csv  viewer.nii.gz
-                results.txt  results.json; probabilities.nii.gz where it is asked for
+                results.txt  results.json; probabilities.nii.gz, segmentation.seg.nrrd or .mha where asked for
 of one, layout `bids`, in sub-*/[ses-*]/dwi/: a derivative data set (bids-specification.readthedocs.io, derivatives)
                 brain, stroke, FLAIR-visible, ADC, each with a sidecar; heatmap; lesions; *_results.json; figures/*.png
 of one, from DICOM, beside results.json
@@ -24,6 +24,7 @@ from fvv import __version__
 from fvv.arrays import Affine, FloatArray, UInt8Array
 from fvv.data import Case, Channel, Prediction
 from fvv.io.atomic import write_bytes, write_text
+from fvv.io.itk import write_label_map
 from fvv.io.nifti import write_rgb, write_volume
 from fvv.io.shards import RUN_FILE
 from fvv.io.tables import FAILURES_FILE, write_table
@@ -40,6 +41,8 @@ IN_FOLDER = {
     "heatmap": "heatmap.nii.gz",
     "adc": "fvv_adc.nii.gz",  # Not adc.nii.gz: that is an image given instead of b0, and may lie in the same folder.
     "probabilities": "probabilities.nii.gz",
+    "nrrd": "segmentation.seg.nrrd",
+    "mha": "segmentation.mha",
     "viewer": "viewer.nii.gz",
     "lesions": "lesions.csv",
     "picture": "synthesis.png",
@@ -114,6 +117,7 @@ def write_images(
     lesions: Sequence[Lesion] = (),
     viewer: tuple[UInt8Array, Affine] | None = None,
     probabilities: FloatArray | None = None,
+    label_map: str = "none",
 ) -> None:
     """Write an examination's images, in BIDS each with its sidecar, and the picture.
 
@@ -126,6 +130,7 @@ def write_images(
         lesions: rows of lesions.csv, which is written where something was measured.
         viewer: what the page's viewer shows, from `page_volume`; None: nothing is written.
         probabilities: (i, j, k, channel) float32; None: not asked for.
+        label_map: `nrrd` or `mha`, to write the masks in that format, too.
     """
     affine, like = case.b1000.affine, case.b1000_file
     sources = {"Sources": [_source_uri(like)]} if like is not None else {}
@@ -136,6 +141,9 @@ def write_images(
             if f"{kind}.json" in files:
                 about = {**_SIDECARS[kind], **sources, "SpatialReference": "orig"}
                 write_text(files[f"{kind}.json"], json.dumps(about, indent=2))
+    if label_map in files and (labels := label_map_of(prediction)) is not None:
+        names = {number: channel.title for number, channel in enumerate(Channel, start=1)}
+        write_label_map(files[label_map], labels, affine, names)
     if heatmap is not None:
         write_rgb(files["heatmap"], heatmap, affine, like=like)
         rows = [lesion.model_dump() for lesion in lesions]
@@ -157,6 +165,15 @@ def _image(kind: str, prediction: Prediction) -> np.ndarray | None:
     if kind == "flair_visible":
         return votes.astype(np.float32) / np.float32(n)
     return {"brain": brain, "stroke": stroke}.get(kind)
+
+
+def label_map_of(prediction: Prediction) -> UInt8Array | None:
+    """(i, j, k) uint8: 0 elsewhere, 1 brain, 2 stroke, 3 what half of the models or more call FLAIR-visible."""
+    brain, stroke, votes = prediction.brain, prediction.stroke, prediction.flair_visible_votes
+    if brain is None or stroke is None or votes is None:
+        return None
+    visible = stroke & (2 * np.asarray(votes, dtype=int) >= prediction.n_models)
+    return np.select([visible, stroke, brain], [3, 2, 1]).astype(np.uint8)
 
 
 def stored_adc(adc: FloatArray) -> np.ndarray:

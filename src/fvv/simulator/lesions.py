@@ -158,11 +158,15 @@ def pace_of_size(volume_ml: float) -> float:
 def appearance_of_size(rng: np.random.Generator, volume_ml: float, config: SimulateConfig) -> StrokeAppearance:
     """`draw_appearance` for a stroke of this volume in the person, as the settings want it."""
     pace = pace_of_size(volume_ml) if config.pace_by_size else 1.0
-    return draw_appearance(rng, config.t2_amplitude_range, pace=pace)
+    return draw_appearance(rng, config.t2_amplitude_range, config.adc_factor_range, pace=pace)
 
 
 def draw_appearance(
-    rng: np.random.Generator, t2_amplitude_range: tuple[float, float] = (0.25, 1.4), *, pace: float = 1.0
+    rng: np.random.Generator,
+    t2_amplitude_range: tuple[float, float] = (0.25, 1.4),
+    adc_factor_range: tuple[float, float] = (0.4, 0.72),
+    *,
+    pace: float = 1.0,
 ) -> StrokeAppearance:
     """How the lesion's tissue behaves.
 
@@ -174,7 +178,7 @@ def draw_appearance(
     """
     mild = rng.random() < 0.25
     return StrokeAppearance(
-        adc_factor=float(rng.uniform(0.65, 0.85) if mild else rng.uniform(0.40, 0.72)),
+        adc_factor=float(rng.uniform(0.65, 0.85) if mild else rng.uniform(*adc_factor_range)),
         t2_amplitude=log_uniform(rng, *t2_amplitude_range),
         t2_delay_h=float(rng.uniform(*T2_DELAY_H)) / pace,
         t2_time_constant_h=float(rng.uniform(*T2_TIME_CONSTANT_H)) / pace,

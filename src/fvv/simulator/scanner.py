@@ -69,6 +69,8 @@ SITES = (
 """Three invented hospitals; together they cover the matrices, slices and timings of clinical diffusion protocols."""
 
 
+WHOLE_HEAD_MM = 150.0
+"""Height of a stack of slices that covers the brain."""
 HZ_PER_PPM_AND_TESLA = 42.577
 """Precession of protons: 42.577 MHz/T."""
 FAT_PPM = -3.4
@@ -155,6 +157,8 @@ def draw_protocol(rng: np.random.Generator, site: Site, config: SimulateConfig) 
         spacing = float(thin.uniform(2.0, 3.0))
         n_slices = min(round(thin.uniform(128.0, 158.0) / spacing), 80)
         protocol = replace(protocol, n_slices=n_slices, spacing_mm=spacing, thickness_mm=spacing)
+    if config.isotropic_share and thin.random() < config.isotropic_share:
+        protocol = _isotropic(protocol, edge_mm=float(thin.uniform(2.0, 3.5)))
     if not config.vary_appearance:
         acquired = _acquired(protocol.matrix, 0.75)
         protocol = replace(protocol, acquired=acquired, te_ms=80.0, tr_ms=6000.0, b_s_mm2=1000.0, snr=20.0)
@@ -206,6 +210,20 @@ def _usual_protocol(rng: np.random.Generator, site: Site, oblique_share: float) 
         snr=log_uniform(rng, *site.snr),
         oblique_rad=tuple(oblique.tolist()),
         left_to_right=site.left_to_right,
+    )
+
+
+def _isotropic(protocol: Protocol, edge_mm: float) -> Protocol:
+    """The protocol with cubic voxels, all of them measured, over the same field of view and the whole head."""
+    x, y = (2 * round(edge / edge_mm / 2) for edge in protocol.fov_mm)
+    return replace(
+        protocol,
+        matrix=(x, y),
+        acquired=(x, y),
+        fov_mm=(x * edge_mm, y * edge_mm),
+        n_slices=min(round(WHOLE_HEAD_MM / edge_mm), 80),
+        spacing_mm=edge_mm,
+        thickness_mm=edge_mm,
     )
 
 

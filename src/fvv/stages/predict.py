@@ -232,7 +232,7 @@ def _predict_one(job: _Job, examination: Examination) -> StoredResult:
             viewer = page_volume(images, case.b1000.affine, prediction, slice_axis=axis)
         write_images(
             files, case, prediction, heatmap=heatmap, synthesis_png=picture, lesions=lesions, viewer=viewer,
-            probabilities=probabilities,
+            probabilities=probabilities, label_map=config.label_map,
         )  # fmt: skip
         # The answer first: DICOM files that cannot be made take nothing from it.
         write = partial(write_result, files, made_from=made_from, about=about, lesions=lesions)
@@ -301,6 +301,8 @@ def _folder(
     config: PredictConfig,
     shard: Shard | None,
 ) -> ResultsFolder:
+    if config.layout == "bids" and config.label_map != "none":
+        raise ConfigError("BIDS has no name for NRRD and MetaImage files", hint="leave --label-map, or --layout bids")
     if config.layout == "bids" and output is None:
         raise ConfigError("BIDS derivatives are a data set of their own", hint="name a folder for it with -o")
     beside = input_path if isinstance(input_path, Path) and input_path.is_dir() else examinations[0].home

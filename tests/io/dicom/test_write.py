@@ -41,6 +41,7 @@ from fvv.stages.predict import predict
 SHAPE = (12, 10, 8)
 
 
+NOT_ASKED = {IN_FOLDER[kind] for kind in ("probabilities", "nrrd", "mha")}
 VOXEL_ML = SPACING[0] * SPACING[1] * THICKNESS / 1000
 
 
@@ -346,7 +347,7 @@ def test_a_header_damaged_where_only_the_results_need_it(
     assert "damaged elements" in warning_of(prediction)
     assert "(0008,0020)" in warning_of(prediction)
     folder = tmp_path / "out" / "anna"
-    assert {path.name for path in folder.iterdir()} >= {*IN_FOLDER.values(), "dicom"} - {"probabilities.nii.gz"}
+    assert {path.name for path in folder.iterdir()} >= {*IN_FOLDER.values(), "dicom"} - NOT_ASKED
     assert hd.seg.segread(folder / "dicom" / "segmentation.dcm").StudyDate == ""
 
 
@@ -368,9 +369,7 @@ def test_the_answer_stands_whatever_the_dicom_output_raises(
     assert done.failures == ()
     for name, prediction in zip(("anna", "berta"), done.predictions, strict=True):
         assert f"no DICOM results could be made: {type(error).__name__}" in warning_of(prediction)
-        assert {path.name for path in (tmp_path / "out" / name).iterdir()} >= {*IN_FOLDER.values()} - {
-            "probabilities.nii.gz"
-        }
+        assert {path.name for path in (tmp_path / "out" / name).iterdir()} >= {*IN_FOLDER.values()} - NOT_ASKED
         assert "dicom-output" in (tmp_path / "out" / name / RESULT_FILE).read_text()
         assert not list((tmp_path / "out" / name / "dicom").iterdir())  # No part of a set.
 

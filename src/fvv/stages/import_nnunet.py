@@ -1,0 +1,195 @@
+"""A raw data set of nnU-Net as a labelled cohort: the way back from `fvv export --nnunet`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fvv.arrays import IntArray
+from fvv.cohort.participants import PARTICIPANTS_FILE
+from fvv.data import Channel, Failure
+from fvv.errors import InputError, OutputExistsError
+from fvv.imaging.geometry import same_grid
+from fvv.io.atomic import atomic_write
+from fvv.io.lock import only_writer
+from fvv.io.nifti import read_volume, write_volume
+from fvv.io.ownership import claim
+from fvv.io.tables import failure_of, write_table
+from fvv.names import first_few, plain
+from fvv.stages.export import DATASET, IMAGES, LABELS
+from fvv.system.parallel import attempt, track
+from fvv.system.regular import read_regular_text, refuse_unsafe_name
+
+IMAGE_NAMES = {"b1000": "b1000", "dwi": "b1000", "b0": "b0", "adc": "adc"}
+"""Names of nnU-Net's channels, without case, and the stem of the image in a patient's folder."""
+ROI_STEMS = {Channel.STROKE: "stroke_roi", Channel.FLAIR_VISIBLE: "flairviz_roi"}
+FILE_ENDINGS = (".nii.gz", ".nii")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What was imported.
+
+    Attributes:
+        channels: that have a mask.
+    """
+
+    folder: Path
+    imported: tuple[str, ...]
+    channels: tuple[Channel, ...]
+    failures: tuple[Failure, ...]
+
+    def summary(self) -> str:
+        """A few lines for the console."""
+        held = " and ".join(channel.title for channel in self.channels)
+        return (
+            f"{len(self.imported)} examinations, masks of {held} -> {self.folder}\n"
+            f"nnU-Net knows no persons: where one has several examinations, give them one patient_id in "
+            f"{PARTICIPANTS_FILE} before `fvv prepare`"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Dataset:
+    """What dataset.json says.
+
+    Attributes:
+        ending: of the image files.
+        images: for each channel number, the stem of the image in a patient's folder.
+        masks: for each channel with a mask, the values of the label map that belong to it.
+    """
+
+    ending: str
+    images: Mapping[int, str]
+    masks: Mapping[Channel, tuple[int, ...]]
+
+
+def import_nnunet(
+    dataset: str | Path, output: str | Path, *, labels: str | Path | None = None, overwrite: bool = False
+) -> ImportResult:
+    """Write a raw data set of nnU-Net v2 as a cohort: a folder for each examination, and participants.tsv.
+
+    Images are copied as they are. Channels are known by name: `b1000` or `dwi`, with `b0` or `adc`. Labels named
+    `stroke` and `flair_visible` become masks of these names; a single foreground label of any name is the stroke.
+
+    Args:
+        dataset: folder with dataset.json, imagesTr and labelsTr.
+        output: cohort to write.
+        labels: folder of other label maps, such as nnU-Net's own predictions (`fold_0/validation`); those examinations
+            alone are imported, and `fvv agreement` then compares them with the reference.
+        overwrite: replace an earlier import.
+
+    Raises:
+        InputError: no such data set, or channels or labels that cannot be told apart.
+        OutputExistsError: a cohort is there, or files that this program did not write.
+    """
+    dataset, output = Path(dataset), Path(output)
+    described = _read_description(dataset / DATASET)
+    folder = dataset / LABELS if labels is None else Path(labels)
+    if not folder.is_dir():
+        raise InputError("no folder of label maps", file=folder)
+    names = sorted(path.name.removesuffix(described.ending) for path in folder.glob(f"*{described.ending}"))
+    if not names:
+        raise InputError(f"no label map (*{described.ending})", file=folder)
+    for name in names:
+        refuse_unsafe_name(name, folder)
+    with only_writer(output):
+        claim(output, (*names, PARTICIPANTS_FILE), stage="import")
+        if (output / PARTICIPANTS_FILE).exists() and not overwrite:
+            raise OutputExistsError("a cohort is there", file=output, hint="--overwrite replaces it")
+        (output / PARTICIPANTS_FILE).unlink(missing_ok=True)  # Written last: a cohort without it is not whole.
+        work = partial(_import_one, dataset / IMAGES, folder, output, described)
+        done, failures = [], []
+        for name in track(names, "import", len(names)):
+            if (error := attempt(work, name)) is None:
+                done.append(name)
+            else:
+                failures.append(failure_of(name, error))
+        if not done:
+            raise InputError(f"nothing could be imported; the first: {failures[0].reason}", file=dataset)
+        write_table(output / PARTICIPANTS_FILE, [{"participant_id": name, "patient_id": name} for name in done])
+    return ImportResult(output, tuple(done), tuple(described.masks), tuple(failures))
+
+
+def _import_one(images: Path, labels: Path, output: Path, described: _Dataset, name: str) -> None:
+    """Copy the images and split the label map, or leave no folder."""
+    folder, ending = output / name, described.ending
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        for number, stem in described.images.items():
+            source = images / f"{name}_{number:04}{ending}"
+            if not source.is_file():
+                raise InputError(f"no image of channel {number} ({stem})", file=source, examination_id=name)
+            with atomic_write(folder / f"{stem}{ending}") as temporary:
+                shutil.copyfile(source, temporary)
+        b1000 = read_volume(folder / f"b1000{ending}", finite=False)
+        label_map = read_volume(labels / f"{name}{ending}")
+        if not same_grid(label_map, b1000):
+            message = "the label map is on another grid than the images"
+            raise InputError(message, file=labels / f"{name}{ending}", examination_id=name)
+        values: IntArray = np.rint(label_map.array).astype(np.int64)
+        for channel, meant in described.masks.items():
+            mask = np.isin(values, meant).astype(np.uint8)
+            write_volume(folder / f"{ROI_STEMS[channel]}.nii.gz", mask, b1000.affine)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _read_description(path: Path) -> _Dataset:
+    if not path.is_file():
+        raise InputError("no such file: not a raw data set of nnU-Net v2", file=path)
+    try:
+        content = json.loads(read_regular_text(path))
+        channels = {int(number): str(name) for number, name in content["channel_names"].items()}
+        labels: dict[str, Any] = dict(content["labels"])
+        ending = str(content["file_ending"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"cannot be read as dataset.json of nnU-Net v2 ({type(error).__name__}: {plain(str(error))})"
+        raise InputError(message, file=path) from error
+    if ending not in FILE_ENDINGS:
+        message = f"images are {plain(ending)}; only {' and '.join(FILE_ENDINGS)} are imported"
+        raise InputError(message, file=path, hint="convert them, and change file_ending")
+    return _Dataset(ending, _images(channels, path), _masks(labels, path))
+
+
+def _images(channels: Mapping[int, str], path: Path) -> dict[int, str]:
+    found = {number: IMAGE_NAMES[name.lower()] for number, name in channels.items() if name.lower() in IMAGE_NAMES}
+    stems = sorted(found.values())
+    if stems.count("b1000") != 1 or len(stems) != len(set(stems)) or not {"b0", "adc"} & set(stems):
+        message = (
+            f"expected one channel named b1000 or dwi, and one named b0 or adc; found {_listed(channels.values())}"
+        )
+        raise InputError(message, file=path, hint="correct channel_names")
+    if "b0" in stems:
+        found = {number: stem for number, stem in found.items() if stem != "adc"}  # A measured b0 is better.
+    return found
+
+
+def _masks(labels: Mapping[str, Any], path: Path) -> dict[Channel, tuple[int, ...]]:
+    foreground = {name: value for name, value in labels.items() if name != "background"}
+    known = {channel: foreground[channel.label] for channel in ROI_STEMS if channel.label in foreground}
+    if not known and len(foreground) == 1:
+        known = {Channel.STROKE: next(iter(foreground.values()))}
+    if Channel.STROKE not in known:
+        message = f"expected a label named {Channel.STROKE.label}, or a single label; found {_listed(foreground)}"
+        raise InputError(message, file=path, hint="correct labels")
+    try:
+        return {
+            channel: tuple(int(one) for one in (value if isinstance(value, list) else [value]))
+            for channel, value in known.items()
+        }
+    except (TypeError, ValueError) as error:
+        raise InputError(f"labels must be numbers, or lists of numbers; found {known}", file=path) from error
+
+
+def _listed(names: Any) -> str:
+    return first_few(sorted(map(str, names))) or "none"

@@ -1,0 +1,113 @@
+"""From nnU-Net's raw data set to a cohort: the same images and masks as before the export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from builders import write_cohort, write_patient
+from fvv.config import PrepareConfig, PreprocessConfig
+from fvv.data import Channel
+from fvv.errors import InputError, OutputExistsError
+from fvv.stages.agreement import agreement
+from fvv.stages.export import export_nnunet
+from fvv.stages.import_nnunet import import_nnunet
+from fvv.stages.prepare import prepare
+
+CONFIG = PrepareConfig(kfolds=2, preprocess=PreprocessConfig(partial_labels=True), compute={"workers": 1})
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """An exported cohort of four, the last without a stroke; `in` beside it is the cohort."""
+    cohort, store = tmp_path / "in", tmp_path / "store"
+    write_cohort(cohort, rng, 3)
+    write_patient(cohort / "p3", rng, lesion=False, visible=False)
+    prepare(cohort, store, CONFIG)
+    return export_nnunet(cohort, store, tmp_path / "Dataset007_FVV", CONFIG).folder
+
+
+def changed(dataset: Path, **parts: object) -> Path:
+    """The data set with another description."""
+    file = dataset / "dataset.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | parts))
+    return dataset
+
+
+def test_export_and_import_give_the_cohort_again(dataset: Path, tmp_path: Path) -> None:
+    result = import_nnunet(dataset, tmp_path / "back")
+    assert (result.imported, result.failures) == (("p0", "p1", "p2", "p3"), ())
+    assert result.channels == (Channel.STROKE, Channel.FLAIR_VISIBLE)
+    for name in result.imported:
+        for stem in ("b1000", "b0", "stroke_roi", "flairviz_roi"):
+            before, after = (nib.load(tmp_path / place / name / f"{stem}.nii.gz") for place in ("in", "back"))
+            np.testing.assert_array_equal(after.get_fdata(), before.get_fdata())
+            np.testing.assert_allclose(after.affine, before.affine)
+    again = prepare(tmp_path / "back", tmp_path / "store2", CONFIG)
+    assert not again.failures
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        import_nnunet(dataset, tmp_path / "back")
+    assert import_nnunet(dataset, tmp_path / "back", overwrite=True).imported == result.imported
+
+
+def test_predictions_become_a_second_readers_folder(dataset: Path, tmp_path: Path) -> None:
+    predictions = tmp_path / "validation"
+    predictions.mkdir()
+    for name in ("p0", "p1", "p2"):
+        image = nib.load(dataset / "labelsTr" / f"{name}.nii.gz")
+        labels = np.roll(np.asarray(image.dataobj), 1, axis=0)
+        nib.save(nib.Nifti1Image(labels, image.affine), predictions / f"{name}.nii.gz")
+    result = import_nnunet(dataset, tmp_path / "predicted", labels=predictions)
+    assert result.imported == ("p0", "p1", "p2")
+    compared = agreement(tmp_path / "in", tmp_path / "predicted", tmp_path / "agreement").record
+    assert compared.only_one == ("p3",)
+    assert 0.5 < compared.stroke.dice_coefficient.value < 1
+
+
+def test_a_foreign_data_set_with_one_label_and_an_adc(dataset: Path, tmp_path: Path) -> None:
+    changed(dataset, channel_names={"0": "DWI", "1": "ADC"}, labels={"background": 0, "lesion": 1})
+    result = import_nnunet(dataset, tmp_path / "back")
+    assert result.channels == (Channel.STROKE,)
+    assert sorted(path.name for path in (tmp_path / "back" / "p0").iterdir()) == [
+        "adc.nii.gz", "b1000.nii.gz", "stroke_roi.nii.gz",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"channel_names": {"0": "T1", "1": "T2"}}, "one channel named b1000 or dwi.*found T1, T2"),
+        ({"channel_names": {"0": "b1000", "1": "dwi", "2": "b0"}}, "one channel named b1000 or dwi"),
+        ({"labels": {"background": 0, "core": 1, "penumbra": 2}}, "a label named stroke.*found core, penumbra"),
+        ({"labels": {"background": 0, "stroke": "one"}}, "labels must be numbers"),
+        ({"file_ending": ".nrrd"}, r"images are \.nrrd"),
+        ({"channel_names": ["b1000", "b0"]}, "cannot be read as dataset.json"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_refused(
+    dataset: Path, tmp_path: Path, parts: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        import_nnunet(changed(dataset, **parts), tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_an_examination_that_cannot_be_imported_leaves_no_folder(dataset: Path, tmp_path: Path) -> None:
+    (dataset / "imagesTr" / "p1_0001.nii.gz").unlink()
+    image = nib.load(dataset / "labelsTr" / "p2.nii.gz")
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[:-1], image.affine), dataset / "labelsTr" / "p2.nii.gz")
+    result = import_nnunet(dataset, tmp_path / "back")
+    assert result.imported == ("p0", "p3")
+    reasons = {failure.examination_id: failure.reason for failure in result.failures}
+    assert "no image of channel 1 (b0)" in reasons["p1"]
+    assert "another grid" in reasons["p2"]
+    assert sorted(path.name for path in (tmp_path / "back").glob("p*")) == ["p0", "p3", "participants.tsv"]
+
+
+def test_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a raw data set of nnU-Net"):
+        import_nnunet(tmp_path, tmp_path / "back")
