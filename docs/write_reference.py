@@ -75,7 +75,7 @@ FORMATS = (
     Format(PatientRecord, "`processed_data/patients/<patient>.json`", "evaluate"),
     Format(Summary, "`processed_data/summary.json`", "evaluate, report"),
     Format(PatientResult, "`results.json`", "predict"),
-    Format(RunRecord, "`run.json`; `.fvv.shards/I-of-N/run.json`", "predict, simulate --shard"),
+    Format(RunRecord, "`run.json`; `.fvv.shards/I-of-N/run.json`", "predict; simulate, evaluate, predict --shard"),
     Format(DraftRecord, "`draft.json` of each examination of `fvv label`", "label"),
     Format(AgreementRecord, "`reader_agreement/agreement.json`", "agreement"),
     Format(StudyRecord, "`fvv_spool/<state>/<study>/record.json`", "listen"),

@@ -73,7 +73,9 @@ def test_the_model_in_the_package_marks_a_real_stroke(golden: Path, tmp_path: Pa
         check=True,
         capture_output=True,
     )
-    config = EvaluateConfig(own_masks=True, heatmaps=False, bootstrap_samples=10, compute={"device": "cpu"})
+    config = EvaluateConfig(
+        own_masks=True, heatmaps=False, bootstrap_samples=10, compute={"device": "cpu", "workers": 1}
+    )
     result = evaluate_external(tmp_path / "real", shipped, tmp_path / "out", config)
     assert not result.failures
     rows = read_table(tmp_path / "out" / "patients.csv")

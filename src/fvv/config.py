@@ -610,6 +610,8 @@ class PredictConfig(_Settings):
     """Output layout: a folder for each examination, or a BIDS derivative data set."""
     probabilities: bool = False
     """Write the ensemble's probabilities of brain, stroke and FLAIR-visible; every model runs twice."""
+    parquet: bool = False
+    """Write the rows of results.csv also as results.parquet, with types; needs the extra `parquet`."""
     label_map: Literal["none", "nrrd", "mha"] = "none"
     """Write one label map for 3D Slicer and ITK programs, too (1 brain, 2 stroke, 3 what at least half of the models
     call FLAIR-visible of it): segmentation.seg.nrrd or segmentation.mha. Needs SimpleITK, and the layout `folders`."""

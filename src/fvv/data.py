@@ -606,7 +606,8 @@ class FoldPlan:
         """
         if fold == ALL_FOLDS:
             validating = self.participants(0, Role.VALID)
-            training = tuple(row.examination_id for row in self.rows if row.examination_id not in set(validating))
+            known = set(validating)
+            training = tuple(row.examination_id for row in self.rows if row.examination_id not in known)
             return {Role.TRAIN: training, Role.VALID: validating, Role.TEST: ()}[role]
         if not 0 <= fold < self.n_folds:
             raise StoreError(f"no fold {fold}: the split has folds 0 to {self.n_folds - 1}")

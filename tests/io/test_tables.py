@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from fvv.data import Failure
-from fvv.errors import InputError, StoreError
+from fvv.errors import FvvError, InputError, StoreError
 from fvv.io.folds import read_folds
-from fvv.io.tables import counted_reasons, read_lines, read_table, write_failures, write_table
+from fvv.io.tables import counted_reasons, read_lines, read_table, write_failures, write_parquet, write_table
 
 
 def test_reasons_are_counted_by_kind_and_name_the_first() -> None:
@@ -76,3 +76,18 @@ def test_no_failure_is_still_a_table(tmp_path: Path) -> None:
     assert (tmp_path / "f.csv").read_text() == "examination_id,reason\n"
     write_failures(tmp_path / "f.csv", [Failure("p", "b0, broken")])
     assert read_table(tmp_path / "f.csv") == [{"examination_id": "p", "reason": "b0, broken"}]
+
+
+def test_a_parquet_table_holds_the_rows_with_their_types(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [{"Patient": "=a", "voxels": 3, "ml": None}, {"Patient": "b", "voxels": None, "ml": 1}]
+    write_parquet(tmp_path / "t.parquet", rows, {"Patient": str, "voxels": int, "ml": float})
+    table = parquet.read_table(tmp_path / "t.parquet")
+    assert table.to_pylist() == rows
+    assert [str(kind) for kind in table.schema.types] == ["string", "int64", "double"]
+
+
+def test_without_pyarrow_a_parquet_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(FvvError, match=r"needs pyarrow.*results\.csv has the same rows"):
+        write_parquet(tmp_path / "t.parquet", [], {})

@@ -33,7 +33,7 @@ from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = EvaluateConfig(bootstrap_samples=20, heatmaps=False, compute={"threads": 1})
+QUICK = EvaluateConfig(bootstrap_samples=20, heatmaps=False, compute={"threads": 1, "workers": 1})
 NAME = "p0"
 """An examination with a FLAIR-visible lesion."""
 

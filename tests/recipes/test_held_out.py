@@ -25,7 +25,7 @@ from fvv.stages.evaluate import evaluate_external
 from fvv.stages.report import report
 from fvv.system.fingerprint import file_sha256
 
-CONFIG = EvaluateConfig(bootstrap_samples=20, compute={"threads": 1})
+CONFIG = EvaluateConfig(bootstrap_samples=20, compute={"threads": 1, "workers": 1})
 HEALTHY, STROKE = Participant("p", "p", stroke_free=True), Participant("p", "p")
 
 

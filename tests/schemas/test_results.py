@@ -50,6 +50,14 @@ def test_what_is_read_is_what_was_written(prediction: Prediction, tmp_path: Path
     assert found.prediction == prediction
 
 
+@pytest.mark.parametrize("prediction", [MEASURED, NOTHING])
+def test_the_types_of_columns_are_those_of_the_rows(prediction: Prediction) -> None:
+    row, types = Answer.of(prediction).row(), Answer.columns()
+    assert list(row) == list(types)
+    for name, value in row.items():
+        assert value is None or isinstance(value, (int, float) if types[name] is float else types[name])
+
+
 def test_published_columns_come_first_under_their_names() -> None:
     row = Answer.of(MEASURED).row()
     assert tuple(row)[: len(PUBLISHED)] == PUBLISHED

@@ -10,7 +10,7 @@ from fvv.config import ComputeConfig, PrepareConfig
 from fvv.schemas.store import ShardReport
 from fvv.system.shard import Shard
 
-REPORT = ShardReport(shard=Shard(1, 2), config=PrepareConfig(), prune=False)
+REPORT = ShardReport(shard=Shard(1, 2), config=PrepareConfig(), prune=False, cohort_sha256="c")
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_a_bundle_of_the_folds_there_are(base, tmp_path, caplog):
     result = convert(tmp_path / "models", base / "store", tmp_path / "onnx", CONFIG, name="tiny", incomplete=True)
     assert [(model.file, model.fold) for model in result.models] == [("model2.onnx", 1)]
     assert "no checkpoint for fold 0" in caplog.text
-    config = EvaluateConfig(heatmaps=False, bootstrap_samples=10)
+    config = EvaluateConfig(heatmaps=False, bootstrap_samples=10, compute={"workers": 1})
     found = evaluate(base / "store", result.bundle, tmp_path / "out", config)
     tested = CaseStore.open(base / "store").folds.participants(1, Role.TEST)
     assert {patient.examination_id for patient in found.patients} == set(tested)

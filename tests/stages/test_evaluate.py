@@ -28,7 +28,7 @@ from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare
 from fvv.system.fingerprint import file_sha256
 
-CONFIG = EvaluateConfig(bootstrap_samples=50, compute={"threads": 1})
+CONFIG = EvaluateConfig(bootstrap_samples=50, compute={"threads": 1, "workers": 1})
 QUICK = CONFIG.model_copy(update={"heatmaps": False})
 N = 6
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import threading
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 from builders import write_onnx, write_patient
 from chaos.stages import contents
 from fvv.cli import main
+from fvv.cohort.examinations import read_cohort
 from fvv.cohort.participants import read_participants
 from fvv.config import PredictConfig, SimulateConfig
 from fvv.errors import FvvError, InputError, OutputExistsError
 from fvv.io.lock import only_writer
+from fvv.io.sealed import read_sealed, write_sealed
 from fvv.io.shards import hold_for_a_moment
 from fvv.io.tables import read_table
 from fvv.stages.decide import decide
@@ -41,6 +44,11 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def promised(folder: Path) -> dict[str, str]:
+    """What each file holds, without hidden ones, times and numbers of processes."""
+    return {name: digest for name, digest in contents(folder).items() if ".fvv" not in name}
+
+
 @pytest.mark.parametrize("layout", ["folders", "bids"])
 def test_shards_give_what_one_run_gives(cohort: Path, tmp_path: Path, layout: str) -> None:
     config = CONFIG.model_copy(update={"layout": layout})
@@ -49,34 +57,56 @@ def test_shards_give_what_one_run_gives(cohort: Path, tmp_path: Path, layout: st
         part = predict(cohort / "in", cohort / "models1", tmp_path / "parts", config, shard=Shard(index, 2))
         assert "fvv gather" in part.summary()
         assert not any((tmp_path / "parts" / name).exists() for name in TABLES)
-    result = gather(tmp_path / "parts")
-    assert (result.finished, result.examinations, result.missing_shards) == (4, 5, ())
-    assert [failure.examination_id for failure in result.failures] == ["c"]
-    ours, theirs = (
-        {name: digest for name, digest in contents(tmp_path / folder).items() if ".fvv" not in name}
-        for folder in ("parts", "whole")
-    )
-    assert ours == theirs
+    with pytest.raises(InputError, match="shards of `fvv predict` are not gathered"):
+        decide(tmp_path / "parts", CONFIG.decision)
+    for _ in range(2):  # Again, with the same result.
+        result = gather(tmp_path / "parts")
+        assert (result.finished, result.examinations) == (4, 5)
+        assert [failure.examination_id for failure in result.failures] == ["c"]
+        assert promised(tmp_path / "parts") == promised(tmp_path / "whole")
     assert len(decide(tmp_path / "parts", CONFIG.decision).after) == 4
     # The whole cohort in one piece keeps what the shards did.
     assert predict(cohort / "in", cohort / "models1", tmp_path / "parts", config).kept == 4
 
 
-def test_what_is_missing_is_said_and_joined_later(
+def _shard(words: tuple[Path, Path, Path, int, int]) -> int:
+    images, models, output, index, count = words
+    return len(predict(images, models, output, CONFIG, shard=Shard(index, count)).failures)
+
+
+@pytest.mark.parametrize(
+    ("patients", "count", "fresh"), [(3, 4, False), pytest.param(20, 20, True, marks=pytest.mark.slow)]
+)
+def test_processes_that_write_into_one_folder_at_once_give_what_one_run_gives(
+    cohort: Path, tmp_path: Path, patients: int, count: int, fresh: bool
+) -> None:
+    """Two at a time; `fresh`: each shard in a process of its own."""
+    rng = np.random.default_rng(1)
+    for number in range(patients):
+        write_patient(tmp_path / "in" / f"p{number:02d}", rng)
+    method = "fork" if fresh and "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    words = [(tmp_path / "in", cohort / "models1", tmp_path / "parts", index + 1, count) for index in range(count)]
+    with multiprocessing.get_context(method).Pool(2, maxtasksperchild=1 if fresh else None) as pool:
+        assert sum(pool.map(_shard, words, chunksize=1)) == 0
+    assert gather(tmp_path / "parts").finished == patients
+    predict(tmp_path / "in", cohort / "models1", tmp_path / "whole", CONFIG)
+    assert promised(tmp_path / "parts") == promised(tmp_path / "whole")
+
+
+def test_missing_shards_are_named_and_nothing_is_written(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     words = ["predict", str(cohort / "in"), "-m", str(cohort / "models1"), "-o", str(out), "--device", "cpu"]
     assert main([*words, "--shard", "1/3"]) == 0  # a, d
     assert main(["gather", str(out)]) == 1
-    said = capsys.readouterr()
-    assert "2 of 5 examinations finished" in said.out
-    assert "shards missing or not ended: 2/3, 3/3" in said.out
-    assert "b: done by no shard yet" in said.err
-    assert [row["Patient"] for row in read_table(out / "results.csv")] == ["a", "d"]
-    assert [row["examination_id"] for row in read_table(out / "failures.csv")] == ["b", "c", "e"]
+    said = capsys.readouterr().err
+    assert "2 of 3 shards are missing or have not ended: 2/3, 3/3; 3 of 5 examinations are not done" in said
+    assert not any((out / name).exists() for name in TABLES)
     assert main([*words, "--shard", "2/3"]) == 0  # b, e
     assert main([*words, "--shard", "3/3"]) == 1  # c
+    assert main(["decide", str(out), "--cutoff", "1"]) == 1
+    assert "run `fvv gather` on this folder" in capsys.readouterr().err
     assert main(["gather", "-o", str(out)]) == 1
     assert [row["Patient"] for row in read_table(out / "results.csv")] == ["a", "b", "d", "e"]
     (failure,) = read_table(out / "failures.csv")
@@ -104,13 +134,17 @@ def test_a_shard_that_was_stopped_and_a_damaged_result_are_missing(cohort: Path,
     reasons = {failure.examination_id: failure.reason for failure in gather(out).failures}
     assert "differs from the file that was written" in reasons["a"]
     shutil.rmtree(out / ".fvv.shards" / "2-of-2")
-    assert gather(out).missing_shards == ("2/2",)
+    with pytest.raises(InputError, match="1 of 2 shards are missing or have not ended: 2/2"):
+        gather(out)
     predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(1, 2))
     result = predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(2, 2))
     assert result.kept == 2
     assert gather(out).finished == 4
     file = out / ".fvv.shards" / "2-of-2" / "run.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "ended": False}))
+    write_sealed(file, {**read_sealed(file), "ended": False, "results": {}})  # As a killed run leaves it.
+    with pytest.raises(InputError, match="have not ended: 2/2"):
+        gather(out)
+    file.write_text(json.dumps({**json.loads(file.read_text()), "seconds": 1.0}))
     with pytest.raises(InputError, match="edited or damaged"):
         gather(out)
 
@@ -141,6 +175,8 @@ def test_shards_of_a_simulated_cohort(tmp_path: Path) -> None:
     for index in (1, 2):
         simulate(tmp_path, config, shard=Shard(index, 2))
         assert not (tmp_path / "participants.tsv").exists()
+        with pytest.raises(InputError, match="shards of `fvv simulate` are not gathered"):
+            read_cohort(tmp_path)
     result = gather(tmp_path)
     assert (result.finished, result.failures) == (2, ())
     assert list(read_participants(tmp_path)) == ["sim_0001", "sim_0002"]

@@ -205,7 +205,7 @@ def test_a_fold_without_a_lesion_mask_to_validate_on_is_refused(tmp_path: Path) 
 
 def test_every_metric_is_reported_with_its_own_n(store: CaseStore, tmp_path: Path) -> None:
     models = write_bundle(tmp_path / "models", store.path)
-    config = EvaluateConfig(bootstrap_samples=20, compute={"threads": 1})
+    config = EvaluateConfig(bootstrap_samples=20, compute={"threads": 1, "workers": 1})
     result = evaluate(store.path, models, tmp_path / "out", config)
     assert not result.failures
     found = result.found

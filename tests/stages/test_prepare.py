@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from builders import save, write_cohort, write_patient
+from fvv.cli import main
 from fvv.config import PROFILES, PrepareConfig, PreprocessConfig
 from fvv.data import FoldPlan, Role
 from fvv.errors import FvvError, InputError, OutputExistsError, StoreError
@@ -374,10 +375,14 @@ class TestShards:
             assert part.plan is None
             assert "fvv gather" in part.summary()
         assert not (tmp_path / "parts" / "folds.tsv").exists()
-        gathered = gather_store(tmp_path / "parts")
+        assert main(["gather", str(tmp_path / "parts")]) == 1  # p3 failed.
+        gathered = gather_store(tmp_path / "parts")  # Again, with the same result.
         assert (gathered.prepared, gathered.unchanged) == (whole.prepared, whole.unchanged)
         assert gathered.plan == whole.plan
-        one, two = (content(tmp_path / name) for name in ("whole", "parts"))
+        one, two = (
+            {name: data for name, data in content(tmp_path / folder).items() if ".fvv.shards" not in name}
+            for folder in ("whole", "parts")
+        )
         assert one["failures.csv"].replace(b"whole", b"parts") == two["failures.csv"]
         assert {k: v for k, v in one.items() if k != "failures.csv"} == {
             k: v for k, v in two.items() if k != "failures.csv"
@@ -387,10 +392,19 @@ class TestShards:
         prepare(cohort, tmp_path / "store", CONFIG, shard=Shard(1, 3))
         with pytest.raises(StoreError, match="2 of 3 shards are not finished: 2/3, 3/3"):
             gather_store(tmp_path / "store")
+        with pytest.raises(InputError, match="shards of `fvv prepare` are not gathered"):
+            CaseStore.open(tmp_path / "store")
         prepare(cohort, tmp_path / "store", CONFIG, shard=Shard(1, 2))  # Another division: that of before is void.
         (report,) = (tmp_path / "store" / ".fvv.shards").glob("*/report.json")
         report.write_text("{")
         with pytest.raises(StoreError, match=r"cannot be read.*--shard 1/2` again"):
+            gather_store(tmp_path / "store")
+
+    def test_shards_of_another_cohort_are_not_joined(self, cohort: Path, tmp_path: Path) -> None:
+        prepare(cohort, tmp_path / "store", CONFIG, shard=Shard(1, 2))
+        shutil.rmtree(cohort / "p5")
+        prepare(cohort, tmp_path / "store", CONFIG, shard=Shard(2, 2))
+        with pytest.raises(StoreError, match="1 of 2 shards are not finished: 1/2"):
             gather_store(tmp_path / "store")
 
     def test_shards_work_side_by_side_and_nobody_works_beside_a_whole_run(self, cohort: Path, tmp_path: Path) -> None:

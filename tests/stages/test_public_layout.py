@@ -26,7 +26,7 @@ from fvv.stages.verify import verify
 
 PARTIAL = PreprocessConfig(partial_labels=True)
 CONFIG = PrepareConfig(kfolds=2, preprocess=PARTIAL, compute={"workers": 1})
-QUICK = EvaluateConfig(bootstrap_samples=20, heatmaps=False, preprocess=PARTIAL, compute={"threads": 1})
+QUICK = EvaluateConfig(bootstrap_samples=20, heatmaps=False, preprocess=PARTIAL, compute={"threads": 1, "workers": 1})
 Images = Mapping[str, np.ndarray]
 
 

@@ -26,7 +26,7 @@ from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare
 from fvv.stages.report import report
 
-CONFIG = EvaluateConfig(bootstrap_samples=30, compute={"threads": 1})
+CONFIG = EvaluateConfig(bootstrap_samples=30, compute={"threads": 1, "workers": 1})
 QUICK = CONFIG.model_copy(update={"heatmaps": False})
 WRITTEN = ("metrics.csv", "patients.csv", "failures.csv", "tables.md", "tables.tex", "methods.md", "figures/roc.svg")
 

@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -47,14 +48,15 @@ class Entry:
         prediction: the answer; its masks are not looked at and may be None.
         about: what it was made from, in words, by label.
         lesions: of the stroke.
-        viewer: gzipped NIfTI file of `page_volume`; b"": there is none to show.
+        viewer: gzipped NIfTI file of `page_volume`, or where it lies: those of a large cohort would fill the memory,
+            and are read page by page. b"": there is none to show.
         picture: relative link to the patient's picture; "": none.
     """
 
     prediction: Prediction
     about: Mapping[str, str]
     lesions: Sequence[Lesion]
-    viewer: bytes = b""
+    viewer: bytes | Path = b""
     picture: str = ""
 
     @property
@@ -85,19 +87,19 @@ def prediction_pages(
     states = {state.value: sum(one.prediction.decision.state is state for one in entries) for state in DecisionState}
     table = {"rows": [_row(one, links[one.name]) for one in entries], "failures": failures, "states": states}
     for number, part in enumerate(parts, 1):
-        seen = [one for one in part if one.viewer]
+        viewers = [_read(one.viewer) for one in part]
         yield render(
             "prediction.html.j2",
             title=title if number == 1 else f"{title}, page {number} of {len(parts)}",
             table=table if number == 1 else None,
             n_patients=len(entries) + len(failures),
             cutoff=" or ".join(cutoffs) or "the cut-off",
-            patients=[_details(one) for one in part],
-            images={f"patient-{place}": _text(one.viewer) for place, one in enumerate(part) if one.viewer},
+            patients=[_details(one, viewer) for one, viewer in zip(part, viewers, strict=True)],
+            images={f"patient-{place}": _text(viewer) for place, viewer in enumerate(viewers) if viewer},
             pages=[page_name(one) for one in range(1, len(parts) + 1)] if len(parts) > 1 else [],
             number=number,
-            library=library() if seen else "",
-            licence=library_licence() if seen else "",
+            library=library() if any(viewers) else "",
+            licence=library_licence() if any(viewers) else "",
             lesion_columns=LESION_COLUMNS,
             rule=RULE,
             run=run,
@@ -108,13 +110,18 @@ def _parts(entries: Sequence[Entry]) -> list[list[Entry]]:
     parts: list[list[Entry]] = [[]]
     size = 0
     for entry in entries:
-        own = 4 * len(entry.viewer) // 3
+        viewer = entry.viewer
+        own = 4 * (viewer.stat().st_size if isinstance(viewer, Path) else len(viewer)) // 3
         if parts[-1] and (size + own > MOST_BYTES or len(parts[-1]) == MOST_PATIENTS):
             parts.append([])
             size = 0
         parts[-1].append(entry)
         size += own
     return parts
+
+
+def _read(viewer: bytes | Path) -> bytes:
+    return viewer.read_bytes() if isinstance(viewer, Path) else viewer
 
 
 def _row(entry: Entry, link: str) -> dict[str, object]:
@@ -140,7 +147,7 @@ def _row(entry: Entry, link: str) -> dict[str, object]:
     }
 
 
-def _details(entry: Entry) -> dict[str, object]:
+def _details(entry: Entry, viewer: bytes) -> dict[str, object]:
     return {
         "name": entry.name,
         "answer": answer_in_words(entry.prediction),
@@ -149,7 +156,7 @@ def _details(entry: Entry) -> dict[str, object]:
         "about": entry.about,
         "remarks": [(one.severity.value, one.message) for one in remarks(entry.prediction)],
         "lesions": [(lesion_cells(one), f"{one.x_mm},{one.y_mm},{one.z_mm}") for one in entry.lesions],
-        "thumbnails": thumbnails(entry.viewer) if entry.viewer else [],
+        "thumbnails": thumbnails(viewer) if viewer else [],
         "picture": entry.picture,
     }
 

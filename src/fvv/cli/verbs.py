@@ -251,6 +251,7 @@ def _evaluate_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "-o", "--output", default="processed_data", meaning="folder for tables, pictures and the report")
     add_settings(verb, {**_CUTOFF, "--calibrate": "evaluate.calibrate"})
     add_overwrite(verb)
+    _add_computing(verb, _ENGINE)
     store = verb.add_argument_group("out of fold: every examination of a store with the model of its fold")
     add_path(store, "-i", "--input", meaning=f"store that prepare wrote (default: {_STORE})")
     external = verb.add_argument_group("instead: held-out labelled examinations, with the whole ensemble")
@@ -264,20 +265,23 @@ def _evaluate(options: argparse.Namespace, config: Config) -> StageResult:
 
 def _evaluate_store(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.io.shipped import own_models  # noqa: PLC0415
-    from fvv.stages.evaluate import evaluate  # noqa: PLC0415
+    from fvv.stages.evaluate import evaluate, evaluate_shard  # noqa: PLC0415
 
     if given := [flag for flag, key in _OF_EXTERNAL.items() if key in vars(options)]:
         raise ConfigError(
             f"{given[0]} belongs to --external: a store holds its examinations as they were read",
             hint=f"give {given[0]} to `fvv prepare`, or name examinations with --external",
         )
-    models = own_models(options.models)
-    return evaluate(options.input or _STORE, models, options.output, config.evaluate, overwrite=options.overwrite)
+    paths = options.input or _STORE, own_models(options.models), options.output
+    if options.shard is not None:
+        overwrite = options.overwrite
+        return evaluate_shard(*paths, config.evaluate, options.shard, external=False, overwrite=overwrite)
+    return evaluate(*paths, config.evaluate, overwrite=options.overwrite)
 
 
 def _evaluate_external(options: argparse.Namespace, config: Config) -> StageResult:
     from fvv.io.shipped import models_to_use, own_models  # noqa: PLC0415
-    from fvv.stages.evaluate import evaluate_external  # noqa: PLC0415
+    from fvv.stages.evaluate import evaluate_external, evaluate_shard  # noqa: PLC0415
 
     if options.input is not None:
         raise ConfigError(
@@ -286,7 +290,10 @@ def _evaluate_external(options: argparse.Namespace, config: Config) -> StageResu
         )
     # Nothing is written into the model in the package.
     models = own_models(options.models) if config.evaluate.calibrate else models_to_use(options.models)
-    return evaluate_external(options.external, models, options.output, config.evaluate, overwrite=options.overwrite)
+    paths = options.external, models, options.output
+    if options.shard is not None:
+        return evaluate_shard(*paths, config.evaluate, options.shard, external=True, overwrite=options.overwrite)
+    return evaluate_external(*paths, config.evaluate, overwrite=options.overwrite)
 
 
 def _report_options(verb: argparse.ArgumentParser) -> None:
@@ -360,6 +367,7 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
     add_path(verb, "-o", "--output", meaning="folder for the results (default: beside the images of each patient)")
     add_settings(verb, {"--layout": "predict.layout", "--overwrite": "predict.overwrite", **_CUTOFF})
     add_settings(verb, {"--probabilities": "predict.probabilities", "--label-map": "predict.label_map"})
+    add_settings(verb, {"--parquet": "predict.parquet"})
     images = verb.add_argument_group("images and masks")
     add_settings(images, _READING)
     meaning = "DICOM: number of a series that holds b0 or b1000; may be repeated (default: chosen by b-value)"
@@ -456,13 +464,20 @@ def _gather_options(verb: argparse.ArgumentParser) -> None:
 
 
 def _gather(options: argparse.Namespace, _: Config) -> StageResult:
-    from fvv.stages.gather import gather  # noqa: PLC0415
+    from fvv.io.shards import verb_of_shards  # noqa: PLC0415
 
     folder = options.folder or options.output
-    if (folder / "store.json").exists():  # Written by `prepare`.
+    verb = verb_of_shards(folder)
+    if verb == "prepare":
         from fvv.stages.prepare import gather_store  # noqa: PLC0415  (needs the extra `train`)
 
         return gather_store(folder)
+    if verb == "evaluate":
+        from fvv.stages.evaluate import gather_evaluation  # noqa: PLC0415  (needs the extra `report`)
+
+        return gather_evaluation(folder)
+    from fvv.stages.gather import gather  # noqa: PLC0415
+
     return gather(folder)
 
 

@@ -52,6 +52,11 @@ def choose_providers(device: str) -> list[Provider]:
     return [(provider, _OPTIONS.get(provider, {})) for provider in chosen]
 
 
+def runs_on_cpu(device: str) -> bool:
+    """Whether `choose_providers` would choose the CPU."""
+    return choose_providers(device)[0][0] == CPU
+
+
 def confirm_provider(device: str, providers: list[Provider], running: str) -> None:
     """Compare the provider that really runs with the one that was wanted.
 

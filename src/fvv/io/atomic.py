@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -74,20 +74,20 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def clear_remains(folder: Path, name: str | None = None) -> None:
+def clear_remains(folder: Path, names: Collection[str] | None = None) -> None:
     """Remove what killed runs left half-written in a folder; put back what they had moved aside and not replaced.
 
     Only what carries a name that `atomic_write` gives is touched. What cannot be removed stays.
 
     Args:
         folder: that no other process writes in; one that is not there holds no remains.
-        name: of the target; None: all.
+        names: of the targets; None: all.
     """
     if not folder.is_dir():
         return
     remains = [(item, found) for item in sorted(folder.iterdir()) if (found := _OURS.fullmatch(item.name))]
     for item, found in remains:
-        if name is not None and found["target"] != name:
+        if names is not None and found["target"] not in names:
             continue
         with suppress(OSError):
             if found[1] == "partial" and item.is_dir() and not item.is_symlink():

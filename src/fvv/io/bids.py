@@ -40,8 +40,8 @@ def find_labelled_bids(root: Path) -> list[CaseFiles]:
 
     A folder of patients as `prepare` knows them, b1000 in each, is none, whatever else lies in these folders.
     """
-    folders = _diffusion_folders(raw_folder(root)) if root.is_dir() else []
-    if not folders or any(True for suffix in SUFFIXES for _ in root.glob(f"*/b1000{suffix}")):
+    bids = root.is_dir() and any(_diffusion_folders(raw_folder(root)))
+    if not bids or any(True for suffix in SUFFIXES for _ in root.glob(f"*/b1000{suffix}")):
         return []
     masks = _masks(root)
     return [_with_mask(files, masks.get(files.examination_id, [])) for files in find_bids(root)]
@@ -56,7 +56,7 @@ def find_bids(root: Path) -> list[CaseFiles]:
     examinations too, which refuse to be read: so they are listed among the failures.
     """
     root = raw_folder(root)
-    folders = _diffusion_folders(root)
+    folders = list(_diffusion_folders(root))
     found = [files for folder in folders for files in _of_session(folder)]
     if not found:
         hint = "expected sub-*/[ses-*]/dwi/*_dwi.nii.gz with .bval"
@@ -69,14 +69,21 @@ def find_bids(root: Path) -> list[CaseFiles]:
     return sorted([*found, *refused], key=lambda files: files.examination_id)
 
 
-def _diffusion_folders(root: Path) -> list[Path]:
-    return sorted(path for pattern in ("sub-*/dwi", "sub-*/ses-*/dwi") for path in root.glob(pattern) if path.is_dir())
+def _diffusion_folders(root: Path) -> Iterator[Path]:
+    """In order; the data set is listed once, and no further than is asked for."""
+    try:
+        subjects = sorted(path for path in root.iterdir() if path.name.startswith("sub-"))
+    except OSError:
+        return
+    for subject in subjects:
+        found = [subject / "dwi", *sorted(subject.glob("ses-*/dwi"))]
+        yield from (path for path in found if path.is_dir())
 
 
 def raw_folder(root: Path) -> Path:
     """Where the subjects of a data set lie: in its own folder, or in one for raw data."""
     inside = (root / name for name in _RAW_FOLDERS)
-    return root if _diffusion_folders(root) else next((raw for raw in inside if _diffusion_folders(raw)), root)
+    return next((folder for folder in (root, *inside) if any(_diffusion_folders(folder))), root)
 
 
 def _masks(root: Path) -> dict[str, list[Path]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from fvv.imaging.geometry import plan_grid
 from fvv.io.drafts import refuse_draft
 from fvv.io.nifti import IMAGE_SUFFIXES, MAX_BYTES, find_bval, find_image, read_volume, read_weighted
 from fvv.io.roi import onto_grid, read_roi
+from fvv.io.shards import refuse_ungathered
 from fvv.names import first_alike, is_plain, plain
 from fvv.protocol import SHELL_GAP, TARGET_B
 from fvv.system.fingerprint import file_sha256
@@ -112,14 +114,16 @@ def list_patients(folder: Path) -> tuple[str, ...]:
 
     Raises:
         InputError: the folder is missing or holds no patient; a name cannot be shown on one line, or is the same as
-            another's but for upper and lower case or the form of an accent.
+            another's but for upper and lower case or the form of an accent; or shards of `simulate` are not gathered.
     """
     if not folder.is_dir():
         raise InputError("no such folder", file=folder, hint="name the folder that holds one folder per patient")
     try:
-        names = sorted(item.name for item in folder.iterdir() if not item.name.startswith(".") and _is_patient(item))
+        with os.scandir(folder) as items:
+            names = sorted(item.name for item in items if not item.name.startswith(".") and _is_patient(item))
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", file=folder) from error
+    refuse_ungathered(folder, "simulate")
     if not names:
         raise InputError("holds no patient folder", file=folder, hint="expected <patient>/b0.nii.gz and so on")
     for name in names:
@@ -132,12 +136,14 @@ def list_patients(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _is_patient(item: Path) -> bool:
+def _is_patient(item: os.DirEntry[str]) -> bool:
     """Whether it is a folder, or a broken link to one: not one named like a file, nor git-annex's, which are files."""
-    if item.is_dir() or not item.is_symlink() or item.exists():
-        return item.is_dir()
+    if not item.is_symlink():
+        return item.is_dir()  # As the listing says: no look at each.
+    if Path(item).exists():
+        return Path(item).is_dir()
     named_like_a_file = re.search(r"\.[A-Za-z][A-Za-z0-9]*$", item.name) is not None
-    return not named_like_a_file and "annex/objects" not in item.readlink().as_posix()
+    return not named_like_a_file and "annex/objects" not in Path(item).readlink().as_posix()
 
 
 def refuse_missing_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ processed_data/
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from fvv.io.atomic import write_bytes, write_text
 from fvv.io.nifti import write_rgb, write_volume
 from fvv.io.ownership import claim
 from fvv.io.sealed import read_record, verify_files, write_sealed
+from fvv.io.shards import mark_gathered, refuse_ungathered
 from fvv.io.tables import FAILURES_FILE, write_failures, write_table
 from fvv.schemas.migrations import CURRENT
 from fvv.schemas.patient import PatientRecord, PatientResult
@@ -98,10 +99,56 @@ class EvaluationFolder:
                 return True
         for name in (SUMMARY_FILE, EARLIER_SUMMARY_FILE):
             (self.path / name).unlink(missing_ok=True)
-        for record in sorted((self.path / "patients").glob("*.json")):
-            if overwrite or record.stem not in sources:
-                self.forget(record.stem)
+        self._forget_others(() if overwrite else sources)
         return False
+
+    def begin_shard(self, sources: Mapping[str, str], settings: EvaluateConfig, *, overwrite: bool) -> None:
+        """`begin` for some of the patients of an evaluation: what is there of others stays.
+
+        Args:
+            sources: of each patient of the shard, the hash of all that the result depends on.
+            overwrite: measure these again, also where another evaluation is finished here.
+        """
+        self._claim()
+        if overwrite:
+            for name in sources:
+                self.forget(name)
+            return
+        try:
+            finished = read_record(self._summary(), Summary)
+        except InputError:
+            return
+        known = {name: source for name, source in finished.sources.items() if name in sources}
+        self._refuse_another(finished.model_copy(update={"sources": known}), sources, settings)
+
+    def take_over(self, sources: Mapping[str, str]) -> list[PatientResult]:
+        """The results of these patients, in order; those of others, of an earlier evaluation, are removed.
+
+        Args:
+            sources: of each patient, the hash of all that the result depends on.
+
+        Raises:
+            InputError: a result is missing, damaged or of another source.
+        """
+        results = []
+        for name, source in sources.items():
+            found = self.read_patient(name, source)
+            if found is None:
+                hint = "run its shard again: it measures only what is missing"
+                message = "its result is missing, damaged, or of another run than its shard"
+                raise InputError(message, examination_id=name, file=self._files(name)["record"], hint=hint)
+            results.append(found)
+        self._forget_others(sources)
+        return results
+
+    def place_of(self, participant: str) -> str:
+        """Where a patient's record lies in the folder."""
+        return self._files(participant)["record"].relative_to(self.path).as_posix()
+
+    def _forget_others(self, known: Collection[str]) -> None:
+        for record in sorted((self.path / "patients").glob("*.json")):
+            if record.stem not in known:
+                self.forget(record.stem)
 
     def _claim(self) -> None:
         claim(self.path, (*OWN_FOLDERS, *OWN_FILES), stage="evaluate")
@@ -159,6 +206,7 @@ class EvaluationFolder:
 
     def read_finished(self) -> tuple[Summary, tuple[PatientResult, ...]]:
         """A finished evaluation: its summary, and the patients' results in order."""
+        refuse_ungathered(self.path, "evaluate")
         file = self._summary()
         if not file.exists():
             raise InputError("no finished evaluation here", file=file, hint="run `fvv evaluate` first")
@@ -229,6 +277,7 @@ class EvaluationFolder:
         write_text(self.path / "report.html", report)
         write_sealed(self.path / SUMMARY_FILE, summary)
         earlier.unlink(missing_ok=True)
+        mark_gathered(self.path)
 
     def _read_record(self, participant: str) -> PatientRecord:
         return read_record(self._files(participant)["record"], PatientRecord)

@@ -21,7 +21,7 @@ from fvv.errors import ConfigError, FvvError, InputError, OutputExistsError
 from fvv.io.bids import find_bids, is_bids
 from fvv.io.case import CaseFiles, case_files, hash_files, list_patients, read_case, read_files
 from fvv.io.dicom import is_dicom
-from fvv.io.nifti import SUFFIXES, find_image
+from fvv.io.nifti import IMAGE_SUFFIXES, SUFFIXES, find_image
 from fvv.io.ownership import claimed
 from fvv.names import is_plain, plain
 from fvv.system.extension import extension
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fvv.io.dicom.stack import DicomSource
 
 log = logging.getLogger(__name__)
+_IMAGES = frozenset(f"{stem}{suffix}" for stem in ("b0", "b1000") for suffix in IMAGE_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Examination:
         place: its folder, zip file, or b1000.
         format: a key of `READERS`, or "package.module:name" of the user's own reader.
         source: what the reader needs to know beyond the place: names of files, the images of one person and study.
+        has_images: b0 or b1000 was seen in its folder.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Examination:
     place: Path
     format: str = "folder"
     source: Any = None
+    has_images: bool = False
 
     def __post_init__(self) -> None:
         refuse_unsafe_name(self.name, self.place)
@@ -173,7 +176,7 @@ def without_results(cohort: list[Examination], output: Path) -> list[Examination
 
 
 def _is_where_results_are(one: Examination, output: Path) -> bool:
-    if one.format != "folder" or not one.place.is_dir() or _has_images(one.place):
+    if one.format != "folder" or one.has_images or not one.place.is_dir() or _has_images(one.place):
         return False
     folder, target = Path(os.path.realpath(one.place)), Path(os.path.realpath(output))
     shown = [item for item in folder.iterdir() if not item.name.startswith(".")]
@@ -185,12 +188,14 @@ def _is_where_results_are(one: Examination, output: Path) -> bool:
 
 def _in_subfolders(path: Path, own: Sequence[str] = ()) -> list[Examination]:
     """Patients' folders and zip files; or one patient whose subfolders are series."""
-    zipped = [one for item in sorted(path.iterdir()) if _is_zip(item) for one in _in_index(item, _index(item))]
+    items = sorted(path.iterdir())
+    zipped = [one for item in items if _is_zip(item) for one in _in_index(item, _index(item))]
     results = {one.home for one in zipped}  # Of an earlier run, beside the zip files: no patients.
-    if zipped and not any(item.is_dir() and item not in results for item in path.iterdir()):
+    if zipped and not any(item.is_dir() and item not in results for item in items):
         return zipped
     folders = [path / name for name in list_patients(path) if path / name not in results]
-    with_dicom = (item for item in folders if not _has_images(item) and any(map(is_dicom, item.rglob("*"))))
+    with_images = {item for item in folders if _has_images(item)}
+    with_dicom = (item for item in folders if item not in with_images and any(map(is_dicom, item.rglob("*"))))
     indices = {item: _index(item) for item in with_dicom}
     folders = [item for item in folders if item not in indices or not indices[item].only_results]
     indices = {item: index for item, index in indices.items() if not index.only_results}
@@ -203,6 +208,8 @@ def _in_subfolders(path: Path, own: Sequence[str] = ()) -> list[Examination]:
     for item in folders:
         if item in indices:
             found += _in_index(item, indices[item])
+        elif item in with_images and not own:
+            found.append(Examination(item.name, item, item, has_images=True))
         else:
             formats = [name for name in (*own, *READERS) if _reader(name).in_cohort]
             found += _recognised(item, formats) or [Examination(item.name, item, item)]
@@ -210,10 +217,12 @@ def _in_subfolders(path: Path, own: Sequence[str] = ()) -> list[Examination]:
 
 
 def _has_images(folder: Path) -> bool:
+    """Whether b0 or b1000 lies there, in whatever form; one listing, as a network disk charges for each look."""
     try:
-        return bool(find_image(folder, "b1000") or find_image(folder, "b0"))
-    except (InputError, OSError):
-        # Two forms of one image, or none that may be looked at: who reads this patient says so, and the others go on.
+        return any(item.name in _IMAGES for item in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # It may not be looked into: who reads this patient says so, and the others go on.
         return True
 
 

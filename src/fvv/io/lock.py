@@ -58,7 +58,7 @@ def only_writer(folder: Path, *, replaced: bool = False, clear: bool = True, pat
         raise FvvError("another fvv process is writing here", file=folder, hint=_how_to_go_on(place, prefix))
     try:
         if clear and replaced:
-            clear_remains(place, folder.name)
+            clear_remains(place, {folder.name})
         elif clear:
             clear_folder(folder)
         yield

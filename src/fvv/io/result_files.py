@@ -1,6 +1,7 @@
 """Where `fvv predict` writes what: all names, and the images of one examination.
 
-of the cohort   results.csv  failures.csv  report.html  run.json; decisions_<cut-off>_mL.csv by `decide`
+of the cohort   results.csv  failures.csv  report.html  run.json; decisions_<cut-off>_mL.csv by `decide`;
+                results.parquet where it is asked for
 of one, layout `folders`, in <examination>/
                 predictions.nii.gz  heatmap.nii.gz  fvv_adc.nii.gz  synthesis.png  lesions.csv  viewer.nii.gz
                 results.txt  results.json; probabilities.nii.gz, segmentation.seg.nrrd or .mha where asked for
@@ -30,7 +31,7 @@ from fvv.io.tables import FAILURES_FILE, write_table
 from fvv.schemas.lesions import Lesion
 from fvv.schemas.results import DISCLAIMER
 
-RESULTS_FILE, REPORT_FILE = "results.csv", "report.html"
+RESULTS_FILE, PARQUET_FILE, REPORT_FILE = "results.csv", "results.parquet", "report.html"
 COHORT_FILES = (RESULTS_FILE, FAILURES_FILE, REPORT_FILE, RUN_FILE)
 DECISIONS_FILES = "decisions_*_mL.csv"
 
@@ -197,7 +198,7 @@ def write_data_set_files(root: Path, source: Path) -> None:
     write_text(root / DESCRIPTION_FILE, json.dumps(content, indent=2) + "\n")
     write_text(root / README_FILE, f"# FLAIR Visibility Volume\n\n{DISCLAIMER}\nWritten by fvv {__version__}.\n")
     images = ("*_heatmap.*", "*_viewer.*", FIGURES_FOLDER, DICOM_FOLDER)
-    ignored = (*images, f"*_{RESULT_FILE}", "report*.html", RUN_FILE, "*.csv", ".fvv*")
+    ignored = (*images, f"*_{RESULT_FILE}", "report*.html", RUN_FILE, "*.csv", PARQUET_FILE, ".fvv*")
     write_text(root / IGNORE_FILE, "\n".join(ignored) + "\n")
 
 

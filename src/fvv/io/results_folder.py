@@ -29,6 +29,7 @@ from fvv.io.result_files import (
     DESCRIPTION_FILE,
     DICOM_FOLDER,
     FIGURES_FOLDER,
+    PARQUET_FILE,
     RESULT_FILE,
     RESULTS_FILE,
     files_in_data_set,
@@ -36,7 +37,7 @@ from fvv.io.result_files import (
     write_data_set_files,
 )
 from fvv.io.sealed import read_record, verify_files, write_sealed
-from fvv.io.shards import RUN_FILE, hold_for_a_moment
+from fvv.io.shards import RUN_FILE, hold_for_a_moment, refuse_ungathered
 from fvv.io.tables import FAILURES_FILE, failure_of, read_table, write_table
 from fvv.names import first_few, same_name_key
 from fvv.schemas.lesions import Lesion
@@ -120,12 +121,14 @@ class ResultsFolder:
         """
         tables = {same_name_key(name) for name in COHORT_FILES}
         first: dict[str, Examination] = {}
+        real_parents: dict[Path, str] = {}
         for one in examinations:
             if self.layout == "folders" and self.output is not None and same_name_key(one.name) in tables:
                 message = f"its results would be where {one.name} of the whole run belongs"
                 raise InputError(message, file=one.place, hint="rename it, or predict it alone without -o")
             # Two links to one folder are one place.
-            for mark in (one.name, os.path.realpath(self.files(one)["result"])):
+            result = self.files(one)["result"]
+            for mark in (one.name, os.path.join(_real(result.parent, real_parents), result.name)):  # noqa: PTH118
                 other = first.setdefault(same_name_key(mark), one)
                 if other is not one:
                     message = f"{one.place} would have the same results as {other.place}"
@@ -166,7 +169,7 @@ class ResultsFolder:
         place = self.files(examination)["result"].parent
         return nullcontext() if self.shard is None and place == self.root else only_writer(place)
 
-    def claim(self, examinations: Iterable[Examination], source: Path) -> None:
+    def claim(self, examinations: Iterable[Examination], source: Path, *, parquet: bool) -> None:
         """Take the names of all that is written beside the patients' own files, before anything is written."""
         with hold_for_a_moment(self.root, self.shard):
             if self.layout == "bids":
@@ -174,9 +177,11 @@ class ResultsFolder:
                     hint = "name a folder for the results alone, such as -o derivatives/fvv"
                     file = self.root / DESCRIPTION_FILE
                     raise OutputExistsError("describes another BIDS data set", file=file, hint=hint)
+                examinations = list(examinations)
                 subjects = {self.files(one)["result"].relative_to(self.root).parts[0] for one in examinations}
                 claim(self.root, {*DATA_SET_FILES, FIGURES_FOLDER, *subjects})
-            claim_tables(self.root)
+                clear_remains(self.root / FIGURES_FOLDER, {self.files(one)["picture"].name for one in examinations})
+            claim_tables(self.root, parquet=parquet)
             if self.layout == "bids":
                 write_data_set_files(self.root, source)
 
@@ -239,7 +244,8 @@ class ResultsFolder:
                 raise OutputExistsError("a folder lies where a file is to be written", file=file, hint="move it away")
         for file in (files["result"], *files.values()):  # Without it the others are no result.
             file.unlink(missing_ok=True)
-            clear_remains(file.parent, file.name)
+        own = files["result"].parent  # A folder that all examinations share is cleared once, by `claim`.
+        clear_remains(own, {file.name for file in files.values() if file.parent == own})
         return files
 
 
@@ -248,9 +254,13 @@ def made_from_images(run: MadeFrom, examination: Examination) -> MadeFrom:
     return run.with_images(fingerprint(name=examination.name, files=examination.sha256()))
 
 
-def claim_tables(root: Path) -> None:
-    """Take the names of the cohort's tables."""
-    claim(root, COHORT_FILES, stage="predict")
+def claim_tables(root: Path, *, parquet: bool) -> None:
+    """Take the names of the cohort's tables.
+
+    Args:
+        parquet: a Parquet table is among them.
+    """
+    claim(root, (*COHORT_FILES, *([PARQUET_FILE] if parquet else [])), stage="predict")
 
 
 def remove_decisions(root: Path) -> None:
@@ -306,8 +316,10 @@ def results_of_run(root: Path) -> tuple[dict[str, Path], MadeFrom | None]:
     """Each examination's results.json by name, and what the run made them from; None for one patient's own folder.
 
     Raises:
-        InputError: there is none, or several of which no run.json says that they belong together.
+        InputError: there is none, several of which no run.json says that they belong together, or shards that are not
+            gathered.
     """
+    refuse_ungathered(root, "predict")
     if (root / RUN_FILE).exists():
         record = read_record(root / RUN_FILE, RunRecord)
         return {name: root / place for name, place in record.results.items()}, record.made_from
@@ -329,6 +341,14 @@ def write_results_table(path: Path, predictions: Iterable[Prediction]) -> None:
 def relative(file: Path, folder: Path) -> str:
     """A file's path from a folder, as it is stored."""
     return Path(os.path.relpath(file, folder)).as_posix()
+
+
+def _real(folder: Path, parents: dict[Path, str]) -> str:
+    """`os.path.realpath` of a folder; what is known of parents is kept, so that siblings cost one look each."""
+    if folder.parent not in parents:
+        parents[folder.parent] = os.path.realpath(folder.parent)
+    path = os.path.join(parents[folder.parent], folder.name)  # noqa: PTH118
+    return os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114
 
 
 def _holds_others(place: Path, said: str) -> OutputExistsError:

@@ -1,21 +1,29 @@
-"""One run on several machines: each shard holds a place of its own in the output folder, and leaves a record there."""
+"""One run on several machines: each shard holds a place of its own in the output folder, and leaves a record there.
+
+From the start of the first shard until they are gathered, a file says that the folder is not finished: the next stage
+refuses it (`refuse_ungathered`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from fvv.errors import FvvError, InputError, StoreError
+from fvv.io.atomic import write_text
 from fvv.io.lock import clear_folder, only_writer
 from fvv.io.sealed import read_record, write_sealed
+from fvv.names import first_few
 from fvv.schemas.run import RunRecord
 from fvv.schemas.store import ShardReport
 from fvv.system.shard import Shard
 
 RUN_FILE, REPORT_FILE = "run.json", "report.json"
-"""Records of a shard: of `predict` and `simulate`, and of `prepare`."""
+"""Records of a shard: of `simulate`, `evaluate` and `predict`, and of `prepare`."""
 SHARDS_FOLDER = ".fvv.shards"
+UNGATHERED_FILE = "ungathered"
+"""In that folder while shards are not gathered; holds the verb."""
 PATIENCE_S = 60.0
 """A thousand shards that start at once take their turns."""
 
@@ -36,23 +44,73 @@ def hold_for_a_moment(folder: Path, shard: Shard | None) -> AbstractContextManag
 
 
 @contextmanager
-def hold_with_shards(folder: Path) -> Iterator[None]:
-    """Hold a folder against every other run, shards included, and clear what killed runs left half-written."""
+def hold_with_shards(folder: Path, *, clear: bool = True) -> Iterator[None]:
+    """Hold a folder against every other run, shards included.
+
+    Args:
+        clear: clear what killed runs left half-written in it and in its subfolders.
+    """
     with only_writer(folder, clear=False), ExitStack() as held:
         for place in sorted(item for item in folder.glob(f"{SHARDS_FOLDER}/*") if item.is_dir()):
             held.enter_context(only_writer(place))
-        clear_folder(folder)
+        if clear:
+            clear_folder(folder)
         yield
 
 
+def mark_ungathered(folder: Path, verb: str) -> None:
+    """Say that shards of this verb write here, before the first of them does."""
+    write_text(folder / SHARDS_FOLDER / UNGATHERED_FILE, f"{verb}\n")
+
+
+def mark_gathered(folder: Path) -> None:
+    """Say that the folder is finished: its shards are gathered, or a run of the whole cohort has ended."""
+    (folder / SHARDS_FOLDER / UNGATHERED_FILE).unlink(missing_ok=True)
+
+
+def refuse_ungathered(folder: Path, verb: str) -> None:
+    """Refuse a folder that shards of a verb have written and that is not gathered.
+
+    Raises:
+        InputError: so it is.
+    """
+    try:
+        marked = (folder / SHARDS_FOLDER / UNGATHERED_FILE).read_text(encoding="utf-8").strip()
+    except OSError:
+        return
+    if marked == verb:
+        hint = "when all shards have ended, run `fvv gather` on this folder"
+        raise InputError(f"shards of `fvv {verb}` are not gathered: not finished", file=folder, hint=hint)
+
+
+def verb_of_shards(folder: Path) -> str:
+    """Which verb's shards a folder holds.
+
+    Raises:
+        InputError: none are there.
+    """
+    if _reports(folder):
+        return "prepare"
+    return read_shards(folder)[0].verb
+
+
 def write_run(folder: Path, record: RunRecord) -> None:
-    """Write the record of a run, or of one shard into its place."""
-    place = folder if record.shard is None else shard_place(folder, record.shard)
-    write_sealed(place / RUN_FILE, record)
+    """Write the record of a run, which finishes the folder; or of one shard into its place."""
+    if record.shard is None:
+        write_sealed(folder / RUN_FILE, record)
+        mark_gathered(folder)
+        return
+    if not record.ended:
+        mark_ungathered(folder, record.verb)
+    write_sealed(shard_place(folder, record.shard) / RUN_FILE, record)
 
 
 def read_shards(folder: Path) -> list[RunRecord]:
-    """Records of all shards in a folder, by number."""
+    """Records of all shards in a folder, by number.
+
+    Raises:
+        InputError: there are none, one is damaged, or they are of different runs.
+    """
     found: list[tuple[Shard, RunRecord]] = []
     for file in sorted(folder.glob(f"{SHARDS_FOLDER}/*/{RUN_FILE}")):
         record = read_record(file, RunRecord)
@@ -66,12 +124,35 @@ def read_shards(folder: Path) -> list[RunRecord]:
     first = records[0]
     for record in records[1:]:
         differences = first.made_from.differences(record.made_from)
+        if record.verb != first.verb:
+            differences = (f"`fvv {first.verb}` and `fvv {record.verb}`",)
         if set(first.cohort) != set(record.cohort):
             differences = (*differences, "another cohort")
         if differences:
             message = f"shards {first.shard} and {record.shard} are of different runs: {' and '.join(differences)}"
             raise InputError(message, file=folder, hint="run the older one again, or choose another -o")
     return records
+
+
+def refuse_unfinished(folder: Path, records: Sequence[RunRecord]) -> None:
+    """Refuse shards that do not answer for the whole cohort yet.
+
+    Raises:
+        InputError: some are missing, are running, or were killed; it names them.
+    """
+    lacking = set(records[0].cohort).difference(*(record.examinations for record in records))
+    if not lacking:
+        return
+    shards = [record.shard for record in records if record.shard is not None]
+    count = max(shard.count for shard in shards)
+    cohort, every = records[0].cohort, [Shard(index, count) for index in range(1, count + 1)]
+    missing = [one for one in every if lacking.intersection(one.select(cohort))]
+    raise InputError(
+        f"{len(missing)} of {count} shards are missing or have not ended: {first_few(missing, 20)}; "
+        f"{len(lacking)} of {len(cohort)} examinations are not done",
+        file=folder,
+        hint=f"give the command of each again, with --shard {missing[0]} and so on: it resumes",
+    )
 
 
 def write_report(store: Path, report: ShardReport) -> None:
@@ -106,7 +187,8 @@ def read_reports(store: Path) -> list[ShardReport]:
     if not reports:
         raise StoreError("no shard has been prepared here", file=store, hint="run `fvv prepare --shard 1/N` first")
     if not all(report.of_one_run(reports[0]) for report in reports):
-        raise StoreError("the shards were prepared with different settings", file=store / SHARDS_FOLDER)
+        message = "the shards are of different runs: other settings, or another cohort"
+        raise StoreError(message, file=store / SHARDS_FOLDER, hint="run the older ones again")
     count, there = reports[0].shard.count, {report.shard.index for report in reports}
     if missing := [f"{index}/{count}" for index in range(1, count + 1) if index not in there]:
         message = f"{len(missing)} of {count} shards are not finished: {', '.join(missing[:10])}"

@@ -31,6 +31,7 @@ from fvv.errors import InputError, StoreError
 from fvv.io.atomic import atomic_write
 from fvv.io.folds import FOLDS_FILE, read_folds
 from fvv.io.sealed import SEAL, read_record, sealed, write_sealed
+from fvv.io.shards import refuse_ungathered
 from fvv.schemas.store import ArrayDescription, CaseRecord, StoreDescription
 from fvv.system.fingerprint import file_sha256, fingerprint
 
@@ -60,6 +61,7 @@ class CaseStore:
     def open(cls, path: Path) -> CaseStore:
         """Open a finished store."""
         file = path / STORE_FILE
+        refuse_ungathered(path, "prepare")
         if not file.exists() and not file.is_symlink():
             hint = "run `fvv prepare` first, or name its output folder"
             raise StoreError("no prepared data here", file=path, hint=hint)

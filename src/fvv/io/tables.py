@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 from fvv.data import Failure
 from fvv.errors import FvvError, InputError
-from fvv.io.atomic import write_text
+from fvv.io.atomic import atomic_write, write_text
 from fvv.names import first_few, nearest_hint, plain
 from fvv.system.regular import read_regular_text
 
@@ -82,6 +83,36 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], *, columns: Seque
     for row in rows:
         writer.writerow({name: unknown if row[name] is None else _guarded(row[name]) for name in names})
     write_text(path, stream.getvalue())
+
+
+def require_parquet() -> None:
+    """Refuse before hours of work what `write_parquet` could not do.
+
+    Raises:
+        FvvError: pyarrow is not installed.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        hint = "pip install '.[parquet]' in the project's folder, or leave --parquet out: results.csv has the same rows"
+        raise FvvError("a Parquet table needs pyarrow, which is not installed", hint=hint)
+
+
+def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, type]) -> None:
+    """Write rows as Parquet, atomically. None is null.
+
+    Args:
+        columns: name and type of each column, in order: float (64 bits), int (64 bits) or str.
+
+    Raises:
+        FvvError: pyarrow is not installed.
+    """
+    require_parquet()
+    import pyarrow  # noqa: PLC0415  (an extra)
+    import pyarrow.parquet  # noqa: PLC0415
+
+    kinds = {float: pyarrow.float64(), int: pyarrow.int64(), str: pyarrow.string()}
+    arrays = {name: pyarrow.array([row[name] for row in rows], kinds[kind]) for name, kind in columns.items()}
+    with atomic_write(path) as temporary:
+        pyarrow.parquet.write_table(pyarrow.table(arrays), temporary, compression="zstd")
 
 
 def write_failures(path: Path, failures: Iterable[Failure]) -> None:

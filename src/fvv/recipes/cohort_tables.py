@@ -10,26 +10,32 @@ from fvv.analysis.prediction_pages import Entry, page_name, prediction_pages
 from fvv.data import Prediction
 from fvv.io.atomic import write_text
 from fvv.io.ownership import claim, claimed
-from fvv.io.result_files import REPORT_FILE, RESULTS_FILE
+from fvv.io.result_files import PARQUET_FILE, REPORT_FILE, RESULTS_FILE
 from fvv.io.results_folder import StoredResult, relative, write_results_table
 from fvv.io.shards import write_run
-from fvv.io.tables import FAILURES_FILE, write_failures
+from fvv.io.tables import FAILURES_FILE, write_failures, write_parquet
+from fvv.schemas.results import Answer
 from fvv.schemas.run import RunRecord
 
 
 def write_cohort(root: Path, stored: Sequence[StoredResult], record: RunRecord) -> tuple[Prediction, ...]:
-    """Write results.csv, failures.csv, report.html and its further pages, and last run.json.
+    """Write results.csv (and results.parquet), failures.csv, report.html and its further pages, and last run.json.
 
     Args:
         root: where to; claimed and held.
         stored: each finished examination, in the order of the tables.
-        record: of the run; its failures are listed.
+        record: of the run; its failures are listed, and its options say whether a Parquet table is wanted.
 
     Returns:
         The predictions, in the same order.
     """
     predictions = tuple(one.prediction for one in stored)
     write_results_table(root / RESULTS_FILE, predictions)
+    if record.options.get("parquet"):
+        rows = [one.content.row() for one in stored]
+        write_parquet(root / PARQUET_FILE, rows, Answer.columns())
+    elif PARQUET_FILE in claimed(root):  # Of an earlier run.
+        (root / PARQUET_FILE).unlink(missing_ok=True)
     write_failures(root / FAILURES_FILE, record.failures)
     _write_pages(root, [_entry(root, one) for one in stored], record)
     write_run(root, record)
@@ -39,7 +45,7 @@ def write_cohort(root: Path, stored: Sequence[StoredResult], record: RunRecord) 
 def _entry(root: Path, one: StoredResult) -> Entry:
     # As an address: a folder "a#1" or "javascript:1" is a folder.
     picture = quote(relative(one.picture, root)) if one.picture is not None and one.picture.is_file() else ""
-    viewer = one.viewer.read_bytes() if one.viewer is not None and one.viewer.is_file() else b""
+    viewer = one.viewer if one.viewer is not None and one.viewer.is_file() else b""
     return Entry(one.prediction, one.content.about, one.content.lesions, viewer, picture)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,39 +16,51 @@ from fvv.errors import FvvError, ModelError
 from fvv.imaging.geometry import to_working_grid
 from fvv.imaging.preprocess import cut_rois
 from fvv.io.bundle import ModelBundle
-from fvv.io.case import Place, image_sha256
+from fvv.io.case import Place, case_files, hash_files, image_sha256
 from fvv.io.tables import failure_of
 from fvv.recipes.examine import Examined
 from fvv.recipes.labelled import read_labelled
 from fvv.schemas.bundle import ModelEntry
-from fvv.system.parallel import attempt, track
+from fvv.system.parallel import map_items
+
+FileHashes: TypeAlias = list[tuple[str, str]]
+"""Name and SHA-256 of each file of an examination."""
 
 
 def held_out_participants(
-    cohort: Cohort, bundle: ModelBundle, config: EvaluateConfig
-) -> tuple[list[Participant], list[Failure]]:
+    cohort: Cohort, names: Iterable[str], bundle: ModelBundle, config: EvaluateConfig
+) -> tuple[dict[str, FileHashes], list[Failure]]:
     """Look at every image before any is examined, so that a refusal comes at once.
 
     Args:
         cohort: labelled examinations, as for `prepare`.
+        names: of those to look at.
         bundle: none of its models may have seen them.
 
     Returns:
-        Those that can be read, in the order of the table, and those that cannot.
+        Those that can be read, in the order given, each with the hashes of its files; and those that cannot.
 
     Raises:
         ModelError: data leakage, see `refuse_leakage`.
     """
     refuse_unknown_training(bundle.models, bundle)
-    readable, failures = [], []
-    for name, participant in track(cohort.people.items(), "check", len(cohort.people)):
-        case = attempt(read_held_out, cohort.places[name], participant, config)
-        if isinstance(case, FvvError):
-            failures.append(failure_of(name, case))
+    items, failures = cohort.located(names), []
+    hashes: dict[str, FileHashes] = {}
+    look = partial(_look, config)
+    for (one, _), seen in map_items(look, items, workers=config.compute.workers, description="check"):
+        if isinstance(seen, FvvError):
+            failures.append(failure_of(one.examination_id, seen))
             continue
-        refuse_leakage(bundle.models, bundle, name, [participant.person_id], image_sha256(case))
-        readable.append(participant)
-    return readable, failures
+        images, hashes[one.examination_id] = seen
+        refuse_leakage(bundle.models, bundle, one.examination_id, [one.person_id], images)
+    in_order = [one.examination_id for one, _ in items if one.examination_id in hashes]
+    return {name: hashes[name] for name in in_order}, failures
+
+
+def _look(config: EvaluateConfig, item: tuple[Participant, Place]) -> tuple[str, FileHashes]:
+    """Hash of the images, and of each file."""
+    participant, place = item
+    return image_sha256(read_held_out(place, participant, config)), hash_files(case_files(place))
 
 
 def read_held_out(place: Place, participant: Participant, config: EvaluateConfig) -> Case:

@@ -23,8 +23,8 @@ CURRENT: Final[Mapping[str, int]] = {
     "ownership": 1,
     "patient": 2,
     "results": 2,
-    "run": 1,
-    "shard report": 1,
+    "run": 2,
+    "shard report": 2,
     "simulation": 2,
     "split": 1,
     "store": 1,
@@ -40,6 +40,8 @@ STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]
     # All training began with random weights.
     ("bundle", 1): lambda content: content,
     ("checkpoint", 1): lambda content: content,
+    # It was not known of which cohort it was a part.
+    ("shard report", 1): lambda content: {**content, "cohort_sha256": ""},
     # Made from nothing but seed and settings.
     ("simulation", 1): lambda content: {**content, "sources": {}},
     # The signal inside the predicted stroke was not measured.
@@ -48,6 +50,8 @@ STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]
     ("stored case", 1): lambda content: {**content, "known": ["brain", "stroke", "flair_visible"]},
     # Lesions were not listed one by one.
     ("results", 1): lambda content: {**content, "about": {}, "lesions": []},
+    # `evaluate` knew no shards.
+    ("run", 1): lambda content: {**content, "measured": None},
     # Nothing was said of examinations without a stroke.
     ("summary", 1): lambda content: {**content, "stroke_free": None},
     # The FVV was not compared with plain baselines.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import fields
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from pydantic import ConfigDict, Field, JsonValue
 
@@ -91,6 +91,14 @@ class Answer(Stored):
             "lesion_adc": None if None in adc else adc,
         }
         return Prediction(**{**same, **differing})
+
+    @classmethod
+    def columns(cls) -> dict[str, type]:
+        """Name and type (float, int or str) of each column of `row`, in order."""
+        named = {field.alias or name: field.annotation for name, field in Answer.model_fields.items()}
+        del named["FlairVizVolume_per_model"]
+        kinds = {name: {kind, *get_args(kind)} for name, kind in named.items()}
+        return {name: next((one for one in (float, int) if one in kind), str) for name, kind in kinds.items()}
 
     def row(self) -> dict[str, JsonValue]:
         """As a row of a table: reasons by their codes, the sum of all steps' seconds."""

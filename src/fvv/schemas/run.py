@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 from fvv.data import Failure
 from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
+from fvv.schemas.summary import Measured
 from fvv.schemas.values import Stored
 from fvv.system.shard import Shard
 
@@ -56,11 +57,12 @@ class RunRecord(FileModel):
         shard: which part of the cohort; None: all of it.
         cohort: names of all examinations, those of other shards too.
         ended: false in the record of a shard that is running, or was killed.
+        measured: of a shard of `evaluate`: what its part of the summary is made from.
     """
 
     kind: ClassVar = "run"
     schema_version: int = CURRENT["run"]
-    verb: Literal["predict", "simulate"]
+    verb: Literal["predict", "simulate", "evaluate"]
     software: str
     environment: dict[str, str] = Field(default_factory=dict)
     options: dict[str, JsonValue]
@@ -73,6 +75,7 @@ class RunRecord(FileModel):
     cohort: tuple[str, ...]
     ended: bool = False
     seconds: float = 0.0
+    measured: Measured | None = None
 
     @property
     def examinations(self) -> set[str]:

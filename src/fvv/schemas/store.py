@@ -186,6 +186,7 @@ class ShardReport(FileModel):
 
     Attributes:
         config: its settings; those of all shards must be equal, but for the number of processes.
+        cohort_sha256: fingerprint of the whole cohort: names, persons, labels; "" in files of version 1.
     """
 
     kind: ClassVar[str] = "shard report"
@@ -193,11 +194,13 @@ class ShardReport(FileModel):
     shard: Shard
     config: PrepareConfig
     prune: bool
+    cohort_sha256: str
     outcomes: tuple[Outcome, ...] = ()
 
     def of_one_run(self, other: ShardReport) -> bool:
         """Whether both are parts of one run; the number of processes may differ."""
         own, others = (
-            (one.shard.count, one.prune, one.config.model_dump(exclude={"compute"})) for one in (self, other)
+            (one.shard.count, one.prune, one.cohort_sha256, one.config.model_dump(exclude={"compute"}))
+            for one in (self, other)
         )
         return own == others

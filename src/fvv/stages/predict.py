@@ -44,7 +44,7 @@ from fvv.io.results_folder import (
     write_result,
 )
 from fvv.io.shards import hold, write_run
-from fvv.io.tables import failure_of
+from fvv.io.tables import failure_of, require_parquet
 from fvv.recipes.cohort_tables import write_cohort
 from fvv.recipes.examine import Clock, Settings, examine, native_probabilities
 from fvv.recipes.models import models_and_settings
@@ -132,11 +132,14 @@ def predict(
         ModelError: no usable models.
         OutputExistsError: results of other images, models or settings are there and overwriting was not asked for, or
             files that this program did not write.
+        FvvError: a Parquet table is asked for, and pyarrow is not installed.
     """
     models = Path(models)
     input_path = Path(input_path) if isinstance(input_path, str) else input_path
     output = None if output is None else Path(output)
     started = time.perf_counter()
+    if config.parquet:
+        require_parquet()
     cohort = (
         find_examinations(input_path, config.readers) if isinstance(input_path, Path) else [named_files(input_path)]
     )
@@ -148,7 +151,7 @@ def predict(
     chosen = set(names if shard is None else shard.select(names))
     examinations = [one for one in cohort if one.name in chosen]
     config = _settled(config, bundle, len(examinations))
-    settings = fingerprint(settings=config.model_dump(exclude={"overwrite", "compute"}))
+    settings = fingerprint(settings=config.model_dump(exclude={"overwrite", "compute", "parquet"}))
     made_from = MadeFrom(software=__version__, models=fingerprint(manifest=bundle.manifest), settings=settings)
     if not config.overwrite:
         folder.refuse_other_run(made_from, names)
@@ -157,7 +160,7 @@ def predict(
     place = input_path if isinstance(input_path, Path) else input_path.b1000
     record = _record(place, bundle, ensemble, config, made_from=made_from, cohort=names, shard=shard)
     with hold(folder.root, shard):
-        folder.claim(examinations, place if place.is_dir() else place.parent)
+        folder.claim(examinations, place if place.is_dir() else place.parent, parquet=config.parquet)
         kept, failures = folder.kept(
             examinations, made_from, overwrite=config.overwrite, workers=config.compute.workers
         )
@@ -182,7 +185,7 @@ def predict(
         if shard is not None:
             write_run(folder.root, record)
         else:
-            claim_tables(folder.root)  # Their claim may have gone with the results.
+            claim_tables(folder.root, parquet=config.parquet)  # Their claim may have gone with the results.
             write_cohort(folder.root, stored, record)
     predictions = tuple(one.prediction for one in stored)
     return PredictResult(folder.root, predictions, tuple(failures), ensemble.provider, len(kept), shard)
@@ -190,9 +193,13 @@ def predict(
 
 def _still_there(stored: list[StoredResult], failures: list[Failure]) -> list[StoredResult]:
     """No table lists results that are gone: the folder was moved, emptied or unmounted while the run went on."""
-    there = [one for one in stored if one.path.is_file()]
+    there = []
     error = InputError("its results went away while the run went on", hint="the same command makes them again")
-    failures += [failure_of(one.prediction.examination_id, error) for one in stored if one not in there]
+    for one in stored:
+        if one.path.is_file():
+            there.append(one)
+        else:
+            failures.append(failure_of(one.prediction.examination_id, error))
     return there
 
 

@@ -25,6 +25,8 @@ from fvv.io.shards import (
     clear_reports,
     hold_for_a_moment,
     hold_with_shards,
+    mark_gathered,
+    mark_ungathered,
     read_reports,
     shard_place,
     write_report,
@@ -109,15 +111,18 @@ def prepare(
         with hold_with_shards(output_path):
             _refuse_hopeless(output_path, config, people, prune=prune, given=given is not None)
             outcomes = _prepare_each(output_path, config, cohort.located(people), overwrite=overwrite)
-            return _finish(output_path, config, outcomes, given=given, prune=prune)
+            result = _finish(output_path, config, outcomes, given=given, prune=prune)
+            clear_reports(output_path)
+            return result
     if given is not None:
         raise StoreError("a shard makes no split", hint="gather the shards, then give --split to `fvv prepare` again")
     with ExitStack() as held:
-        report = ShardReport(shard=shard, config=config, prune=prune)
+        report = ShardReport(shard=shard, config=config, prune=prune, cohort_sha256=fingerprint(people=people))
         with hold_for_a_moment(output_path, shard):
             _refuse_hopeless(output_path, config, people, prune=prune, given=False)
             held.enter_context(only_writer(shard_place(output_path, shard)))
             clear_reports(output_path, report)
+            mark_ungathered(output_path, "prepare")
         mine = cohort.located(shard.select(people))
         outcomes = _prepare_each(output_path, config, mine, overwrite=overwrite)
         write_report(output_path, report.model_copy(update={"outcomes": tuple(outcomes)}))
@@ -125,10 +130,10 @@ def prepare(
 
 
 def gather_store(store: str | Path) -> PrepareResult:
-    """Join the shards of a cohort: failures.csv, and the split.
+    """Join the shards of a cohort: failures.csv, and the split. A second call does the same again.
 
     Raises:
-        StoreError: a shard is missing, or the split cannot be made.
+        StoreError: a shard is missing, the shards are of different runs, or the split cannot be made.
     """
     store = Path(store)
     with hold_with_shards(store):
@@ -240,7 +245,7 @@ def _finish(
     for name in sorted(gone):
         log.info("removed from the store: %s", name)
         store.remove(name)
-    clear_reports(path)
+    mark_gathered(path)
     by_hand = sorted(split.removed & set(records))
     warnings = [f"in no fold, as the split was edited or given: {first_few(by_hand, 10)}"] if by_hand else []
     warnings += unknown_lines({name: record.known for name, record in records.items()})

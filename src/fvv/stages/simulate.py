@@ -17,7 +17,7 @@ from fvv.data import Failure
 from fvv.errors import FvvError, InputError
 from fvv.io.atomic import clear_remains
 from fvv.io.ownership import claim
-from fvv.io.shards import hold, hold_for_a_moment, write_run
+from fvv.io.shards import hold, hold_for_a_moment, mark_gathered, write_run
 from fvv.io.tables import failure_of
 from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.schemas.simulation import Simulation, case_settings
@@ -119,6 +119,7 @@ def simulate(
             write_run(output, record.finished(places, tuple(failures), time.perf_counter() - started))
             return SimulateResult(output, made, len(done) - made, (), tuple(failures), shard)
         cases, damaged = write_cohort_table(output)
+        mark_gathered(output)
     return SimulateResult(output, made, len(done) - made, tuple(cases), (*failures, *damaged))
 
 
@@ -129,6 +130,7 @@ def _make_all(
     uses_average = config.anatomies is None or config.heads is not None
     if uses_average and not all((output / name).exists() for name in names):
         load_atlas()  # Without it there is one error, not one for each case.
+    clear_remains(output, set(names))  # Once for all: a listing for each case would take the square of their number.
     done: dict[str, bool] = {}
     failures = []
     make = partial(_make_case, output=output, config=config, sources=sources)
@@ -144,7 +146,6 @@ def _make_all(
 def _make_case(name: str, *, output: Path, config: SimulateConfig, sources: Mapping[str, str]) -> bool:
     """Keep a case that is as it was written, else make it; gives whether it was made."""
     folder = output / name
-    clear_remains(output, name)
     if folder.exists():
         try:
             if is_kept(folder, config, sources):

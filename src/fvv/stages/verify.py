@@ -74,6 +74,8 @@ def verify(input_path: str | Path, config: PrepareConfig, *, shard: Shard | None
     lesions, without, unknown = (sum(one.has_lesion is value for one in seen.values()) for value in (True, False, None))
     notes = [note for name in sorted(seen) for note in seen[name].notes]
     notes += [f"{name}: same images as {other}" for name, other in same_images(hashes).items() if name not in failures]
+    if shard is not None:
+        notes.append(f"shard {shard}: equal images are looked for within this shard; `fvv prepare` compares all")
     if not (table_folder(input_path) / PARTICIPANTS_FILE).exists():
         notes.insert(
             0, f"no {PARTICIPANTS_FILE}: every folder (in BIDS every subject) is a person of its own, without a label"
