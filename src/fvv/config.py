@@ -653,8 +653,8 @@ class ListenConfig(_Settings):
     """Application entity title that may send; may be repeated (default: any). A title is no proof of who sends: TLS
     with authorities, or a firewall, is."""
     quiet_s: float = Field(default=30.0, gt=0)
-    """Seconds without a further object after which a study is complete; its sender's storage commitment completes it at
-    once."""
+    """Seconds without a further object after which a study is complete; a storage commitment request that names all its
+    objects completes it at once."""
     silent_s: float = Field(default=120.0, gt=0)
     """The same while the sender of its last object keeps its association open, where this is longer; a minute later a
     silent association is ended."""

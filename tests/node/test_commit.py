@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from dicom_builders import write
 from fvv.config import ListenConfig
 from fvv.node.commit import PUSH_MODEL
+from fvv.node.objects import facts_of
 from fvv.node.receive import SUCCESS, Receiver
 from fvv.node.spool import RECEIVED, Spool
 
@@ -84,7 +86,7 @@ def referenced(items: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("lost", [[], ["1.2.3.4"]])
-def test_the_report_says_what_is_here_and_the_study_is_complete(
+def test_the_report_says_what_is_here_and_a_study_that_is_all_here_is_complete(
     tmp_path: Path, study: list[Path], listening: tuple[Spool, Any], lost: list[str]
 ) -> None:
     spool, listen = listening
@@ -93,7 +95,7 @@ def test_the_report_says_what_is_here_and_the_study_is_complete(
     (name,) = spool.studies(RECEIVED)
     assert not spool.is_asked_for(name)
     assert asker.ask([*uids(study), *lost]) == SUCCESS
-    assert spool.is_asked_for(name)
+    assert spool.is_asked_for(name) is not bool(lost)  # An image is missing: its sender sends it again.
     kind, report = asker.reports.get(timeout=30)
     assert (kind, report.TransactionUID) == (2 if lost else 1, "1.2.3")
     assert referenced(report.ReferencedSOPSequence) == uids(study)
@@ -106,6 +108,25 @@ def test_the_report_says_what_is_here_and_the_study_is_complete(
     assert asker.association.send_c_store(pydicom.dcmread(more)).Status == SUCCESS
     assert not spool.is_asked_for(name)
     asker.association.release()
+
+
+def test_a_request_about_a_part_of_a_study_does_not_complete_it(tmp_path: Path, study: list[Path]) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.open()
+    spool.begin("a")
+    for file in study:
+        incoming = spool.incoming()
+        shutil.copyfile(file, incoming)
+        spool.put(incoming, facts_of(incoming, ListenConfig()), "a")
+    spool.end("a", well=False)
+    (name,) = spool.studies(RECEIVED)
+    every = uids(study)
+    assert spool.commit(every[:4], every[:4]) == set(every[:4])
+    assert not spool.is_asked_for(name)
+    # A report that is no image was not kept; the images are all here, also where their sender aborted after the last.
+    assert spool.commit([*every, "1.2.3"], every) == set(every)
+    assert spool.is_asked_for(name)
+    assert not spool.is_cut_off(name)
 
 
 def test_a_sender_that_is_a_destination_gets_the_report_there(study: list[Path], listening: tuple[Spool, Any]) -> None:

@@ -12,6 +12,7 @@ from pynetdicom import AE, build_role
 
 from fvv.config import ListenConfig
 from fvv.io.dicom.find import DAMAGE
+from fvv.node.objects import IMAGES
 from fvv.node.send import CONNECT_S, Destination
 from fvv.node.spool import Spool
 from fvv.node.tls import tls_context
@@ -37,11 +38,12 @@ class Commitment:
         self._context = tls_context(config, server=False)
 
     def asked(self, event: Any) -> tuple[int, None]:
-        """Take an N-ACTION: the studies of its objects are complete. The report follows."""
+        """Take an N-ACTION: studies of which it names all objects are complete. The report follows."""
         try:
             request = event.action_information
             objects = {str(item.ReferencedSOPInstanceUID): item for item in request.ReferencedSOPSequence}
-            held = self._spool.commit(objects)
+            images = [uid for uid, item in objects.items() if item.ReferencedSOPClassUID in IMAGES]
+            held = self._spool.commit(objects, images)
             report = Dataset()
             report.TransactionUID = request.TransactionUID
             report.ReferencedSOPSequence = [_reference(objects[uid]) for uid in objects if uid in held]

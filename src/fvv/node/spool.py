@@ -149,18 +149,30 @@ class Spool:
         with self._lock:
             return study in self._asked
 
-    def commit(self, uids: Iterable[str]) -> set[str]:
-        """A sender asks for objects by their UIDs: their studies are complete. Gives those that are here."""
+    def commit(self, uids: Iterable[str], images: Iterable[str]) -> set[str]:
+        """A sender asks for objects by their UIDs; gives those that are here.
+
+        Studies whose received objects are all among them are complete, unless one of the images is not here.
+
+        Args:
+            images: those of the UIDs that are of a class that is kept.
+        """
         names = {file_name_of(uid): uid for uid in uids}
         held: set[str] = set()
+        named: list[str] = []
         with self._lock:
             for state in STATES:
                 for study in self.studies(state):
                     with suppress(FileNotFoundError):
-                        here = names.keys() & {file.name for file in self.images(state, study).iterdir()}
-                        held |= here
-                        if here and state == RECEIVED:
-                            self._asked.add(study)
+                        there = {file.name for file in self.images(state, study).iterdir()}
+                        held |= names.keys() & there
+                        if state == RECEIVED and there and there <= names.keys():
+                            named.append(study)
+            if held >= {file_name_of(uid) for uid in images}:
+                self._asked.update(named)
+                for mark in (mark for study in named for mark in self._marks(study)):
+                    if mark.name not in self._associations:
+                        mark.unlink(missing_ok=True)  # Its sender has all that it sent, however that ended.
         return {names[name] for name in held}
 
     def was_aborted(self, study: str) -> bool:
