@@ -257,6 +257,35 @@ def test_a_dropped_file_with_b_values_is_both_images(opened, files):
     assert opened.ended() == "Cancelled."
 
 
+def test_files_that_are_read_late_do_not_replace_those_given_after_them(opened, files):
+    opened.tab.evaluate(
+        """() => {
+          const read = Blob.prototype.arrayBuffer;
+          Blob.prototype.arrayBuffer = async function () {
+            if (this.name === "adc.nii.gz") await new Promise(done => setTimeout(done, 1500));
+            if (this.name === "adc.nii.gz") document.documentElement.dataset.late = "true";
+            return read.call(this);
+          };
+        }"""
+    )
+    opened.tab.set_input_files("#files", [str(files / "mapped" / name) for name in ("adc.nii.gz", "b1000.nii.gz")])
+    opened.give(files / "b0.nii.gz", files / "b1000.nii.gz")
+    opened.tab.wait_for_selector("html[data-late]")
+    opened.tab.wait_for_timeout(300)
+    assert opened.tab.locator("#choose-b0 option").all_inner_texts() == ["b0.nii.gz", "b1000.nii.gz"]
+
+
+def test_images_in_several_folders_are_told_apart_and_not_paired(opened, files):
+    for number, name in (("A", "b0.nii.gz"), ("B", "b1000.nii.gz")):  # One image of each of two people.
+        (files / "several" / number).mkdir(parents=True)
+        shutil.copy(files / name, files / "several" / number)
+    opened.give(files / "several")
+    paths = [f"several/{path}" for path in ("A/b0.nii.gz", "B/b1000.nii.gz")]
+    assert sorted(opened.tab.locator("#choose-b0 option").all_inner_texts()) == paths
+    opened.tab.click("#run")
+    assert "are the same file" in opened.ended()
+
+
 def test_the_example_is_answered_shown_and_saved(opened, tmp_path):
     opened.tab.click("#example")
     state = opened.ended()

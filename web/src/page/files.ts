@@ -11,6 +11,8 @@ const ADC = /(^|[^a-z0-9])adc([^a-z0-9]|$)/i;
 
 export interface Images {
   readonly images: readonly ImageFile[];
+  /** Of each image, with its folder: files of two patients often have the same names. */
+  readonly paths: readonly string[];
   /** Indices of the images that are meant; -1 where the names do not tell. */
   readonly b0: number;
   readonly b1000: number;
@@ -41,6 +43,7 @@ const stemOf = (name: string): string => name.replace(/\.(nii(\.gz)?|bval)$/i, "
 async function chosenImages(files: readonly Given[], found: readonly Given[]): Promise<Images> {
   const bvals = files.filter(({ path }) => /\.bval$/i.test(path));
   const images: ImageFile[] = [];
+  const paths = found.map(({ path }) => path);
   for (const { path, blob } of found) {
     const beside = bvals.find((one) => stemOf(one.path) === stemOf(path)) ?? (found.length === 1 ? bvals[0] : undefined);
     images.push({ name: blob.name, bytes: new Uint8Array(await blob.arrayBuffer()), bval: await beside?.blob.text() });
@@ -48,9 +51,11 @@ async function chosenImages(files: readonly Given[], found: readonly Given[]): P
   if (images.length === 1) {
     if (images[0].bval === undefined)
       throw new Error(`Only one image, ${images[0].name}: give b0 (or an ADC map) and b1000, or a 4D file together with its .bval file.`);
-    return { images, b0: 0, b1000: 0, adc: false };
+    return { images, paths, b0: 0, b1000: 0, adc: false };
   }
-  return { images, ...rolesOf(images.map(({ name }) => stemOf(name))) };
+  // Of several folders, which may be several patients, the visitor chooses.
+  const apart = new Set(paths.map((path) => path.slice(0, path.lastIndexOf("/") + 1))).size > 1;
+  return { images, paths, ...(apart ? { b0: -1, b1000: -1, adc: false } : rolesOf(images.map(({ name }) => stemOf(name)))) };
 }
 
 /** Which names are b0 (or, without one, an ADC map) and b1000. */

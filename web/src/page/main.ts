@@ -2,6 +2,7 @@
 
 import { readBundle } from "../engine/bundle.js";
 import { FvvError } from "../engine/data.js";
+import type { Bundle } from "../engine/ensemble.js";
 import type { ImageFile } from "../engine/nifti.js";
 import type { FromWorker, Job, Start } from "../worker.js";
 import { showAnswer, wireAnswer } from "./answer.js";
@@ -25,6 +26,8 @@ const STEPS: readonly (readonly [string, string])[] = [
 let worker: Worker | null = null;
 let choice: Images | Dicom | null = null;
 let started = 0;
+/** Number of what was given or asked last: whatever began before it and ends later changes nothing. */
+let latest = 0;
 
 async function openWorker(): Promise<Worker> {
   const script = new TextDecoder().decode(await unpacked("fvv-worker"));
@@ -37,6 +40,7 @@ async function openWorker(): Promise<Worker> {
 }
 
 async function run(job: Job): Promise<void> {
+  const mine = ++latest;
   refuse("");
   shown("answer", false);
   shown("viewer", false);
@@ -49,11 +53,16 @@ async function run(job: Job): Promise<void> {
   running(true);
   started = performance.now();
   try {
-    worker ??= await openWorker();
+    const opened = worker ?? (await openWorker());
+    if (mine !== latest) return opened.terminate();
+    worker = opened;
   } catch (error) {
-    return end(`This browser cannot run the models: ${String(error)}`);
+    if (mine === latest) end(`This browser cannot run the models: ${String(error)}`);
+    return;
   }
-  worker.onmessage = (event: MessageEvent<FromWorker>) => heard(event.data, job);
+  worker.onmessage = (event: MessageEvent<FromWorker>) => {
+    if (mine === latest) heard(event.data, job);
+  };
   worker.postMessage(job);
 }
 
@@ -95,6 +104,7 @@ function end(message: string): void {
 }
 
 function cancel(): void {
+  latest++;
   worker?.terminate();
   worker = null;
   end("Cancelled.");
@@ -115,27 +125,31 @@ const sentence = (error: unknown): string => (error instanceof FvvError ? error.
 async function take(given: Promise<Given[]> | Given[]): Promise<void> {
   if ((element("run") as HTMLButtonElement).disabled) return; // An examination is being answered.
   cleared();
+  const mine = latest;
   try {
     const files = await given;
-    if (files.some(({ path }) => /(^|\/)bundle\.json$/.test(path))) return await takeModels(files);
-    choice = await chosen(files);
+    const models = files.some(({ path }) => /(^|\/)bundle\.json$/.test(path));
+    const found = await (models ? readModels(files) : chosen(files));
+    if (mine !== latest) return;
+    if ("manifest" in found) {
+      useModels(found);
+      otherModels();
+    } else offer((choice = found));
   } catch (error) {
-    return refuse(sentence(error));
+    if (mine === latest) refuse(sentence(error));
   }
-  offer(choice);
 }
 
 /** No answer stands beside files of another patient, or other models. */
 function cleared(): void {
+  latest++;
   refuse("");
   choice = null;
   for (const id of ["choice", "answer", "viewer"]) shown(id, false);
 }
 
-async function takeModels(files: readonly Given[]): Promise<void> {
-  useModels(await readBundle(files.map(({ blob }) => ({ name: blob.name, bytes: async () => new Uint8Array(await blob.arrayBuffer()) }))));
-  otherModels();
-}
+const readModels = (files: readonly Given[]): Promise<Bundle> =>
+  readBundle(files.map(({ blob }) => ({ name: blob.name, bytes: async () => new Uint8Array(await blob.arrayBuffer()) })));
 
 function otherModels(): void {
   worker?.terminate();
@@ -155,7 +169,7 @@ function offer(given: Images | Dicom): void {
   if (images) {
     for (const [id, place] of [["choose-b0", images.b0], ["choose-b1000", images.b1000]] as const) {
       const list = element(id) as HTMLSelectElement;
-      list.replaceChildren(...images.images.map(({ name }, at) => Object.assign(document.createElement("option"), { value: String(at), textContent: name })));
+      list.replaceChildren(...images.paths.map((path, at) => Object.assign(document.createElement("option"), { value: String(at), textContent: path })));
       list.value = String(Math.max(place, 0));
     }
     input("adc").checked = images.adc;

@@ -32,11 +32,12 @@ export async function readDicom(examinationId: string, examination: DicomExamina
   const read = await volumeOfStack(choice.b0, reader);
   const b1000 = await volumeOfStack(choice.b1000, reader);
   const { volume: b0, notes: moved } = ontoGrid(read, b1000, "b0 is");
+  const seriesOf = [...new Set(stacks.map(({ first }) => plain(first.series)))].join(", ");
   const notes = [
     ...choice.notes,
     ...new Set(stacks.flatMap(statedStep)),
     ...examination.leftOut.map((what) => `left out: ${what}`),
-    `StudyInstanceUID ${plain(examination.frames[0].study)}`,
+    `StudyInstanceUID ${plain(choice.b1000.first.study)}, SeriesInstanceUID ${seriesOf}`,
     ...moved,
   ];
   return { examinationId, b0, b1000, bValue: choice.b1000.bValue, notes, warnings };
