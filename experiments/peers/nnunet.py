@@ -27,6 +27,7 @@ from fvv.analysis.methods import software_versions
 from fvv.analysis.patient import measure_patient
 from fvv.config import ComputeConfig, EvaluateConfig, PrepareConfig
 from fvv.data import Channel, Decision, Finding, Role, Severity, Volume
+from fvv.errors import InputError
 from fvv.imaging.decision import answer
 from fvv.imaging.geometry import restore_to_native
 from fvv.io.evaluation import EvaluationFolder, PatientFiles
@@ -161,16 +162,21 @@ def measured(store: CaseStore, name: str, labels: np.ndarray, config: EvaluateCo
 
 
 def score(store_path: Path, label_maps: Path, output: Path, what: str, config: EvaluateConfig) -> EvaluateResult:
-    """Measure every test examination of the fold that has a label map, and write an evaluation."""
+    """Measure every test examination of the fold, and write an evaluation.
+
+    Raises:
+        InputError: one has no label map: without it, another peer would be tested on other examinations.
+    """
     store = CaseStore.open(store_path)
     folder, results = EvaluationFolder(output), []
     for name in sorted(store.folds.participants(FOLD, Role.TEST)):
         file = label_maps / f"{name}.nii.gz"
-        if file.exists():
-            image = nib.load(file)
-            result = measured(store, name, np.asarray(image.dataobj).astype(np.uint8), config)
-            folder.write_patient("", result, PatientFiles(image.affine, None))
-            results.append(result)
+        if not file.exists():
+            raise InputError("nnU-Net left no label map", examination_id=name, file=file)
+        image = nib.load(file)
+        result = measured(store, name, np.asarray(image.dataobj).astype(np.uint8), config)
+        folder.write_patient("", result, PatientFiles(image.affine, None))
+        results.append(result)
     simulated = (store.record(one.examination_id).participant.simulated for one in results)
     about = Measured(
         evaluation=OUT_OF_FOLD,

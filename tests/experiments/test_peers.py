@@ -19,6 +19,7 @@ from builders import AFFINE, write_cohort
 from cohorts import cohort
 from fvv.config import EvaluateConfig, PrepareConfig
 from fvv.data import Channel, Role
+from fvv.errors import InputError
 from fvv.io.evaluation import EvaluationFolder, PatientFiles
 from fvv.io.store import CaseStore
 from fvv.recipes.publish import publish
@@ -81,6 +82,9 @@ def test_label_maps_are_measured_as_fvv_measures(peers: ModuleType, tmp_path: Pa
     assert first.stroke.predicted_volume_ml == pytest.approx(first.stroke.reference_volume_ml, rel=0.05)
     assert second.stroke.dice_coefficient < 0.9
     assert (tmp_path / "out" / "report.html").exists()
+    (tmp_path / "labels" / f"{names[0]}.nii.gz").unlink()
+    with pytest.raises(InputError, match="no label map"):
+        peers.nnunet.score(tmp_path / "store", tmp_path / "labels", tmp_path / "again", "nnU-Net", CONFIG)
 
 
 def finished(folder: Path, found: float) -> None:
