@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -84,6 +85,7 @@ def test_a_foreign_data_set_with_one_label_and_an_adc(dataset: Path, tmp_path: P
         ({"channel_names": {"0": "b1000", "1": "dwi", "2": "b0"}}, "one channel named b1000 or dwi"),
         ({"labels": {"background": 0, "core": 1, "penumbra": 2}}, "a label named stroke.*found core, penumbra"),
         ({"labels": {"background": 0, "stroke": "one"}}, "labels must be numbers"),
+        ({"labels": {"background": 0, "stroke": 1, "flair_visible": 2}}, "flair_visible is part of the stroke"),
         ({"file_ending": ".nrrd"}, r"images are \.nrrd"),
         ({"channel_names": ["b1000", "b0"]}, "cannot be read as dataset.json"),
     ],
@@ -111,3 +113,22 @@ def test_an_examination_that_cannot_be_imported_leaves_no_folder(dataset: Path, 
 def test_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a raw data set of nnU-Net"):
         import_nnunet(tmp_path, tmp_path / "back")
+
+
+def test_voxels_that_nobody_judged_and_images_without_a_label_map_are_failures(dataset: Path, tmp_path: Path) -> None:
+    changed(dataset, labels={"background": 0, "lesion": 1, "ignore": 2})  # 2 was the FLAIR-visible part.
+    (dataset / "labelsTr" / "p1.nii.gz").unlink()
+    result = import_nnunet(dataset, tmp_path / "back")
+    reasons = {failure.examination_id: failure.reason for failure in result.failures}
+    assert "no label map" in reasons["p1"]
+    assert "belong to no class of dataset.json: values 2" in reasons["p0"]
+    assert result.imported == ("p3",)
+
+
+def test_nothing_of_an_earlier_import_stays_among_another_readers_masks(dataset: Path, tmp_path: Path) -> None:
+    import_nnunet(dataset, tmp_path / "second")
+    predictions = tmp_path / "validation"
+    predictions.mkdir()
+    shutil.copy(dataset / "labelsTr" / "p0.nii.gz", predictions)
+    assert import_nnunet(dataset, tmp_path / "second", labels=predictions, overwrite=True).imported == ("p0",)
+    assert [path.name for path in (tmp_path / "second").iterdir() if path.is_dir()] == ["p0"]

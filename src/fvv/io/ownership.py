@@ -20,9 +20,9 @@ from fvv.system.regular import read_regular_text
 MARKER = ".fvv.json"
 
 
-def claimed(folder: Path) -> frozenset[str]:
-    """Names of the files and subfolders of a folder that this program wrote, or was about to write."""
-    return frozenset(_writers(folder))
+def claimed(folder: Path, *, stage: str = "") -> frozenset[str]:
+    """Names of the files and subfolders of a folder that this program, or this stage, wrote or was about to write."""
+    return frozenset(name for name, writer in _writers(folder).items() if stage in {"", writer})
 
 
 def _writers(folder: Path) -> dict[str, str]:

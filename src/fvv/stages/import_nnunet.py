@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from fvv.arrays import IntArray
 from fvv.cohort.participants import PARTICIPANTS_FILE
 from fvv.data import Channel, Failure
 from fvv.errors import InputError, OutputExistsError
@@ -20,7 +19,7 @@ from fvv.imaging.geometry import same_grid
 from fvv.io.atomic import atomic_write
 from fvv.io.lock import only_writer
 from fvv.io.nifti import read_volume, write_volume
-from fvv.io.ownership import claim
+from fvv.io.ownership import claim, claimed
 from fvv.io.tables import failure_of, write_table
 from fvv.names import first_few, plain
 from fvv.stages.export import DATASET, IMAGES, LABELS
@@ -31,6 +30,8 @@ IMAGE_NAMES = {"b1000": "b1000", "dwi": "b1000", "b0": "b0", "adc": "adc"}
 """Names of nnU-Net's channels, without case, and the stem of the image in a patient's folder."""
 ROI_STEMS = {Channel.STROKE: "stroke_roi", Channel.FLAIR_VISIBLE: "flairviz_roi"}
 FILE_ENDINGS = (".nii.gz", ".nii")
+IGNORE = "ignore"
+"""nnU-Net's label of voxels that nobody has judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,13 @@ class _Dataset:
         ending: of the image files.
         images: for each channel number, the stem of the image in a patient's folder.
         masks: for each channel with a mask, the values of the label map that belong to it.
+        values: that a label map may hold; a voxel of the label `ignore` belongs to none.
     """
 
     ending: str
     images: Mapping[int, str]
-    masks: Mapping[Channel, tuple[int, ...]]
+    masks: Mapping[Channel, frozenset[int]]
+    values: frozenset[int]
 
 
 def import_nnunet(
@@ -77,14 +80,15 @@ def import_nnunet(
     """Write a raw data set of nnU-Net v2 as a cohort: a folder for each examination, and participants.tsv.
 
     Images are copied as they are. Channels are known by name: `b1000` or `dwi`, with `b0` or `adc`. Labels named
-    `stroke` and `flair_visible` become masks of these names; a single foreground label of any name is the stroke.
+    `stroke` and `flair_visible` become masks of these names; a single foreground label of any name is the stroke. An
+    examination without an image or a label map, or with voxels to ignore, is a failure.
 
     Args:
         dataset: folder with dataset.json, imagesTr and labelsTr.
         output: cohort to write.
         labels: folder of other label maps, such as nnU-Net's own predictions (`fold_0/validation`); those examinations
             alone are imported, and `fvv agreement` then compares them with the reference.
-        overwrite: replace an earlier import.
+        overwrite: replace an earlier import, all of it.
 
     Raises:
         InputError: no such data set, or channels or labels that cannot be told apart.
@@ -95,19 +99,26 @@ def import_nnunet(
     folder = dataset / LABELS if labels is None else Path(labels)
     if not folder.is_dir():
         raise InputError("no folder of label maps", file=folder)
-    names = sorted(path.name.removesuffix(described.ending) for path in folder.glob(f"*{described.ending}"))
+    names = _names(folder, described.ending)
     if not names:
         raise InputError(f"no label map (*{described.ending})", file=folder)
-    for name in names:
+    if labels is None:
+        names |= {
+            name for number in described.images for name in _names(dataset / IMAGES, f"_{number:04}{described.ending}")
+        }
+    for name in sorted(names):
         refuse_unsafe_name(name, folder)
     with only_writer(output):
+        earlier = claimed(output, stage="import") - {PARTICIPANTS_FILE}
         claim(output, (*names, PARTICIPANTS_FILE), stage="import")
         if (output / PARTICIPANTS_FILE).exists() and not overwrite:
             raise OutputExistsError("a cohort is there", file=output, hint="--overwrite replaces it")
         (output / PARTICIPANTS_FILE).unlink(missing_ok=True)  # Written last: a cohort without it is not whole.
+        for name in earlier:  # Masks of an earlier import would count as masks of this one.
+            shutil.rmtree(output / name, ignore_errors=True)
         work = partial(_import_one, dataset / IMAGES, folder, output, described)
         done, failures = [], []
-        for name in track(names, "import", len(names)):
+        for name in track(sorted(names), "import", len(names)):
             if (error := attempt(work, name)) is None:
                 done.append(name)
             else:
@@ -116,6 +127,10 @@ def import_nnunet(
             raise InputError(f"nothing could be imported; the first: {failures[0].reason}", file=dataset)
         write_table(output / PARTICIPANTS_FILE, [{"participant_id": name, "patient_id": name} for name in done])
     return ImportResult(output, tuple(done), tuple(described.masks), tuple(failures))
+
+
+def _names(folder: Path, ending: str) -> set[str]:
+    return {path.name.removesuffix(ending) for path in folder.glob(f"*{ending}")}
 
 
 def _import_one(images: Path, labels: Path, output: Path, described: _Dataset, name: str) -> None:
@@ -131,13 +146,17 @@ def _import_one(images: Path, labels: Path, output: Path, described: _Dataset, n
             with atomic_write(folder / f"{stem}{ending}") as temporary:
                 shutil.copyfile(source, temporary)
         b1000 = read_volume(folder / f"b1000{ending}", finite=False)
-        label_map = read_volume(labels / f"{name}{ending}")
+        file = labels / f"{name}{ending}"
+        if not file.is_file():
+            raise InputError("no label map", file=file, examination_id=name)
+        label_map = read_volume(file)
         if not same_grid(label_map, b1000):
-            message = "the label map is on another grid than the images"
-            raise InputError(message, file=labels / f"{name}{ending}", examination_id=name)
-        values: IntArray = np.rint(label_map.array).astype(np.int64)
+            raise InputError("the label map is on another grid than the images", file=file, examination_id=name)
+        if unknown := {*np.unique(label_map.array).tolist()} - described.values:
+            message = f"voxels of the label map belong to no class of {DATASET}: values {_listed(unknown)}"
+            raise InputError(message, file=file, examination_id=name)
         for channel, meant in described.masks.items():
-            mask = np.isin(values, meant).astype(np.uint8)
+            mask = np.isin(label_map.array, [*meant]).astype(np.uint8)
             write_volume(folder / f"{ROI_STEMS[channel]}.nii.gz", mask, b1000.affine)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -158,7 +177,9 @@ def _read_description(path: Path) -> _Dataset:
     if ending not in FILE_ENDINGS:
         message = f"images are {plain(ending)}; only {' and '.join(FILE_ENDINGS)} are imported"
         raise InputError(message, file=path, hint="convert them, and change file_ending")
-    return _Dataset(ending, _images(channels, path), _masks(labels, path))
+    masks = _masks(labels, path)
+    classes = [label for name, label in labels.items() if name != IGNORE]
+    return _Dataset(ending, _images(channels, path), masks, frozenset({0}).union(*map(_values, classes)))
 
 
 def _images(channels: Mapping[int, str], path: Path) -> dict[int, str]:
@@ -174,8 +195,8 @@ def _images(channels: Mapping[int, str], path: Path) -> dict[int, str]:
     return found
 
 
-def _masks(labels: Mapping[str, Any], path: Path) -> dict[Channel, tuple[int, ...]]:
-    foreground = {name: value for name, value in labels.items() if name != "background"}
+def _masks(labels: Mapping[str, Any], path: Path) -> dict[Channel, frozenset[int]]:
+    foreground = {name: value for name, value in labels.items() if name not in {"background", IGNORE}}
     known = {channel: foreground[channel.label] for channel in ROI_STEMS if channel.label in foreground}
     if not known and len(foreground) == 1:
         known = {Channel.STROKE: next(iter(foreground.values()))}
@@ -183,12 +204,20 @@ def _masks(labels: Mapping[str, Any], path: Path) -> dict[Channel, tuple[int, ..
         message = f"expected a label named {Channel.STROKE.label}, or a single label; found {_listed(foreground)}"
         raise InputError(message, file=path, hint="correct labels")
     try:
-        return {
-            channel: tuple(int(one) for one in (value if isinstance(value, list) else [value]))
-            for channel, value in known.items()
-        }
+        masks = {channel: _values(value) for channel, value in known.items()}
+        _ = [*map(_values, labels.values())]
     except (TypeError, ValueError) as error:
-        raise InputError(f"labels must be numbers, or lists of numbers; found {known}", file=path) from error
+        raise InputError(
+            f"labels must be numbers, or lists of numbers; found {plain(str(labels))}", file=path
+        ) from error
+    if not masks.get(Channel.FLAIR_VISIBLE, frozenset()) <= masks[Channel.STROKE]:
+        message = "labels: flair_visible is part of the stroke, but its values are not all values of stroke"
+        raise InputError(message, file=path, hint="write them as regions, such as stroke: [1, 2], flair_visible: 2")
+    return masks
+
+
+def _values(label: Any) -> frozenset[int]:
+    return frozenset(int(one) for one in (label if isinstance(label, list) else [label]))
 
 
 def _listed(names: Any) -> str:
