@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
@@ -16,6 +17,7 @@ from fvv.errors import ConfigError, FvvError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_one_at_a_time = threading.Lock()
 
 
 def on_dask(
@@ -64,5 +66,6 @@ def on_dask(
 
 
 def _in_folder(folder: Path, work: Callable[[Item], Result], item: Item) -> Result:
-    os.chdir(folder)  # Relative paths are those of the driver.
-    return work(item)
+    with _one_at_a_time:  # A worker that came later may have several threads.
+        os.chdir(folder)  # Relative paths are those of the driver.
+        return work(item)

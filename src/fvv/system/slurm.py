@@ -42,7 +42,23 @@ _LATE_S = 10.0
 """What a job wrote may be seen so many seconds after SLURM says that it has ended."""
 _REQUEUES = 10_000
 """More than any training takes; a job that makes no progress is not requeued."""
-_UNDER_WAY = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "REQUEUED", "STAGE_OUT"}
+_GONE = "ENDED"
+"""Of a job that SLURM has forgotten."""
+_ENDED = {
+    *(
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "REVOKED",
+    ),
+    *("TIMEOUT", "REQUEUE_HOLD", "SPECIAL_EXIT", _GONE),
+}
+"""In any other state, such as POWER_UP_NODE, a job may still work; the last two of SLURM's wait until a person acts."""
 _DRIVER, _LOCK = "driver", "driver.lock"
 
 
@@ -162,8 +178,8 @@ class _Run(Generic[Item, Result]):
             return
         self._tell(states)
         for job, numbers in list(self.jobs.items()):
-            state = states.get(job, "ENDED")
-            if state in _UNDER_WAY:
+            state = states.get(job, _GONE)
+            if state not in _ENDED:
                 self.ended_at.pop(job, None)
             elif now - self.ended_at.setdefault(job, now) >= _LATE_S:
                 del self.jobs[job]
@@ -269,7 +285,7 @@ def cancel(name: str) -> None:
 
 def _wait_for_end(name: str) -> None:
     until = time.monotonic() + _LATE_S
-    while {*(job_states(name) or {}).values()} & _UNDER_WAY and time.monotonic() < until:
+    while {*(job_states(name) or {}).values()} - _ENDED and time.monotonic() < until:
         time.sleep(0.2)
 
 
