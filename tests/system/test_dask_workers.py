@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from fvv.config import ClusterConfig
 from fvv.errors import ConfigError, FvvError
+from fvv.system.dask_workers import _in_folder
 from fvv.system.parallel import engine, map_items
 from parallel_work import die_once, misbehave
 
@@ -51,6 +54,22 @@ def test_what_ends_every_worker_fails_alone(on: ClusterConfig) -> None:
         found = dict(map_items(misbehave, ["a", "killed", "b"], workers=None, description="test"))
     assert (found["a"], found["b"]) == ("A", "B")
     assert "Dask gave it up" in str(found["killed"])
+
+
+def test_a_worker_with_several_threads_does_one_thing_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    busy = []
+
+    def work(item: int) -> int:
+        busy.append(item)
+        time.sleep(0.1)
+        assert busy.pop() == item
+        return item
+
+    with ThreadPoolExecutor(3) as threads:
+        assert [*threads.map(partial(_in_folder, tmp_path, work), range(3))] == [0, 1, 2]
 
 
 def test_a_scheduler_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

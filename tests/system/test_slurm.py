@@ -71,6 +71,21 @@ def test_jobs_that_all_die_end_the_run(settings: ClusterConfig, monkeypatch: pyt
         list(map_items(misbehave, ["killed"] * 9, workers=1, description="test"))
 
 
+def test_a_job_on_a_node_that_powers_up_is_waited_for(
+    settings: ClusterConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fvv.system.slurm, "_ASK_S", 0.0)
+
+    def powering_up(name: str) -> dict[str, str]:
+        states = job_states(name) or {}
+        return {job: "POWER_UP_NODE" if state == "RUNNING" else state for job, state in states.items()}
+
+    monkeypatch.setattr(fvv.system.slurm, "job_states", powering_up)
+    with engine(settings):
+        assert dict(map_items(misbehave, ["a", "b"], workers=1, description="test")) == {"a": "A", "b": "B"}
+    assert len([*(tmp_path / "jobs").glob("*.script")]) == 1
+
+
 def test_no_more_jobs_than_asked_for_are_in_the_queue(settings: ClusterConfig, tmp_path: Path) -> None:
     settings = settings.model_copy(update={"jobs": 1, "batch": 2})
     with engine(settings):
