@@ -151,8 +151,10 @@ def test_a_shard_that_was_stopped_and_a_damaged_result_are_missing(cohort: Path,
 
 def test_one_shard_twice_at_once_is_refused_and_others_wait_their_turn(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with only_writer(out / ".fvv.shards" / "1-of-2"), pytest.raises(FvvError, match="another fvv process"):
-        predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(1, 2))
+    with only_writer(out / ".fvv.shards" / "1-of-2"):
+        for shard in (Shard(1, 2), None):  # The whole cohort would do its work a second time.
+            with pytest.raises(FvvError, match="another fvv process"):
+                predict(cohort / "in", cohort / "models1", out, CONFIG, shard=shard)
     with only_writer(out):
         done = threading.Event()
 

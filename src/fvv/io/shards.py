@@ -34,8 +34,10 @@ def shard_place(folder: Path, shard: Shard) -> Path:
 
 
 def hold(folder: Path, shard: Shard | None) -> AbstractContextManager[None]:
-    """Hold a folder for a run, or the place of one shard in it."""
-    return only_writer(folder if shard is None else shard_place(folder, shard), clear=False)
+    """Hold the place of one shard in a folder; or, for a run without shards, the folder against every other run."""
+    if shard is None:
+        return hold_with_shards(folder, clear=False)
+    return only_writer(shard_place(folder, shard), clear=False)
 
 
 def hold_for_a_moment(folder: Path, shard: Shard | None) -> AbstractContextManager[None]:
