@@ -70,7 +70,7 @@ def test_predictions_become_a_second_readers_folder(dataset: Path, tmp_path: Pat
 
 
 def test_a_foreign_data_set_with_one_label_and_an_adc(dataset: Path, tmp_path: Path) -> None:
-    changed(dataset, channel_names={"0": "DWI", "1": "ADC"}, labels={"background": 0, "lesion": 1})
+    changed(dataset, channel_names={"0": "DWI", "1": "ADC"}, labels={"background": 0, "lesion": [1, 2]})
     result = import_nnunet(dataset, tmp_path / "back")
     assert result.channels == (Channel.STROKE,)
     assert sorted(path.name for path in (tmp_path / "back" / "p0").iterdir()) == [
