@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -169,7 +168,7 @@ def _read_description(path: Path) -> _Dataset:
     try:
         content = json.loads(read_regular_text(path))
         channels = {int(number): str(name) for number, name in content["channel_names"].items()}
-        labels: dict[str, Any] = dict(content["labels"])
+        written: dict[str, int | list[int]] = dict(content["labels"])
         ending = str(content["file_ending"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         message = f"cannot be read as dataset.json of nnU-Net v2 ({type(error).__name__}: {plain(str(error))})"
@@ -177,9 +176,20 @@ def _read_description(path: Path) -> _Dataset:
     if ending not in FILE_ENDINGS:
         message = f"images are {plain(ending)}; only {' and '.join(FILE_ENDINGS)} are imported"
         raise InputError(message, file=path, hint="convert them, and change file_ending")
-    masks = _masks(labels, path)
-    classes = [label for name, label in labels.items() if name != IGNORE]
-    return _Dataset(ending, _images(channels, path), masks, frozenset({0}).union(*map(_values, classes)))
+    labels = _labels(written, path)
+    declared = (values for name, values in labels.items() if name != IGNORE)
+    return _Dataset(ending, _images(channels, path), _masks(labels, path), frozenset({0}).union(*declared))
+
+
+def _labels(written: Mapping[str, int | list[int]], path: Path) -> dict[str, frozenset[int]]:
+    """The values of each label: a region of nnU-Net has several."""
+    try:
+        return {
+            name: frozenset(map(int, value if isinstance(value, list) else [value])) for name, value in written.items()
+        }
+    except (TypeError, ValueError) as error:
+        message = f"labels must be numbers, or lists of numbers; found {plain(str(written))}"
+        raise InputError(message, file=path) from error
 
 
 def _images(channels: Mapping[int, str], path: Path) -> dict[int, str]:
@@ -195,30 +205,19 @@ def _images(channels: Mapping[int, str], path: Path) -> dict[int, str]:
     return found
 
 
-def _masks(labels: Mapping[str, Any], path: Path) -> dict[Channel, frozenset[int]]:
-    foreground = {name: value for name, value in labels.items() if name not in {"background", IGNORE}}
-    known = {channel: foreground[channel.label] for channel in ROI_STEMS if channel.label in foreground}
-    if not known and len(foreground) == 1:
-        known = {Channel.STROKE: next(iter(foreground.values()))}
-    if Channel.STROKE not in known:
+def _masks(labels: Mapping[str, frozenset[int]], path: Path) -> dict[Channel, frozenset[int]]:
+    foreground = {name: values for name, values in labels.items() if name not in {"background", IGNORE}}
+    masks = {channel: foreground[channel.label] for channel in ROI_STEMS if channel.label in foreground}
+    if not masks and len(foreground) == 1:
+        masks = {Channel.STROKE: next(iter(foreground.values()))}
+    if Channel.STROKE not in masks:
         message = f"expected a label named {Channel.STROKE.label}, or a single label; found {_listed(foreground)}"
         raise InputError(message, file=path, hint="correct labels")
-    try:
-        masks = {channel: _values(value) for channel, value in known.items()}
-        _ = [*map(_values, labels.values())]
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"labels must be numbers, or lists of numbers; found {plain(str(labels))}", file=path
-        ) from error
     if not masks.get(Channel.FLAIR_VISIBLE, frozenset()) <= masks[Channel.STROKE]:
         message = "labels: flair_visible is part of the stroke, but its values are not all values of stroke"
         raise InputError(message, file=path, hint="write them as regions, such as stroke: [1, 2], flair_visible: 2")
     return masks
 
 
-def _values(label: Any) -> frozenset[int]:
-    return frozenset(int(one) for one in (label if isinstance(label, list) else [label]))
-
-
-def _listed(names: Any) -> str:
-    return first_few(sorted(map(str, names))) or "none"
+def _listed(names: Iterable[str]) -> str:
+    return first_few(sorted(names)) or "none"
