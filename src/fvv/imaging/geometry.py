@@ -7,11 +7,14 @@ the centre. Back: undo each of these in turn.
 from __future__ import annotations
 
 from itertools import permutations, product
+from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
+from fvv.arrays import BoolArray
 from fvv.data import InPlaneGrid, Orientation, Volume
 from fvv.errors import GeometryError
 
@@ -26,6 +29,7 @@ LONGEST_OVER_SIZE = 8
 """A zoomed slice may be this many times as long as the working grid before it is cropped."""
 _AXIAL: Orientation = ((0, 1), (1, 1), (2, 1))
 _FLIPS = tuple(product((1, -1), repeat=3))
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def corner_displacement_mm(a: Volume, b: Volume) -> float:
@@ -44,6 +48,23 @@ def same_grid(a: Volume, b: Volume) -> bool:
     if a.array.shape != b.array.shape:
         return False
     return corner_displacement_mm(a, b) <= SAME_GRID_SHARE * min(*a.spacing_mm, *b.spacing_mm)
+
+
+def reflected(volume: NDArray[_Scalar], brain: BoolArray, *, outside: float) -> NDArray[_Scalar]:
+    """A volume reflected at the middle of the brain's extent along the first axis, left to right.
+
+    Args:
+        volume: (i, j, k).
+        brain: (i, j, k) bool.
+        outside: value where the other side lies outside the grid, and everywhere without a brain.
+    """
+    result = np.full_like(volume, outside)
+    columns = np.flatnonzero(brain.any(axis=(1, 2)))
+    if columns.size:
+        opposite = columns[0] + columns[-1] - np.arange(len(volume))
+        there = (opposite >= 0) & (opposite < len(volume))
+        result[there] = volume[opposite[there]]
+    return result
 
 
 def reoriented_like(volume: Volume, like: Volume) -> Volume | None:

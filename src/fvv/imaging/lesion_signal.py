@@ -9,6 +9,7 @@ import numpy as np
 from fvv.arrays import BoolArray
 from fvv.data import PreparedCase
 from fvv.imaging.adc import gain_findings, log_drop
+from fvv.imaging.geometry import reflected
 
 _LEAST_MIRRORED = 0.5
 """Of the stroke's volume: with less normal brain at its mirrored place, all normal brain counts instead (chosen
@@ -33,7 +34,7 @@ def relative_dwi_iqr(case: PreparedCase, stroke: BoolArray, brain: BoolArray) ->
     scale = case.b1000_scale
     if scale is None or not stroke.any():
         return math.nan
-    normal = _mirrored(stroke, brain) & brain & ~stroke
+    normal = reflected(stroke, brain, outside=False) & brain & ~stroke
     if normal.sum() < _LEAST_MIRRORED * stroke.sum():
         normal = brain & ~stroke
     if not normal.any():
@@ -61,14 +62,3 @@ def relative_lesion_adc(case: PreparedCase, stroke: BoolArray, brain: BoolArray)
     if 2 * known.size <= inside.size or not normal.size or not np.median(normal) > 0:
         return math.nan
     return float(np.median(known) / np.median(normal))
-
-
-def _mirrored(mask: BoolArray, brain: BoolArray) -> BoolArray:
-    """A mask reflected at the middle of the brain's extent along the first axis, left to right."""
-    columns = np.flatnonzero(brain.any(axis=(1, 2)))
-    reflected = np.zeros_like(mask)
-    if columns.size:
-        opposite = columns[0] + columns[-1] - np.arange(len(mask))
-        there = (opposite >= 0) & (opposite < len(mask))
-        reflected[there] = mask[opposite[there]]
-    return reflected

@@ -18,6 +18,7 @@ from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.config import PostprocessConfig
 from fvv.data import Finding, PreparedCase, Severity
 from fvv.imaging.adc import relative_adc
+from fvv.imaging.geometry import reflected
 
 _TOUCHING = np.ones((3, 3, 3))
 """Voxels that touch by a corner are of one component."""
@@ -149,12 +150,7 @@ def mirrored(volume: FloatArray, brain: BoolArray) -> FloatArray:
     Returns:
         (i, j, k); NaN where the other side lies outside the grid.
     """
-    columns = np.flatnonzero(brain.any(axis=(1, 2)))
-    opposite = columns[0] + columns[-1] - np.arange(len(volume))
-    there = (opposite >= 0) & (opposite < len(volume))
-    result = np.full(volume.shape, np.nan, dtype=volume.dtype)
-    result[there] = ndimage.gaussian_filter(volume, _MIRROR_BLUR)[opposite[there]]
-    return result
+    return reflected(ndimage.gaussian_filter(volume, _MIRROR_BLUR), brain, outside=np.nan)
 
 
 def _median(values: FloatArray) -> float:

@@ -23,6 +23,7 @@ import numpy as np
 from fvv import __version__
 from fvv.arrays import Affine, FloatArray, UInt8Array
 from fvv.data import Case, Channel, Prediction
+from fvv.imaging.fusion import visible_to_half
 from fvv.io.atomic import write_bytes, write_text
 from fvv.io.itk import write_label_map
 from fvv.io.nifti import write_rgb, write_volume
@@ -172,7 +173,7 @@ def label_map_of(prediction: Prediction) -> UInt8Array | None:
     brain, stroke, votes = prediction.brain, prediction.stroke, prediction.flair_visible_votes
     if brain is None or stroke is None or votes is None:
         return None
-    visible = stroke & (2 * np.asarray(votes, dtype=int) >= prediction.n_models)
+    visible = visible_to_half(votes, prediction.n_models) & stroke
     return np.select([visible, stroke, brain], [3, 2, 1]).astype(np.uint8)
 
 

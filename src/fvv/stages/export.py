@@ -21,6 +21,7 @@ from fvv.io.atomic import write_text
 from fvv.io.case import Place
 from fvv.io.lock import only_writer
 from fvv.io.nifti import write_volume
+from fvv.io.nnunet import DATASET, IMAGES, LABELS, SPLITS
 from fvv.io.ownership import claim
 from fvv.io.store import CaseRecord, CaseStore
 from fvv.io.tables import failure_of
@@ -30,7 +31,6 @@ from fvv.system.parallel import map_items
 
 DATASET_NAME = re.compile(r"Dataset\d{3}_[A-Za-z0-9_-]+")
 """What nnU-Net accepts as a folder of `nnUNet_raw`."""
-IMAGES, LABELS, DATASET, SPLITS = "imagesTr", "labelsTr", "dataset.json", "splits_final.json"
 STROKE_LABEL, VISIBLE_LABEL = 1, 2
 """Of the part of the stroke that is not FLAIR-visible, and of that which is."""
 

@@ -18,10 +18,10 @@ from fvv.imaging.geometry import same_grid
 from fvv.io.atomic import atomic_write
 from fvv.io.lock import only_writer
 from fvv.io.nifti import read_volume, write_volume
+from fvv.io.nnunet import DATASET, IMAGES, LABELS
 from fvv.io.ownership import claim, claimed
 from fvv.io.tables import failure_of, write_table
 from fvv.names import first_few, plain
-from fvv.stages.export import DATASET, IMAGES, LABELS
 from fvv.system.parallel import attempt, track
 from fvv.system.regular import read_regular_text, refuse_unsafe_name
 
