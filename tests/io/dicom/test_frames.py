@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
+from pydicom.tag import Tag
 
 from dicom_builders import (
     ORIGIN,
+    VENDORS,
     both,
     image,
     read_one,
@@ -17,8 +20,12 @@ from dicom_builders import (
     siemens_mosaic,
     uih_grid,
     write,
+    write_enhanced,
     write_grid,
+    write_patient,
 )
+from fvv.io.dicom.find import DicomFile, DicomReader
+from fvv.io.dicom.frames import LOOKED_AT, frames_of
 
 
 def test_objects_that_are_no_slices_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -44,6 +51,49 @@ def test_a_siemens_diffusion_mosaic(tmp_path: Path) -> None:
     np.testing.assert_allclose(case.b1000.affine @ [0, 0, 0, 1], [-ORIGIN[0], -ORIGIN[1], ORIGIN[2], 1])
     np.testing.assert_allclose(case.b1000.affine @ [0, 0, 3, 1], [-ORIGIN[0], -ORIGIN[1], ORIGIN[2] + 30, 1])
     assert source.shape == (8, 6, 4)
+
+
+def _looked_at(place: Path) -> set[int]:
+    """Tags of the elements at the top of some objects at which `frames_of` looks."""
+    seen: set[int] = set()
+
+    class Watched(pydicom.FileDataset):
+        def __contains__(self, name: object) -> bool:
+            seen.add(Tag(name))  # type: ignore[arg-type]
+            return super().__contains__(name)  # type: ignore[arg-type]
+
+        def __getitem__(self, key: Any) -> Any:
+            if not isinstance(key, slice):  # nibabel looks through Siemens' group.
+                seen.add(Tag(key))
+            return super().__getitem__(key)
+
+        def get(self, key: Any, default: Any = None) -> Any:
+            seen.add(Tag(key))
+            return super().get(key, default)
+
+    for file in place.rglob("*.dcm"):
+        dataset = pydicom.dcmread(file, stop_before_pixels=True)
+        watched = Watched(file, dict(dataset), file_meta=dataset.file_meta)
+        watched.set_original_encoding(*dataset.original_encoding)
+        with DicomReader() as reader:
+            read = reader.read(DicomFile(file), pixels=False, only=LOOKED_AT)
+        assert frames_of(DicomFile(file), watched) == frames_of(DicomFile(file), read)
+    return seen
+
+
+@pytest.mark.parametrize("form", [*VENDORS, "enhanced", "mosaic", "grid"])
+def test_an_index_reads_every_element_that_is_looked_at(
+    tmp_path: Path, images: dict[str, np.ndarray], form: str
+) -> None:
+    if form == "enhanced":
+        write_enhanced(tmp_path / "e.dcm", {0: image(100), 1000: image(200)}, number=3, study="1.2")
+    elif form in VENDORS:
+        write_patient(tmp_path, images, form)
+    else:
+        write_grid(tmp_path, 100, 0, siemens_mosaic if form == "mosaic" else uih_grid, form.upper())
+    seen = _looked_at(tmp_path)
+    assert len(seen) > 20
+    assert seen <= {*LOOKED_AT, Tag("SpecificCharacterSet")}
 
 
 def test_a_uih_grid(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from pydicom.pixels.utils import pixel_array
+from pydicom.tag import Tag
 
 from fvv.arrays import FloatArray
 from fvv.errors import InputError
-from fvv.io.dicom import MAKER
+from fvv.io.dicom import MAKER, weighting
 from fvv.io.dicom.find import DAMAGE, DicomFile
 from fvv.io.dicom.weighting import Weighting, first_item, kind_of, lookup, siemens_csa, weighting_of
 
@@ -29,6 +30,20 @@ _IMAGES = "1.2.840.10008.5.1.4.1.1."
 _MR_IMAGES = {f"{_IMAGES}4", f"{_IMAGES}4.1", f"{_IMAGES}4.4"}
 """MR, enhanced MR, legacy converted enhanced MR."""
 _SECONDARY_CAPTURE = f"{_IMAGES}7"
+
+_NAMED: tuple[str | tuple[int, int], ...] = (
+    *("Manufacturer", "Modality", "SOPClassUID", "SOPInstanceUID", "Rows", "Columns", "SamplesPerPixel"),
+    *("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "DeviceSerialNumber", "ProtocolName"),
+    *("StudyInstanceUID", "SeriesInstanceUID", "StudyDate", "StudyTime", "SeriesNumber", "SeriesDescription"),
+    *("AcquisitionNumber", "InstanceNumber", "FrameOfReferenceUID", "EchoTime", "RepetitionTime", "InversionTime"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices", "EffectiveEchoTime"),
+    *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "MREchoSequence"),
+    *("MRTimingAndRelatedParametersSequence", "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"),
+    *((_UIH_SLICES[0], element) for element in (_UIH_SLICES[1], _UIH_SLICES[1] >> 8)),
+    *weighting.LOOKED_AT,
+)
+LOOKED_AT = tuple(map(Tag, _NAMED))
+"""Top-level elements that `frames_of` reads: an index of many files reads no others."""
 
 _Tile = tuple[tuple[float, ...], tuple[int, int], tuple[int, int]]
 """Position, corner and shape of a slice of a mosaic, as in `Frame`."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from fvv.errors import InputError
 from fvv.io.dicom.find import DicomFile, DicomReader, find_files, refusing_damage
-from fvv.io.dicom.frames import OURS, Frame, frames_of, pixels_of
+from fvv.io.dicom.frames import LOOKED_AT, OURS, Frame, frames_of, pixels_of
 from fvv.names import plain
 from fvv.system.parallel import track
 
@@ -89,7 +89,7 @@ def index_place(place: Path) -> PlaceIndex:
         for file in files:
             try:
                 with refusing_damage(file.path):
-                    slices, reason = frames_of(file, reader.read(file, pixels=False))
+                    slices, reason = frames_of(file, reader.read(file, pixels=False, only=LOOKED_AT))
             except InputError as error:
                 damage.append((file.folder, error))
                 continue

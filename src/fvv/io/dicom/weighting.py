@@ -43,6 +43,17 @@ _DIRECTIONS: tuple[tuple[_Private, ...], ...] = (
     tuple((0x0019, 0x10BB + n, "GEMS") for n in range(3)),
     ((0x0065, 0x1037, "IMAGE PRIVATE HEADER"),),
 )
+_MAKERS = [*_B_VALUES, *(element for elements in _DIRECTIONS for element in elements), (0x2001, 0x1004, "PHILIPS")]
+_CSA_BLOCKS = range(0x10, 0x20)
+"""Of group 0029, where Siemens' CSA header may lie."""
+LOOKED_AT: tuple[str | tuple[int, int], ...] = (
+    *("ImageType", "SequenceName", "DiffusionBValue", "DiffusionDirectionality", "DiffusionGradientOrientation"),
+    *("FrameType", "ComplexImageComponent", "AcquisitionContrast", "MRImageFrameTypeSequence", "MRDiffusionSequence"),
+    "DiffusionGradientDirectionSequence",
+    *((group, element) for group, number, _ in _MAKERS for element in (number, number >> 8)),
+    *((0x0029, element) for block in _CSA_BLOCKS for element in (block, block << 8 | 0x10)),
+)
+"""Top-level elements that are read here: an index of many files reads no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +124,7 @@ def description_words(text: str) -> frozenset[str]:
 
 def lookup(places: list[Any], name: str, default: Any) -> Any:
     """The first value of an element in some datasets."""
-    return next((place.get(name) for place in places if place.get(name) not in (None, "")), default)
+    return next((value for place in places if (value := place.get(name)) not in (None, "")), default)
 
 
 def first_item(place: Any, sequence: str) -> Any:
