@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from collections.abc import Iterable, Iterator
 from io import BytesIO
@@ -20,24 +21,30 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotific
 
 
 class Archive:
-    """Takes every object; counts how often each UID came."""
+    """Takes every object; counts how often each UID came.
 
-    def __init__(self, port: int = 0) -> None:
+    Args:
+        tls: a context for encrypted connections alone.
+    """
+
+    def __init__(self, port: int = 0, *, aet: str = "ARCHIVE", tls: ssl.SSLContext | None = None) -> None:
         self.objects: dict[str, Any] = {}
         self.times: dict[str, int] = {}
         self.status = 0x0000
-        entity = AE(ae_title="ARCHIVE")
+        entity = AE(ae_title=aet)
         entity.supported_contexts = AllStoragePresentationContexts
+        entity.require_called_aet = True
         handlers = [(evt.EVT_C_STORE, self._store)]
-        self._server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+        self._server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers, ssl_context=tls)
         self.port: int = self._server.socket.getsockname()[1]
+        self._aet = aet
 
     @property
     def address(self) -> str:
-        return f"pacs=ARCHIVE@127.0.0.1:{self.port}"
+        return f"pacs={self._aet}@127.0.0.1:{self.port}"
 
     def _store(self, event: Any) -> int:
-        if self.status == 0:
+        if self.status == 0 or self.status >> 12 == 0xB:  # A warning: stored all the same.
             uid = str(event.request.AffectedSOPInstanceUID)
             self.objects[uid] = event.dataset
             self.times[uid] = self.times.get(uid, 0) + 1

@@ -125,6 +125,15 @@ def test_studies_come_back_answered_once(
         time.sleep(0.5)
         assert set(archive.times.values()) == {1}
         assert len(node.spool.studies(DONE)) == 3
+        # The diffusion images of a study come when its results were sent: they are joined with what came before.
+        for file in (late := patient(tmp_path / "d", rng, "id")):
+            dataset = pydicom.dcmread(file)
+            dataset.StudyInstanceUID = pydicom.dcmread(silent[0]).StudyInstanceUID
+            save_dicom(dataset, file)
+        send(port, late)
+        until(lambda: kinds(archive, "id") == {"SEG": 1, "SR": 2, "OT": 1})
+        until(lambda: len(node.spool.studies(DONE)) == 3)
+        assert set(archive.times.values()) == {1}
     lines = status(tmp_path / "spool").summary()
     assert "done 3" in lines
     assert "pacs: takes results" in lines
@@ -155,41 +164,60 @@ def _stub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fvv.node.listen._WORKER", [sys.executable, "-c", STUB])
 
 
-@pytest.mark.usefixtures("_stub")
-def test_a_destination_that_is_down_gets_all_of_it_later(
-    tmp_path: Path, study: list[Path], models: Path, archive: Archive
-) -> None:
+@pytest.fixture
+def held_up(
+    tmp_path: Path, study: list[Path], models: Path, archive: Archive, _stub: None
+) -> Iterator[tuple[Node, str]]:
+    """A node whose destination is down, and the study whose result waits for it."""
     archive.close()
     with running(tmp_path / "spool", models, archive.address) as (node, port):
         send(port, study)
         until(lambda: node.senders[0].health.failures > 1)
-        assert len(node.spool.studies(SENDING)) == 1
-        again = Archive(archive.port)
+        (name,) = node.spool.studies(SENDING)
+        yield node, name
+
+
+def test_a_destination_that_is_down_gets_all_of_it_later(held_up: tuple[Node, str], archive: Archive) -> None:
+    node, _ = held_up
+    again = Archive(archive.port)
+    try:
         again.status = 0xA700
         until(lambda: "0xA700" in node.senders[0].health.last_error)
         again.status = 0
         until(lambda: node.spool.studies(DONE) != [])
         assert list(again.times.values()) == [1]
         assert node.senders[0].health.failures == 0
+    finally:
+        again.close()
+
+
+def test_a_result_that_a_loss_of_power_emptied_is_made_again(held_up: tuple[Node, str], archive: Archive) -> None:
+    node, name = held_up
+    (result,) = node.spool.outbox(name)
+    result.write_bytes(b"")
+    until(lambda: "is made again" in node.last_error)
+    again = Archive(archive.port)
+    try:
+        until(lambda: node.spool.studies(DONE) != [])
+        assert list(again.times.values()) == [1]
+    finally:
         again.close()
 
 
 @pytest.mark.usefixtures("_stub")
-def test_a_result_that_a_loss_of_power_emptied_is_made_again_and_holds_up_no_other(
-    tmp_path: Path, study: list[Path], models: Path, archive: Archive
+def test_an_image_that_comes_again_with_other_pixels_replaces_none(
+    tmp_path: Path, study: list[Path], models: Path
 ) -> None:
-    archive.close()
-    with running(tmp_path / "spool", models, archive.address) as (node, port):
+    """The study is answered again, with both: the reader refuses two versions of one image."""
+    with running(tmp_path / "spool", models) as (node, port):
         send(port, study)
-        until(lambda: node.senders[0].health.failures > 1)
-        (name,) = node.spool.studies(SENDING)
-        (result,) = node.spool.outbox(name)
-        result.write_bytes(b"")
-        until(lambda: "is made again" in node.last_error)
-        again = Archive(archive.port)
         until(lambda: node.spool.studies(DONE) != [])
-        assert list(again.times.values()) == [1]
-        again.close()
+        dataset = pydicom.dcmread(study[0])
+        dataset.PixelData = dataset.PixelData[::-1]
+        save_dicom(dataset, study[0])
+        send(port, study[:1])
+        (name,) = node.spool.studies(DONE)
+        until(lambda: len(node.spool.record(DONE, name).objects) == len(study) + 1)
 
 
 @pytest.mark.usefixtures("_stub")
@@ -284,6 +312,15 @@ def test_one_node_holds_a_spool(tmp_path: Path, models: Path) -> None:
 
 def test_there_is_no_status_without_a_spool(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no spool"):
+        status(tmp_path)
+
+
+def test_a_spool_of_another_user_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(InputError, match="only the user of the node"):
         status(tmp_path)
 
 

@@ -38,6 +38,19 @@ def test_the_name_of_a_study_does_not_name_its_person(study: list[Path]) -> None
     assert all(word not in f"{facts.study} {facts.file_name}" for word in ("name", "id", "1950"))
 
 
+def test_other_pixels_under_one_uid_are_another_file_and_a_corrected_header_is_none(study: list[Path]) -> None:
+    before = facts_of(study[0], ALL)
+    dataset = pydicom.dcmread(study[0])
+    dataset.AccessionNumber = "corrected"
+    save_dicom(dataset, study[0])
+    assert facts_of(study[0], ALL) == before
+    dataset.PixelData = dataset.PixelData[::-1]
+    save_dicom(dataset, study[0])
+    after = facts_of(study[0], ALL)
+    assert after.file_name != before.file_name
+    assert after.file_name.partition("-")[0] == before.file_name.partition("-")[0]
+
+
 @pytest.mark.parametrize("keep", [0.1, 0.3, 0.5, 0.8, 0.99])
 def test_an_object_that_was_cut_off_is_refused(study: list[Path], keep: float) -> None:
     content = study[0].read_bytes()

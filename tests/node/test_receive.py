@@ -7,9 +7,8 @@ import errno
 import shutil
 import ssl
 import struct
-import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,6 +104,13 @@ def test_an_unknown_title_is_refused(tmp_path: Path, calling: str, called: str) 
         assert associate(port, calling="SCANNER").is_established
         association = associate(port, calling=calling, called=called)
         assert association.is_rejected
+
+
+def test_titles_with_blanks(tmp_path: Path, study: list[Path]) -> None:
+    """Those at the ends do not count (PS3.5 6.2); those inside do."""
+    with receiving(tmp_path, aet="FVV 1", peers=("MR ROOM 2",)) as (_, port):
+        assert send(port, study, calling="  MR ROOM 2  ", called="FVV 1 ") == [SUCCESS] * len(study)
+        assert associate(port, calling="MR ROOM", called="FVV 1").is_rejected
 
 
 def test_an_aborted_association_leaves_a_study_that_waits(tmp_path: Path, study: list[Path]) -> None:
@@ -285,12 +291,8 @@ def test_noise_on_the_port_ends_nothing(tmp_path: Path, study: list[Path]) -> No
         assert send(port, study[:1]) == [SUCCESS]
 
 
-def test_tls(tmp_path: Path, study: list[Path]) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not here")
-    certificate, key = tmp_path / "node.pem", tmp_path / "node.key"
-    command = f"openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -days 2 -out {certificate} -keyout {key}"
-    subprocess.run(command.split(), check=True, capture_output=True)
+def test_tls(tmp_path: Path, study: list[Path], certificates: Callable[[str], tuple[Path, Path]]) -> None:
+    certificate, key = certificates("node")
     files = {"tls_certificate": str(certificate), "tls_key": str(key), "tls_authorities": str(certificate)}
     with receiving(tmp_path, **files) as (spool, port):
         plain = associate(port)
@@ -301,6 +303,10 @@ def test_tls(tmp_path: Path, study: list[Path]) -> None:
         with_certificate.check_hostname = False
         with_certificate.load_cert_chain(certificate, key)
         assert not associate(port, tls=(anybody, None)).is_established
+        stranger = ssl.create_default_context(cafile=str(certificate))
+        stranger.check_hostname = False
+        stranger.load_cert_chain(*certificates("stranger"))
+        assert not associate(port, tls=(stranger, None)).is_established
         assert send(port, study, tls=(with_certificate, None)) == [SUCCESS] * len(study)
         assert names(spool) == [len(study)]
 

@@ -72,6 +72,26 @@ def test_what_was_on_its_way_to_disk_is_no_object(tmp_path: Path) -> None:
     assert list((tmp_path / "incoming").iterdir()) == []
 
 
+@pytest.mark.parametrize("jump_s", [-7200.0, 7200.0])
+def test_a_clock_that_is_set_changes_no_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_s: float) -> None:
+    """Set forward, half a study would be complete; set back, a whole one would wait for hours."""
+    spool, real = opened(tmp_path), time.time
+    transferred(spool, "1")
+    monkeypatch.setattr("fvv.node.spool.time.time", lambda: real() + jump_s)
+    assert 0 <= spool.waiting_s("s") < 60
+
+
+def test_a_study_of_an_earlier_process_has_waited_since_its_last_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transferred(opened(tmp_path), "1")
+    real = time.time
+    monkeypatch.setattr("fvv.node.spool.time.time", lambda: real() + 100)
+    assert 100 <= opened(tmp_path).waiting_s("s") < 160
+    monkeypatch.setattr("fvv.node.spool.time.time", lambda: real() - 7200)
+    assert 0 <= opened(tmp_path).waiting_s("s") < 60
+
+
 def test_the_same_object_twice_is_one(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     transferred(spool, "1", "1")

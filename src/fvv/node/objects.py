@@ -45,7 +45,8 @@ class ObjectFacts:
 
     Attributes:
         study: hash of study and person, the name of the study everywhere in the spool and in the log.
-        file_name: the same for every copy of the object.
+        file_name: the same for every copy of the object; another for other pixels under its UID, so that neither of
+            the two replaces the other in silence.
         wanted: whether the rules take it.
     """
 
@@ -67,14 +68,21 @@ def facts_of(path: Path, rules: ListenConfig) -> ObjectFacts:
         person = person_of(dataset)
         if not study or not uid or not any(person):
             raise InputError("states no study, no UID of its own or no person", file=path)
-        _refuse_cut_off(path, dataset)
+        pixels = _refuse_cut_off(path, dataset)
         key = fingerprint(study=study, person=person)[:_KEY_LETTERS]
-        return ObjectFacts(key, file_name_of(uid), wanted=_is_wanted(dataset, rules))
+        file_name = f"{stem_of(uid)}-{_digest(path, pixels)}.dcm"
+        return ObjectFacts(key, file_name, wanted=_is_wanted(dataset, rules))
 
 
-def file_name_of(uid: str) -> str:
-    """Of an object in the spool."""
-    return f"{hashlib.sha256(uid.encode()).hexdigest()[:32]}.dcm"
+def stem_of(uid: str) -> str:
+    """What the names of an object's files in the spool begin with, before a hyphen."""
+    return hashlib.sha256(uid.encode()).hexdigest()[:32]
+
+
+def _digest(path: Path, start: int) -> str:
+    with path.open("rb") as stream:
+        stream.seek(start)
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:8]
 
 
 def _is_wanted(dataset: Any, rules: ListenConfig) -> bool:
@@ -95,11 +103,15 @@ def _text(dataset: Any, name: str) -> str:
     return str(dataset.get(name) or "").strip().casefold()
 
 
-def _refuse_cut_off(path: Path, dataset: Any) -> None:
-    """The pixels must follow the header, in the length that they and the header state (PS3.5, 7.1 and A.4)."""
+def _refuse_cut_off(path: Path, dataset: Any) -> int:
+    """The pixels must follow the header, in the length that they and the header state (PS3.5, 7.1 and A.4).
+
+    Returns:
+        Where in the file they begin; 0 where they are deflated with the header.
+    """
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
     if syntax == DeflatedExplicitVRLittleEndian:  # Reading the header has unpacked it all.
-        return
+        return 0
     order: Literal["little", "big"] = "little" if syntax.is_little_endian else "big"
     with path.open("rb") as stream:
         pydicom.dcmread(stream, stop_before_pixels=True)  # Leaves the stream where the pixels begin.
@@ -120,3 +132,4 @@ def _refuse_cut_off(path: Path, dataset: Any) -> None:
         whole = end - start >= stated >= needed
     if not whole:
         raise InputError("cut off: pixels are missing", file=path)
+    return start

@@ -152,7 +152,8 @@ class Sender:
         association = entity.associate(there.host, there.port, ae_title=there.aet, tls_args=tls)
         if not association.is_established:
             association.abort() if association.is_alive() else None
-            self._failed("no association: it is down, or does not know this node")
+            certificate = ", or one of the two certificates is not accepted" if tls is not None else ""
+            self._failed(f"no association: it is down, or does not know this node{certificate}")
             return
         refused = ""
         try:
@@ -179,7 +180,8 @@ class Sender:
             return "no reply"
         if code == 0 or code >> 12 == 0xB:  # Success, or a warning: stored all the same (PS3.4 B.2.3).
             self.spool.note_sent(study, self.destination.name, str(dataset.SOPInstanceUID))
-            log.info("study %s: %s has taken a %s object", study, self.destination.name, dataset.Modality)
+            warned = f" with a warning, status 0x{code:04X}" if code else ""
+            log.info("study %s: %s has taken a %s object%s", study, self.destination.name, dataset.Modality, warned)
             return ""
         return f"status 0x{code:04X}"
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from fvv.errors import InputError
 from fvv.io.sealed import read_record, write_sealed
-from fvv.node.objects import ObjectFacts, file_name_of
+from fvv.node.objects import ObjectFacts, stem_of
 from fvv.schemas.node import Outcome, StudyRecord
 
 STATES = RECEIVED, RUNNING, SENDING, DONE, FAILED = "received", "running", "sending", "done", "failed"
@@ -53,6 +53,7 @@ class Spool:
         self._cut: dict[str, set[str]] = {}
         self._latest: dict[str, str] = {}
         self._asked: set[str] = set()
+        self._came: dict[str, float] = {}
 
     def open(self) -> None:
         """Make the folders, and clear what a killed process left on its way in or out."""
@@ -106,6 +107,7 @@ class Spool:
             file.replace(images / facts.file_name)
             self._latest[association] = facts.study
             self._asked.discard(facts.study)
+            self._came[facts.study] = time.monotonic()
             for place in (images, folder, folder.parent):
                 sync(place)
 
@@ -131,8 +133,11 @@ class Spool:
                         mark.rename(mark.with_suffix(_ABORTED))
 
     def waiting_s(self, study: str) -> float:
-        """Seconds since the last object of a received study came."""
-        return time.time() - self.images(RECEIVED, study).stat().st_mtime
+        """Seconds since the last object of a received study came, whatever the clock was set to meanwhile."""
+        if study not in self._came:  # It came before the start of this process.
+            age = max(0.0, time.time() - self.images(RECEIVED, study).stat().st_mtime)
+            self._came[study] = time.monotonic() - age
+        return time.monotonic() - self._came[study]
 
     def is_cut_off(self, study: str) -> bool:
         """Whether an association that brought objects of a received study neither ended well nor goes on."""
@@ -157,18 +162,18 @@ class Spool:
         Args:
             images: those of the UIDs that are of a class that is kept.
         """
-        names = {file_name_of(uid): uid for uid in uids}
+        names = {stem_of(uid): uid for uid in uids}
         held: set[str] = set()
         named: list[str] = []
         with self._lock:
             for state in STATES:
                 for study in self.studies(state):
                     with suppress(FileNotFoundError):
-                        there = {file.name for file in self.images(state, study).iterdir()}
+                        there = {file.stem.partition("-")[0] for file in self.images(state, study).iterdir()}
                         held |= names.keys() & there
                         if state == RECEIVED and there and there <= names.keys():
                             named.append(study)
-            if held >= {file_name_of(uid) for uid in images}:
+            if held >= {stem_of(uid) for uid in images}:
                 self._asked.update(named)
                 for mark in (mark for study in named for mark in self._marks(study)):
                     if mark.name not in self._associations:
@@ -192,6 +197,7 @@ class Spool:
         """
         with self._lock:
             self._asked.discard(study)
+            self._came.pop(study, None)
             earlier = next((state for state in EARLIER if self.folder(state, study).exists()), None)
             if earlier is not None:
                 if self._is_answered(study, earlier, made_from):

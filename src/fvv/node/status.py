@@ -22,7 +22,7 @@ def health_of(spool: Spool, last_error: str, destinations: Mapping[str, Destinat
     """Count what lies in the spool."""
     states = {state: spool.studies(state) for state in STATES}
     ages = [
-        time.time() - spool.images(state, study).stat().st_mtime
+        max(0.0, time.time() - spool.images(state, study).stat().st_mtime)  # The clock may have been set back.
         for state, studies in states.items()
         for study in studies
         if state not in {DONE, FAILED} and spool.images(state, study).exists()
@@ -65,10 +65,17 @@ def status(spool: str | Path) -> StatusResult:
     """How the node of a spool stands, whether or not it runs.
 
     Raises:
-        InputError: there is no spool.
+        InputError: there is no spool, or it is another user's.
     """
     root = Path(spool)
-    if not (root / DONE).is_dir():
+    try:
+        found = {item.name for item in root.iterdir()}
+    except PermissionError as error:
+        hint = "as its user: sudo -u fvv fvv listen ..."
+        raise InputError("only the user of the node may look here", file=root, hint=hint) from error
+    except OSError:
+        found = set()
+    if DONE not in found:
         raise InputError("no spool of fvv listen", file=root, hint="name it with --spool")
     try:
         last = read_record(root / HEALTH_FILE, Health)
