@@ -16,7 +16,8 @@ COPY --from=build /opt/fvv /opt/fvv
 COPY --chmod=755 container/bids_app.py /opt/fvv/bin/fvv-bids
 # Nothing is written outside /tmp and the folders that are mounted.
 ENV PATH=/opt/fvv/bin:$PATH HOME=/tmp XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib PYTHONDONTWRITEBYTECODE=1
-RUN useradd --uid 1000 --no-create-home --shell /usr/sbin/nologin fvv
+# A volume that is first mounted there takes the owner of the folder: the spool of `fvv listen`.
+RUN useradd --uid 1000 --no-create-home --shell /usr/sbin/nologin fvv && install -d -o 1000 -m 700 /var/lib/fvv
 USER 1000
 WORKDIR /tmp
 ENTRYPOINT ["fvv"]
