@@ -68,7 +68,9 @@ def main() -> int:
     parser.add_argument(
         "--kills", type=int, default=10, help="3 or more: the archive is unreachable for a third of them"
     )
-    parser.add_argument("--most-minutes", type=float, default=20)
+    parser.add_argument(
+        "--patience-minutes", type=float, default=10, help="after so long without a kill or a finished study it ends"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if shutil.which("storescu") is None:
@@ -96,12 +98,17 @@ def main() -> int:
         for sender in senders:
             sender.start()
         taken, times, kills, memory = {}, Counter[str](), 0, []
-        until = started + options.most_minutes * 60
+        steps, until = (0, 0), started + options.patience_minutes * 60
+
+        def done() -> int:
+            return len(list(spool.glob("done/*")))
 
         def finished() -> bool:
-            return len(list(spool.glob("done/*"))) == options.studies and not any(one.is_alive() for one in senders)
+            return done() == options.studies and not any(one.is_alive() for one in senders)
 
         while time.monotonic() < until and not (kills == options.kills and finished()):
+            if (kills, done()) != steps:
+                steps, until = (kills, done()), time.monotonic() + options.patience_minutes * 60
             time.sleep(chance.uniform(1, 30) if kills < options.kills else 1)
             memory.append(memory_mb(process))
             if kills < options.kills:
