@@ -16,6 +16,7 @@ from fvv.config import Unlisted
 from fvv.data import Failure, Participant
 from fvv.errors import InputError
 from fvv.io.case import list_patients
+from fvv.io.listing import paths
 from fvv.io.tables import failure_of, read_lines
 from fvv.names import first_alike, first_few, is_plain, nearest_hint, plain, same_name_key
 
@@ -152,7 +153,7 @@ def same_images_of_two_persons(people: Mapping[str, Participant], hashes: Mappin
 
 def _refuse_other_names(folder: Path) -> None:
     """A table under nearly the right name would be missed, and with it who is who."""
-    for item in sorted(folder.iterdir()):
+    for item in paths(folder):
         if _OTHER_NAMES.fullmatch(item.name) and not item.is_dir():
             hint = f"name it {PARTICIPANTS_FILE}, with tabs between cells, or move it elsewhere"
             raise InputError(f"there is no {PARTICIPANTS_FILE}, and this resembles it", file=item, hint=hint)
