@@ -1,4 +1,4 @@
-"""What lies in a folder; the folder of a cohort is listed once, since a shared file system is slow at many thousands."""
+"""What lies in a folder; that of a cohort is listed once: a shared file system is slow at many thousands."""
 
 from __future__ import annotations
 
