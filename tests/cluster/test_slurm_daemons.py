@@ -29,6 +29,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     with Slurm(tmp_path_factory.mktemp("slurm") / "daemons") as slurm, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+        patch.setattr("fvv.system.slurm._ASK_S", 2.0)  # SLURM serves nobody else here.
         yield slurm
 
 
