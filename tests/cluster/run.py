@@ -193,7 +193,8 @@ def requeue(jobs: Trial, expected: dict[str, dict[str, str]]) -> str:
     jobs.end(process)
     logs = [file.read_text() for file in (jobs.folder / "fvv_jobs").glob("fvv-train-*/*.out")]
     times = sum(text.count("Requeued job") for text in logs)
-    resumed = sum(text.count("resumes after") for text in logs)
+    starts = [part for text in logs for part in text.split("Starting with JobEnvironment")[2:]]
+    resumed = sum(", epoch 1 of" not in part for part in starts)
     return f"{times} jobs requeued, {resumed} resumed; {jobs.compare(stage, expected['train'])}"
 
 
