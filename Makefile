@@ -147,7 +147,7 @@ hospital-test: $(CHECKS)
 # FAULTS="cancelled driver": these alone.
 FAULTS := cancelled driver requeue node ctrl-c
 cluster-test: $(CHECKS)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/cluster tests/system/test_dask_workers.py
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -qs -m slow tests/cluster tests/system/test_dask_workers.py
 	@PYTHONPATH=tests $(BIN)/python -m cluster.run --faults $(FAULTS)
 
 # One thread each: a reader must not need more, and forks of a process with threads may hang.

@@ -83,11 +83,16 @@ def note_and_wait(folder: str, item: str) -> str:
     told = os.environ
     job = "_".join(told[name] for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID") if name in told)
     with Path(folder, f"{item}.tries").open("a") as stream:
-        stream.write(f"{told['SLURMD_NODENAME']} {job or told['SLURM_JOB_ID']}\n")
+        stream.write(f"{told.get('SLURMD_NODENAME') or host()} {job or told.get('SLURM_JOB_ID', '')}\n")
     tries = tries_of(folder, item)
     while item == "slow" and tries == 1:
         time.sleep(0.1)
     return f"{item} {tries}"
+
+
+def host() -> str:
+    """The network namespace of this process."""
+    return os.readlink("/proc/self/ns/net")  # noqa: PTH115
 
 
 def tries_of(folder: str, item: str) -> int:

@@ -31,8 +31,8 @@ StateSaveLocation={folder}/state
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-# A requeued job waits for the end of the credential of its last start.
-AuthInfo=socket={folder}/munge.socket,cred_expire=3
+# A requeued job waits for the end of the credential of its last start; of less than 5 s SLURM makes 120.
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 # No control groups, which a container has not.
 ProctrackType=proctrack/linuxproc

@@ -1,4 +1,4 @@
-"""SLURM itself on this machine: a node that goes, a cancelled job, a time limit (`make cluster-test`)."""
+"""SLURM on this machine: a node goes, a job is cancelled or timed out, two nodes share a fold (`make cluster-test`)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ import pytest
 
 from cluster.slurm import Slurm, missing, until
 from fvv.config import ClusterConfig
+from fvv.data import FoldPlan, FoldRow, Role
 from fvv.errors import FvvError
+from fvv.io.folds import write_folds
+from fvv.stages.train import train_fold
 from fvv.system.parallel import LongItems, engine, map_items
 from parallel_work import note_and_wait, tries_of
+from store_builders import TINY, write_store
 
 pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
 pytestmark = [
@@ -29,6 +33,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     with Slurm(tmp_path_factory.mktemp("slurm") / "daemons") as slurm, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+        patch.setattr("fvv.system.slurm._ASK_S", 2.0)  # SLURM serves nobody else here.
         yield slurm
 
 
@@ -66,6 +71,23 @@ def test_a_cancelled_job_is_tried_again(slurm: Slurm, settings: ClusterConfig, t
         found = dict(map_items(partial(note_and_wait, str(tmp_path)), ["a", "slow", "b"], workers=1, description="end"))
     assert found == {"a": "a 1", "slow": "slow 2", "b": "b 1"}
     assert not slurm.jobs()
+
+
+def test_two_nodes_train_one_fold(
+    slurm: Slurm, settings: ClusterConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")  # The nodes have names that nothing resolves.
+    write_store(tmp_path / "store")
+    sides = (Role.TEST, Role.TEST, Role.VALID, Role.VALID, Role.TRAIN, Role.TRAIN)
+    rows = (FoldRow(f"secret_{k}", f"person-{k}", (side, sides[k - 2])) for k, side in enumerate(sides))
+    write_folds(tmp_path / "store" / "folds.tsv", FoldPlan(tuple(rows)))
+    config = TINY.model_copy(update={"nodes": 2, "epochs": 1, "device": "cpu"})
+    with engine(settings.model_copy(update={"memory_gb": 4})):
+        result = train_fold(tmp_path / "store", tmp_path / "models", 0, config)
+    assert result.complete
+    assert result.epochs == 1
+    starts = [file.read_text().partition("node=")[2][:4] for file in settings.folder.glob("fvv-train-*/*_log.out")]
+    assert sorted(starts) == ["0(2)", "1(2)"]
 
 
 @pytest.mark.parametrize("advances", [True, False])

@@ -14,6 +14,8 @@ from bundles import write_bundle
 from chaos.stages import contents
 from fvv.config import ComputeConfig, EvaluateConfig, PrepareConfig
 from fvv.errors import ConfigError, InputError, OutputExistsError
+from fvv.io.lock import only_writer
+from fvv.io.shards import shard_place
 from fvv.recipes.examine import examine
 from fvv.recipes.publish import EvaluateResult
 from fvv.stages.evaluate import evaluate, evaluate_shard, gather_evaluation
@@ -92,6 +94,25 @@ def test_shards_of_other_settings_are_refused(place: Place, tmp_path: Path) -> N
         gather_evaluation(output)
     with pytest.raises(ConfigError, match="cannot be calibrated on a shard"):
         place.run(1, output, CONFIG.model_copy(update={"calibrate": True}))
+
+
+def test_shards_of_another_number_are_forgotten(place: Place, tmp_path: Path) -> None:
+    output = Path(shutil.copytree(place.shards, tmp_path / "output"))
+    evaluate_shard(place.store, place.models, output, CONFIG, Shard(1, 2), external=False)
+    with pytest.raises(InputError, match="1 of 2 shards are missing or have not ended: 2/2"):
+        gather_evaluation(output)
+    with only_writer(shard_place(output, Shard(1, 2))), pytest.raises(InputError, match="shard 1/2 is running here"):
+        place.run(1, output)
+    evaluate_shard(place.store, place.models, output, CONFIG, Shard(2, 2), external=False)
+    gather_evaluation(output)
+    assert promised(output) == promised(place.whole.output)
+
+
+def test_what_shards_did_is_not_gathered_after_the_whole_evaluation(place: Place, tmp_path: Path) -> None:
+    output = Path(shutil.copytree(place.shards, tmp_path / "output"))
+    evaluate(place.store, place.models, output, CONFIG)
+    with pytest.raises(InputError, match="no shard of a run"):
+        gather_evaluation(output)
 
 
 def test_several_processes_give_the_bytes_of_one(place: Place, tmp_path: Path) -> None:

@@ -149,6 +149,33 @@ def test_a_shard_that_was_stopped_and_a_damaged_result_are_missing(cohort: Path,
         gather(out)
 
 
+def test_shards_of_another_number_are_forgotten_or_refused(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(1, 2))
+    old = out / ".fvv.shards" / "1-of-2"
+    with only_writer(old), pytest.raises(InputError, match=r"shard 1/2 is running here.*--shard 1/2"):
+        predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(1, 3))
+    kept = shutil.copytree(old, tmp_path / "old")
+    for index in (1, 2):
+        predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(index, 3))
+    with pytest.raises(InputError, match="1 of 3 shards are missing or have not ended: 3/3"):
+        gather(out)  # With what 1/2 did, nothing would be missing.
+    predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(3, 3))
+    assert gather(out).finished == 4
+    shutil.copytree(kept, old, dirs_exist_ok=True)  # As a program that does not forget it leaves it.
+    with pytest.raises(InputError, match="shards 1/2 and 1/3 are of different runs: parts of 2 and of 3"):
+        gather(out)
+
+
+def test_what_shards_did_is_not_gathered_after_a_run_of_the_whole_cohort(cohort: Path, tmp_path: Path) -> None:
+    predict(cohort / "in" / "a", cohort / "models1", tmp_path, CONFIG, shard=Shard(1, 1))
+    gather(tmp_path)
+    predict(cohort / "in", cohort / "models1", tmp_path, CONFIG)
+    with pytest.raises(InputError, match="no shard of a run"):
+        gather(tmp_path)
+    assert len(read_table(tmp_path / "results.csv")) == 4
+
+
 def test_one_shard_twice_at_once_is_refused_and_others_wait_their_turn(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with only_writer(out / ".fvv.shards" / "1-of-2"):
@@ -174,8 +201,10 @@ def test_shards_of_a_simulated_cohort(tmp_path: Path) -> None:
     from fvv.stages.simulate import simulate  # noqa: PLC0415
 
     config = SimulateConfig(cases=2, seed=21, compute={"workers": 1})
+    simulate(tmp_path, config, shard=Shard(2, 3))
     for index in (1, 2):
         simulate(tmp_path, config, shard=Shard(index, 2))
+        assert not (tmp_path / ".fvv.shards" / "2-of-3" / "run.json").exists()
         assert not (tmp_path / "participants.tsv").exists()
         with pytest.raises(InputError, match="shards of `fvv simulate` are not gathered"):
             read_cohort(tmp_path)
@@ -183,3 +212,5 @@ def test_shards_of_a_simulated_cohort(tmp_path: Path) -> None:
     assert (result.finished, result.failures) == (2, ())
     assert list(read_participants(tmp_path)) == ["sim_0001", "sim_0002"]
     assert simulate(tmp_path, config).kept == 2
+    with pytest.raises(InputError, match="no shard of a run"):
+        gather(tmp_path)

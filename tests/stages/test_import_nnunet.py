@@ -14,10 +14,12 @@ from builders import write_cohort, write_patient
 from fvv.config import PrepareConfig, PreprocessConfig
 from fvv.data import Channel
 from fvv.errors import InputError, OutputExistsError
+from fvv.io.nifti import write_volume
 from fvv.stages.agreement import agreement
 from fvv.stages.export import export_nnunet
 from fvv.stages.import_nnunet import import_nnunet
 from fvv.stages.prepare import prepare
+from fvv.stages.verify import verify
 
 CONFIG = PrepareConfig(kfolds=2, preprocess=PreprocessConfig(partial_labels=True), compute={"workers": 1})
 
@@ -105,7 +107,7 @@ def test_an_examination_that_cannot_be_imported_leaves_no_folder(dataset: Path, 
     result = import_nnunet(dataset, tmp_path / "back")
     assert result.imported == ("p0", "p3")
     reasons = {failure.examination_id: failure.reason for failure in result.failures}
-    assert "no image of channel 1 (b0)" in reasons["p1"]
+    assert "no image of the channel b0" in reasons["p1"]
     assert "another grid" in reasons["p2"]
     assert sorted(path.name for path in (tmp_path / "back").glob("p*")) == ["p0", "p3", "participants.tsv"]
 
@@ -132,3 +134,31 @@ def test_nothing_of_an_earlier_import_stays_among_another_readers_masks(dataset:
     shutil.copy(dataset / "labelsTr" / "p0.nii.gz", predictions)
     assert import_nnunet(dataset, tmp_path / "second", labels=predictions, overwrite=True).imported == ("p0",)
     assert [path.name for path in (tmp_path / "second").iterdir() if path.is_dir()] == ["p0"]
+
+
+def test_an_import_that_was_killed_is_no_cohort_and_starts_again(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """No code of the program runs after it."""
+
+    written = []
+
+    def one_and_a_half(path: Path, *args: object) -> None:
+        if written:
+            raise Killed
+        write_volume(path, *args)
+        written.extend([path] if path.name.startswith("flairviz") else [])
+
+    back = tmp_path / "back"
+    with monkeypatch.context() as patch:
+        patch.setattr("fvv.stages.import_nnunet.write_volume", one_and_a_half)
+        with pytest.raises(Killed):
+            import_nnunet(dataset, back)
+    (back / ".partial-12345678-p1").mkdir()  # Left where even cleaning up was cut short.
+    assert [path.name for path in back.glob("p*")] == ["p0"]
+    for stage in (lambda: verify(back, CONFIG), lambda: prepare(back, tmp_path / "store2", CONFIG)):
+        with pytest.raises(InputError, match=r"not finished: participants\.tsv"):
+            stage()
+    assert import_nnunet(dataset, back).imported == ("p0", "p1", "p2", "p3")
+    assert sorted(path.name for path in back.iterdir() if path.is_dir()) == ["p0", "p1", "p2", "p3"]

@@ -419,6 +419,8 @@ class TestShards:
                 prepare(cohort, store, CONFIG, shard=Shard(1, 2))
             with pytest.raises(FvvError, match="another fvv process"):
                 gather_store(store)
+            with pytest.raises(InputError, match=r"shard 1/2 is running here.*--shard 1/2"):
+                prepare(cohort, store, CONFIG, shard=Shard(1, 3))
         gather_store(store)
         assert not partial.exists()
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from fvv.cohort.participants import PARTICIPANTS_FILE, read_participants, read_subjects
 from fvv.config import Unlisted
 from fvv.data import Participant
-from fvv.io.bids import find_labelled_bids, raw_folder
+from fvv.io.bids import RAW_FOLDERS, find_labelled_bids, raw_folder
 from fvv.io.case import CaseFiles, Place
+from fvv.io.listing import listed_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +21,12 @@ class Cohort:
     Attributes:
         people: what is known of each, by its name, sorted.
         places: where each lies, by its name.
+        table: participants.tsv, where it is or could be.
     """
 
     people: Mapping[str, Participant]
     places: Mapping[str, Place]
+    table: Path
 
     def located(self, names: Iterable[str]) -> list[tuple[Participant, Place]]:
         """These examinations, each with its place: what a worker process needs of one."""
@@ -39,14 +42,16 @@ def read_cohort(folder: Path, *, unlisted: Unlisted = "refuse") -> Cohort:
     Raises:
         InputError: no data set there, or an unusable participants.tsv.
     """
-    found = find_labelled_bids(folder)
-    if not found:
-        people = read_participants(folder, unlisted=unlisted)
-        return Cohort(people, {name: folder / name for name in people})
-    files = {one.examination_id: one for one in found}
-    people = read_subjects(table_folder(folder), list(files), unlisted=unlisted)
+    with listed_once(folder, *(folder / name for name in RAW_FOLDERS)):
+        found, table = find_labelled_bids(folder), table_folder(folder)
+        if not found:
+            people = read_participants(folder, unlisted=unlisted)
+            return Cohort(people, {name: folder / name for name in people}, table / PARTICIPANTS_FILE)
+        files = {one.examination_id: one for one in found}
+        people = read_subjects(table, list(files), unlisted=unlisted)
     absent = "participants.tsv names it, and the data set has no diffusion image of it"
-    return Cohort(people, {name: files.get(name) or CaseFiles(name, folder / name, refusal=absent) for name in people})
+    places = {name: files.get(name) or CaseFiles(name, folder / name, refusal=absent) for name in people}
+    return Cohort(people, places, table / PARTICIPANTS_FILE)
 
 
 def table_folder(folder: Path) -> Path:

@@ -16,6 +16,8 @@ from fvv.config import Unlisted
 from fvv.data import Failure, Participant
 from fvv.errors import InputError
 from fvv.io.case import list_patients
+from fvv.io.listing import paths
+from fvv.io.ownership import claimed
 from fvv.io.tables import failure_of, read_lines
 from fvv.names import first_alike, first_few, is_plain, nearest_hint, plain, same_name_key
 
@@ -50,10 +52,16 @@ def read_participants(folder: Path, *, unlisted: Unlisted = "refuse") -> dict[st
     Returns:
         For each patient, sorted by name, what is known. A row whose folder is not there is among them where no folder
         could be meant by it: reading that patient then fails, and the others go on.
+
+    Raises:
+        InputError: an unusable table; or none yet, in a cohort that this program writes: its table comes last.
     """
     folders = list_patients(folder)
     path = folder / PARTICIPANTS_FILE
     if not path.exists() and not path.is_symlink():
+        if PARTICIPANTS_FILE in claimed(folder):
+            hint = "run the `fvv import` or `fvv simulate` command that writes it again, to its end"
+            raise InputError(f"not finished: {PARTICIPANTS_FILE} is not there yet", file=folder, hint=hint)
         _refuse_other_names(folder)
         return {name: Participant(name, name) for name in folders}
     known = _read_rows(path)
@@ -152,7 +160,7 @@ def same_images_of_two_persons(people: Mapping[str, Participant], hashes: Mappin
 
 def _refuse_other_names(folder: Path) -> None:
     """A table under nearly the right name would be missed, and with it who is who."""
-    for item in sorted(folder.iterdir()):
+    for item in paths(folder):
         if _OTHER_NAMES.fullmatch(item.name) and not item.is_dir():
             hint = f"name it {PARTICIPANTS_FILE}, with tabs between cells, or move it elsewhere"
             raise InputError(f"there is no {PARTICIPANTS_FILE}, and this resembles it", file=item, hint=hint)

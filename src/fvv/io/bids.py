@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fvv.errors import InputError
 from fvv.io.case import CaseFiles
+from fvv.io.listing import paths
 from fvv.io.nifti import SUFFIXES, bval_beside, find_image, read_bvals
 from fvv.names import first_few, plain
 from fvv.protocol import TARGET_B, Shell, b0_volumes, b1000_volumes, is_near_b1000
@@ -24,7 +25,7 @@ _PART = re.compile(r"_part-(phase|real|imag)_")
 """Of a complex image, beside its magnitude."""
 
 
-_RAW_FOLDERS = ("rawdata", "raw_data")
+RAW_FOLDERS = ("rawdata", "raw_data")
 """Where a data set may keep its subjects, beside its derivatives."""
 _STROKE_MASKS = ("msk", "lesion-msk")
 """Last part of a stroke mask's name: of ISLES'22, of ISLES'24."""
@@ -41,7 +42,7 @@ def find_labelled_bids(root: Path) -> list[CaseFiles]:
     A folder of patients as `prepare` knows them, b1000 in each, is none, whatever else lies in these folders.
     """
     bids = root.is_dir() and any(_diffusion_folders(raw_folder(root)))
-    if not bids or any(True for suffix in SUFFIXES for _ in root.glob(f"*/b1000{suffix}")):
+    if not bids or any((path / f"b1000{suffix}").exists() for path in paths(root) for suffix in SUFFIXES):
         return []
     masks = _masks(root)
     return [_with_mask(files, masks.get(files.examination_id, [])) for files in find_bids(root)]
@@ -62,7 +63,7 @@ def find_bids(root: Path) -> list[CaseFiles]:
         hint = "expected sub-*/[ses-*]/dwi/*_dwi.nii.gz with .bval"
         raise InputError("no diffusion images", file=root, hint=hint)
     with_images = {folder.relative_to(root).parts[0] for folder in folders}
-    there = (path for path in root.glob("sub-*") if path.is_dir() and any(path.iterdir()))
+    there = (path for path in _subjects(root) if path.is_dir() and any(path.iterdir()))
     if without := sorted(path.name for path in there if path.name not in with_images):
         log.warning("%d subjects have no folder dwi: %s", len(without), first_few(without))
     refused = [CaseFiles(name, b1000=place, refusal=why) for name, place, why in _unusable(root, folders)]
@@ -70,25 +71,28 @@ def find_bids(root: Path) -> list[CaseFiles]:
 
 
 def _diffusion_folders(root: Path) -> Iterator[Path]:
-    """In order; the data set is listed once, and no further than is asked for."""
-    try:
-        subjects = sorted(path for path in root.iterdir() if path.name.startswith("sub-"))
-    except OSError:
-        return
-    for subject in subjects:
+    """In order, and no further than is asked for."""
+    for subject in _subjects(root):
         found = [subject / "dwi", *sorted(subject.glob("ses-*/dwi"))]
         yield from (path for path in found if path.is_dir())
 
 
+def _subjects(root: Path) -> list[Path]:
+    try:
+        return [path for path in paths(root) if path.name.startswith("sub-")]
+    except OSError:
+        return []
+
+
 def raw_folder(root: Path) -> Path:
     """Where the subjects of a data set lie: in its own folder, or in one for raw data."""
-    inside = (root / name for name in _RAW_FOLDERS)
+    inside = (root / name for name in RAW_FOLDERS)
     return next((folder for folder in (root, *inside) if any(_diffusion_folders(folder))), root)
 
 
 def _masks(root: Path) -> dict[str, list[Path]]:
     """Stroke masks of the derivatives, by the examination that their name begins with."""
-    beside = root.parent if root.name in _RAW_FOLDERS else root
+    beside = root.parent if root.name in RAW_FOLDERS else root
     masks: dict[str, list[Path]] = {}
     for suffix in SUFFIXES:
         for path in sorted((beside / "derivatives").rglob(f"sub-*msk{suffix}")):
@@ -112,14 +116,15 @@ def _adc_of(image: Path) -> Path | None:
 
 def _unusable(root: Path, folders: list[Path]) -> Iterator[tuple[str, Path, str]]:
     """Name, place and reason of what would be passed over: not fetched, misnamed, or without a diffusion image."""
-    for pattern in ("sub-*", "sub-*/ses-*", "sub-*/dwi", "sub-*/ses-*/dwi"):
-        for path in sorted(root.glob(pattern)):
+    for subject in _subjects(root):
+        below = (path for pattern in ("ses-*", "dwi", "ses-*/dwi") for path in sorted(subject.glob(pattern)))
+        for path in (subject, *below):
             name = _session_name(path / "dwi" if path.name != "dwi" else path)
             if path.is_symlink() and not path.exists():
                 yield name, path, f"a broken link to {path.readlink()}"
             elif path.is_dir() and not any(path.iterdir()):
                 yield name, path, "an empty folder: not fetched?"
-    for path in sorted(root.iterdir()):
+    for path in paths(root):
         if path.is_dir() and path.name.lower().startswith("sub-") and not path.name.startswith("sub-"):
             yield path.name, path, "a subject's folder is named sub-... in small letters (rename it)"
     for folder in folders:

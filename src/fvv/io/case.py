@@ -20,6 +20,7 @@ from fvv.errors import FvvError, InputError
 from fvv.imaging.adc import b0_from_adc
 from fvv.imaging.geometry import plan_grid
 from fvv.io.drafts import refuse_draft
+from fvv.io.listing import entries
 from fvv.io.nifti import IMAGE_SUFFIXES, MAX_BYTES, find_bval, find_image, read_volume, read_weighted
 from fvv.io.roi import onto_grid, read_roi
 from fvv.io.shards import refuse_ungathered
@@ -119,8 +120,7 @@ def list_patients(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         raise InputError("no such folder", file=folder, hint="name the folder that holds one folder per patient")
     try:
-        with os.scandir(folder) as items:
-            names = sorted(item.name for item in items if not item.name.startswith(".") and _is_patient(item))
+        names = [item.name for item in entries(folder) if not item.name.startswith(".") and _is_patient(item)]
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", file=folder) from error
     refuse_ungathered(folder, "simulate")

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from fvv.config import PredictConfig
 from fvv.data import Case
 from fvv.errors import ConfigError, FvvError, InputError, OutputExistsError
-from fvv.io.bids import find_bids, is_bids
+from fvv.io.bids import RAW_FOLDERS, find_bids, is_bids
 from fvv.io.case import CaseFiles, case_files, hash_files, list_patients, read_case, read_files
 from fvv.io.dicom import is_dicom
+from fvv.io.listing import entries, listed_once, paths
 from fvv.io.nifti import IMAGE_SUFFIXES, SUFFIXES, find_image
 from fvv.io.ownership import claimed
 from fvv.names import is_plain, plain
@@ -118,7 +119,8 @@ def find_examinations(path: Path, own: Sequence[str] = ()) -> list[Examination]:
     elif not path.is_dir() and not (own and path.is_file()):
         what = f"a broken link to {path.readlink()}" if path.is_symlink() else "no such folder"
         raise InputError(what, file=path, hint="name a folder with b0 and b1000, or one of such folders")
-    return _recognised(path, (*own, *READERS)) or _in_subfolders(path, own)
+    with listed_once(path, *(path / name for name in RAW_FOLDERS)):
+        return _recognised(path, (*own, *READERS)) or _in_subfolders(path, own)
 
 
 def _recognised(place: Path, formats: Iterable[str]) -> list[Examination]:
@@ -188,7 +190,7 @@ def _is_where_results_are(one: Examination, output: Path) -> bool:
 
 def _in_subfolders(path: Path, own: Sequence[str] = ()) -> list[Examination]:
     """Patients' folders and zip files; or one patient whose subfolders are series."""
-    items = sorted(path.iterdir())
+    items = paths(path)
     zipped = [one for item in items if _is_zip(item) for one in _in_index(item, _index(item))]
     results = {one.home for one in zipped}  # Of an earlier run, beside the zip files: no patients.
     if zipped and not any(item.is_dir() and item not in results for item in items):
@@ -219,7 +221,7 @@ def _in_subfolders(path: Path, own: Sequence[str] = ()) -> list[Examination]:
 def _has_images(folder: Path) -> bool:
     """Whether b0 or b1000 lies there, in whatever form; one listing, as a network disk charges for each look."""
     try:
-        return any(item.name in _IMAGES for item in folder.iterdir())
+        return any(item.name in _IMAGES for item in entries(folder))
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:  # It may not be looked into: who reads this patient says so, and the others go on.
@@ -237,7 +239,7 @@ def _index(place: Path) -> PlaceIndex:
 
 
 def _in_dicom(place: Path) -> list[Examination]:
-    return _in_index(place, _index(place)) if _is_zip(place) or any(map(is_dicom, place.iterdir())) else []
+    return _in_index(place, _index(place)) if _is_zip(place) or any(map(is_dicom, paths(place))) else []
 
 
 def _in_index(place: Path, index: PlaceIndex) -> list[Examination]:

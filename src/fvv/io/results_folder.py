@@ -6,6 +6,7 @@ is refused where it was made from others, unless overwriting was asked for. All 
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -265,10 +266,8 @@ def claim_tables(root: Path, *, parquet: bool) -> None:
 
 def remove_decisions(root: Path) -> None:
     """Remove what `decide` made of results that are about to be replaced: it would contradict the new ones."""
-    ours = claimed(root)
-    for table in root.glob(DECISIONS_FILES):
-        if table.name in ours:
-            table.unlink()
+    for name in fnmatch.filter(claimed(root), DECISIONS_FILES):
+        (root / name).unlink(missing_ok=True)
 
 
 def write_result(

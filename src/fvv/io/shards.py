@@ -53,16 +53,51 @@ def hold_with_shards(folder: Path, *, clear: bool = True) -> Iterator[None]:
         clear: clear what killed runs left half-written in it and in its subfolders.
     """
     with only_writer(folder, clear=False), ExitStack() as held:
-        for place in sorted(item for item in folder.glob(f"{SHARDS_FOLDER}/*") if item.is_dir()):
+        for place in _places(folder):
             held.enter_context(only_writer(place))
         if clear:
             clear_folder(folder)
         yield
 
 
-def mark_ungathered(folder: Path, verb: str) -> None:
-    """Say that shards of this verb write here, before the first of them does."""
+def mark_ungathered(folder: Path, verb: str, shard: Shard) -> None:
+    """Say that shards of this verb write here, before the first of them does.
+
+    Records of another number of shards are removed: with them, an examination would be in two shards.
+
+    Raises:
+        InputError: a shard of another number is running.
+    """
+    for place in _places(folder):
+        if not place.name.endswith(f"-of-{shard.count}"):
+            _forget(place)
     write_text(folder / SHARDS_FOLDER / UNGATHERED_FILE, f"{verb}\n")
+
+
+def clear_shards(folder: Path) -> None:
+    """Remove the records of shards after a run of the whole cohort: to gather them would undo what it did."""
+    for place in _places(folder):
+        _clear_place(place)
+
+
+def _places(folder: Path) -> list[Path]:
+    return sorted((folder / SHARDS_FOLDER).glob("*-of-*"))
+
+
+def _clear_place(place: Path) -> None:
+    """The place itself stays, for its lock."""
+    for name in (RUN_FILE, REPORT_FILE):
+        (place / name).unlink(missing_ok=True)
+
+
+def _forget(place: Path) -> None:
+    try:
+        with only_writer(place, clear=False):
+            _clear_place(place)
+    except FvvError as error:
+        other = place.name.replace("-of-", "/")
+        hint = f"wait until it ends, or divide the cohort as it does (--shard {other})"
+        raise InputError(f"shard {other} is running here", file=place.parent.parent, hint=hint) from error
 
 
 def mark_gathered(folder: Path) -> None:
@@ -103,7 +138,7 @@ def write_run(folder: Path, record: RunRecord) -> None:
         mark_gathered(folder)
         return
     if not record.ended:
-        mark_ungathered(folder, record.verb)
+        mark_ungathered(folder, record.verb, record.shard)
     write_sealed(shard_place(folder, record.shard) / RUN_FILE, record)
 
 
@@ -114,8 +149,10 @@ def read_shards(folder: Path) -> list[RunRecord]:
         InputError: there are none, one is damaged, or they are of different runs.
     """
     found: list[tuple[Shard, RunRecord]] = []
-    for file in sorted(folder.glob(f"{SHARDS_FOLDER}/*/{RUN_FILE}")):
-        record = read_record(file, RunRecord)
+    for place in _places(folder):
+        if not (place / RUN_FILE).exists():
+            continue
+        record = read_record(file := place / RUN_FILE, RunRecord)
         if record.shard is None:
             raise InputError("not the record of a shard", file=file)
         found.append((record.shard, record))
@@ -126,6 +163,8 @@ def read_shards(folder: Path) -> list[RunRecord]:
     first = records[0]
     for record in records[1:]:
         differences = first.made_from.differences(record.made_from)
+        if record.shard and first.shard and record.shard.count != first.shard.count:
+            differences = (f"parts of {first.shard.count} and of {record.shard.count}",)
         if record.verb != first.verb:
             differences = (f"`fvv {first.verb}` and `fvv {record.verb}`",)
         if set(first.cohort) != set(record.cohort):
@@ -162,18 +201,14 @@ def write_report(store: Path, report: ShardReport) -> None:
     write_sealed(shard_place(store, report.shard) / REPORT_FILE, report)
 
 
-def clear_reports(store: Path, run: ShardReport | None = None) -> None:
-    """Remove the reports of shards; their places stay, for their locks.
-
-    Args:
-        run: keep those of other shards of this one's run.
-    """
+def clear_reports(store: Path, run: ShardReport) -> None:
+    """Remove the reports of shards but those of other shards of this one's run."""
     for file in _reports(store):
         try:
             earlier = read_record(file, ShardReport)
         except FvvError:
             earlier = None
-        if earlier is None or run is None or earlier.shard == run.shard or not earlier.of_one_run(run):
+        if earlier is None or earlier.shard == run.shard or not earlier.of_one_run(run):
             file.unlink(missing_ok=True)
 
 

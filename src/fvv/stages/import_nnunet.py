@@ -80,7 +80,8 @@ def import_nnunet(
 
     Images are copied as they are. Channels are known by name: `b1000` or `dwi`, with `b0` or `adc`. Labels named
     `stroke` and `flair_visible` become masks of these names; a single foreground label of any name is the stroke. An
-    examination without an image or a label map, or with voxels to ignore, is a failure.
+    examination without an image or a label map, or with voxels to ignore, is a failure. An import that was cut short is
+    not taken for a cohort; the same call starts it again.
 
     Args:
         dataset: folder with dataset.json, imagesTr and labelsTr.
@@ -133,33 +134,28 @@ def _names(folder: Path, ending: str) -> set[str]:
 
 
 def _import_one(images: Path, labels: Path, output: Path, described: _Dataset, name: str) -> None:
-    """Copy the images and split the label map, or leave no folder."""
-    folder, ending = output / name, described.ending
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
-        for number, stem in described.images.items():
-            source = images / f"{name}_{number:04}{ending}"
-            if not source.is_file():
-                raise InputError(f"no image of channel {number} ({stem})", file=source, examination_id=name)
-            with atomic_write(folder / f"{stem}{ending}") as temporary:
-                shutil.copyfile(source, temporary)
-        b1000 = read_volume(folder / f"b1000{ending}", finite=False)
-        file = labels / f"{name}{ending}"
-        if not file.is_file():
-            raise InputError("no label map", file=file, examination_id=name)
-        label_map = read_volume(file)
-        if not same_grid(label_map, b1000):
-            raise InputError("the label map is on another grid than the images", file=file, examination_id=name)
-        if unknown := {*np.unique(label_map.array).tolist()} - described.values:
-            message = f"voxels of the label map belong to no class of {DATASET}: values {_listed(unknown)}"
-            raise InputError(message, file=file, examination_id=name)
+    """Copy the images and split the label map: a whole folder, or none."""
+    ending = described.ending
+    sources = {stem: images / f"{name}_{number:04}{ending}" for number, stem in described.images.items()}
+    for stem, source in sources.items():
+        if not source.is_file():
+            raise InputError(f"no image of the channel {stem}", file=source, examination_id=name)
+    file = labels / f"{name}{ending}"
+    if not file.is_file():
+        raise InputError("no label map", file=file, examination_id=name)
+    b1000, label_map = read_volume(sources["b1000"], finite=False), read_volume(file)
+    if not same_grid(label_map, b1000):
+        raise InputError("the label map is on another grid than the images", file=file, examination_id=name)
+    if unknown := {*np.unique(label_map.array).tolist()} - described.values:
+        message = f"voxels of the label map belong to no class of {DATASET}: values {_listed(unknown)}"
+        raise InputError(message, file=file, examination_id=name)
+    with atomic_write(output / name) as folder:
+        folder.mkdir()
+        for stem, source in sources.items():
+            shutil.copyfile(source, folder / f"{stem}{ending}")
         for channel, meant in described.masks.items():
             mask = np.isin(label_map.array, [*meant]).astype(np.uint8)
             write_volume(folder / f"{ROI_STEMS[channel]}.nii.gz", mask, b1000.affine)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _read_description(path: Path) -> _Dataset:

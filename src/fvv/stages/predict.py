@@ -43,7 +43,7 @@ from fvv.io.results_folder import (
     remove_decisions,
     write_result,
 )
-from fvv.io.shards import hold, write_run
+from fvv.io.shards import clear_shards, hold, write_run
 from fvv.io.tables import failure_of, require_parquet
 from fvv.recipes.cohort_tables import write_cohort
 from fvv.recipes.examine import Clock, Settings, examine, native_probabilities
@@ -187,6 +187,7 @@ def predict(
         else:
             claim_tables(folder.root, parquet=config.parquet)  # Their claim may have gone with the results.
             write_cohort(folder.root, stored, record)
+            clear_shards(folder.root)
     predictions = tuple(one.prediction for one in stored)
     return PredictResult(folder.root, predictions, tuple(failures), ensemble.provider, len(kept), shard)
 

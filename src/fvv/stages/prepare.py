@@ -23,6 +23,7 @@ from fvv.io.ownership import claim, refuse_foreign
 from fvv.io.shards import (
     SHARDS_FOLDER,
     clear_reports,
+    clear_shards,
     hold_for_a_moment,
     hold_with_shards,
     mark_gathered,
@@ -112,7 +113,7 @@ def prepare(
             _refuse_hopeless(output_path, config, people, prune=prune, given=given is not None)
             outcomes = _prepare_each(output_path, config, cohort.located(people), overwrite=overwrite)
             result = _finish(output_path, config, outcomes, given=given, prune=prune)
-            clear_reports(output_path)
+            clear_shards(output_path)
             return result
     if given is not None:
         raise StoreError("a shard makes no split", hint="gather the shards, then give --split to `fvv prepare` again")
@@ -121,8 +122,8 @@ def prepare(
         with hold_for_a_moment(output_path, shard):
             _refuse_hopeless(output_path, config, people, prune=prune, given=False)
             held.enter_context(only_writer(shard_place(output_path, shard)))
+            mark_ungathered(output_path, "prepare", shard)
             clear_reports(output_path, report)
-            mark_ungathered(output_path, "prepare")
         mine = cohort.located(shard.select(people))
         outcomes = _prepare_each(output_path, config, mine, overwrite=overwrite)
         write_report(output_path, report.model_copy(update={"outcomes": tuple(outcomes)}))

@@ -17,7 +17,7 @@ from fvv.data import Failure
 from fvv.errors import FvvError, InputError
 from fvv.io.atomic import clear_remains
 from fvv.io.ownership import claim
-from fvv.io.shards import hold, hold_for_a_moment, mark_gathered, write_run
+from fvv.io.shards import clear_shards, hold, hold_for_a_moment, mark_gathered, write_run
 from fvv.io.tables import failure_of
 from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.schemas.simulation import Simulation, case_settings
@@ -120,6 +120,7 @@ def simulate(
             return SimulateResult(output, made, len(done) - made, (), tuple(failures), shard)
         cases, damaged = write_cohort_table(output)
         mark_gathered(output)
+        clear_shards(output)
     return SimulateResult(output, made, len(done) - made, tuple(cases), (*failures, *damaged))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fvv.cohort.examinations import read_cohort, table_folder
+from fvv.cohort.examinations import read_cohort
 from fvv.cohort.participants import PARTICIPANTS_FILE, same_images, same_images_of_two_persons
 from fvv.config import PrepareConfig
 from fvv.data import Channel, Failure, Participant
@@ -76,7 +76,7 @@ def verify(input_path: str | Path, config: PrepareConfig, *, shard: Shard | None
     notes += [f"{name}: same images as {other}" for name, other in same_images(hashes).items() if name not in failures]
     if shard is not None:
         notes.append(f"shard {shard}: equal images are looked for within this shard; `fvv prepare` compares all")
-    if not (table_folder(input_path) / PARTICIPANTS_FILE).exists():
+    if not cohort.table.exists():
         notes.insert(
             0, f"no {PARTICIPANTS_FILE}: every folder (in BIDS every subject) is a person of its own, without a label"
         )
