@@ -30,7 +30,7 @@ import numpy as np
 import psutil
 from scipy import ndimage
 
-from fvv.analysis.figures import grey_scale, heatmap_rgb
+from fvv.analysis.heatmap import grey_scale, heatmap_rgb
 from fvv.analysis.sheet import synthesis_png
 from fvv.analysis.windows import reader_images
 from fvv.arrays import UInt8Array

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fvv import __version__
-from fvv.analysis.figures import grey_scale, heatmap_rgb
 from fvv.analysis.head import examination_facts
+from fvv.analysis.heatmap import grey_scale, heatmap_rgb
 from fvv.analysis.sheet import synthesis_png
 from fvv.analysis.viewer import page_volume
 from fvv.analysis.windows import reader_images
