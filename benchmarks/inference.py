@@ -126,10 +126,10 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
             run("back to the native grid, a mask", partial(restore_to_native, mask, prepared.grid))
         run("examination as read to answer", partial(answer_of, case, opened, config, bundle))
         heatmap = run("heatmap", lambda: heatmap_of(case, found))
-        picture = run("synthesis picture", lambda: picture_of(case, found))
+        run("synthesis picture", lambda: picture_of(case, found))
         files = files_in_folder(output / "written")
         (output / "written").mkdir(parents=True, exist_ok=True)
-        run("writing", lambda: write_images(files, case, found, heatmap=heatmap, synthesis_png=picture))
+        run("writing", lambda: write_images(files, case, found, heatmap=heatmap))
         settings = config.model_copy(update={"overwrite": True})
         result = run("all, files to files", partial(predict, patient, bundle.path, output, settings))
         of_which = json.loads(next(output.rglob("results.json")).read_text())["seconds"]
