@@ -142,3 +142,18 @@ def write_onnx(
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
     return path
+
+
+BOX_SHAPE = (24, 28, 10)
+
+
+def box_head(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A box of tissue (100) in background (0 to 5) with a bright corner (300); brain and stroke masks."""
+    image = rng.uniform(0, 5, BOX_SHAPE)
+    brain = np.zeros(BOX_SHAPE, dtype=bool)
+    brain[4:20, 5:24, 1:9] = True
+    stroke = np.zeros(BOX_SHAPE, dtype=bool)
+    stroke[14:18, 8:13, 4:6] = True
+    image[brain] += 100
+    image[stroke] += 200
+    return image, brain, stroke

@@ -692,7 +692,7 @@ def test_stored_axes_change_nothing(
 
     files = files_in_folder(tmp_path / "out")
     heatmap = np.zeros((*stored.b1000.array.shape, 3), dtype=np.uint8)
-    write_images(files, stored, found, heatmap=heatmap, synthesis_png=b"")
+    write_images(files, stored, found, heatmap=heatmap)
     source = nib.load(tmp_path / "b1000.nii.gz")
     for name in ("predictions.nii.gz", "heatmap.nii.gz", "fvv_adc.nii.gz"):
         image = nib.load(tmp_path / "out" / name)

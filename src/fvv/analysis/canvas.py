@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import io
 from functools import cache
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from fvv.arrays import UInt8Array
-from fvv.data import Channel
+from fvv.data import Channel, DecisionState, Severity
 
 INK, SOFT = "#1d2733", "#444444"
 NOTICE, GOOD, DOUBT, NEUTRAL = "#a3162e", "#0b6e4f", "#8a4b08", "#33475b"
 TEXT_COLOURS = (INK, NOTICE, GOOD, DOUBT, NEUTRAL)
 """Colours of text that are no grey."""
+RESEARCH_USE = "For research use only. Not for clinical decisions."
+STATE_COLOURS = {
+    DecisionState.MISMATCH_LIKELY: GOOD,
+    DecisionState.MISMATCH_UNLIKELY: DOUBT,
+    DecisionState.NO_LESION_FOUND: NEUTRAL,
+    DecisionState.NOT_ASSESSABLE: NOTICE,
+}
+SEVERITY_COLOURS = {Severity.NOTE: SOFT, Severity.WARNING: DOUBT, Severity.NOT_ASSESSABLE: NOTICE}
 _GREYS = 128
 
 
@@ -24,8 +33,16 @@ _GREYS = 128
 def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib carries."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    data = (files("matplotlib") / "mpl-data" / "fonts" / "ttf" / name).read_bytes()
-    return ImageFont.truetype(io.BytesIO(data), size, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(io.BytesIO(_font_file(name)), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@cache
+def _font_file(name: str) -> bytes:
+    """A font of matplotlib's, which is found and not imported: that takes longer than the whole picture."""
+    package = find_spec("matplotlib")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+    return (Path(package.origin).parent / "mpl-data" / "fonts" / "ttf" / name).read_bytes()
 
 
 @cache

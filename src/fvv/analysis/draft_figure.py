@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fvv.analysis.figures import grey_scale, no_word_of_fonts
+from fvv.analysis.figures import no_word_of_fonts
+from fvv.analysis.heatmap import grey_scale
 from fvv.analysis.slices import draw_slices, slices_to_show, tallness, turned_to_ras
 from fvv.arrays import BoolArray
 from fvv.data import Channel, Volume

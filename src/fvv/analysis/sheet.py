@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 import nibabel as nib
 import numpy as np
 
-from fvv.analysis.canvas import INK, NOTICE, SOFT, Canvas, font
-from fvv.analysis.figures import RESEARCH_USE, SEVERITY_COLOURS, STATE_COLOURS
+from fvv.analysis.canvas import INK, NOTICE, RESEARCH_USE, SEVERITY_COLOURS, SOFT, STATE_COLOURS, Canvas, font
 from fvv.analysis.head import (
     LESION_COLUMNS,
     answer_in_words,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
-from matplotlib.axes import Axes
 
 from fvv.arrays import Affine, BoolArray, IntArray, UInt8Array
 from fvv.data import Channel
+
+if TYPE_CHECKING:  # The picture of `fvv predict` is painted without matplotlib.
+    from matplotlib.axes import Axes
 
 LARGEST_SHOWN = 640
 """Voxels along an edge of a slice in the picture; of finer images every second, third ... is shown."""

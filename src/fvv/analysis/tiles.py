@@ -126,11 +126,26 @@ def _at_size(mask: BoolArray, box: Box, size: tuple[int, int]) -> BoolArray:
 
 
 def _outside(mask: BoolArray, thick: int) -> BoolArray:
-    return _grown(mask, thick) & ~mask
+    line = np.zeros_like(mask)
+    around = _around(mask, thick)
+    line[around] = _grown(mask[around], thick) & ~mask[around]
+    return line
 
 
 def _inside(mask: BoolArray, thick: int) -> BoolArray:
-    return mask & _grown(~mask, thick)
+    line = np.zeros_like(mask)
+    around = _around(mask, thick)
+    line[around] = mask[around] & _grown(~mask[around], thick)
+    return line
+
+
+def _around(mask: BoolArray, room: int) -> tuple[slice, slice]:
+    """The box around a mask with some room: a stroke fills a small part of its slice. Of an empty mask, nothing."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    top, left = (max(int(along[0]) - room, 0) for along in (rows, columns))
+    return slice(top, int(rows[-1]) + room + 1), slice(left, int(columns[-1]) + room + 1)
 
 
 def _grown(mask: BoolArray, pixels: int) -> BoolArray:

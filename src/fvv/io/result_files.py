@@ -24,7 +24,7 @@ from fvv import __version__
 from fvv.arrays import Affine, FloatArray, UInt8Array
 from fvv.data import Case, Channel, Prediction
 from fvv.imaging.fusion import visible_to_half
-from fvv.io.atomic import write_bytes, write_text
+from fvv.io.atomic import write_text
 from fvv.io.itk import write_label_map
 from fvv.io.nifti import write_rgb, write_volume
 from fvv.io.shards import RUN_FILE
@@ -114,20 +114,18 @@ def write_images(
     prediction: Prediction,
     *,
     heatmap: UInt8Array | None,
-    synthesis_png: bytes,
     lesions: Sequence[Lesion] = (),
     viewer: tuple[UInt8Array, Affine] | None = None,
     probabilities: FloatArray | None = None,
     label_map: str = "none",
 ) -> None:
-    """Write an examination's images, in BIDS each with its sidecar, and the picture.
+    """Write an examination's images, in BIDS each with its sidecar.
 
     Args:
         files: where each kind goes; kinds that are not named are not written.
         case: the images, for grid and header.
         prediction: the answer, masks on the native grid.
         heatmap: (i, j, k, 3) uint8; None where nothing could be measured, and then no image is written.
-        synthesis_png: the reader's picture.
         lesions: rows of lesions.csv, which is written where something was measured.
         viewer: what the page's viewer shows, from `page_volume`; None: nothing is written.
         probabilities: (i, j, k, channel) float32; None: not asked for.
@@ -151,7 +149,6 @@ def write_images(
         write_table(files["lesions"], rows, columns=tuple(Lesion.model_fields))
     if viewer is not None:
         write_volume(files["viewer"], *viewer)
-    write_bytes(files["picture"], synthesis_png)
 
 
 def _image(kind: str, prediction: Prediction) -> np.ndarray | None:

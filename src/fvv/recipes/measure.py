@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fvv.analysis.figures import comparison_figure, figure_png, grey_scale, heatmap_rgb
+from fvv.analysis.figures import comparison_figure, figure_png
+from fvv.analysis.heatmap import grey_scale, heatmap_rgb
 from fvv.analysis.patient import Masks, measure_patient
 from fvv.analysis.viewer import viewer_volumes
 from fvv.arrays import UInt8Array

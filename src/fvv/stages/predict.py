@@ -8,6 +8,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fvv import __version__
-from fvv.analysis.figures import grey_scale, heatmap_rgb
 from fvv.analysis.head import examination_facts
+from fvv.analysis.heatmap import grey_scale, heatmap_rgb
 from fvv.analysis.sheet import synthesis_png
 from fvv.analysis.viewer import page_volume
 from fvv.analysis.windows import reader_images
@@ -30,6 +31,7 @@ from fvv.imaging.decision import format_ml
 from fvv.imaging.geometry import slice_axis
 from fvv.imaging.lesions import stroke_lesions
 from fvv.inference.ensemble import OnnxEnsemble
+from fvv.io.atomic import write_bytes
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import CaseFiles
 from fvv.io.inputs import Examination, find_examinations, named_files, without_results
@@ -224,17 +226,20 @@ def _predict_one(job: _Job, examination: Examination) -> StoredResult:
             with clock.step("probabilities"):
                 probabilities = native_probabilities(examined, ensemble)
         del examined  # What the models saw does not stay in memory while pictures are drawn.
-        with clock.step("draw"):
+        with clock.step("draw"), ThreadPoolExecutor(1) as writer:
             heatmap = _heatmap(case, prediction, axis)
             lesions = _lesions(prediction, case.b1000.affine)
             about = examination_facts(case, prediction, datetime.date.today())
             images = reader_images(case, prediction)
-            picture = synthesis_png(images, case.b1000.affine, prediction, lesions, about)
             viewer = page_volume(images, case.b1000.affine, prediction, slice_axis=axis)
-        write_images(
-            files, case, prediction, heatmap=heatmap, synthesis_png=picture, lesions=lesions, viewer=viewer,
-            probabilities=probabilities, label_map=config.label_map,
-        )  # fmt: skip
+            # Compressing the images takes half as long as drawing the picture, and waits for nobody.
+            written = writer.submit(
+                write_images, files, case, prediction, heatmap=heatmap, lesions=lesions, viewer=viewer,
+                probabilities=probabilities, label_map=config.label_map,
+            )  # fmt: skip
+            picture = synthesis_png(images, case.b1000.affine, prediction, lesions, about)
+            written.result()
+        write_bytes(files["picture"], picture)
         # The answer first: DICOM files that cannot be made take nothing from it.
         write = partial(write_result, files, made_from=made_from, about=about, lesions=lesions)
         stored = write(prediction, finished=dicom is None)

@@ -8,6 +8,8 @@ docs/explanation/quality.md, which also says how far clean examinations lie from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 from fvv.data import Finding
 from fvv.errors import ConfigError
@@ -16,6 +18,8 @@ from fvv.imaging.quality import alignment, contrast, masks, shape, signal, stack
 from fvv.imaging.quality.view import NativeView
 from fvv.system.extension import extension
 
+_THREADS = 2
+"""Checks that run side by side (chosen here): NumPy and SciPy share the processor while they sort and filter."""
 Check = Callable[[NativeView], Iterable[Finding]]
 CHECKS: tuple[Check, ...] = (
     signal.missing_numbers,
@@ -77,7 +81,9 @@ def assess_quality(view: NativeView, own: Iterable[str] = ()) -> tuple[Finding, 
     Raises:
         ConfigError: a name stands for no check, or a check yields something other than findings.
     """
-    found = [*view.prepared.findings, *(finding for check in CHECKS for finding in check(view))]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        of_checks = threads.map(lambda check: tuple(check(view)), CHECKS)
+        found = [*view.prepared.findings, *chain.from_iterable(of_checks)]
     for name in own:
         mine = list(extension(name, "quality check")(view))
         if any(not isinstance(finding, Finding) for finding in mine):
