@@ -29,7 +29,7 @@ from pydantic import (
 )
 
 from fvv.errors import ConfigError
-from fvv.names import is_plain
+from fvv.names import did_you_mean, is_plain
 from fvv.system.extension import ExtensionName
 from fvv.system.regular import read_yaml
 
@@ -731,7 +731,7 @@ STAGES = ("simulate", "prepare", "train", "convert", "evaluate", "card", "predic
 """Sections of one stage each."""
 
 
-def load_config(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read settings from a YAML file, then apply overrides.
 
     Args:
@@ -741,6 +741,7 @@ def load_config(path: Path | None = None, overrides: Mapping[str, Any] | None = 
     Raises:
         ConfigError: unreadable file, unknown key or value out of range; the message names them.
     """
+    path = None if path is None else Path(path)
     content: Any = {}
     if path is not None:
         content = read_yaml(path) or {}
@@ -806,9 +807,12 @@ def _moved(key: str) -> str:
 def _nearest(key: str) -> str:
     """The setting of the same name elsewhere, or the one spelt most alike; "" where there is none."""
     known = list(_names(Config))
-    last = key.rpartition(".")[2]
-    near = [name for name in known if name.rpartition(".")[2] == last] or get_close_matches(key, known, n=1)
-    return f", did you mean {near[0]}?" if near else ""
+    section, _, last = key.rpartition(".")
+    for among in ([name for name in known if name.rpartition(".")[0] == section], known):
+        by_last = {name.rpartition(".")[2]: name for name in reversed(among)}
+        if near := get_close_matches(last, by_last, n=1):
+            return f", did you mean {by_last[near[0]]!r}?"
+    return did_you_mean(key, known)
 
 
 def _names(model: type[BaseModel], before: str = "") -> Iterator[str]:

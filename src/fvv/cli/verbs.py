@@ -385,6 +385,8 @@ def _predict(options: argparse.Namespace, config: Config) -> StageResult:
         settings = settings.model_copy(update={"series": tuple(options.series)})
     source: Path | CaseFiles = options.source or options.input
     if options.b1000 is not None:
+        if options.b0 is None and options.adc is None:
+            raise ConfigError("--b1000 alone is not enough", hint="name b0 too, with --b0, or an ADC map with --adc")
         name = options.b1000.name.partition(".")[0]
         source = CaseFiles(name, options.b1000, b0=options.b0, adc=options.adc, mask=options.mask)
     elif options.b0 or options.adc or options.mask:

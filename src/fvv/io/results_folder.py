@@ -149,10 +149,10 @@ class ResultsFolder:
         else:
             if differences := record.made_from.differences(run):
                 raise _holds_others(self.root / RUN_FILE, " and ".join(differences))
-            listed = record.examinations
+            listed = record.examinations if record.results else set()  # Failures alone: nothing is lost.
         if lost := sorted(listed - set(names)):
-            hint = "give the whole cohort, or another -o; with --overwrite its tables leave them out"
-            message = f"lists patients who are not in this run: {first_few(lost)}"
+            hint = "name all patients together, or another -o; --overwrite removes these from its tables"
+            message = f"holds the results of patients who are not in this run: {first_few(lost)}"
             raise OutputExistsError(message, file=self.root, hint=hint)
 
     def _in_tables(self) -> set[str]:
