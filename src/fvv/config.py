@@ -258,7 +258,7 @@ class ComputeConfig(_Settings):
     threads: int = Field(default=0, ge=0)
     """CPU threads of onnxruntime (0 = all cores)."""
     workers: int | None = Field(default=None, ge=0)
-    """Processes side by side (0 = one per core; default: one for predict, one per core for the other stages)."""
+    """Parallel processes (0 = one per core; default: one for predict, one per core for the other stages)."""
     chunk_slices: int = Field(default=32, ge=1)
     """Slices in the network at once: bounds the memory."""
 
@@ -291,7 +291,7 @@ class ClusterConfig(_Settings):
 
 
 class SimulateConfig(_Settings):
-    """A synthetic cohort."""
+    """A simulated cohort."""
 
     cases: int = Field(default=24, ge=1)
     """Number of examinations."""
@@ -340,10 +340,10 @@ class SimulateConfig(_Settings):
     """Share of strokes that take their shape from the masks, where a folder of masks is given."""
     heads: Path | None = None
     """Folder of real healthy heads, one folder each with b0 and b1000 (and mask, where there is one): strokes are
-    written into them (default: heads are simulated). With participants.tsv, several may be of one person."""
+    simulated in them (default: heads are simulated). With participants.tsv, several may be of one person."""
     punctate_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the computed shapes that are lacunes in brainstem and basal ganglia, punctate cortical infarcts and
-    showers of them, 0.02 to 1.5 mL, beside those that the usual patterns hold."""
+    showers of them, 0.02 to 1.5 mL, in addition to those of the usual patterns."""
     minimum_stroke_ml: float = Field(default=0.1, gt=0)
     """A stroke smaller than this on the image (mL), or of fewer than 3 voxels, is replaced by another random one."""
     reader_threshold: float = Field(default=0.0, ge=0, lt=1)
@@ -353,7 +353,7 @@ class SimulateConfig(_Settings):
     """Add white-matter hyperintensities, old infarcts and T2 shine-through, which only look like a stroke."""
     anatomies: Path | None = None
     """Folder of label maps of whole heads or brains, with FreeSurfer's numbers as SynthSeg writes them: every person
-    has the anatomy of one of them, deformed (default: the average head that ships)."""
+    has the anatomy of one of them, deformed (default: the average head of the package)."""
     anatomy_files: tuple[str, ...] = ()
     """Names of the label maps to use, so that others are kept for testing (default: all of the folder)."""
     near_air: Literal["none", "smooth", "bands", "physics"] = "smooth"
@@ -519,11 +519,11 @@ class TrainConfig(_Settings):
     nodes: int = Field(default=1, ge=1)
     """Machines that train one fold together, started by a launcher that Lightning knows (SLURM, torchrun)."""
     jobs: int = Field(default=1, ge=1)
-    """Folds trained side by side, each in a process of its own; each needs the memory of one."""
+    """Folds trained in parallel, each in its own process; every process needs the memory of one training."""
     figures_every_epochs: int = Field(default=1, ge=1)
     """Epochs between validation figures; the last epoch always has them."""
     debug: bool = False
-    """Run two batches of everything; keep and log nothing."""
+    """Run two batches of training and of validation; keep and log nothing."""
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -600,7 +600,7 @@ class CardConfig(_Settings):
 
 
 class PredictConfig(_Settings):
-    """New patients."""
+    """Prediction of new patients."""
 
     folds: int = Field(default=0, ge=0)
     """Use only the first models of the ensemble, this many (0 = all)."""
@@ -613,8 +613,9 @@ class PredictConfig(_Settings):
     parquet: bool = False
     """Write the rows of results.csv also as results.parquet, with types; needs the extra `parquet`."""
     label_map: Literal["none", "nrrd", "mha"] = "none"
-    """Write one label map for 3D Slicer and ITK programs, too (1 brain, 2 stroke, 3 what at least half of the models
-    call FLAIR-visible of it): segmentation.seg.nrrd or segmentation.mha. Needs SimpleITK, and the layout `folders`."""
+    """Write one label map for 3D Slicer and ITK programs, too (1 brain, 2 stroke, 3 the part of it that at least half
+    of the models predict FLAIR-visible): segmentation.seg.nrrd or segmentation.mha. Needs SimpleITK, and the layout
+    `folders`."""
     readers: tuple[ExtensionName, ...] = ()
     """Readers of your own file formats, "package.module:name", asked before those of fvv (docs/how-to/extend.md)."""
     series: tuple[int, ...] = ()
@@ -639,7 +640,7 @@ class LabelConfig(_Settings):
 
 
 class ListenConfig(_Settings):
-    """A DICOM node that answers by itself."""
+    """The DICOM node of `fvv listen`."""
 
     port: int = Field(default=11112, ge=1, le=65535)
     """TCP port to listen on."""

@@ -17,7 +17,7 @@ def _label_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("named", nargs="*", type=named_path, metavar="COHORT", help=meaning)
     add_path(verb, "-o", "--output", meaning="folder for the drafts, as `fvv prepare` reads it")
     add_path(verb, "--accept", meaning="folder of drafts, whose label maps are accepted as they are now")
-    verb.add_argument("--reader", default="", metavar="NAME", help="who accepts")
+    verb.add_argument("--reader", default="", metavar="NAME", help="name of the reader who accepts")
     add_models(verb)
     add_settings(verb, {"--visible-ratio": "label.visible_ratio"})
     add_overwrite(verb, "make drafts of other images, models or settings again; never what a reader has edited")
@@ -47,7 +47,7 @@ LABEL = Verb(
 
 
 def _agreement_options(verb: argparse.ArgumentParser) -> None:
-    """How well two readers agree: mismatch, masks and volumes of two folders, with intervals over persons."""
+    """Measure how well two readers agree on mismatch, masks and volumes, with intervals over persons."""
     meaning = "folder of a reader: a folder for each examination, with stroke_roi and flairviz_roi"
     verb.add_argument("readers", nargs=2, type=named_path, metavar="FOLDER", help=meaning)
     add_path(verb, "-o", "--output", default="reader_agreement", meaning="folder for the tables")

@@ -18,7 +18,7 @@ _OF_EXTERNAL = {**COHORT, "--b-value": "preprocess.b_value"}
 def _train_options(verb: argparse.ArgumentParser) -> None:
     """Stage 2: train the network on one fold, or on all."""
     which = verb.add_mutually_exclusive_group(required=True)
-    meaning = "train this fold, 0 to kfolds - 1; all: one model for everybody, which no examination is left to test"
+    meaning = "fold to train, 0 to kfolds - 1; all: train one model on everybody, so that nobody is left for testing"
     which.add_argument("--fold", type=fold_or_all, metavar="K", help=meaning)
     which.add_argument("--all-folds", action="store_true", help="train every fold, one after the other")
     add_settings(verb, {"-n --name": "train.name"})
@@ -54,7 +54,7 @@ def _convert_options(verb: argparse.ArgumentParser) -> None:
     meaning = "checkpoint of a fold instead of its best by validation score; may be repeated"
     verb.add_argument("--model", action="append", default=[], type=fold_and_path, metavar="FOLD=FILE", help=meaning)
     add_path(verb, "--models-file", meaning="YAML file of such choices, fold: checkpoint")
-    meaning = "make a bundle of the folds that are trained, where some are not"
+    meaning = "make a bundle of the trained folds, although others are not trained"
     verb.add_argument("--incomplete", action="store_true", help=meaning)
     add_path(verb, "-i", "--input", default="saved_models", meaning="folder of checkpoints, or one checkpoint")
     add_path(verb, "--store", default="preprocessed_data", meaning="store with examinations for the comparison")

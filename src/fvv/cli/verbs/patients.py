@@ -66,10 +66,10 @@ PREDICT = Verb(
 
 
 def _listen_options(verb: argparse.ArgumentParser) -> None:
-    """Stage 5 as a DICOM node: answer each study that is sent here, and send the results on."""
+    """Stage 5 as a DICOM node: receive studies, predict each, and send the results to other nodes."""
     add_path(verb, "--spool", default="fvv_spool", meaning="folder that holds the queue")
     add_models(verb)
-    verb.add_argument("--status", action="store_true", help="show how the node of the spool stands, and end")
+    verb.add_argument("--status", action="store_true", help="print the state of the node of this spool, and exit")
     add_settings(verb, {"--port": "listen.port", "--aet": "listen.aet", "--bind": "listen.bind"})
     for flag, key, metavar in (("--send-to", "send_to", "NAME=AET@HOST:PORT"), ("--peer", "peers", "AET")):
         add_repeated(verb, flag, f"listen.{key}", metavar)
