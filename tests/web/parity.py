@@ -82,7 +82,7 @@ def compare(folder: Path) -> list[Comparison]:
     models = open_ensemble(bundle, config)
     settings = Settings.of(bundle.profile, config, bundle.manifest)
     found = []
-    for case in sorted(item.parent for item in folder.glob("*/web.json")):
+    for case in sorted(item for item in folder.iterdir() if item.is_dir()):
         web = json.loads((case / "web.json").read_text())
         try:
             said = case / "b_value.txt"
@@ -160,8 +160,11 @@ def main() -> int:
     """Try all cases; the exit code is 1 where one differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fast", action="store_true", help="only the cases that every change is tried on")
-    parser.add_argument("--also", type=Path, nargs="*", default=[], help="folders of examinations, read and not kept")
+    parser.add_argument("--also", type=Path, nargs="*", default=[], help="examinations, a folder each; read, not kept")
     options = parser.parse_args()
+    for case in options.also:
+        if not any(case.glob("b1000.nii*")):
+            parser.error(f"{case}: holds no b1000.nii.gz, one folder is one examination")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "cases"
         write_cases(folder, Path(temporary), everything=not options.fast)
