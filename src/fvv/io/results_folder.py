@@ -352,4 +352,6 @@ def _real(folder: Path, parents: dict[Path, str]) -> str:
 
 
 def _holds_others(place: Path, said: str) -> OutputExistsError:
-    return OutputExistsError(f"holds results of {said}", file=place, hint="--overwrite replaces them, or choose -o")
+    decide = "; for another cut-off alone, use `fvv decide`" if "settings" in said else ""
+    hint = f"--overwrite replaces them, another -o keeps both{decide}"
+    return OutputExistsError(f"holds results of {said}", file=place, hint=hint)
