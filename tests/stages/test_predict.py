@@ -195,7 +195,7 @@ def test_results_of_other_images_models_or_settings_are_refused_before_anything_
     (out / "c" / "results.json").unlink()
     before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
     other_cutoff = CONFIG.model_copy(update={"decision": DecisionConfig(cutoff_ml=2.0)})
-    with pytest.raises(OutputExistsError, match=r"run\.json: holds results of other settings .*--overwrite"):
+    with pytest.raises(OutputExistsError, match=r"run\.json: holds results of other settings .*--overwrite.*decide"):
         predict(tmp_path / "in", models, out, other_cutoff)
     (out / "run.json").unlink()  # As of a run that was killed: each result says what it was made from.
     with pytest.raises(OutputExistsError, match=r"holds results of other settings: a, b .*--overwrite"):
