@@ -226,9 +226,12 @@ def _find_files(folder: Path, *, labelled: bool | None) -> CaseFiles:
 
 
 def _images_there(folder: Path) -> str | None:
-    """The images of a folder whose names are not read: one of them may be the one that is missing."""
-    there = sorted(item.name for item in folder.iterdir() if image_stem(item) is not None)
-    return f"the folder holds {first_few(there, 3)}" if there else None
+    """Images under other names, one of which may be meant; or patients one level deeper than expected."""
+    items = sorted(folder.iterdir())
+    if there := [item.name for item in items if image_stem(item) is not None]:
+        return f"the folder holds {first_few(there, 3)}"
+    patients = [item for item in items if any((item / f"b1000{suffix}").is_file() for suffix in IMAGE_SUFFIXES)]
+    return f"{patients[0].name} in it holds b1000: name {folder}, if it is the folder of patients" if patients else None
 
 
 def _stated_b_value(b1000: Path, by_file: float | None, by_user: float | None) -> float | None:
