@@ -63,6 +63,25 @@ def test_every_slice_with_stroke_has_four_panels_and_outlines_stay_off_the_plain
     assert (panels[1] == blue).all(axis=2).any()
 
 
+def test_a_small_patch_is_enlarged_under_its_slice_and_hides_nothing_of_it() -> None:
+    case, found = examined()
+    small = np.zeros(SHAPE, dtype=bool)
+    small[10:12, 30:32, 6] = small[38:40, 30:32, 6] = True
+    stack = stack_of(reader_images(case, found), AFFINE, replace(found, stroke=small))
+    bare = slice_panels(replace(stack, stroke=np.zeros_like(stack.stroke)), 6, 200, outlined=False)
+    panels = slice_panels(stack, 6, 200, outlined=False)
+    height = stack.height(200)
+    assert {panel.height for panel in bare} == {height}
+    assert {panel.height for panel in panels} == {height + 102}
+    for panel, plain in zip(panels, bare, strict=True):
+        changed = (np.asarray(panel)[:height] != np.asarray(plain)).any(axis=2)
+        assert 0 < changed.sum() < 500, "more than the two frames"
+        under = np.asarray(panel)[height + 4 :]
+        assert (under[:, :98] < 255).all()
+        assert (under[:, 98:102] == 255).all(), "between two insets, side by side"
+        assert (under[:, 102:] < 255).all()
+
+
 def test_more_slices_make_a_taller_picture_and_none_is_left_out() -> None:
     case, found = examined()
     few = replace(found, stroke=found.stroke & (np.indices(SHAPE)[2] < 6))

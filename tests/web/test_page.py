@@ -171,6 +171,7 @@ def test_swapped_images_are_not_assessable_and_give_no_volume(opened, files):
     assert opened.answer_to(files / "swapped/b0.nii.gz", files / "swapped/b1000.nii.gz") == "not assessable"
     assert "not measured" in opened.tab.locator("#numbers").inner_text()
     assert not opened.seen("#save-predictions")
+    assert not opened.seen("#viewer-bit-1"), "a box for a stroke mask that nobody measured"
     opened.tab.set_input_files("#files", [files / "b0.nii.gz", files / "b1000.nii.gz"])
     opened.wait(lambda: opened.seen("#choice"))
     assert not opened.seen("#answer"), "an answer beside files of another patient"

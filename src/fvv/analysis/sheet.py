@@ -170,7 +170,7 @@ def _write_legend(page: Canvas, y: int, prediction: Prediction, caption: str, *,
             x += page.draw.textlength(name, font=font(round(0.93 * page.text_size))) + 2 * size
         y = round(y + 1.5 * size)
     convention = "Axial, radiological convention: R is the patient's right, L the left; anterior is up. "
-    small = "Frames: small patches enlarged. "
+    small = "Frames: small patches, enlarged under the slice. "
     for line in page.wrapped(f"{caption} {convention}{small if stroke else ''}{RULE}", width, scale=0.87):
         y = page.write(left, y, line, scale=0.87, colour=SOFT)
     return y + size // 2
@@ -212,26 +212,32 @@ def _paste_slices(page: Canvas, top: int, stack: Stack, shown: Sequence[int], in
     whole = page.width - 2 * page.margin - (in_a_row - 1) * apart
     # Without ADC a panel is no larger than with it.
     width = (whole // in_a_row - 3 * gap) // 4 if outlined else (whole // in_a_row - gap) // 2
-    height, strip = stack.height(width), round(1.6 * page.text_size)
-    for place, k in enumerate(shown):
-        left = page.margin + place % in_a_row * (whole // in_a_row + apart)
-        y = top + place // in_a_row * (height + strip + page.text_size // 2)
-        page.reach(y + height + strip + 2 * page.margin)
-        numbers = np.unique(stack.lesions[:, :, k])
-        numbers = numbers[numbers > 0]
-        of = f"   lesion{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:6]))}" if len(numbers) else ""
-        page.write(left, y + 2, f"slice {k + 1} of {stack.brain.shape[2]}{of}", scale=0.87, bold=True)
-        for panel, (image, name) in enumerate(
-            zip(slice_panels(stack, k, width, outlined=outlined), names, strict=True)
-        ):
-            x = left + panel * (width + gap)
-            page.image.paste(image, (x, y + strip))
-            if panel:
-                page.write(x + width - 2, y + 2, name, scale=0.87, colour=SOFT, anchor="ra")
-        last = left + (len(names) - 1) * (width + gap)
-        _scale_bar(page, last, y + strip, width * _SCALE_MM / (stack.brain.shape[0] * stack.spacing_mm[0]))
-    rows = -(-len(shown) // in_a_row)
-    return top + rows * (height + strip + page.text_size // 2)
+    strip = round(1.6 * page.text_size)
+    y = top
+    for begin in range(0, len(shown), in_a_row):
+        row = {k: slice_panels(stack, k, width, outlined=outlined) for k in shown[begin : begin + in_a_row]}
+        height = strip + max(panels[0].height for panels in row.values())
+        page.reach(y + height + 2 * page.margin)
+        for place, (k, panels) in enumerate(row.items()):
+            left = page.margin + place * (whole // in_a_row + apart)
+            page.write(left, y + 2, _title(stack, k), scale=0.87, bold=True)
+            for panel, (image, name) in enumerate(zip(panels, names, strict=True)):
+                x = left + panel * (width + gap)
+                page.image.paste(image, (x, y + strip))
+                if panel:
+                    page.write(x + width - 2, y + 2, name, scale=0.87, colour=SOFT, anchor="ra")
+            last = left + (len(names) - 1) * (width + gap)
+            _scale_bar(page, last, y + strip, width * _SCALE_MM / (stack.brain.shape[0] * stack.spacing_mm[0]))
+        y += height + page.text_size // 2
+    return y
+
+
+def _title(stack: Stack, k: int) -> str:
+    """Which slice of how many, and the lesions in it, at most six."""
+    numbers = np.unique(stack.lesions[:, :, k])
+    numbers = numbers[numbers > 0]
+    of = f"   lesion{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:6]))}" if len(numbers) else ""
+    return f"slice {k + 1} of {stack.brain.shape[2]}{of}"
 
 
 def _scale_bar(page: Canvas, left: int, bottom: int, length: float) -> None:

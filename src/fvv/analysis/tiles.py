@@ -1,4 +1,4 @@
-"""One slice as a reader sees it: plain and outlined b1000, ADC and b0, with insets of what is small."""
+"""One slice as a reader sees it: plain and outlined b1000, ADC and b0, under each of them what is small, enlarged."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fvv.data import Channel
 SMALL_MM = 15.0
 """Longest edge in plane of a patch of stroke that gets an inset (chosen here)."""
 _INSET_MM = 26.0
-_INSET_SHARE = 0.36
 _MOST_INSETS = 2
+_GAP_PX = 4
 _HATCH_PX = 9
 _LINE_PX = 2
 
@@ -62,26 +62,29 @@ def slice_panels(stack: Stack, k: int, width: int, *, outlined: bool) -> list[Im
         k: slice, in RAS order.
         width: pixels of a panel.
         outlined: whether there are outlines to show; without, that panel is left out.
+
+    Returns:
+        Images of one size. Where the slice has small patches of stroke they are higher than `Stack.height`: the
+        patches are enlarged under the slice, where they hide nothing, from its left to its right.
     """
     size = (width, stack.height(width))
     whole = (0, 0, *plane(stack.brain, k).shape[::-1])
     insets = _insets(stack, k)
-    corners = _corners(stack, k, size, insets)
+    edge = (width - _GAP_PX) // _MOST_INSETS
     first, *others = stack.grey
     views = [(first, False), *([(first, True)] if outlined else []), *((name, False) for name in others)]
     panels = []
     for name, outline in views:
-        panel = slice_view(stack, name, k, whole, size, outline=outline)
+        panel = Image.new("RGB", (width, size[1] + (edge + _GAP_PX if insets else 0)), "white")
+        panel.paste(slice_view(stack, name, k, whole, size, outline=outline))
         pen = ImageDraw.Draw(panel)
         if outline:
             for number, box in _labels(stack, k):
                 _write_number(pen, str(number), _scaled(box, whole, size), size)
-        for box, corner in zip(insets, corners, strict=True):
-            edge = round(_INSET_SHARE * width)
+        for place, box in enumerate(insets):
             pen.rectangle(_scaled(box, whole, size), outline="#9a9a9a")
             view = slice_view(stack, name, k, box, (edge, edge), outline=outline)
-            panel.paste(view, corner)
-            pen.rectangle((corner[0] - 1, corner[1] - 1, corner[0] + edge, corner[1] + edge), outline="white")
+            panel.paste(view, (place * (edge + _GAP_PX), size[1] + _GAP_PX))
         for letter, x, anchor in (("R", 4, "lm"), ("L", width - 4, "rm")):
             pen.text((x, size[1] / 2), letter, fill="white", font=font(max(11, width // 20)), anchor=anchor)
         panels.append(panel)
@@ -154,7 +157,10 @@ def _labels(stack: Stack, k: int) -> list[tuple[int, Box]]:
 
 
 def _insets(stack: Stack, k: int) -> list[Box]:
-    """Square parts of the slice around its small patches of stroke, at most two; what lies in one part shares it."""
+    """Squares of the slice around its small patches of stroke, at most two, from left to right.
+
+    Patches that lie in one square share it.
+    """
     x_mm, y_mm, _ = stack.spacing_mm
     parts: list[Box] = []
     wide, tall = round(_INSET_MM / x_mm), round(_INSET_MM / y_mm)
@@ -173,24 +179,7 @@ def _insets(stack: Stack, k: int) -> list[Box]:
             min(max((top + bottom - tall) // 2, 0), rows - tall),
         )
         parts.append((*first, first[0] + wide, first[1] + tall))
-    return parts
-
-
-def _corners(stack: Stack, k: int, size: tuple[int, int], insets: list[Box]) -> list[tuple[int, int]]:
-    """Where each inset goes: the corner that hides least of the brain, and none of the stroke."""
-    edge = round(_INSET_SHARE * size[0])
-    weight = _resized(plane(stack.brain, k), size) + 100.0 * _resized(plane(stack.stroke, k), size)
-    free = [(x, y) for x in (2, size[0] - edge - 2) for y in (2, size[1] - edge - 2)]
-    chosen = []
-    for _ in insets:
-        best = min(free, key=lambda at: float(weight[at[1] : at[1] + edge, at[0] : at[0] + edge].sum()))
-        free.remove(best)
-        chosen.append(best)
-    return chosen
-
-
-def _resized(mask: BoolArray, size: tuple[int, int]) -> np.ndarray:
-    return np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST), dtype=float)
+    return sorted(parts)
 
 
 def _scaled(box: Box, whole: Box, size: tuple[int, int]) -> Box:

@@ -29,7 +29,7 @@ export function showAnswer(answer: Answer, names: Readonly<Record<string, string
   current = { answer, names };
   input("cutoff").value = String(answer.prediction.decision.cutoffMl);
   shown("answer", true);
-  for (const id of ["save-predictions", "cutoff-line"]) shown(id, answer.predictions !== null);
+  for (const id of ["save-predictions", "cutoff-line", "overlays"]) shown(id, answer.predictions !== null);
   tell();
 }
 
@@ -62,7 +62,7 @@ function tell(): void {
   if (prediction.mismatchProbability !== null)
     rows.push(["P(mismatch)", `${fixed(prediction.mismatchProbability, 2)} (fitted on: ${manifest().calibration?.fitted_on ?? "unknown"})`]);
   if (prediction.lesionAdc)
-    rows.push(["ADC in the stroke", `median ${fixed(prediction.lesionAdc[0], 0)} x 10^-6 mm^2/s, ${fixed(prediction.lesionAdc[2], 2)} of the brain's`]);
+    rows.push(["ADC in the stroke", `median ${fixed(prediction.lesionAdc[0], 0)} × 10⁻⁶ mm²/s, ${fixed(prediction.lesionAdc[2], 2)} of the brain's`]);
   rows.push(["Models", prediction.models]);
   element("numbers").replaceChildren(...rows.flatMap(([name, value]) => [made("dt", name), made("dd", value)]));
   element("reasons").replaceChildren(
