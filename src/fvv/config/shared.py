@@ -128,8 +128,8 @@ class ComputeConfig(Settings):
     """Processors and memory, for every stage but training; no setting here changes a result."""
 
     device: str = "auto"
-    """Device: auto (CUDA where onnxruntime offers it, otherwise the CPU), gpu (the same, with a warning when there is
-    none), or the name of one that must be there (cpu, cuda, tensorrt, openvino, coreml ...)."""
+    """Device: auto (CUDA where onnxruntime offers it, otherwise the CPU), gpu (the same, with a warning if there is
+    none), or the name of a device that must be available (cpu, cuda, tensorrt, openvino, coreml ...)."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of onnxruntime (0 = all cores)."""
     workers: int | None = Field(default=None, ge=0)

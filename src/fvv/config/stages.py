@@ -92,7 +92,7 @@ class PredictConfig(Settings):
     """Prediction of new patients."""
 
     folds: int = Field(default=0, ge=0)
-    """Use only the first models of the ensemble, this many (0 = all)."""
+    """Number of models of the ensemble to use, the first ones (0 = all)."""
     overwrite: bool = False
     """Replace results of other images, models or settings; never files that fvv did not write."""
     layout: Literal["folders", "bids"] = "folders"

@@ -122,7 +122,7 @@ def _gather_options(verb: argparse.ArgumentParser) -> None:
     """Join the shards of a run (--shard): write the tables of all of them, and report what is missing."""
     place = verb.add_mutually_exclusive_group(required=True)
     place.add_argument("folder", nargs="?", type=named_path, metavar="FOLDER", help="folder that the shards wrote into")
-    add_path(place, "-o", "--output", meaning="FOLDER, as an option")
+    add_path(place, "-o", "--output", meaning="the same as FOLDER")
 
 
 def _gather(options: argparse.Namespace, _: Config) -> StageResult:

@@ -17,7 +17,7 @@ def _predict_options(verb: argparse.ArgumentParser) -> None:
     source = verb.add_mutually_exclusive_group()
     meaning = "folder of one examination or of many (NIfTI or DICOM), DICOM zip file, or BIDS data set"
     source.add_argument("source", nargs="?", type=named_path, metavar="INPUT", help=meaning)
-    add_path(source, "-i", "--input", default="input_data", meaning="INPUT, as an option")
+    add_path(source, "-i", "--input", default="input_data", meaning="the same as INPUT")
     add_path(source, "--b1000", meaning="b1000 of one patient, instead of a folder; with --b0 or --adc")
     add_path(verb, "--b0", meaning="b0 of the same patient")
     add_path(verb, "--adc", meaning="ADC map of the same patient, from which b0 is computed")
