@@ -1,6 +1,6 @@
 # make demo   every stage on a small synthetic cohort, into demo_run/
 # make model  train the model in the package again, in model_run/ (hours; the same command resumes);
-#             ANATOMIES=DIR LESIONS=DIR HEADS=DIR
+#             ANATOMIES=DIR LESIONS=DIR HEADS=DIR REAL=EVALUATION INIT=BUNDLE
 # make test   the test suite
 # make browser  what the browser test of the report needs: Playwright; Chromium is looked for
 # make web    the page that predicts in a browser, into web/dist and the package; needs Node >= 20.19 alone
@@ -51,58 +51,13 @@ $(CHECKS): $(READY)
 demo: $(READY)
 	@$(BIN)/fvv demo -o demo_run
 
-# What it trains on, how and for how long is in configs/model.yaml. The same settings give the same model on the same machine, and
-# one as good elsewhere (docs/explanation/determinism.md). A step that is finished is left alone: after changing settings, use
-# another RUN or delete what they concern.
-SETTINGS := configs/model.yaml
-RUN := model_run
-NAME := simulated-v3
-TEST_CASES := 60
-# Every model that is shipped is tested on a seed of its own.
-TEST_SEED := 60003
-SHIPPED := src/fvv/models
-CARD := docs/explanation/model-card.md
-REAL := # folder of an evaluation on real patients, for the card: make model REAL=real_results
-# Folders of label maps, of masks of real strokes and of real healthy heads (docs/how-to/shipped-model.md). Without them: the average
-# head, computed shapes, no real heads. Label maps of TEST_ANATOMIES and masks like TEST_LESIONS never train.
-ANATOMIES :=
-LESIONS :=
-HEADS :=
-TEST_ANATOMIES := training_seg_17.nii.gz training_seg_18.nii.gz training_seg_19.nii.gz training_seg_20.nii.gz
-TEST_LESIONS := %9_lesion.nii.gz
-# Cases made from HEADS, beside those of the settings; persons are named after the seed.
-HEAD_CASES := 200
-HEAD_SEED := 100100
-
-EMPTY :=
-COMMA := ,
-names = $(notdir $(wildcard $(1)/*.nii $(1)/*.nii.gz))
-listed = [$(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(1)))]
-from_folder = $(if $(strip $(2)),--set simulate.$(1)=$(strip $(2)) --set 'simulate.$(3)=$(call listed,$(4))')
-TRAIN_ON = $(call from_folder,anatomies,$(ANATOMIES),anatomy_files,$(filter-out $(TEST_ANATOMIES),$(call names,$(ANATOMIES)))) \
-	$(call from_folder,lesions,$(LESIONS),lesion_files,$(filter-out $(TEST_LESIONS),$(call names,$(LESIONS))))
-TEST_ON = $(call from_folder,anatomies,$(ANATOMIES),anatomy_files,$(TEST_ANATOMIES)) \
-	$(call from_folder,lesions,$(LESIONS),lesion_files,$(filter $(TEST_LESIONS),$(call names,$(LESIONS))))
-COHORT = $(RUN)/$(if $(strip $(HEADS)),cohort,input_data)
+# Steps and options: experiments/shipped_model.py. MODEL: further options, such as MODEL="--test-cases 30 --dry-run".
+MODEL :=
+option = $(if $(strip $($(1))),$(2) $(strip $($(1))))
 model: $(READY)
-	@$(BIN)/fvv simulate -c $(SETTINGS) $(TRAIN_ON) -o $(RUN)/input_data
-	@$(if $(strip $(HEADS)),$(BIN)/fvv simulate -c $(SETTINGS) $(TRAIN_ON) --set simulate.heads=$(strip $(HEADS)) \
-		--seed $(HEAD_SEED) --cases $(HEAD_CASES) -o $(RUN)/head_data)
-	@$(if $(strip $(HEADS)),$(BIN)/python experiments/join_cohorts.py sim=$(RUN)/input_data head=$(RUN)/head_data -o $(RUN)/cohort)
-	$(BIN)/fvv prepare -c $(SETTINGS) -i $(COHORT) -o $(RUN)/preprocessed_data
-	$(BIN)/fvv train --all-folds -c $(SETTINGS) -n $(NAME) -i $(RUN)/preprocessed_data -o $(RUN)/saved_models
-	test -e $(RUN)/bundle/bundle.json || $(BIN)/fvv convert -c $(SETTINGS) -n $(NAME) -i $(RUN)/saved_models \
-		--store $(RUN)/preprocessed_data -o $(RUN)/bundle
-	test -e $(RUN)/out_of_fold/summary.json || $(BIN)/fvv evaluate --calibrate -c $(SETTINGS) -m $(RUN)/bundle \
-		-i $(RUN)/preprocessed_data -o $(RUN)/out_of_fold
-	@$(BIN)/fvv simulate -c $(SETTINGS) $(TEST_ON) --seed $(TEST_SEED) --cases $(TEST_CASES) -o $(RUN)/new_patients
-	test -e $(RUN)/external/summary.json || $(BIN)/fvv evaluate --external $(RUN)/new_patients -c $(SETTINGS) \
-		--set evaluate.own_masks=true -m $(RUN)/bundle -o $(RUN)/external
-	$(BIN)/fvv card -c $(SETTINGS) -m $(RUN)/bundle --out-of-fold $(RUN)/out_of_fold --external $(RUN)/external \
-		--cohort $(RUN)/new_patients $(if $(strip $(REAL)),--real $(REAL)) -o $(CARD)
-	$(BIN)/fvv doctor -m $(RUN)/bundle
-	@# One model is shipped: none of an earlier name stays, here or where setuptools gathers the next wheel.
-	rm -rf $(SHIPPED) build && mkdir -p $(SHIPPED)/$(NAME) && cp $(RUN)/bundle/* $(SHIPPED)/$(NAME)/
+	@$(BIN)/python experiments/shipped_model.py $(call option,SETTINGS,--settings) $(call option,RUN,--run) \
+		$(call option,ANATOMIES,--anatomies) $(call option,LESIONS,--lesions) $(call option,HEADS,--heads) \
+		$(call option,REAL,--real) $(call option,INIT,--init) $(MODEL)
 
 # One thread per worker: the workers already fill the cores.
 test: $(CHECKS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fvv.names import first_alike, first_few, is_plain, nearest_hint, plain, same_name_key
+from fvv.names import counted, first_alike, first_few, is_plain, nearest_hint, plain, same_name_key
 
 
 def test_a_plain_text_is_one_printable_line() -> None:
@@ -16,6 +16,11 @@ def test_a_plain_text_is_one_printable_line() -> None:
 def test_of_many_names_the_first_are_given() -> None:
     assert first_few(["a", "b"]) == "a, b"
     assert first_few(["a\n", "b", "c"], 2) == "a\\n, b and 1 more"
+
+
+def test_a_number_agrees_with_its_noun() -> None:
+    assert [counted(number, "patient") for number in (0, 1, 2)] == ["0 patients", "1 patient", "2 patients"]
+    assert counted(2, "mismatch", "mismatches") == "2 mismatches"
 
 
 @pytest.mark.parametrize("pair", [("Anna", "anna"), ("Ren\u00e9", "Rene\u0301")])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -29,3 +32,23 @@ def test_the_page_runs(tmp_path: Path, rng: np.random.Generator, monkeypatch: py
     for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
         exec(compile(block, "python.md", "exec"), namespace)  # noqa: S102
     assert (tmp_path / "anna.png").stat().st_size > 10_000
+
+
+def test_the_example_of_a_training_calls_functions_as_they_are() -> None:
+    """It takes minutes, so it is not run: its imports are there, and its calls fit their signatures."""
+    pytest.importorskip("torch")
+    page = (DOCS / "how-to" / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(\w*)\n(.*?)```", page, flags=re.DOTALL)
+    (example,) = (block for language, block in blocks if not language and "train_fold" in block)
+    tree = ast.parse(example)
+    functions = {
+        alias.name: getattr(importlib.import_module(str(node.module)), alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    called = {node.func.id: node for node in calls if isinstance(node.func, ast.Name) and node.func.id in functions}
+    assert set(called) == set(functions)
+    for name, node in called.items():
+        inspect.signature(functions[name]).bind(*node.args)

@@ -73,6 +73,11 @@ def _rebuild(
     return kind(message, examination_id=examination_id, file=file, hint=hint)
 
 
+def install_hint(extra: str) -> str:
+    """How to install an extra, as the README installs the package."""
+    return f"in the clone of fvv: pip install -c constraints.txt '.[{extra}]'"
+
+
 class ConfigError(FvvError):
     """A setting is unknown, of the wrong type or out of range."""
 

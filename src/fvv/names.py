@@ -31,6 +31,11 @@ def same_name_key(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
+def counted(number: int, one: str, more: str = "") -> str:
+    """A number with its noun: `1 patient`, `2 patients`; `more` is a plural that does not end in s alone."""
+    return f"{number} {one}" if number == 1 else f"{number} {more or one + 's'}"
+
+
 def first_few(names: Sequence[object], most: int = 5) -> str:
     """The first names on one line, and how many more there are: `a, b and 3 more`."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
@@ -45,6 +50,12 @@ def first_alike(names: Iterable[str]) -> tuple[str, str] | None:
         if other != name:
             return other, name
     return None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The known word nearest to a misspelt one, as the end of a sentence; "" where none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def nearest_hint(wanted: Iterable[str], there: Iterable[str]) -> str | None:

@@ -55,10 +55,10 @@ def test_an_option_has_one_spelling_and_one_meaning() -> None:
         (["predict", "--ouput", "a"], "no option '--ouput', did you mean '--output'?"),
         (["train", "--fold", "0", "--preload_RAM"], "did you mean '--preload-ram'?"),
         (["predict", "--xyz=3"], "no option '--xyz' (see fvv predict --help)"),
-        (["predict", "a", "b"], "'b'"),
+        (["predict", "a", "b"], "unexpected argument 'b'; name two images with --b0 FILE --b1000 FILE"),
+        ([], "name a verb, such as `fvv predict` (see fvv --help)"),
         (["--verbose", "predict", "a"], "'--verbose' must follow the verb"),
         (["-c", "demo", "simulate"], "'-c' must follow the verb"),
-        ([], "VERB"),
     ],
 )
 def test_what_is_misspelt_is_named_in_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

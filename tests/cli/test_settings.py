@@ -81,12 +81,14 @@ def test_the_schema_accepts_the_files_of_the_package(name: str) -> None:
         ("prepare.kfold", "prepare.kfolds"),
         ("kfolds", "prepare.kfolds"),
         ("predict.cutoff_ml", "decision.cutoff_ml"),
+        ("predict.cutof", "decision.cutoff_ml"),
+        ("train.learning_rat", "train.learning_rate"),
         ("trian.epochs", "train"),
         ("train.loss.brain_wieght", "train.loss.brain_weight"),
     ],
 )
 def test_a_misspelt_setting_names_the_right_one(key: str, meant: str) -> None:
-    with pytest.raises(ConfigError, match=f"did you mean {meant}"):
+    with pytest.raises(ConfigError, match=f"did you mean '{meant}"):
         load_config(overrides={key: 1})
 
 

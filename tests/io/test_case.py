@@ -161,6 +161,17 @@ def test_a_failing_tool_is_said(rng: np.random.Generator, template: str, error: 
         with_commanded_mask(replace(case_of(head(rng)), mask=None), commanding(template))
 
 
+def test_where_b1000_is_missing_what_may_be_meant_is_named(tmp_path: Path) -> None:
+    patient = tmp_path / "site" / "anna"
+    patient.mkdir(parents=True)
+    (patient / "b1000.nii.gz").touch()
+    with pytest.raises(InputError, match=r"anna in it holds b1000: name .*site, if it is the folder of patients"):
+        read_case(patient.parent, CONFIG, labelled=False)
+    (patient / "b1000.nii.gz").rename(patient / "dwi.nii.gz")
+    with pytest.raises(InputError, match=r"the folder holds dwi\.nii\.gz"):
+        read_case(patient, CONFIG, labelled=False)
+
+
 def test_no_folder_and_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         list_patients(tmp_path / "none")

@@ -168,7 +168,7 @@ def test_what_cannot_be_accepted(tmp_path: Path, cohort: Path, models: Path) -> 
     assert "expected the labels 0, 1 and 2, found 0, 1, 2, 3" in failures[0].reason
     assert "not on the grid of draft.nii.gz" in failures[1].reason
     assert "no draft" in failures[2].reason
-    with pytest.raises(ConfigError, match="who accepts"):
+    with pytest.raises(ConfigError, match="no reader is named"):
         accept(drafts, [], " ")
 
 

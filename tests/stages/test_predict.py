@@ -195,7 +195,7 @@ def test_results_of_other_images_models_or_settings_are_refused_before_anything_
     (out / "c" / "results.json").unlink()
     before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
     other_cutoff = CONFIG.model_copy(update={"decision": DecisionConfig(cutoff_ml=2.0)})
-    with pytest.raises(OutputExistsError, match=r"run\.json: holds results of other settings .*--overwrite"):
+    with pytest.raises(OutputExistsError, match=r"run\.json: holds results of other settings .*--overwrite.*decide"):
         predict(tmp_path / "in", models, out, other_cutoff)
     (out / "run.json").unlink()  # As of a run that was killed: each result says what it was made from.
     with pytest.raises(OutputExistsError, match=r"holds results of other settings: a, b .*--overwrite"):
@@ -259,6 +259,12 @@ def test_nothing_there(tmp_path: Path, models: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         predict(tmp_path / "none", models, None, CONFIG)
     with pytest.raises(InputError, match="holds no patient"):
+        predict(tmp_path, models, None, CONFIG)
+    file = tmp_path / "scan_b1000.nii.gz"
+    file.write_text("an image")
+    with pytest.raises(InputError, match=r"found a file .*--b0 FILE --b1000 FILE"):
+        predict(file, models, None, CONFIG)
+    with pytest.raises(InputError, match=r"holds no patient folder .*found scan_b1000\.nii\.gz: rename them"):
         predict(tmp_path, models, None, CONFIG)
 
 
@@ -500,16 +506,28 @@ def test_a_part_of_the_cohort_leaves_its_tables_alone(tmp_path: Path, models: Pa
     out = tmp_path / "out"
     predict(tmp_path / "in", models, out, CONFIG)
     before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
-    with pytest.raises(OutputExistsError, match=r"lists patients who are not in this run: b, c"):
+    with pytest.raises(OutputExistsError, match="results of patients who are not in this run: b, c"):
         predict(tmp_path / "in" / "a", models, out, CONFIG)
     (out / "run.json").write_text("{")  # Then the tables tell.
-    with pytest.raises(OutputExistsError, match=r"lists patients who are not in this run: b, c"):
+    with pytest.raises(OutputExistsError, match="results of patients who are not in this run: b, c"):
         predict(tmp_path / "in" / "a", models, out, CONFIG)
     assert {file: file.read_bytes() for file in before if file.name != "run.json"} == {
         file: content for file, content in before.items() if file.name != "run.json"
     }
     shutil.rmtree(tmp_path / "in" / "c")
     assert len(predict(tmp_path / "in", models, out, OVERWRITE).predictions) == 2
+
+
+def test_a_run_that_only_failed_does_not_hold_its_folder(
+    tmp_path: Path, models: Path, rng: np.random.Generator
+) -> None:
+    """The wrong folder was named first: the right one may use the same output."""
+    (tmp_path / "wrong").mkdir()
+    (tmp_path / "wrong" / "b1000.nii.gz").write_text("no image")
+    write_patient(tmp_path / "right", rng)
+    out = tmp_path / "out"
+    assert "0 patients on" in predict(tmp_path / "wrong", models, out, CONFIG).summary()
+    assert "1 patient on" in predict(tmp_path / "right", models, out, CONFIG).summary()
 
 
 @pytest.mark.parametrize("name", ["results.csv", "report.html", "run.json", "failures.csv"])

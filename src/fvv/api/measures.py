@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fvv.analysis.metrics import lesion_sizes, segmentation_metrics
 from fvv.arrays import BoolArray, FloatArray
 from fvv.data import Volume
-from fvv.errors import FvvError, GeometryError, StatisticsError
+from fvv.errors import FvvError, GeometryError, StatisticsError, install_hint
 from fvv.imaging.geometry import same_grid
 from fvv.schemas.patient import MaskMetrics
 from fvv.schemas.summary import Agreement, Estimate
@@ -251,7 +251,7 @@ def _bootstrap(seed: int) -> Bootstrap:
     try:
         from fvv.analysis.statistics import Bootstrap  # noqa: PLC0415  (an extra)
     except ModuleNotFoundError as error:
-        hint = "pip install '.[report]' in the project's folder"
+        hint = install_hint("report")
         raise FvvError(f"{error.name} is needed, which is not installed", hint=hint) from error
     return Bootstrap(SAMPLES, np.random.default_rng(seed))
 

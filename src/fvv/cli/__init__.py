@@ -17,7 +17,7 @@ from fvv.cli.parser import build_parser, parse
 from fvv.cli.settings import PACKAGED, settings_file
 from fvv.cli.verbs import VERBS
 from fvv.config import Config, load_config
-from fvv.errors import FvvError, as_fvv_error
+from fvv.errors import FvvError, as_fvv_error, install_hint
 from fvv.names import plain
 from fvv.stages import StageResult
 from fvv.system.cores import refuse_little_memory
@@ -72,8 +72,8 @@ def _run(argv: Sequence[str] | None) -> int:
             extra = VERBS[options.verb].extra
             if not extra or (error.name or "fvv").startswith("fvv"):
                 raise
-            hint = f"pip install '.[{extra}]' in the project's folder"
-            return _failed(FvvError(f"fvv {options.verb} needs {error.name}, which is not installed", hint=hint))
+            message = f"fvv {options.verb} needs {error.name}, which is not installed"
+            return _failed(FvvError(message, hint=install_hint(extra)))
         except (FvvError, OSError, MemoryError, RecursionError, ImportError) as error:
             return _failed(as_fvv_error(error), verbose=options.verbose)
     if summary := result.summary():

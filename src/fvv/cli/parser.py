@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from fvv import __version__
 from fvv.cli.options import assignment, named_path
 from fvv.cli.settings import PACKAGED
 from fvv.cli.verbs import GROUPS, VERBS
+from fvv.names import did_you_mean
 
 _EXAMPLES = (
     "fvv predict new_patient -o results",
@@ -36,6 +36,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = build_parser()
     words = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in words if not word.startswith("-")), None)
+    if not words:
+        parser.error("name a verb, such as `fvv predict`")
     if verb is not None and verb not in VERBS:
         parser.error(f"there is no verb {verb!r}{did_you_mean(verb, VERBS)}")
     options, unknown = parser.parse_known_args(words)
@@ -47,14 +49,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
             its_parser.error(f"{first!r} must follow the verb; only --help and --version may stand before it")
         if first.startswith("-"):
             its_parser.error(f"there is no option {first!r}{did_you_mean(first, known)}")
-        its_parser.error(f"unexpected argument {first!r}")
+        two = "; name two images with --b0 FILE --b1000 FILE" if options.verb == "predict" else ""
+        its_parser.error(f"unexpected argument {first!r}{two}")
     return options
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The known word nearest to a misspelt one, as the end of a sentence; "" where none is near."""
-    near = get_close_matches(word, list(known), n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from fvv.config import SHARED, STAGES, Config, load_config
 from fvv.errors import ConfigError
+from fvv.names import did_you_mean
 
 PACKAGED = {file.stem: file for file in sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))}
 """Settings files of the package by name; `-c` takes the names."""
@@ -45,7 +46,8 @@ def as_yaml(config: Config, section: str = "") -> str:
         ConfigError: no such section.
     """
     if section and section not in Config.model_fields:
-        raise ConfigError(f"no section {section!r}", hint=f"the sections: {', '.join(Config.model_fields)}")
+        near = did_you_mean(section, Config.model_fields)
+        raise ConfigError(f"no section {section!r}{near}", hint=f"the sections: {', '.join(Config.model_fields)}")
     lines = list(_lines(config, load_config(), depth=0, only=section))
     return "\n".join(lines[1:])
 

@@ -131,7 +131,11 @@ def _refuse_special_files(path: Path) -> None:
 def _published(path: Path) -> BundleManifest:
     numbered = {int(match[1]): item for item in path.iterdir() if (match := _PUBLISHED_NAME.fullmatch(item.name))}
     if not numbered:
-        raise ModelError("holds neither bundle.json nor model1.onnx ...", file=path)
+        raise ModelError(
+            "holds no models: neither bundle.json nor model1.onnx",
+            file=path,
+            hint="name the folder that `fvv convert` wrote",
+        )
     if sorted(numbered) != list(range(1, len(numbered) + 1)):
         found = ", ".join(map(str, sorted(numbered)))
         raise ModelError(f"expected model1.onnx to model{max(numbered)}.onnx, found numbers {found}", file=path)

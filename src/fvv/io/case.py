@@ -24,7 +24,7 @@ from fvv.io.listing import entries
 from fvv.io.nifti import IMAGE_SUFFIXES, MAX_BYTES, find_bval, find_image, read_volume, read_weighted
 from fvv.io.roi import onto_grid, read_roi
 from fvv.io.shards import refuse_ungathered
-from fvv.names import first_alike, is_plain, plain
+from fvv.names import first_alike, first_few, is_plain, plain
 from fvv.protocol import SHELL_GAP, TARGET_B
 from fvv.system.fingerprint import file_sha256
 from fvv.system.regular import refuse_irregular
@@ -125,7 +125,7 @@ def list_patients(folder: Path) -> tuple[str, ...]:
         raise InputError(f"cannot be read: {error.strerror}", file=folder) from error
     refuse_ungathered(folder, "simulate")
     if not names:
-        raise InputError("holds no patient folder", file=folder, hint="expected <patient>/b0.nii.gz and so on")
+        raise InputError("holds no patient folder", file=folder, hint=_what_is_expected(folder))
     for name in names:
         if not is_plain(name):  # Line ends and escape codes in tables and on terminals; bytes that are no text.
             message = f"a folder is named {name!a}"
@@ -134,6 +134,13 @@ def list_patients(folder: Path) -> tuple[str, ...]:
         message = f"two folders have the same name but for case or accents: {pair[0]!a} and {pair[1]!a}"
         raise InputError(message, file=folder, hint="rename one: on many disks they are one folder")
     return tuple(names)
+
+
+def _what_is_expected(folder: Path) -> str:
+    """Where images are to lie, and which lie in the folder under names that are not read."""
+    there = sorted(item.name for item in folder.iterdir() if image_stem(item) is not None)
+    found = f"; found {first_few(there, 3)}: rename them, or use `fvv predict --b0 FILE --b1000 FILE`" if there else ""
+    return f"expected PATIENT/b0.nii.gz and PATIENT/b1000.nii.gz{found}"
 
 
 def _is_patient(item: os.DirEntry[str]) -> bool:
@@ -203,7 +210,7 @@ def _find_files(folder: Path, *, labelled: bool | None) -> CaseFiles:
     def required(stem: str) -> Path:
         found = find_image(folder, stem)
         if found is None:
-            hint = "every labelled patient needs this file" if "roi" in stem else None
+            hint = "every labelled patient needs this file" if "roi" in stem else _images_there(folder)
             raise InputError("missing", file=folder / f"{stem}.nii.gz", hint=hint)
         return found
 
@@ -216,6 +223,15 @@ def _find_files(folder: Path, *, labelled: bool | None) -> CaseFiles:
     rois = (None, None) if labelled is False else (find("stroke_roi"), find("flairviz_roi"))
     b0 = required("b0") if b0 is None and adc is None else b0
     return CaseFiles(folder.name, b1000, b0, adc, find_image(folder, "mask", "mask_roi"), *rois)
+
+
+def _images_there(folder: Path) -> str | None:
+    """Images under other names, one of which may be meant; or patients one level deeper than expected."""
+    items = sorted(folder.iterdir())
+    if there := [item.name for item in items if image_stem(item) is not None]:
+        return f"the folder holds {first_few(there, 3)}"
+    patients = [item for item in items if any((item / f"b1000{suffix}").is_file() for suffix in IMAGE_SUFFIXES)]
+    return f"{patients[0].name} in it holds b1000: name {folder}, if it is the folder of patients" if patients else None
 
 
 def _stated_b_value(b1000: Path, by_file: float | None, by_user: float | None) -> float | None:
@@ -232,7 +248,7 @@ def _read_b0(
     """b0 from its file or computed from the ADC map, on b1000's grid; and notes."""
     path = files.b0 or files.adc
     if path is None:
-        raise InputError("neither b0 nor an ADC map is given", file=files.b1000)
+        raise InputError("neither b0 nor an ADC map is given", file=files.b1000, hint="name one with --b0 or --adc")
     volume = read_volume(path, index=config.b0_index, target_b=0.0, finite=finite)
     name = "b0" if files.b0 else path.name
     volume, notes = onto_grid(volume, b1000, name, resample=config.resample_b0, option="--resample-b0", file=path)

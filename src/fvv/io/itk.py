@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 
 from fvv.arrays import Affine, UInt8Array
-from fvv.errors import InputError
+from fvv.errors import InputError, install_hint
 from fvv.io.atomic import atomic_write
 
 ITK_SUFFIXES = (".nrrd", ".mha")
@@ -132,7 +132,7 @@ def _simple_itk(path: Path) -> Any:
     try:
         import SimpleITK  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
-        hint = "pip install '.[itk]' in the project's folder; or convert it to NIfTI"
+        hint = f"{install_hint('itk')}; or convert it to NIfTI"
         raise InputError(f"{path.suffix[1:].upper()} needs SimpleITK", file=path, hint=hint) from error
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # noqa: FBT003 - SimpleITK's
     return SimpleITK

@@ -150,10 +150,10 @@ class ResultsFolder:
         else:
             if differences := record.made_from.differences(run):
                 raise _holds_others(self.root / RUN_FILE, " and ".join(differences))
-            listed = record.examinations
+            listed = record.examinations if record.results else set()  # Failures alone: nothing is lost.
         if lost := sorted(listed - set(names)):
-            hint = "give the whole cohort, or another -o; with --overwrite its tables leave them out"
-            message = f"lists patients who are not in this run: {first_few(lost)}"
+            hint = "name all patients together, or another -o; --overwrite removes these from its tables"
+            message = f"holds the results of patients who are not in this run: {first_few(lost)}"
             raise OutputExistsError(message, file=self.root, hint=hint)
 
     def _in_tables(self) -> set[str]:
@@ -351,4 +351,6 @@ def _real(folder: Path, parents: dict[Path, str]) -> str:
 
 
 def _holds_others(place: Path, said: str) -> OutputExistsError:
-    return OutputExistsError(f"holds results of {said}", file=place, hint="--overwrite replaces them, or choose -o")
+    decide = "; for another cut-off alone, use `fvv decide`" if "settings" in said else ""
+    hint = f"--overwrite replaces them, another -o keeps both{decide}"
+    return OutputExistsError(f"holds results of {said}", file=place, hint=hint)

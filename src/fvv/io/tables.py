@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fvv.data import Failure
-from fvv.errors import FvvError, InputError
+from fvv.errors import FvvError, InputError, install_hint
 from fvv.io.atomic import atomic_write, write_text
 from fvv.names import first_few, nearest_hint, plain
 from fvv.system.regular import read_regular_text
@@ -92,7 +92,7 @@ def require_parquet() -> None:
         FvvError: pyarrow is not installed.
     """
     if importlib.util.find_spec("pyarrow") is None:
-        hint = "pip install '.[parquet]' in the project's folder, or leave --parquet out: results.csv has the same rows"
+        hint = f"{install_hint('parquet')}; or omit --parquet: results.csv has the same rows"
         raise FvvError("a Parquet table needs pyarrow, which is not installed", hint=hint)
 
 

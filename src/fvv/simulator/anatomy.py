@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray, UInt8Array
-from fvv.errors import FvvError
+from fvv.errors import FvvError, install_hint
 from fvv.simulator.space import (
     LATTICE_SHAPE,
     LATTICE_STEP_MM,
@@ -103,9 +103,7 @@ def load_atlas() -> TissueAtlas:
     # Importing nilearn takes seconds and brings scikit-learn; only its files are needed.
     spec = importlib.util.find_spec("nilearn")
     if spec is None or not spec.submodule_search_locations:
-        raise FvvError(
-            "the simulator needs nilearn's tissue maps", hint="pip install '.[simulate]' in the project's folder"
-        )
+        raise FvvError("the simulator needs nilearn's tissue maps", hint=install_hint("simulate"))
     folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
     t1, white_matter = (
         _read_map(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz") for name in ("t1", "wm")

@@ -85,7 +85,7 @@ def export_nnunet(
     """
     cohort, output = Path(cohort), Path(output)
     if not DATASET_NAME.fullmatch(output.name):
-        message = "nnU-Net wants a folder named DatasetNNN_Name, such as Dataset001_FVV"
+        message = "expected a folder named DatasetNNN_Name, such as Dataset001_FVV, as nnU-Net does"
         raise InputError(message, file=output)
     opened = CaseStore.open(Path(store))
     plan = opened.folds

@@ -140,7 +140,7 @@ def accept(output: str | Path, examinations: Sequence[str], reader: str) -> Labe
     """
     output = Path(output)
     if not reader.strip() or not is_plain(reader):
-        raise ConfigError("who accepts is not said", hint="name the reader on one line: --reader NAME")
+        raise ConfigError("no reader is named", hint="state who accepts, on one line: --reader NAME")
     names = tuple(examinations) or tuple(name for name in list_patients(output) if (output / name / RECORD).exists())
     failures, lines, kept = [], [], 0
     with only_writer(output):

@@ -47,6 +47,7 @@ from fvv.io.results_folder import (
 )
 from fvv.io.shards import clear_shards, hold, write_run
 from fvv.io.tables import failure_of, require_parquet
+from fvv.names import counted
 from fvv.recipes.cohort_tables import write_cohort
 from fvv.recipes.examine import Clock, Settings, examine, native_probabilities
 from fvv.recipes.models import models_and_settings
@@ -87,17 +88,21 @@ class PredictResult:
             lines.append(f"{prediction.examination_id}: {prediction.decision.state.value}, FVV {fvv}")
             lines += [
                 f"  {finding.severity.value}: {finding.message}"
-                for finding in prediction.decision.reasons
+                for finding in sorted(prediction.decision.reasons, key=_is_the_reason, reverse=True)
                 if finding.severity is not Severity.NOTE
             ]
         counts = Counter(prediction.decision.state.value for prediction in self.predictions)
         lines.append(", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no result")
         kept = f" ({self.kept} kept from an earlier run)" if self.kept else ""
         where = f"{self.output} (for research use only)"
-        lines.append(f"{len(self.predictions)} patients{kept} on {self.provider} -> {where}")
+        lines.append(f"{counted(len(self.predictions), 'patient')}{kept} on {self.provider} -> {where}")
         if self.shard is not None:
             lines.append(f"shard {self.shard}: when all have ended, `fvv gather {self.output}` writes the tables")
         return "\n".join(lines)
+
+
+def _is_the_reason(finding: Finding) -> bool:
+    return finding.severity is Severity.NOT_ASSESSABLE
 
 
 @dataclass(frozen=True, slots=True)

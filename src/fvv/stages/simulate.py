@@ -19,6 +19,7 @@ from fvv.io.atomic import clear_remains
 from fvv.io.ownership import claim
 from fvv.io.shards import clear_shards, hold, hold_for_a_moment, mark_gathered, write_run
 from fvv.io.tables import failure_of
+from fvv.names import counted
 from fvv.schemas.run import MadeFrom, RunRecord
 from fvv.schemas.simulation import Simulation, case_settings
 from fvv.simulator.anatomy import load_atlas
@@ -59,12 +60,18 @@ class SimulateResult:
             volumes = [case.lesion_volume_ml for case in strokes]
             mismatches = sum(case.dwi_flair_mismatch is True for case in strokes)
             lines.append(
-                f"{len(strokes)} of {len(self.cases)} with a stroke, {min(volumes):.2g} to {max(volumes):.0f} mL "
-                f"(median {median(volumes):.1f}); {mismatches} DWI-FLAIR mismatches"
+                f"{len(strokes)} of {len(self.cases)} with a stroke, {_volumes(volumes)}; "
+                f"{counted(mismatches, 'DWI-FLAIR mismatch', 'DWI-FLAIR mismatches')}"
             )
         if self.shard is not None:
             lines.append(f"shard {self.shard}: when all have ended, `fvv gather {self.output}` writes the table")
         return "\n".join(lines)
+
+
+def _volumes(volumes_ml: Sequence[float]) -> str:
+    if len(volumes_ml) == 1:
+        return f"{volumes_ml[0]:.1f} mL"
+    return f"{min(volumes_ml):.1f} to {max(volumes_ml):.1f} mL (median {median(volumes_ml):.1f})"
 
 
 def simulate(

@@ -65,7 +65,8 @@ class TrainResult:
             return ""
         if self.checkpoint is None:
             return f"fold {fold_title(self.fold)}: {self.epochs} epoch of two batches ran; nothing was kept"
-        scores = ", ".join(f"{label} {self.scores[name]:.3f}" for name, label in _SHOWN.items())
+        shown = {label: self.scores[name] for name, label in _SHOWN.items()}
+        scores = ", ".join(f"{label} {'undefined' if np.isnan(one) else f'{one:.3f}'}" for label, one in shown.items())
         state = "" if self.complete else " (stopped by the time limit; to continue, run again with a longer one)"
         untested = "; no examination of this split is left to test it" if self.fold == ALL_FOLDS else ""
         return (

@@ -13,6 +13,7 @@ from fvv.data import Channel, Failure, Participant
 from fvv.errors import FvvError
 from fvv.io.case import Place, image_sha256
 from fvv.io.tables import failure_of
+from fvv.names import counted
 from fvv.recipes.labelled import finding_lines, prepare_labelled, unknown_lines
 from fvv.system.parallel import map_items
 from fvv.system.shard import Shard
@@ -34,7 +35,8 @@ class VerifyResult:
     def summary(self) -> str:
         """A few lines for the console."""
         usable = self.patients - len(self.failures)
-        first = f"{self.patients} patients of {self.persons} persons; {usable} usable, {len(self.failures)} not"
+        patients = f"{counted(self.patients, 'patient')} of {counted(self.persons, 'person')}"
+        first = f"{patients}; {usable} usable, {len(self.failures)} not"
         return "\n".join([first, *self.notes])
 
 

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fvv.config import ClusterConfig
-from fvv.errors import ConfigError, FvvError, UnexpectedError, as_fvv_error
+from fvv.errors import ConfigError, FvvError, UnexpectedError, as_fvv_error, install_hint
 from fvv.system.cores import core_count, most_workers
 from fvv.system.dask_workers import on_dask
 from fvv.system.ending import kill_workers, workers_start_here
@@ -145,7 +145,7 @@ def _on_engine(
     settings = _engine.get()
     needed = "submitit" if settings.engine == "slurm" else "distributed"
     if importlib.util.find_spec(needed) is None:
-        hint = "pip install '.[cluster]' in the project's folder"
+        hint = install_hint("cluster")
         raise ConfigError(f"--on {settings.engine} needs {needed}, which is not installed", hint=hint)
     if settings.engine == "slurm":
         return on_slurm(work, items, settings, description=description, long=long)

@@ -48,7 +48,8 @@ def refuse_irregular(path: Path) -> None:
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", file=path) from error
     if not stat.S_ISREG(mode):
-        raise InputError("expected a regular file, found a folder, a pipe or a device", file=path)
+        found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+        raise InputError(f"expected a regular file, found {found}", file=path)
 
 
 def read_regular_text(path: Path, *, encoding: str = "utf-8", most_bytes: int = MAX_TEXT_BYTES) -> str:

@@ -21,6 +21,7 @@ import lightning
 from matplotlib.figure import Figure
 
 from fvv.config import TrainConfig
+from fvv.errors import install_hint
 from fvv.io.atomic import atomic_write
 from fvv.io.runs import FoldRun
 from fvv.names import plain
@@ -133,7 +134,7 @@ def open_logs(run: FoldRun, config: TrainConfig) -> Iterator[list[RunLog]]:
         try:
             logs += opened(run, config)
         except ModuleNotFoundError as error:  # Each is an extra of the same name.
-            log.warning("%s is left out: pip install '.[%s]' in the project's folder adds it", title, error.name)
+            log.warning("%s is left out (to add it, %s)", title, install_hint(error.name or "all"))
         # No answer, no right, no home, no user of this number, no room: the rest of the logs is as good.
         except Exception as error:  # noqa: BLE001
             _say_left_out(title, error)

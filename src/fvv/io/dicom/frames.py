@@ -11,7 +11,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.tag import Tag
 
 from fvv.arrays import FloatArray
-from fvv.errors import InputError
+from fvv.errors import InputError, install_hint
 from fvv.io.dicom import MAKER, weighting
 from fvv.io.dicom.find import DAMAGE, DicomFile
 from fvv.io.dicom.weighting import Weighting, first_item, kind_of, lookup, siemens_csa, weighting_of
@@ -140,7 +140,7 @@ def pixels_of(dataset: Any, frame: Frame) -> FloatArray:
     try:
         stored = pixel_array(dataset, index=None if per_frame is None else frame.index)
     except (NotImplementedError, RuntimeError, AttributeError, ValueError) as error:
-        hint = "install the decoders (`pip install 'fvv[dicom]'`), or decompress it: dcmdjpeg, gdcmconv --raw"
+        hint = f"{install_hint('dicom')}; or decompress it: dcmdjpeg, gdcmconv --raw"
         raise InputError(f"its pixels cannot be decoded: {error}", file=frame.file.path, hint=hint) from error
     if stored.ndim == 3 and stored.shape[0] == 1:
         stored = stored[0]
