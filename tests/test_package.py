@@ -115,8 +115,8 @@ def test_the_shipped_bundle_is_what_its_recipe_makes() -> None:
     shipped = shipped_bundle()
     assert shipped is not None
     manifest, recipe = ModelBundle.open(shipped).manifest, load_config(ROOT / "configs" / "model.yaml")
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert f"NAME := {manifest.run_name}\n" in makefile
+    script = (ROOT / "experiments" / "shipped_model.py").read_text(encoding="utf-8")
+    assert f'"--name", default="{manifest.run_name}"' in script
     assert manifest.profile == recipe.preprocess.applied_to(PROFILES[recipe.prepare.profile])
     assert (manifest.postprocess, manifest.notice) == (recipe.convert.postprocess, recipe.convert.notice)
     assert len(manifest.models) == recipe.prepare.kfolds
