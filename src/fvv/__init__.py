@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from fvv.schemas.summary import Estimate as Estimate
     from fvv.simulator.case import SimulatedCase as SimulatedCase
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 # Nothing leaves the machine unless its user says so. Told before they are first imported, onnxruntime (from 1.29 on)
 # sends its maker no machine, model names and hashes, and W&B, also when offline, reports no errors of its own.
