@@ -20,7 +20,7 @@ from fvv.config import PredictConfig, SimulateConfig
 from fvv.errors import FvvError, InputError, OutputExistsError
 from fvv.io.lock import only_writer
 from fvv.io.sealed import read_sealed, write_sealed
-from fvv.io.shards import hold_for_a_moment
+from fvv.io.shards import hold_for_a_moment, read_shards, write_run
 from fvv.io.tables import read_table
 from fvv.stages.decide import decide
 from fvv.stages.gather import gather
@@ -153,8 +153,11 @@ def test_shards_of_another_number_are_forgotten_or_refused(cohort: Path, tmp_pat
     out = tmp_path / "out"
     predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(1, 2))
     old = out / ".fvv.shards" / "1-of-2"
-    with only_writer(old), pytest.raises(InputError, match=r"shard 1/2 is running here.*--shard 1/2"):
+    record = (old / "run.json").read_bytes()
+    running = only_writer(old.with_name("2-of-2"))
+    with running, pytest.raises(InputError, match=r"shard 2/2 is running here.*--shard 2/2"):
         predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(1, 3))
+    assert (old / "run.json").read_bytes() == record, "a command that is refused loses no finished shard"
     kept = shutil.copytree(old, tmp_path / "old")
     for index in (1, 2):
         predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(index, 3))
@@ -165,6 +168,19 @@ def test_shards_of_another_number_are_forgotten_or_refused(cohort: Path, tmp_pat
     shutil.copytree(kept, old, dirs_exist_ok=True)  # As a program that does not forget it leaves it.
     with pytest.raises(InputError, match="shards 1/2 and 1/3 are of different runs: parts of 2 and of 3"):
         gather(out)
+
+
+def test_shards_that_start_at_once_look_at_the_places_of_others_in_turns(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    predict(cohort / "in", cohort / "models1", out, CONFIG, shard=Shard(1, 2))
+    record = read_shards(out)[0].model_copy(update={"shard": Shard(1, 3), "ended": False})
+    monkeypatch.setattr("fvv.io.shards.PATIENCE_S", 0.1)
+    with only_writer(out, clear=False), pytest.raises(FvvError, match="another fvv process"):
+        write_run(out, record)
+    write_run(out, record)
+    assert not (out / ".fvv.shards" / "1-of-2" / "run.json").exists()
 
 
 def test_what_shards_did_is_not_gathered_after_a_run_of_the_whole_cohort(cohort: Path, tmp_path: Path) -> None:

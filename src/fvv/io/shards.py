@@ -61,16 +61,18 @@ def hold_with_shards(folder: Path, *, clear: bool = True) -> Iterator[None]:
 
 
 def mark_ungathered(folder: Path, verb: str, shard: Shard) -> None:
-    """Say that shards of this verb write here, before the first of them does.
+    """Say that shards of this verb write here, before the first of them does. The caller holds the folder.
 
     Records of another number of shards are removed: with them, an examination would be in two shards.
 
     Raises:
-        InputError: a shard of another number is running.
+        InputError: a shard of another number is running; then no record is removed.
     """
-    for place in _places(folder):
-        if not place.name.endswith(f"-of-{shard.count}"):
-            _forget(place)
+    others = [place for place in _places(folder) if not place.name.endswith(f"-of-{shard.count}")]
+    for place in others:
+        _refuse_running(place)
+    for place in others:
+        _clear_place(place)
     write_text(folder / SHARDS_FOLDER / UNGATHERED_FILE, f"{verb}\n")
 
 
@@ -90,13 +92,13 @@ def _clear_place(place: Path) -> None:
         (place / name).unlink(missing_ok=True)
 
 
-def _forget(place: Path) -> None:
+def _refuse_running(place: Path) -> None:
     try:
         with only_writer(place, clear=False):
-            _clear_place(place)
+            pass
     except FvvError as error:
         other = place.name.replace("-of-", "/")
-        hint = f"wait until it ends, or divide the cohort as it does (--shard {other})"
+        hint = f"{error.hint or 'wait until it ends'}; or divide the cohort as it does (--shard {other})"
         raise InputError(f"shard {other} is running here", file=place.parent.parent, hint=hint) from error
 
 
@@ -138,7 +140,8 @@ def write_run(folder: Path, record: RunRecord) -> None:
         mark_gathered(folder)
         return
     if not record.ended:
-        mark_ungathered(folder, record.verb, record.shard)
+        with hold_for_a_moment(folder, record.shard):  # Others that start would seem to run the places they look at.
+            mark_ungathered(folder, record.verb, record.shard)
     write_sealed(shard_place(folder, record.shard) / RUN_FILE, record)
 
 
