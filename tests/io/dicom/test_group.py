@@ -14,7 +14,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from dicom_builders import Change, read_one, save_dicom, write_patient, write_series
+from dicom_builders import Change, read_one, save_dicom, write_enhanced, write_patient, write_series
 from fvv.config import PredictConfig
 from fvv.errors import InputError
 from fvv.io.dicom import find
@@ -300,6 +300,35 @@ def _send_again(folder: Path, target: Path, factor: float = 1.0, pattern: str = 
 def test_two_people_under_the_same_uids_are_never_averaged_nor_dropped(tmp_path: Path, change: Change | None) -> None:
     write_two(tmp_path / "a", 100, change=change)
     write_two(tmp_path / "b", 300, change=change)
+    with pytest.raises(InputError, match="not the image that"):
+        read_one(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PatientID", "another"), ("ImageOrientationPatient", [0, 1, 0, 1, 0, 0]), ("PixelSpacing", [2, 2])],
+)
+def test_the_same_pixels_of_another_person_or_place_under_one_uid_are_refused(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    write_two(tmp_path, 100, change=_one_uid)
+    file = min(tmp_path.glob("*.dcm"))
+    dataset = pydicom.dcmread(file)
+    dataset.save_as(tmp_path / "z_copy.dcm")
+    read_one(tmp_path)
+    setattr(dataset, name, value)
+    dataset.save_as(tmp_path / "z_copy.dcm")
+    with pytest.raises(InputError, match="not the image that"):
+        read_one(tmp_path)
+
+
+def test_every_frame_of_two_objects_under_one_uid_is_compared(tmp_path: Path) -> None:
+    write_enhanced(tmp_path / "a.dcm", {0: image(100), 1000: image(200)}, number=1, study="1.2")
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    dataset.save_as(tmp_path / "b.dcm")
+    read_one(tmp_path)
+    dataset.PixelData = dataset.PixelData[:-2] + b"\1\2"
+    dataset.save_as(tmp_path / "b.dcm")
     with pytest.raises(InputError, match="not the image that"):
         read_one(tmp_path)
 

@@ -75,7 +75,7 @@ def index_place(place: Path) -> PlaceIndex:
         place: what cannot be read of it becomes damage in the index.
     """
     frames: dict[tuple[str, int], Frame] = {}
-    same_uid: dict[tuple[DicomFile, DicomFile], tuple[Frame, Frame]] = {}
+    same_uid: dict[tuple[DicomFile, DicomFile], list[tuple[Frame, Frame]]] = defaultdict(list)
     left_out: Counter[str] = Counter()
     damage: list[tuple[str, InputError]] = []
     with DicomReader() as reader:
@@ -98,15 +98,15 @@ def index_place(place: Path) -> PlaceIndex:
             for frame in slices:
                 first = frames.setdefault(frame.key, frame)
                 if first is not frame:
-                    same_uid.setdefault((first.file, frame.file), (first, frame))
-        for one, other in same_uid.values():
-            if _differ(one, other, reader):
-                message = f"not the image that {one.file.name} holds under the same UID"
+                    same_uid[first.file, frame.file].append((first, frame))
+        for (one, other), pairs in same_uid.items():
+            if _differ(pairs, reader):
+                message = f"not the image that {one.name} holds under the same UID"
                 hint = "two people's images, or two versions of one: separate them, or keep the right one"
-                differing = InputError(message, file=other.file.path, hint=hint)
-                damage += [(one.file.folder, differing), (other.file.folder, differing)]
+                differing = InputError(message, file=other.path, hint=hint)
+                damage += [(one.folder, differing), (other.folder, differing)]
         again = repeated(frames.values())
-        copies = {other.key for one, *others in again for other in others if not _differ(one, other, reader)}
+        copies = {other.key for one, *others in again for other in others if not _differ([(one, other)], reader)}
     kept = tuple(frame for key, frame in frames.items() if key not in copies)
     return PlaceIndex(kept, left_out, tuple(damage))
 
@@ -125,16 +125,23 @@ def repeated(frames: Iterable[Frame]) -> list[list[Frame]]:
     return [group for group in groups.values() if len({frame.sop for frame in group}) > 1]
 
 
-def _differ(one: Frame, other: Frame, reader: DicomReader) -> bool:
-    """Whether two slices lie at two places or hold other values. What cannot be read is no copy."""
-    if one.position != other.position or one.weighting.b_value != other.weighting.b_value:
+def _differ(pairs: Sequence[tuple[Frame, Frame]], reader: DicomReader) -> bool:
+    """Whether slices of two files are of two people or places, or hold other values. What cannot be read is no copy."""
+    if any(_stated(one) != _stated(other) for one, other in pairs):
         return True
+    (first, second), *_ = pairs
     try:
-        with refusing_damage(one.file.path):
-            here, there = (pixels_of(reader.read(frame.file, pixels=True), frame) for frame in (one, other))
+        with refusing_damage(first.file.path):
+            here, there = (reader.read(frame.file, pixels=True) for frame in (first, second))
+            return not all(np.array_equal(pixels_of(here, one), pixels_of(there, other)) for one, other in pairs)
     except InputError:
         return True
-    return not np.array_equal(here, there)
+
+
+def _stated(frame: Frame) -> tuple[object, ...]:
+    one = frame.weighting
+    weighting = one.b_value, one.isotropic, one.directed
+    return frame.person, frame.study, frame.position, frame.orientation, frame.spacing, weighting
 
 
 def merged(indices: Sequence[PlaceIndex]) -> PlaceIndex | None:
