@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -169,13 +170,34 @@ def test_resources_and_further_directives_are_those_of_the_settings(settings: Cl
         assert f"#SBATCH --{directive}\n" in script
 
 
-def test_a_job_is_requeued_only_where_it_made_progress() -> None:
+def test_a_job_is_requeued_only_where_it_made_progress(tmp_path: Path) -> None:
     epochs = ["first"]
-    batch = LongBatch(len, [(0, "fold")], Path(), 20, lambda _: len(epochs), len(epochs))
-    with pytest.raises(FvvError, match=r"cluster\.time_min"):
-        batch.checkpoint()
+    batch = LongBatch(len, [(0, "fold")], tmp_path, 20, lambda _: len(epochs), len(epochs))
     epochs.append("second")
     assert isinstance(batch.checkpoint().function, LongBatch)
+
+
+@pytest.mark.parametrize("handed_in", [False, True])
+def test_a_job_without_progress_ends_whatever_catches_errors(tmp_path: Path, *, handed_in: bool) -> None:
+    code = """
+import signal, sys, time
+from pathlib import Path
+from fvv.system.slurm_job import LongBatch
+batch = LongBatch(len, [(0, "fold")], Path(sys.argv[1]), 20, len, len("fold"))
+signal.signal(signal.SIGUSR2, lambda *_: batch.checkpoint())
+while True:
+    try:
+        signal.raise_signal(signal.SIGUSR2)
+    except BaseException:
+        pass
+"""
+    outcome = tmp_path / "0.outcome"
+    if handed_in:
+        outcome.write_bytes(pickle.dumps("its result"))
+    ended = subprocess.run([sys.executable, "-c", code, tmp_path], timeout=60, check=False)
+    assert ended.returncode == 1
+    said = pickle.loads(outcome.read_bytes())
+    assert said == "its result" if handed_in else "cluster.time_min" in str(said)
 
 
 @pytest.mark.parametrize("on", ["slum", "dask://host", "dask://a b:80", "slurm\n"])

@@ -69,15 +69,19 @@ class LongBatch(Batch[Item, Result]):
         super().__call__()
 
     def checkpoint(self) -> Any:
-        """The job to requeue, as submitit asks for it before the time limit.
+        """The job to requeue, as submitit asks for it before the time limit, in the handler of a signal.
 
-        Raises:
-            FvvError: there was no progress since the job began, and there would be none; the item fails.
+        Without progress since the job began there would be none in the next: the item fails, and the process ends.
         """
         from submitit.core.utils import DelayedSubmission  # noqa: PLC0415
 
-        if self.progress(self.items[0][1]) == self._before:
-            raise FvvError("the time limit of its job ended it before any progress", hint="raise cluster.time_min")
+        number, item = self.items[0]
+        if self.progress(item) == self._before:
+            outcome = self.folder / f"{number}{OUTCOME}"
+            error = FvvError("the time limit of its job ended it before any progress", hint="raise cluster.time_min")
+            if not outcome.exists():
+                _hand_in(outcome, error)
+            os._exit(1)  # What the signal interrupted might catch an exception, and go on.
         return DelayedSubmission(LongBatch(self.work, self.items, self.folder, self.level, self.progress))
 
 
