@@ -6,7 +6,7 @@ import pydicom
 import pytest
 from pydicom.uid import JPEG2000Lossless
 
-from dicom_builders import save_dicom, say, write, write_enhanced
+from dicom_builders import Change, save_dicom, say, write, write_enhanced
 from fvv.config import ListenConfig
 from fvv.errors import InputError
 from fvv.node.objects import facts_of
@@ -38,13 +38,24 @@ def test_the_name_of_a_study_does_not_name_its_person(study: list[Path]) -> None
     assert all(word not in f"{facts.study} {facts.file_name}" for word in ("name", "id", "1950"))
 
 
-def test_other_pixels_under_one_uid_are_another_file_and_a_corrected_header_is_none(study: list[Path]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: setattr(image, "PixelData", image.PixelData[::-1]),
+        lambda image: setattr(image, "DiffusionBValue", 500.0),
+        lambda image: setattr(image, "ImageOrientationPatient", [0, 1, 0, 1, 0, 0]),
+        lambda image: setattr(image, "RescaleSlope", 2),
+    ],
+)
+def test_another_image_under_one_uid_is_another_file_and_a_corrected_name_is_none(
+    study: list[Path], change: Change
+) -> None:
     before = facts_of(study[0], ALL)
     dataset = pydicom.dcmread(study[0])
     dataset.AccessionNumber = "corrected"
     save_dicom(dataset, study[0])
     assert facts_of(study[0], ALL) == before
-    dataset.PixelData = dataset.PixelData[::-1]
+    change(dataset)
     save_dicom(dataset, study[0])
     after = facts_of(study[0], ALL)
     assert after.file_name != before.file_name

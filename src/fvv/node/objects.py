@@ -32,6 +32,11 @@ IMAGES = frozenset(
 """Classes of objects that are kept. All others of a study are accepted and left alone."""
 _KEY_LETTERS = 16
 """Of a hash that names a study: 64 bits, so that two of the studies of a hospital never share one."""
+_OF_PIXELS = (
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "DiffusionBValue"),
+    *("RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+"""Elements that say what the pixels are; archives correct others without making another image."""
 _PIXEL_GROUP = 0x7FE0
 _TAIL = 2**16
 """Bytes at the end of an object in which compressed pixels end; only padding follows."""
@@ -45,8 +50,8 @@ class ObjectFacts:
 
     Attributes:
         study: hash of study and person, the name of the study everywhere in the spool and in the log.
-        file_name: the same for every copy of the object; another for other pixels under its UID, so that neither of
-            the two replaces the other in silence.
+        file_name: the same for every copy of the object; another for other pixels, or pixels of another place or
+            weighting, under its UID, so that neither of the two replaces the other in silence.
         wanted: whether the rules take it.
     """
 
@@ -70,7 +75,7 @@ def facts_of(path: Path, rules: ListenConfig) -> ObjectFacts:
             raise InputError("states no study, no UID of its own or no person", file=path)
         pixels = _refuse_cut_off(path, dataset)
         key = fingerprint(study=study, person=person)[:_KEY_LETTERS]
-        file_name = f"{stem_of(uid)}-{_digest(path, pixels)}.dcm"
+        file_name = f"{stem_of(uid)}-{_digest(path, pixels, dataset)}.dcm"
         return ObjectFacts(key, file_name, wanted=_is_wanted(dataset, rules))
 
 
@@ -79,10 +84,12 @@ def stem_of(uid: str) -> str:
     return hashlib.sha256(uid.encode()).hexdigest()[:32]
 
 
-def _digest(path: Path, start: int) -> str:
+def _digest(path: Path, start: int, dataset: Any) -> str:
     with path.open("rb") as stream:
         stream.seek(start)
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:8]
+        pixels = hashlib.file_digest(stream, "sha256")
+    pixels.update(str([dataset.get(name) for name in _OF_PIXELS]).encode())
+    return pixels.hexdigest()[:8]
 
 
 def _is_wanted(dataset: Any, rules: ListenConfig) -> bool:
