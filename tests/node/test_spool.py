@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -81,15 +82,14 @@ def test_a_clock_that_is_set_changes_no_waiting(tmp_path: Path, monkeypatch: pyt
     assert 0 <= spool.waiting_s("s") < 60
 
 
-def test_a_study_of_an_earlier_process_has_waited_since_its_last_object(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    transferred(opened(tmp_path), "1")
-    real = time.time
-    monkeypatch.setattr("fvv.node.spool.time.time", lambda: real() + 100)
-    assert 100 <= opened(tmp_path).waiting_s("s") < 160
-    monkeypatch.setattr("fvv.node.spool.time.time", lambda: real() - 7200)
-    assert 0 <= opened(tmp_path).waiting_s("s") < 60
+def test_a_study_waits_again_after_the_node_was_down(tmp_path: Path) -> None:
+    """Its sender could send nothing meanwhile: half a study would be complete."""
+    spool = opened(tmp_path)
+    spool.begin("a")
+    put(spool, "1", "a")
+    os.utime(spool.images(RECEIVED, "s"), (0, 0))
+    after = opened(tmp_path)
+    assert 0 <= after.waiting_s("s") < 60
 
 
 def test_the_same_object_twice_is_one(tmp_path: Path) -> None:

@@ -133,11 +133,12 @@ class Spool:
                         mark.rename(mark.with_suffix(_ABORTED))
 
     def waiting_s(self, study: str) -> float:
-        """Seconds since the last object of a received study came, whatever the clock was set to meanwhile."""
-        if study not in self._came:  # It came before the start of this process.
-            age = max(0.0, time.time() - self.images(RECEIVED, study).stat().st_mtime)
-            self._came[study] = time.monotonic() - age
-        return time.monotonic() - self._came[study]
+        """Seconds since the last object of a received study came, whatever the clock was set to meanwhile.
+
+        Of a study that an earlier process received, since this one looked first: nothing comes to a node that is down.
+        """
+        came = self._came.setdefault(study, time.monotonic())
+        return time.monotonic() - came
 
     def is_cut_off(self, study: str) -> bool:
         """Whether an association that brought objects of a received study neither ended well nor goes on."""
