@@ -15,9 +15,10 @@ import argparse
 import json
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,8 @@ def shared_out(setting: str, files: str, folder: Path, held_out: list[str]) -> S
     Raises:
         SystemExit: there is nothing to train on, or nothing to test on.
     """
-    names = sorted(path.name for path in folder.iterdir() if path.name.endswith(IMAGES)) if folder.is_dir() else []
+    there = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    names = sorted(name for name in there if name.endswith(IMAGES) and not name.startswith("."))
     test = tuple(name for name in names if any(Path(name).match(pattern) for pattern in held_out))
     train = tuple(name for name in names if name not in test)
     if not train or not test:
@@ -134,7 +136,9 @@ def _training(options: argparse.Namespace, store: Path) -> Iterator[Step]:
         yield Step((*train, "--all-folds", "-n", options.name, *folders))
         return
     first = f"{options.name}-phase1"
-    yield Step((*train, "--all-folds", "-n", first, "--init", options.init, *folders))
+    # Once this model is in the package, `shipped` is another one, and no start for this training.
+    converted = options.run / "bundle" / "bundle.json"
+    yield Step((*train, "--all-folds", "-n", first, "--init", options.init, *folders), converted)
     second = ("fvv", "train", "-c", str(options.second or options.settings))
     for fold in range(load_config(options.settings).prepare.kfolds):
         start = options.run / "saved_models" / first / f"fold_{fold}" / "best.ckpt"
@@ -155,12 +159,28 @@ def ship(bundle: Path, package: Path, name: str) -> None:
     shutil.copytree(bundle, package / name, ignore=shutil.ignore_patterns(".*"))
 
 
+def _run(argv: Sequence[str]) -> int:
+    """Run a command to its end and return its exit code.
+
+    The command handles the signals, and says how to resume: Ctrl-C reaches it from the terminal, TERM is passed on.
+    `subprocess.run` would kill it a quarter of a second after Ctrl-C, and leave its processes.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: None), signal.getsignal(signal.SIGTERM)
+    try:
+        command = subprocess.Popen(argv)
+        signal.signal(signal.SIGTERM, lambda *_: command.terminate())
+        return command.wait()
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+
+
 def main() -> None:
     options = _options()
     for step in steps(options):
         done = step.made is not None and step.made.exists()
         print(f"{'# done: ' if done else ''}{shlex.join(step.words)}", flush=True)
-        if not done and not options.dry_run and (code := subprocess.run(step.argv, check=False).returncode):
+        if not done and not options.dry_run and (code := _run(step.argv)):
             raise SystemExit(code)
     if not options.dry_run:
         ship(options.run / "bundle", options.package, options.name)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -62,7 +66,7 @@ def test_each_step_is_a_command_that_fvv_accepts(commands: Callable[..., list[li
 def test_files_that_test_never_train(commands: Callable[..., list[list[str]]], tmp_path: Path) -> None:
     heads = [f"training_seg_{number:02d}.nii.gz" for number in range(1, 21)]
     masks = [f"{number}_lesion.nii.gz" for number in range(1000, 1030)]
-    anatomies, lesions = folder(tmp_path / "a", heads), folder(tmp_path / "l", masks)
+    anatomies, lesions = folder(tmp_path / "a", heads), folder(tmp_path / "l", [*masks, "._1000_lesion.nii.gz"])
     train, test = (
         words for words in commands("--anatomies", anatomies, "--lesions", lesions) if words[1] == "simulate"
     )
@@ -115,6 +119,33 @@ def test_a_step_that_is_finished_is_skipped_and_one_that_fails_ends_the_run(
     assert ran.exists()
     assert capsys.readouterr().out.startswith("# done: python -c")
     assert not (tmp_path / "package").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 3), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_signal_leaves_the_end_to_the_command(
+    recipe: ModuleType, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """Ctrl-C reaches a command from the terminal, and it may take a while to end; TERM is passed on."""
+    started = tmp_path / "started"
+
+    def send() -> None:
+        while not started.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    words = f"import pathlib, sys, time; pathlib.Path({str(started)!r}).touch(); time.sleep(1.5); sys.exit(3)"
+    threading.Thread(target=send, daemon=True).start()
+    assert recipe._run([sys.executable, "-c", words]) == code
+
+
+def test_after_conversion_the_first_phase_is_over(commands: Callable[..., list[list[str]]], tmp_path: Path) -> None:
+    """`shipped` is then the model that this run has put into the package."""
+    bundle = tmp_path / "run" / "bundle" / "bundle.json"
+    bundle.parent.mkdir(parents=True)
+    bundle.touch()
+    (first, *_) = (words for words in commands("--init", "shipped") if "train" in words)
+    assert first[:2] == ["#", "done:"]
 
 
 def test_one_model_is_in_the_package(recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
