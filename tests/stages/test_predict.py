@@ -14,6 +14,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 import fvv
+import fvv.io.result_files
 from builders import AFFINE, case_of, head, save, write_onnx, write_patient
 from fvv.config import PROFILES, DecisionConfig, PredictConfig, PreprocessConfig
 from fvv.data import Case, Channel, DecisionState, Prediction, Volume
@@ -134,6 +135,30 @@ def test_a_file_that_may_not_be_read_is_its_patients_trouble_alone(
     assert [one.examination_id for one in result.predictions] == ["b"]
     assert "cannot be read: Permission denied" in result.failures[0].reason
     assert "b1000.nii.gz" in result.failures[0].reason
+
+
+def test_images_that_cannot_be_written_are_their_patients_failure(
+    tmp_path: Path, models: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are written while the picture is drawn: the error comes from another thread."""
+    for name in ("a", "b"):
+        write_patient(tmp_path / "in" / name, rng)
+    full = tmp_path / "out" / "a" / "heatmap.nii.gz"
+    really_write = fvv.io.result_files.write_rgb
+
+    def write_unless_full(path: Path, *args: Any, **options: Any) -> None:
+        if path == full:
+            raise FvvError("cannot write: No space left on device", file=path)
+        really_write(path, *args, **options)
+
+    monkeypatch.setattr(fvv.io.result_files, "write_rgb", write_unless_full)
+    result = predict(tmp_path / "in", models, tmp_path / "out", CONFIG)
+    assert [one.examination_id for one in result.predictions] == ["b"]
+    assert "heatmap.nii.gz: cannot write: No space left" in result.failures[0].reason
+    assert not {"results.json", "results.txt", "synthesis.png"} & {file.name for file in full.parent.iterdir()}
+    monkeypatch.undo()
+    assert predict(tmp_path / "in", models, tmp_path / "out", CONFIG).kept == 1
+    assert {file.name for file in full.parent.iterdir() if not file.name.startswith(".")} == FILES
 
 
 @pytest.mark.parametrize(("other", "layout"), [("anna.zip", "folders"), ("an-na", "bids"), ("an_na", "bids")])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,9 @@ from scipy import ndimage
 
 import builders
 from fvv.config import PROFILES, PreprocessConfig
-from fvv.data import Case, Severity, Volume
+from fvv.data import Case, Finding, Severity, Volume
 from fvv.errors import MaskError
+from fvv.imaging import quality
 from fvv.imaging.preprocess import preprocess_case
 from fvv.imaging.quality import assess_quality
 from fvv.imaging.quality.alignment import displacement_mm
@@ -66,6 +68,31 @@ def changed(case: Case, change: Callable[[np.ndarray], np.ndarray], *names: str)
 def without_air(brain: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Sets what is darker than a tenth of the brain's median to 0, as scanners do that mask the background."""
     return lambda image: np.where(image > 0.1 * np.median(image[brain]), image, 0.0)
+
+
+def test_findings_stand_in_the_order_of_the_checks_whichever_ends_first(
+    simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checks run side by side; an error of one is the caller's."""
+
+    def check(name: str, seconds: float) -> Any:
+        def found(_: NativeView) -> Iterator[Finding]:
+            time.sleep(seconds)
+            yield Finding(name, name, Severity.NOTE)
+
+        return found
+
+    def broken(_: NativeView) -> Iterator[Finding]:
+        raise MaskError("no such mask")
+
+    view = view_of(case_of(simulated))
+    checks = (check("slow", 0.2), check("quick", 0.0), check("last", 0.05))
+    monkeypatch.setattr(quality, "CHECKS", checks)
+    found = [finding.code for finding in assess_quality(view)]
+    assert found[len(view.prepared.findings) :] == ["slow", "quick", "last"]
+    monkeypatch.setattr(quality, "CHECKS", (*checks, broken))
+    with pytest.raises(MaskError, match="no such mask"):
+        assess_quality(view)
 
 
 @pytest.mark.parametrize("number", CLEAN)
