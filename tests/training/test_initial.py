@@ -168,9 +168,11 @@ def test_what_names_weights(parents, tmp_path):
 
 
 @pytest.mark.skipif(shipped_bundle() is None, reason="no model in the package")
-def test_the_model_in_the_package_comes_back(store):
-    """Its reference output is compared where it is read."""
+def test_the_model_in_the_package_comes_back(store, caplog):
+    """Its reference output is compared where it is read; the log names no option that `train` has not."""
+    caplog.set_level("INFO")
     assert InitialFiles.find("shipped") == InitialFiles.find(shipped_bundle().name)
+    assert "--models" not in caplog.text
     initial = initial_weights(CaseStore.open(store), 0, TrainConfig(init="shipped"))
     assert initial.parent.name.endswith("model1.onnx")
     assert initial.person_ids

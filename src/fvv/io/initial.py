@@ -66,5 +66,5 @@ class InitialFiles:
 def _path_of(name: str) -> Path:
     shipped = shipped_bundle()
     if name == SHIPPED or (shipped is not None and name == shipped.name and not Path(name).exists()):
-        return shipped_or_refuse()
+        return shipped or shipped_or_refuse()
     return Path(name)
