@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 from pathlib import Path
@@ -34,6 +35,15 @@ def digests(folder: Path) -> dict[str, str]:
 def cohort(tmp_path_factory):
     folder = tmp_path_factory.mktemp("simulate") / "input_data"
     return folder, simulate(folder, CONFIG.model_copy(update={"workers": 2}))
+
+
+def test_a_tiny_stroke_is_not_summed_up_as_zero(cohort):
+    _, result = cohort
+    one = result.cases[0]
+    cases = [
+        one.model_copy(update={"case": one.case.model_copy(update={"lesion_volume_ml": ml})}) for ml in (0.02, 166)
+    ]
+    assert "0.02 to 166.0 mL" in dataclasses.replace(result, cases=tuple(cases)).summary()
 
 
 def test_layout_and_participants(cohort):

@@ -70,8 +70,8 @@ class SimulateResult:
 
 def _volumes(volumes_ml: Sequence[float]) -> str:
     if len(volumes_ml) == 1:
-        return f"{volumes_ml[0]:.1f} mL"
-    return f"{min(volumes_ml):.1f} to {max(volumes_ml):.1f} mL (median {median(volumes_ml):.1f})"
+        return f"{volumes_ml[0]:.2f} mL"
+    return f"{min(volumes_ml):.2f} to {max(volumes_ml):.1f} mL (median {median(volumes_ml):.1f})"
 
 
 def simulate(
