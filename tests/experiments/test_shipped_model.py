@@ -63,6 +63,31 @@ def test_each_step_is_a_command_that_fvv_accepts(commands: Callable[..., list[li
     assert not (tmp_path / "run").exists()
 
 
+def test_each_step_takes_what_an_earlier_one_made(commands: Callable[..., list[list[str]]]) -> None:
+    made = {Path("real_results")}
+    for words in commands("--real", "real_results"):
+        step = parse(words[1:])
+        asked = {getattr(step, name, None) for name in ("models", "store", "external", "out_of_fold", "cohort", "real")}
+        if getattr(step, "external", None) is None and step.verb != "simulate":
+            asked.add(getattr(step, "input", None))
+        assert asked - {None} <= made, step.verb
+        made.add(getattr(step, "output", None))
+
+
+def test_the_models_are_tested_on_persons_of_another_seed(commands: Callable[..., list[list[str]]]) -> None:
+    first, second = (parse(words[1:]) for words in commands() if words[1] == "simulate")
+    assert getattr(second, "simulate.seed") != load_config(Path(first.config)).simulate.seed
+
+
+def test_only_the_evaluation_out_of_fold_calibrates(commands: Callable[..., list[list[str]]]) -> None:
+    out_of_fold, external = (parse(words[1:]) for words in commands() if words[1] == "evaluate")
+    assert getattr(out_of_fold, "evaluate.calibrate")
+    assert "evaluate.calibrate" not in vars(external)
+    config = load_config(Path(external.config))
+    assert not config.evaluate.calibrate
+    assert "never on people" in config.convert.notice
+
+
 def test_files_that_test_never_train(commands: Callable[..., list[list[str]]], tmp_path: Path) -> None:
     heads = [f"training_seg_{number:02d}.nii.gz" for number in range(1, 21)]
     masks = [f"{number}_lesion.nii.gz" for number in range(1000, 1030)]
