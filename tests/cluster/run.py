@@ -183,11 +183,17 @@ def interrupted(jobs: Trial, expected: dict[str, dict[str, str]]) -> str:
 
 
 def requeue(jobs: Trial, expected: dict[str, dict[str, str]]) -> str:
-    """Send the signal of the time limit to a fold after its first epoch: its job is requeued and resumes."""
+    """Send the signal of the time limit to the folds after the first epoch of each: their jobs are requeued and resume.
+
+    A fold that has no epoch yet would fail, as it should: its next job would get no further.
+    """
     stage = BY_VERB["train"]
     shutil.rmtree(jobs.folder / stage.output)
     process = jobs.start(stage, "slurm")
-    until(lambda: [*(jobs.folder / stage.output).glob("*/fold_*/last.ckpt")], "a first epoch")
+    until(
+        lambda: len([*(jobs.folder / stage.output).glob("*/fold_*/last.ckpt")]) == SETTINGS["prepare"]["kfolds"],
+        "a first epoch of each",
+    )
     for job, _ in jobs.slurm.jobs(running=True):
         jobs.slurm.ask("scancel", "--signal=USR2", job)
     jobs.end(process)
