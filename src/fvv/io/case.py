@@ -138,7 +138,7 @@ def list_patients(folder: Path) -> tuple[str, ...]:
 
 def _what_is_expected(folder: Path) -> str:
     """Where images are to lie, and which lie in the folder under names that are not read."""
-    there = sorted(item.name for item in folder.iterdir() if image_stem(item) is not None)
+    there = _image_names(folder)
     found = f"; found {first_few(there, 3)}: rename them, or use `fvv predict --b0 FILE --b1000 FILE`" if there else ""
     return f"expected PATIENT/b0.nii.gz and PATIENT/b1000.nii.gz{found}"
 
@@ -227,11 +227,18 @@ def _find_files(folder: Path, *, labelled: bool | None) -> CaseFiles:
 
 def _images_there(folder: Path) -> str | None:
     """Images under other names, one of which may be meant; or patients one level deeper than expected."""
-    items = sorted(folder.iterdir())
-    if there := [item.name for item in items if image_stem(item) is not None]:
+    if there := _image_names(folder):
         return f"the folder holds {first_few(there, 3)}"
-    patients = [item for item in items if any((item / f"b1000{suffix}").is_file() for suffix in IMAGE_SUFFIXES)]
+    patients = [
+        item
+        for item in sorted(folder.iterdir())
+        if any((item / f"b1000{suffix}").is_file() for suffix in IMAGE_SUFFIXES)
+    ]
     return f"{patients[0].name} in it holds b1000: name {folder}, if it is the folder of patients" if patients else None
+
+
+def _image_names(folder: Path) -> list[str]:
+    return sorted(item.name for item in folder.iterdir() if image_stem(item) is not None)
 
 
 def _stated_b_value(b1000: Path, by_file: float | None, by_user: float | None) -> float | None:

@@ -73,7 +73,7 @@ def facts_of(path: Path, rules: ListenConfig) -> ObjectFacts:
         person = person_of(dataset)
         if not study or not uid or not any(person):
             raise InputError("states no study, no UID of its own or no person", file=path)
-        pixels = _refuse_cut_off(path, dataset)
+        pixels = _start_of_pixels(path, dataset)
         key = fingerprint(study=study, person=person)[:_KEY_LETTERS]
         file_name = f"{stem_of(uid)}-{_digest(path, pixels, dataset)}.dcm"
         return ObjectFacts(key, file_name, wanted=_is_wanted(dataset, rules))
@@ -110,11 +110,11 @@ def _text(dataset: Any, name: str) -> str:
     return str(dataset.get(name) or "").strip().casefold()
 
 
-def _refuse_cut_off(path: Path, dataset: Any) -> int:
-    """The pixels must follow the header, in the length that they and the header state (PS3.5, 7.1 and A.4).
+def _start_of_pixels(path: Path, dataset: Any) -> int:
+    """Where in the file the pixels begin; 0 where they are deflated with the header.
 
-    Returns:
-        Where in the file they begin; 0 where they are deflated with the header.
+    Raises:
+        InputError: they do not follow the header in the length that they and the header state (PS3.5, 7.1 and A.4).
     """
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
     if syntax == DeflatedExplicitVRLittleEndian:  # Reading the header has unpacked it all.
