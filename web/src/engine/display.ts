@@ -63,16 +63,22 @@ const nativeSpacing = (affine: readonly (readonly number[])[]): number[] => [0, 
 export function tissueRange(image: Image, white: number, brain: Mask, stroke: Mask): Range | null {
   const values = finite(image.data);
   if (!values.length) return null;
-  const plane = image.shape[1] * image.shape[2];
-  const sampled = finite(inside(image.data, where(image.data, (_, at) => Math.floor(at / plane) % 2 === 0)));
+  const sampled = finite(everySecondPlane(image));
   const black = sampled.length ? quantile(sampled, 0.005) : 0;
   const usual = mean(values);
-  const hasBrain = count(brain.data) > 0;
-  let mask = where(image.data, (value, at) => Number.isFinite(value) && (hasBrain ? brain.data[at] : value > usual));
-  const outside = where(mask, (one, at) => one && !stroke.data[at]);
-  if (2 * (count(mask) - count(outside)) < count(mask)) mask = outside;
-  const span = count(mask) ? white * (median(inside(image.data, mask)) - black) : 0;
+  const within = count(brain.data) ? brain.data : where(image.data, (value) => value > usual);
+  const outside = where(within, (one, at) => one && !stroke.data[at]);
+  const all = finite(inside(image.data, within));
+  const besideStroke = finite(inside(image.data, outside));
+  const tissue = 2 * (all.length - besideStroke.length) < all.length ? besideStroke : all;
+  const span = tissue.length ? white * (median(tissue) - black) : 0;
   return span > 0 ? [black, black + span] : null;
+}
+
+function everySecondPlane({ data, shape: [ni, nj, nk] }: Image): Float64Array {
+  const sampled = new Float64Array(Math.ceil(ni / 2) * nj * nk);
+  for (let i = 0; i < ni; i += 2) sampled.set(data.subarray(i * nj * nk, (i + 1) * nj * nk), (i / 2) * nj * nk);
+  return sampled;
 }
 
 function tissueWindow(image: Image, range: Range | null): Uint8Array {

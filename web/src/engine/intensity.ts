@@ -1,6 +1,6 @@
 /** Intensities: z-scores inside the brain (`fvv.imaging.intensity`). */
 
-import { deviation, type Image, type Image32, inside, isClose, mapped, type Mask, mean, median, range, rint, where } from "./arrays.js";
+import { deviation, type Image, type Image32, inside, isClose, mapped, type Mask, mean, median, range, where } from "./arrays.js";
 import { MaskError, type SignalScale } from "./data.js";
 
 const MAD_TO_SD = 1.4826;
@@ -38,15 +38,12 @@ export function zscore(image: Image, scale: SignalScale, clip: number, dtype: st
   return { data, shape: image.shape };
 }
 
-const QUANTA = Float64Array.from({ length: 32 }, (_, at) => 2 ** (Math.max(at - 16, -14) - 10));
-
-const FLOAT = new Float64Array(1);
-const WORDS = new Uint32Array(FLOAT.buffer);
+/** For each exponent from -14: a float64 so large that it holds nothing finer than a float16 of that exponent. */
+const LARGE = Float64Array.from({ length: 30 }, (_, at) => 1.5 * 2 ** (52 + at - 14 - 10));
 
 /** The nearest float16, half to even; of numbers under 2^15. */
 export function toFloat16(x: number): number {
-  FLOAT[0] = x;
-  const exponent = ((WORDS[1] >>> 20) & 0x7ff) - 1023;
-  const quantum = QUANTA[Math.max(exponent, -14) + 16];
-  return rint(x / quantum) * quantum;
+  const bits = 32 - Math.clz32(Math.abs(x) * 2 ** 14); // Of the whole part.
+  const large = LARGE[bits ? bits - 1 : 0];
+  return x + large - large;
 }

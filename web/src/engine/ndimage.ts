@@ -235,8 +235,8 @@ export function correlate3x3(array: Array3<Float64Array>, weights: readonly numb
   return result;
 }
 
-/** Distance of each voxel of a slice to the nearest one outside the mask, in units of `edges`. */
-export function distance2d(mask: Uint8Array, ni: number, nj: number, edges: readonly [number, number]): Float64Array {
+/** Distance of each voxel of a slice to the nearest one outside the mask, in units of `edges`; no farther than `most`. */
+export function distance2d(mask: Uint8Array, ni: number, nj: number, edges: readonly [number, number], most = Infinity): Float64Array {
   const none = 1e9;
   // Along i: rows to the nearest outside in the same column.
   const apart = new Float64Array(ni * nj).fill(none);
@@ -254,11 +254,11 @@ export function distance2d(mask: Uint8Array, ni: number, nj: number, edges: read
   for (let i = 0; i < ni; i++)
     for (let j = 0; j < nj; j++) {
       if (!mask[i * nj + j]) continue;
-      let best = Infinity;
+      let best = most * most;
       for (let by = 0; by < nj; by++) {
         const along = by * edges[1];
         if (along * along >= best) break;
-        for (const other of by ? [j - by, j + by] : [j]) {
+        for (let other = j - by; other <= j + by; other += 2 * by || 1) {
           if (other < 0 || other >= nj) continue;
           const across = apart[i * nj + other] * edges[0];
           const squared = across * across + along * along;

@@ -135,25 +135,26 @@ function logDrops(b0: Float64Array, b1000: Float64Array): { tissue: number; flui
 
 function deep(view: NativeView): Mask {
   const slices = Array.from(view.sliceAreas.keys()).filter((k) => view.sliceAreas[k] > 0);
-  const found = byDistance(view, slices, [1, 1, 0], false, (mm) => mm > DEEP_MM);
+  const found = byDistance(view, slices, [1, 1, 0], false, 2 * DEEP_MM, (mm) => mm > DEEP_MM);
   return count(found.data) >= FEWEST_DEEP ? found : view.core;
 }
 
 /** How bright b1000 is around the brain, as a share of the brain; 0 where there is nothing around it. */
 function ringBrightness(view: NativeView): number {
-  const ring = byDistance(view, view.innerSlices, view.voxels(RING_MM[1]), true, (mm) => mm > RING_MM[0] && mm < RING_MM[1]);
+  const ring = byDistance(view, view.innerSlices, view.voxels(RING_MM[1]), true, RING_MM[1], (mm) => mm > RING_MM[0] && mm < RING_MM[1]);
   const floor = minimum(view.b1000.data);
   const tissue = median(inside(view.b1000.data, view.core.data)) - floor;
   if (!count(ring.data) || tissue <= 0) return 0;
   return (quantile(inside(view.b1000.data, ring.data), 0.95) - floor) / tissue;
 }
 
-/** Voxels of some slices by their distance from the brain's rim, inside or outside it. */
+/** Voxels of some slices by their distance from the brain's rim, inside or outside it, which is measured up to `most`. */
 function byDistance(
   view: NativeView,
   slices: readonly number[],
   room: readonly [number, number, number],
   outside: boolean,
+  most: number,
   rule: (mm: number) => boolean,
 ): Mask {
   const result = emptyMask(view.brain.shape);
@@ -164,7 +165,7 @@ function byDistance(
     const part = slice(crop(view.brain, box), 0);
     const mask = outside ? where(part, (one) => !one) : part;
     const [ni, nj] = [i[1] - i[0], j[1] - j[0]];
-    const found = where(distance2d(mask, ni, nj, edges), rule);
+    const found = where(distance2d(mask, ni, nj, edges, most), rule);
     paste({ data: found, shape: [ni, nj, 1] }, box, result);
   }
   return result;
