@@ -1,5 +1,6 @@
 /** The engine in a thread of its own: images in, progress and the answer out. Cancelling ends the thread. */
 
+import { mapped } from "./engine/arrays.js";
 import { type Case, FvvError, type Manifest } from "./engine/data.js";
 import type { Dropped } from "./engine/dicom/find.js";
 import { indexOf, onlyExamination } from "./engine/dicom/group.js";
@@ -80,9 +81,9 @@ async function run(job: Job): Promise<void> {
     const n = prediction.nModels;
     const visible = visibleToHalf(native.votes, n).data;
     const { shape } = native.brain;
-    const together = native.brain.data.map((one, at) => one + 2 * native.stroke.data[at] + 4 * (visible[at] & native.stroke.data[at]));
+    const together = mapped(native.brain.data, (one, at) => one + 2 * native.stroke.data[at] + 4 * (visible[at] & native.stroke.data[at]));
     masks = niftiOf([{ data: together, shape }], like);
-    const times = (data: Uint8Array): Uint8Array => data.map((one) => one * n);
+    const times = (data: Uint8Array): Uint8Array => mapped(data, (one) => one * n);
     predictions = await gzip(niftiOf([{ data: times(native.brain.data), shape }, { data: times(native.stroke.data), shape }, native.votes], like));
   }
   const [b0, b1000] = (["b0", "b1000"] as const).map((name) => floatNiftiOf(examination[name].image, like, display.ranges[name]));

@@ -1,6 +1,6 @@
 /** Apparent diffusion coefficient (`fvv.imaging.adc`). */
 
-import { finite, type Image, inside, type Mask, mean, median, quantile } from "./arrays.js";
+import { finite, type Image, inside, mapped, type Mask, mean, median, quantile, where } from "./arrays.js";
 import { type Finding, finding, FvvError, type PreparedCase } from "./data.js";
 import { fixed, general } from "./format.js";
 import { mean3x3 } from "./ndimage.js";
@@ -17,7 +17,7 @@ const SMOOTHED_VOXELS = 9;
 
 /** ADC in mm^2/s, up to 4e-3; NaN where an image holds no signal, or b1000 is no darker. */
 export function adcMap(b0: Image, b1000: Image, bValue: number): Image {
-  const data = b0.data.map((first, at) => {
+  const data = mapped(b0.data, (first, at) => {
     const second = b1000.data[at];
     return first > second && second > 0 ? Math.min(Math.log(first / second) / bValue, HIGHEST) : NaN;
   });
@@ -29,7 +29,7 @@ export function atB1000(b0: Image, image: Image, bValue: number): Image {
   const water = bValue * WATER;
   const most = bValue > TARGET_B ? Math.min(MORE_THAN_TISSUE * usualDrop(b0.data, image.data), water) : Infinity;
   const ratio = TARGET_B / bValue;
-  const data = image.data.map((second, at) => {
+  const data = mapped(image.data, (second, at) => {
     const start = b0.data[at];
     if (!(start > 0 && second > 0)) return second;
     const drop = Math.log(start / second);
@@ -46,12 +46,12 @@ export function atB1000(b0: Image, image: Image, bValue: number): Image {
 
 function usualDrop(b0: Float64Array, image: Float64Array): number {
   const over = Math.max(mean(b0), 0);
-  const head = Uint8Array.from(b0, (value, at) => (value > over && image[at] > 0 ? 1 : 0));
+  const head = where(b0, (value, at) => value > over && image[at] > 0);
   const before = inside(b0, head);
   const after = inside(image, head);
   if (!before.length) return Infinity;
   const least = TISSUE * median(after);
-  const tissue = Uint8Array.from(after, (value) => (value > least ? 1 : 0));
+  const tissue = where(after, (value) => value > least);
   const denominators = inside(after, tissue);
   return median(inside(before, tissue).map((value, at) => Math.log(value / denominators[at])));
 }
@@ -60,7 +60,7 @@ function usualDrop(b0: Float64Array, image: Float64Array): number {
 export function lesionAdc(adc: Image, stroke: Mask, brain: Mask): [number, number, number] | null {
   const within = inside(adc.data, stroke.data);
   const measured = finite(within);
-  const outside = finite(inside(adc.data, Uint8Array.from(brain.data, (one, at) => (one && !stroke.data[at] ? 1 : 0))));
+  const outside = finite(inside(adc.data, where(brain.data, (one, at) => one && !stroke.data[at])));
   const usual = median(outside);
   if (!measured.length || 2 * measured.length < within.length || !(usual > 0)) return null;
   const middle = median(measured);
@@ -75,16 +75,23 @@ export function logDrop(prepared: PreparedCase, within: Mask): Float64Array {
       [prepared.b1000, prepared.b1000Scale],
     ] as const
   ).map(([image, scale]) =>
-    Float64Array.from(inside(image.data, within.data)).map((z) => z * scale.deviation + scale.mean),
+    mapped(new Float64Array(inside(image.data, within.data)), (z) => z * scale.deviation + scale.mean),
   );
   const faintest = [prepared.b0Scale, prepared.b1000Scale].map((scale) => FAINTEST * scale.mean);
-  return b0.map((value, at) => (value > faintest[0] && b1000[at] > faintest[1] ? Math.log(value / b1000[at]) : NaN));
+  return mapped(b0, (value, at) => (value > faintest[0] && b1000[at] > faintest[1] ? Math.log(value / b1000[at]) : NaN));
 }
 
-/** Median ln(b0/b1000) of the brain mask; 0 where nothing can be measured. */
+const typicalLogDrops = new WeakMap<PreparedCase, number>();
+
+/** Median ln(b0/b1000) of the brain mask; 0 where nothing can be measured. Computed once for each examination. */
 export function typicalLogDrop(prepared: PreparedCase): number {
-  const measured = finite(logDrop(prepared, prepared.brain));
-  return measured.length ? median(measured) : 0;
+  let typical = typicalLogDrops.get(prepared);
+  if (typical === undefined) {
+    const measured = finite(logDrop(prepared, prepared.brain));
+    typical = measured.length ? median(measured) : 0;
+    typicalLogDrops.set(prepared, typical);
+  }
+  return typical;
 }
 
 /** ADC over the brain's median ADC, averaged over 3 x 3 voxels in plane; null where the images share no gain. */
@@ -105,8 +112,8 @@ export function relativeAdc(prepared: PreparedCase, brain: Mask): Image | null {
   const smoothed = mean3x3({ data: drop, shape: brain.shape }).data;
   for (let at = 0; at < drop.length; at++)
     smoothed[at] = brain.data[at] && near[at] > 0.5 / SMOOTHED_VOXELS ? smoothed[at] / near[at] : NaN;
-  const usual = median(inside(smoothed, Uint8Array.from(measured)));
-  return usual > 0 ? { data: smoothed.map((value) => value / usual), shape: brain.shape } : null;
+  const usual = median(inside(smoothed, where(measured, Boolean)));
+  return usual > 0 ? { data: mapped(smoothed, (value) => value / usual), shape: brain.shape } : null;
 }
 
 /** Do b0 and b1000 share one gain? Where they do not, no ADC is given. */
@@ -131,7 +138,7 @@ const UNITS: readonly (readonly [string, number])[] = [
 /** The b0 that gives this b1000 and this ADC map, and the unit the map is taken to be in: told by its size in tissue. */
 export function b0FromAdc(b1000: Image, adc: Image, bValue: number): { image: Image; unit: string } {
   const usual = mean(b1000.data);
-  const head = Uint8Array.from(b1000.data, (value, at) => (value > usual && adc.data[at] > 0 ? 1 : 0));
+  const head = where(b1000.data, (value, at) => value > usual && adc.data[at] > 0);
   const within = inside(adc.data, head);
   const typical = within.length ? median(within) : 0;
   for (const [unit, size] of UNITS)

@@ -1,6 +1,6 @@
 /** Brain masks from b0 and b1000 (`fvv.imaging.brain`). */
 
-import { boundingBox, combine, crop, emptyMask, type Image, inside, type Mask, maximum, median, minimum, paste, quantile, rint } from "./arrays.js";
+import { boundingBox, combine, crop, emptyMask, type Image, inside, mapped, type Mask, maximum, median, minimum, paste, quantile, rint, where } from "./arrays.js";
 import { median3x3x3 } from "./median.js";
 import { CROSS, dilate, fillHoles, label, labelSizes, TOUCHING } from "./ndimage.js";
 
@@ -39,7 +39,7 @@ export function largestComponent(mask: Mask): Mask {
   sizes[0] = 0;
   const largest = sizes.indexOf(maximum(sizes));
   const result = emptyMask(mask.shape);
-  paste({ data: Uint8Array.from(labels.data, (one) => (one === largest ? 1 : 0)), shape: labels.shape }, box, result);
+  paste({ data: where(labels.data, (one) => one === largest), shape: labels.shape }, box, result);
   return result;
 }
 
@@ -47,7 +47,7 @@ function medianOtsu(image: Image): Mask {
   if (minimum(image.data) === maximum(image.data)) return emptyMask(image.shape);
   const smooth = median3x3x3(image, MEDIAN_PASSES);
   const threshold = otsuThreshold(smooth.data);
-  return { data: Uint8Array.from(smooth.data, (value) => (value > threshold ? 1 : 0)), shape: image.shape };
+  return { data: where(smooth.data, (value) => value > threshold), shape: image.shape };
 }
 
 /** The level that separates two classes with the largest variance between them; scikit-image's, with float32 counts. */
@@ -103,13 +103,13 @@ export function otsuThreshold(values: Float64Array): number {
 /** From 0 to 1000, where 1000 is 1.5 times the foreground's median; what is brighter is cut to that level. */
 function capped(image: Image): Image {
   const lowest = minimum(image.data);
-  const shifted = image.data.map((value) => value - lowest);
+  const shifted = mapped(image.data, (value) => value - lowest);
   if (!maximum(shifted)) return { data: shifted, shape: image.shape };
   let level = quantile(shifted, BRIGHTEST_SHARE);
-  if (level === 0) level = median(shifted.filter((value) => value > 0));
-  const compressed = shifted.map((value) => Math.sqrt(Math.min(value, level)));
+  if (level === 0) level = median(inside(shifted, where(shifted, (value) => value > 0)));
+  const compressed = mapped(shifted, (value) => Math.sqrt(Math.min(value, level)));
   const threshold = otsuThreshold(compressed);
-  const foreground = inside(shifted, Uint8Array.from(compressed, (value) => (value > threshold ? 1 : 0)));
+  const foreground = inside(shifted, where(compressed, (value) => value > threshold));
   const cap = CAP_OVER_MEDIAN * median(foreground);
-  return { data: shifted.map((value) => rint(Math.min(value / cap, 1) * CAPPED_MAXIMUM)), shape: image.shape };
+  return { data: mapped(shifted, (value) => rint(Math.min(value / cap, 1) * CAPPED_MAXIMUM)), shape: image.shape };
 }

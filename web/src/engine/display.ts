@@ -1,7 +1,7 @@
 /** What a reader looks at, as grey levels by one rule for all patients (`fvv.analysis.windows`), turned to RAS. */
 
 import { adcMap, NO_COMMON_GAIN } from "./adc.js";
-import { count, emptyMask, finite, type Image, inside, type Mask, mean, median, quantile, type Shape } from "./arrays.js";
+import { count, emptyMask, finite, type Image, inside, type Mask, mean, median, quantile, type Shape, where } from "./arrays.js";
 import type { Case } from "./data.js";
 import type { Examined } from "./examine.js";
 import { visibleToHalf } from "./fusion.js";
@@ -63,16 +63,22 @@ const nativeSpacing = (affine: readonly (readonly number[])[]): number[] => [0, 
 export function tissueRange(image: Image, white: number, brain: Mask, stroke: Mask): Range | null {
   const values = finite(image.data);
   if (!values.length) return null;
-  const plane = image.shape[1] * image.shape[2];
-  const sampled = finite(image.data.filter((_, at) => Math.floor(at / plane) % 2 === 0));
+  const sampled = finite(everySecondPlane(image));
   const black = sampled.length ? quantile(sampled, 0.005) : 0;
   const usual = mean(values);
-  const hasBrain = count(brain.data) > 0;
-  let mask = Uint8Array.from(image.data, (value, at) => (Number.isFinite(value) && (hasBrain ? brain.data[at] === 1 : value > usual) ? 1 : 0));
-  const outside = mask.map((one, at) => (stroke.data[at] ? 0 : one));
-  if (2 * (count(mask) - count(outside)) < count(mask)) mask = outside;
-  const span = count(mask) ? white * (median(inside(image.data, mask)) - black) : 0;
+  const within = count(brain.data) ? brain.data : where(image.data, (value) => value > usual);
+  const outside = where(within, (one, at) => one && !stroke.data[at]);
+  const all = finite(inside(image.data, within));
+  const besideStroke = finite(inside(image.data, outside));
+  const tissue = 2 * (all.length - besideStroke.length) < all.length ? besideStroke : all;
+  const span = tissue.length ? white * (median(tissue) - black) : 0;
   return span > 0 ? [black, black + span] : null;
+}
+
+function everySecondPlane({ data, shape: [ni, nj, nk] }: Image): Float64Array {
+  const sampled = new Float64Array(Math.ceil(ni / 2) * nj * nk);
+  for (let i = 0; i < ni; i += 2) sampled.set(data.subarray(i * nj * nk, (i + 1) * nj * nk), (i / 2) * nj * nk);
+  return sampled;
 }
 
 function tissueWindow(image: Image, range: Range | null): Uint8Array {
@@ -87,7 +93,9 @@ const levelOf = (share: number): number => Math.min(Math.max(Math.floor((Number.
 function adcWindow(adc: Image, brain: Mask, spacingMm: readonly number[]): Uint8Array {
   let near = brain;
   spacingMm.forEach((edge, axis) => (near = widened(near, axis, Math.floor(NEAR_BRAIN_MM / edge))));
-  return Uint8Array.from(adc.data, (value, at) => (near.data[at] ? levelOf(value / WHITE_ADC) : 0));
+  const grey = new Uint8Array(adc.data.length);
+  for (let at = 0; at < grey.length; at++) if (near.data[at]) grey[at] = levelOf(adc.data[at] / WHITE_ADC);
+  return grey;
 }
 
 /** A mask that reaches further along one axis. */
@@ -96,10 +104,10 @@ function widened(mask: Mask, axis: number, reach: number): Mask {
   const stride = [nj * nk, nk, 1][axis];
   const n = mask.shape[axis];
   const wide = emptyMask(mask.shape);
-  mask.data.forEach((one, at) => {
-    if (!one) return;
+  for (let at = 0; at < mask.data.length; at++) {
+    if (!mask.data[at]) continue;
     const place = Math.floor(at / stride) % n;
     for (let to = Math.max(place - reach, 0); to <= Math.min(place + reach, n - 1); to++) wide.data[at + (to - place) * stride] = 1;
-  });
+  }
   return wide;
 }

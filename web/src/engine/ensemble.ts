@@ -9,8 +9,8 @@ import { type NetworkInput, part } from "./slabs.js";
 /** Of the network's output: brain, stroke, FLAIR-visible; of four channels these are meant. */
 const OF_FOUR = [0, 2, 3];
 const OF_THREE = [0, 1, 2];
-/** Slices in the network at once: bounds the memory, changes no result. */
-const CHUNK_SLICES = 8;
+/** Slices in the network at once: bounds the memory, changes no result; each chunk also computes its neighbours. */
+const CHUNK_SLICES = 32;
 
 export interface Bundle {
   readonly manifest: Manifest;

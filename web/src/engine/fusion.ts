@@ -1,6 +1,6 @@
 /** From the masks of n models to one answer (`fvv.imaging.fusion`). */
 
-import { combine, count, emptyMask, type Mask } from "./arrays.js";
+import { combine, count, emptyMask, mapped, type Mask, where } from "./arrays.js";
 import { largestComponent } from "./brain.js";
 import type { Finding, FusedSegmentation, InPlaneGrid } from "./data.js";
 import { restoreToNative } from "./geometry.js";
@@ -24,9 +24,8 @@ export function fuseFolds(masks: readonly ModelMasks[], keep: StrokeFilter): Fus
   const shape = masks[0].brain.shape;
   const brainVotes = votes(masks.map((one) => largestComponent(one.brain)));
   const strokeVotes = votes(masks.map((one) => one.stroke));
-  const half = (vote: number): number => (vote >= n / 2 ? 1 : 0);
-  const brain = { data: brainVotes.map(half), shape };
-  const fused = { data: strokeVotes.map((vote, at) => half(vote) & brain.data[at]), shape };
+  const brain = { data: where(brainVotes, (vote) => vote >= n / 2), shape };
+  const fused = { data: where(strokeVotes, (vote, at) => vote >= n / 2 && brain.data[at]), shape };
   const { stroke, findings } = keep(fused, brain);
   const visible = masks.map((one) => combine(one.flairVisible, stroke, (a, b) => a && b));
   const perModel = visible.map((one) => count(one.data));
@@ -60,12 +59,12 @@ export function restoreSegmentation(fused: FusedSegmentation, grid: InPlaneGrid,
   const stroke = restoreToNative(fused.stroke, grid, 0);
   let restored = restoreToNative(fused.flairVisibleVotes, grid, 1);
   if (!asReference)
-    restored = { data: restored.data.map((vote, at) => (stroke.data[at] ? vote : 0)), shape: restored.shape };
+    restored = { data: mapped(restored.data, (vote, at) => (stroke.data[at] ? vote : 0)), shape: restored.shape };
   return { brain, stroke, votes: restored };
 }
 
 /** FLAIR-visible as one mask: to at least half of the models, and to one. */
 export const visibleToHalf = (votes: Mask, nModels: number): Mask => ({
-  data: votes.data.map((vote) => (vote > 0 && 2 * vote >= nModels ? 1 : 0)),
+  data: where(votes.data, (vote) => vote > 0 && 2 * vote >= nModels),
   shape: votes.shape,
 });

@@ -1,6 +1,6 @@
 /** Intensities: z-scores inside the brain (`fvv.imaging.intensity`). */
 
-import { deviation, type Image, type Image32, inside, isClose, type Mask, mean, median, range, rint } from "./arrays.js";
+import { deviation, type Image, type Image32, inside, isClose, mapped, type Mask, mean, median, range, where } from "./arrays.js";
 import { MaskError, type SignalScale } from "./data.js";
 
 const MAD_TO_SD = 1.4826;
@@ -14,9 +14,9 @@ export function referenceVoxels(b1000: Image, brain: Mask, outlierRobust: boolea
   if (!outlierRobust) return brain;
   const values = inside(b1000.data, brain.data);
   const middle = median(values);
-  const spread = MAD_TO_SD * median(values.map((value) => Math.abs(value - middle)));
+  const spread = MAD_TO_SD * median(mapped(values, (value) => Math.abs(value - middle)));
   const limit = middle + OUTLIER_DEVIATIONS * spread;
-  return { data: brain.data.map((one, at) => (one && b1000.data[at] < limit ? 1 : 0)), shape: brain.shape };
+  return { data: where(brain.data, (one, at) => one && b1000.data[at] < limit), shape: brain.shape };
 }
 
 export function signalScale(image: Image, reference: Mask): SignalScale {
@@ -38,13 +38,12 @@ export function zscore(image: Image, scale: SignalScale, clip: number, dtype: st
   return { data, shape: image.shape };
 }
 
-const QUANTA = Float64Array.from({ length: 32 }, (_, at) => 2 ** (Math.max(at - 16, -14) - 10));
+/** For each exponent from -14: a float64 so large that it holds nothing finer than a float16 of that exponent. */
+const LARGE = Float64Array.from({ length: 30 }, (_, at) => 1.5 * 2 ** (52 + at - 14 - 10));
 
 /** The nearest float16, half to even; of numbers under 2^15. */
 export function toFloat16(x: number): number {
-  const size = Math.abs(x);
-  let exponent = size < 2 ** -14 ? -14 : Math.floor(Math.log2(size));
-  if (exponent > -14 && size < QUANTA[exponent + 16] * 1024) exponent--; // The logarithm was rounded up.
-  const quantum = QUANTA[exponent + 16];
-  return rint(x / quantum) * quantum;
+  const bits = 32 - Math.clz32(Math.abs(x) * 2 ** 14); // Of the whole part.
+  const large = LARGE[bits ? bits - 1 : 0];
+  return x + large - large;
 }

@@ -1,57 +1,57 @@
 /** A median filter over 3 x 3 x 3 voxels; the border voxel is repeated. */
 
 import type { Image } from "./arrays.js";
+import { medianProgram } from "./median_program.js";
 
-const MOST_LEVELS = 4096;
-
-/** Repeated `passes` times. Whole numbers from 0 to 4095 go through a sliding histogram, others through a selection. */
+/** Repeated `passes` times. Whole numbers from 0 to 65535 go through WebAssembly, others through a selection. */
 export function median3x3x3(image: Image, passes: number): Image {
   let whole = true;
-  for (let at = 0; whole && at < image.data.length; at++) {
-    const value = image.data[at];
-    whole = Number.isInteger(value) && value >= 0 && value < MOST_LEVELS;
-  }
-  let data: Float64Array | Uint16Array = whole ? Uint16Array.from(image.data) : image.data;
-  for (let pass = 0; pass < passes; pass++) {
-    data = data instanceof Uint16Array ? bySlidingHistogram(data, image.shape) : bySelection(data, image.shape);
-  }
-  return { data: Float64Array.from(data), shape: image.shape };
+  for (let at = 0; whole && at < image.data.length; at++) whole = image.data[at] === (image.data[at] & 0xffff);
+  if (whole) return byNetwork(image, passes);
+  let { data } = image;
+  for (let pass = 0; pass < passes; pass++) data = bySelection(data, image.shape);
+  return { data, shape: image.shape };
 }
 
-/** Huang's running median (1979): along j, nine values leave and nine enter. */
-function bySlidingHistogram(data: Uint16Array, [ni, nj, nk]: Image["shape"]): Uint16Array {
-  const result = new Uint16Array(data.length);
-  const histogram = new Uint8Array(MOST_LEVELS);
-  const corners = new Int32Array(9);
-  const held = (j: number): number => Math.min(Math.max(j, 0), nj - 1) * nk;
-  for (let i = 0; i < ni; i++)
-    for (let k = 0; k < nk; k++) {
-      for (let di = -1, n = 0; di <= 1; di++)
-        for (let dk = -1; dk <= 1; dk++)
-          corners[n++] = Math.min(Math.max(i + di, 0), ni - 1) * nj * nk + Math.min(Math.max(k + dk, 0), nk - 1);
-      let middle = 0;
-      let below = 0; // Values under `middle`.
-      for (const j of [-1, 0, 1]) for (let n = 0; n < 9; n++) if (data[corners[n] + held(j)] < middle) below++;
-      for (const j of [-1, 0, 1]) for (let n = 0; n < 9; n++) histogram[data[corners[n] + held(j)]]++;
-      for (let j = 0; ; j++) {
-        while (below > 13) below -= histogram[--middle];
-        while (below + histogram[middle] <= 13) below += histogram[middle++];
-        result[(i * nj + j) * nk + k] = middle;
-        const leaves = held(j - 1);
-        if (j === nj - 1) break;
-        const enters = held(j + 2);
-        for (let n = 0; n < 9; n++) {
-          const old = data[corners[n] + leaves];
-          histogram[old]--;
-          if (old < middle) below--;
-          const fresh = data[corners[n] + enters];
-          histogram[fresh]++;
-          if (fresh < middle) below++;
-        }
-      }
-      for (const j of [nj - 2, nj - 1, nj]) for (let n = 0; n < 9; n++) histogram[data[corners[n] + held(j)]] = 0;
+/** Two copies of the image, each with a rim of one voxel, are filtered into each other. */
+function byNetwork({ data, shape: [ni, nj, nk] }: Image, passes: number): Image {
+  const row = nk + 2;
+  const plane = (nj + 2) * row;
+  const first = plane + row + 1;
+  const size = (ni + 2) * plane + 8; // The last eight voxels may end beyond the image.
+  const { memory, filter } = medianProgram(4 * size);
+  const copies = [new Uint16Array(memory.buffer, 0, size), new Uint16Array(memory.buffer, 2 * size, size)];
+  for (let i = 0, at = 0; i < ni; i++)
+    for (let j = 0; j < nj; j++, at += nk) copies[0].set(data.subarray(at, at + nk), first + i * plane + j * row);
+  for (let pass = 0; pass < passes; pass++) {
+    const from = pass % 2;
+    fillRim(copies[from], [ni, nj, nk]);
+    const [into, end] = [first, first + (ni - 1) * plane + nj * row].map((at) => 2 * (at + (1 - from) * size));
+    filter(into, end, 2 * from * size, 2 * row, 2 * plane);
+  }
+  const result = new Float64Array(data.length);
+  for (let i = 0, at = 0; i < ni; i++)
+    for (let j = 0; j < nj; j++) {
+      const start = first + i * plane + j * row;
+      for (let k = 0; k < nk; k++) result[at++] = copies[passes % 2][start + k];
     }
-  return result;
+  return { data: result, shape: [ni, nj, nk] };
+}
+
+/** The rim repeats the voxels beside it: along k, then whole rows along j, then whole planes along i. */
+function fillRim(data: Uint16Array, [ni, nj, nk]: Image["shape"]): void {
+  const row = nk + 2;
+  const plane = (nj + 2) * row;
+  for (let start = plane; start < plane * (ni + 1); start += row) {
+    data[start] = data[start + 1];
+    data[start + nk + 1] = data[start + nk];
+  }
+  for (let start = plane; start < plane * (ni + 1); start += plane) {
+    data.copyWithin(start, start + row, start + 2 * row);
+    data.copyWithin(start + (nj + 1) * row, start + nj * row, start + (nj + 1) * row);
+  }
+  data.copyWithin(0, plane, 2 * plane);
+  data.copyWithin((ni + 1) * plane, ni * plane, (ni + 1) * plane);
 }
 
 function bySelection(data: Float64Array, [ni, nj, nk]: Image["shape"]): Float64Array {

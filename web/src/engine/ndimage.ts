@@ -1,6 +1,6 @@
 /** Filters and labels with the conventions of scipy.ndimage, as far as the engine needs them. */
 
-import { alike, type Array3, type Mask, sizeOf, type Shape } from "./arrays.js";
+import { alike, type Array3, type Box, count, crop, emptyMask, type Mask, paste, sizeOf, type Shape } from "./arrays.js";
 
 export type Offsets = readonly Shape[];
 
@@ -25,37 +25,45 @@ export interface Labels {
   readonly n: number;
 }
 
+/** The same with a voxel of 0 around it, so that each voxel has all its neighbours. */
+function rimmed(mask: Mask): Mask {
+  const [ni, nj, nk] = mask.shape;
+  const result = emptyMask([ni + 2, nj + 2, nk + 2]);
+  paste(mask, inner(mask.shape), result);
+  return result;
+}
+
+const inner = ([ni, nj, nk]: Shape): Box => [
+  [1, ni + 1],
+  [1, nj + 1],
+  [1, nk + 1],
+];
+
+/** How far each neighbour lies in memory. */
+const strides = (structure: Offsets, [, nj, nk]: Shape): Int32Array => Int32Array.from(structure, ([i, j, k]) => (i * nj + j) * nk + k);
+
 /** Connected components. */
 export function label(mask: Mask, structure: Offsets = TOUCHING): Labels {
-  const [ni, nj, nk] = mask.shape;
-  const data = new Int32Array(mask.data.length);
-  const stack = new Int32Array(mask.data.length);
+  const { data: open, shape } = rimmed(mask);
+  const apart = strides(structure, shape);
+  const found = new Int32Array(open.length);
+  const stack = new Int32Array(count(open));
   let n = 0;
-  for (let start = 0; start < data.length; start++) {
-    if (!mask.data[start] || data[start]) continue;
-    data[start] = ++n;
+  for (let start = open.indexOf(1); start >= 0; start = open.indexOf(1, start + 1)) {
+    n++;
     let depth = 0;
-    stack[depth++] = start;
+    const visit = (at: number): void => {
+      open[at] = 0;
+      found[at] = n;
+      stack[depth++] = at;
+    };
+    visit(start);
     while (depth) {
       const at = stack[--depth];
-      const k = at % nk;
-      const rest = (at - k) / nk;
-      const j = rest % nj;
-      const i = (rest - j) / nj;
-      for (const [di, dj, dk] of structure) {
-        const a = i + di;
-        const b = j + dj;
-        const c = k + dk;
-        if (a < 0 || b < 0 || c < 0 || a >= ni || b >= nj || c >= nk) continue;
-        const other = (a * nj + b) * nk + c;
-        if (mask.data[other] && !data[other]) {
-          data[other] = n;
-          stack[depth++] = other;
-        }
-      }
+      for (let one = 0; one < apart.length; one++) if (open[at + apart[one]]) visit(at + apart[one]);
     }
   }
-  return { data, shape: mask.shape, n };
+  return { ...crop({ data: found, shape }, inner(mask.shape)), n };
 }
 
 /** Voxels of each label, from 0. */
@@ -75,29 +83,18 @@ export function erode(mask: Mask, structure: Offsets): Mask {
 }
 
 function morph(mask: Mask, structure: Offsets, grow: boolean): Mask {
-  const [ni, nj, nk] = mask.shape;
-  const data = new Uint8Array(mask.data.length);
-  for (let i = 0, at = 0; i < ni; i++)
-    for (let j = 0; j < nj; j++)
-      for (let k = 0; k < nk; k++, at++) {
-        if (!mask.data[at]) continue;
-        let whole = 1;
-        for (const [di, dj, dk] of structure) {
-          const a = i + di;
-          const b = j + dj;
-          const c = k + dk;
-          const outside = a < 0 || b < 0 || c < 0 || a >= ni || b >= nj || c >= nk;
-          const other = (a * nj + b) * nk + c;
-          if (grow) {
-            if (!outside) data[other] = 1;
-          } else if (outside || !mask.data[other]) {
-            whole = 0;
-            break;
-          }
-        }
-        if (!grow) data[at] = whole;
-      }
-  return { data, shape: mask.shape };
+  const { data, shape } = rimmed(mask);
+  const apart = strides(structure, shape);
+  const result = new Uint8Array(data.length);
+  for (let at = 0; at < data.length; at++) {
+    if (!data[at]) continue;
+    let whole = 1;
+    for (let one = 0; one < apart.length && whole; one++)
+      if (grow) result[at + apart[one]] = 1;
+      else whole = data[at + apart[one]];
+    if (!grow) result[at] = whole;
+  }
+  return crop({ data: result, shape }, inner(mask.shape));
 }
 
 /** Fill what is not joined, by faces, with the outside; `flat`: nothing lies above and below a single slice. */
@@ -178,19 +175,15 @@ function correlateSymmetric<T extends Float64Array | Float32Array>(
   const reach = half.length - 1;
   const stride = axis === 0 ? shape[1] * shape[2] : axis === 1 ? shape[2] : 1;
   const result = alike(data, data.length);
-  const line = new Float64Array(n + 2 * reach);
-  const places = Int32Array.from({ length: n + 2 * reach }, (_, at) => bordered(at - reach, n, border));
-  const block = stride * n;
-  for (let outer = 0; outer < data.length; outer += block)
-    for (let inner = 0; inner < stride; inner++) {
-      const start = outer + inner;
-      for (let at = 0; at < line.length; at++) line[at] = data[start + places[at] * stride];
-      for (let at = 0; at < n; at++) {
-        let total = line[at + reach] * half[0];
-        for (let by = reach; by > 0; by--) total += (line[at + reach - by] + line[at + reach + by]) * half[by];
-        result[start + at * stride] = total;
+  const places = Int32Array.from({ length: n + 2 * reach }, (_, at) => bordered(at - reach, n, border) * stride);
+  for (let outer = 0; outer < data.length; outer += stride * n)
+    for (let at = 0; at < n; at++)
+      // Along memory, whatever the axis.
+      for (let inner = outer; inner < outer + stride; inner++) {
+        let total = data[inner + places[at + reach]] * half[0];
+        for (let by = reach; by > 0; by--) total += (data[inner + places[at + reach - by]] + data[inner + places[at + reach + by]]) * half[by];
+        result[inner + at * stride] = total;
       }
-    }
   return result;
 }
 
@@ -209,15 +202,16 @@ export function boxSum(array: Array3<Float64Array>, edges: Shape): Float64Array 
     const n = array.shape[axis];
     const stride = axis === 0 ? array.shape[1] * array.shape[2] : axis === 1 ? array.shape[2] : 1;
     const before = Math.floor(edge / 2);
+    const block = stride * n;
     const result = new Float64Array(data.length);
-    const upTo = new Float64Array(n + 1);
-    for (let outer = 0; outer < data.length; outer += stride * n)
-      for (let inner = 0; inner < stride; inner++) {
-        const start = outer + inner;
-        for (let at = 0; at < n; at++) upTo[at + 1] = upTo[at] + data[start + at * stride];
-        for (let at = 0; at < n; at++)
-          result[start + at * stride] = upTo[Math.min(at - before + edge, n)] - upTo[Math.max(at - before, 0)];
+    const upTo = new Float64Array(block + stride);
+    for (let start = 0; start < data.length; start += block) {
+      for (let at = 0; at < block; at++) upTo[at + stride] = upTo[at] + data[start + at];
+      for (let at = 0; at < n; at++) {
+        const [low, high, to] = [Math.max(at - before, 0), Math.min(at - before + edge, n), start + at * stride];
+        for (let by = 0; by < stride; by++) result[to + by] = upTo[high * stride + by] - upTo[low * stride + by];
       }
+    }
     data = result;
   });
   return data;
@@ -227,20 +221,22 @@ export function boxSum(array: Array3<Float64Array>, edges: Shape): Float64Array 
 export function correlate3x3(array: Array3<Float64Array>, weights: readonly number[]): Float64Array {
   const [ni, nj, nk] = array.shape;
   const result = new Float64Array(sizeOf(array.shape));
+  const starts = new Int32Array(9);
   for (let i = 0, at = 0; i < ni; i++)
-    for (let j = 0; j < nj; j++)
+    for (let j = 0; j < nj; j++) {
+      for (let a = -1, n = 0; a <= 1; a++)
+        for (let b = -1; b <= 1; b++) starts[n++] = (bordered(i + a, ni, "reflect") * nj + bordered(j + b, nj, "reflect")) * nk;
       for (let k = 0; k < nk; k++, at++) {
         let total = 0;
-        for (let a = -1, n = 0; a <= 1; a++)
-          for (let b = -1; b <= 1; b++, n++)
-            total += weights[n] * array.data[(bordered(i + a, ni, "reflect") * nj + bordered(j + b, nj, "reflect")) * nk + k];
+        for (let n = 0; n < 9; n++) total += weights[n] * array.data[starts[n] + k];
         result[at] = total;
       }
+    }
   return result;
 }
 
-/** Distance of each voxel of a slice to the nearest one outside the mask, in units of `edges`. */
-export function distance2d(mask: Uint8Array, ni: number, nj: number, edges: readonly [number, number]): Float64Array {
+/** Distance of each voxel of a slice to the nearest one outside the mask, in units of `edges`; no farther than `most`. */
+export function distance2d(mask: Uint8Array, ni: number, nj: number, edges: readonly [number, number], most = Infinity): Float64Array {
   const none = 1e9;
   // Along i: rows to the nearest outside in the same column.
   const apart = new Float64Array(ni * nj).fill(none);
@@ -258,11 +254,11 @@ export function distance2d(mask: Uint8Array, ni: number, nj: number, edges: read
   for (let i = 0; i < ni; i++)
     for (let j = 0; j < nj; j++) {
       if (!mask[i * nj + j]) continue;
-      let best = Infinity;
+      let best = most * most;
       for (let by = 0; by < nj; by++) {
         const along = by * edges[1];
         if (along * along >= best) break;
-        for (const other of by ? [j - by, j + by] : [j]) {
+        for (let other = j - by; other <= j + by; other += 2 * by || 1) {
           if (other < 0 || other >= nj) continue;
           const across = apart[i * nj + other] * edges[0];
           const squared = across * across + along * along;

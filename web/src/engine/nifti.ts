@@ -1,6 +1,6 @@
 /** NIfTI files in and out (`fvv.io.nifti`, `fvv.io.case`): a file is checked before it is believed. */
 
-import { type Image, type Mask, type Shape, sizeOf } from "./arrays.js";
+import { type Image, type Mask, type Numbers, type Shape, sizeOf } from "./arrays.js";
 import { type Affine, type Case, FvvError, type Volume } from "./data.js";
 import { cornerDisplacementMm, planGrid, reorientedLike, sameGrid, spacing, volumeOf } from "./geometry.js";
 import { b0FromAdc } from "./adc.js";
@@ -27,26 +27,26 @@ export interface NiftiFile {
   readonly version: 1 | 2;
   /** Of one volume; the fourth number counts volumes. */
   readonly shape: readonly [number, number, number, number];
-  readonly datatype: number;
+  readonly datatype: DataType;
   readonly offset: number;
   readonly slope: number;
   readonly intercept: number;
   readonly affine: Affine;
 }
 
-type Reader = (view: DataView, at: number, little: boolean) => number;
-const KINDS: Readonly<Record<number, { bytes: number; read: Reader }>> = {
-  2: { bytes: 1, read: (view, at) => view.getUint8(at) },
-  4: { bytes: 2, read: (view, at, little) => view.getInt16(at, little) },
-  8: { bytes: 4, read: (view, at, little) => view.getInt32(at, little) },
-  16: { bytes: 4, read: (view, at, little) => view.getFloat32(at, little) },
-  64: { bytes: 8, read: (view, at, little) => view.getFloat64(at, little) },
-  256: { bytes: 1, read: (view, at) => view.getInt8(at) },
-  512: { bytes: 2, read: (view, at, little) => view.getUint16(at, little) },
-  768: { bytes: 4, read: (view, at, little) => view.getUint32(at, little) },
-  1024: { bytes: 8, read: (view, at, little) => Number(view.getBigInt64(at, little)) },
-  1280: { bytes: 8, read: (view, at, little) => Number(view.getBigUint64(at, little)) },
+const KINDS = {
+  2: Uint8Array,
+  4: Int16Array,
+  8: Int32Array,
+  16: Float32Array,
+  64: Float64Array,
+  256: Int8Array,
+  512: Uint16Array,
+  768: Uint32Array,
+  1024: BigInt64Array,
+  1280: BigUint64Array,
 };
+type DataType = keyof typeof KINDS;
 
 /** What the user says of the files. */
 export interface Told {
@@ -132,18 +132,19 @@ export async function openNifti(file: ImageFile): Promise<NiftiFile> {
   while (dims.length > 3 && dims[dims.length - 1] === 1) dims.pop();
   if (dims.length < 3 || dims.length > 4) refuse(`expected a 3D image, got shape (${dims.join(", ")})`);
   if (Math.min(...dims) < 1) refuse(`the image is empty: shape (${dims.join(", ")})`);
-  const kind = KINDS[header.datatype];
+  const datatype = header.datatype as DataType;
+  const kind = KINDS[datatype];
   if (!kind) return refuse(`expected numbers, found NIfTI data type ${header.datatype}`);
   const voxels = dims[0] * dims[1] * dims[2];
   const volumes = dims[3] ?? 1;
-  const declared = voxels * volumes * kind.bytes;
+  const declared = voxels * volumes * kind.BYTES_PER_ELEMENT;
   const claim = `the header claims ${declared} bytes (shape (${dims.join(", ")}))`;
   if (Math.max(dims[0], dims[1], dims[2]) > MAX_EDGE || voxels > MAX_VOXELS || declared > MAX_BYTES)
     refuse(`${claim}: over the largest image read here`);
   const offset = Math.max(header.offset, version === 2 ? 540 : 348);
   const end = offset + declared;
   if (!(bytes.length >= end)) refuse(`${claim}, the file holds less`);
-  if (bytes.length >= end + dims[0] * dims[1] * kind.bytes) refuse(`${claim}, the file holds more: one of them is wrong`);
+  if (bytes.length >= end + dims[0] * dims[1] * kind.BYTES_PER_ELEMENT) refuse(`${claim}, the file holds more: one of them is wrong`);
 
   const affine = bestAffine(header, dims);
   refuseDoubtfulVoxels(header, spacing(affine), refuse);
@@ -155,7 +156,7 @@ export async function openNifti(file: ImageFile): Promise<NiftiFile> {
     little,
     version,
     shape: [dims[0], dims[1], dims[2], volumes],
-    datatype: header.datatype,
+    datatype,
     offset,
     slope: scaled ? header.slope : 1,
     intercept: scaled ? header.intercept : 0,
@@ -304,17 +305,25 @@ function parseBvals(text: string, name: string): number[] {
 /** A volume as float64, in the engine's order. */
 function voxels(file: NiftiFile, index: number): Float64Array {
   const [ni, nj, nk] = file.shape;
-  const { bytes, read } = KINDS[file.datatype];
   const data = new Float64Array(ni * nj * nk);
   const scaled = file.slope !== 1 || file.intercept !== 0;
-  let at = file.offset + index * data.length * bytes;
-  for (let k = 0; k < nk; k++)
+  const stored = storedNumbers(file, index, data.length);
+  for (let i = 0, at = 0; i < ni; i++)
     for (let j = 0; j < nj; j++)
-      for (let i = 0; i < ni; i++, at += bytes) {
-        const value = read(file.view, at, file.little);
-        data[(i * nj + j) * nk + k] = scaled ? value * file.slope + file.intercept : value;
+      for (let k = 0; k < nk; k++, at++) {
+        const value = Number(stored[(k * nj + j) * ni + i]);
+        data[at] = scaled ? value * file.slope + file.intercept : value;
       }
   return data;
+}
+
+/** The numbers of a volume as the file stores them; WebAssembly, and so every machine of this page, is little-endian. */
+function storedNumbers({ view, offset, datatype, little }: NiftiFile, index: number, n: number): ArrayLike<number | bigint> {
+  const size = KINDS[datatype].BYTES_PER_ELEMENT;
+  const start = view.byteOffset + offset + index * n * size;
+  const bytes = new Uint8Array(view.buffer.slice(start, start + n * size));
+  if (!little) for (let at = 0; at < bytes.length; at += size) bytes.subarray(at, at + size).reverse();
+  return new KINDS[datatype](bytes.buffer);
 }
 
 /** The grid of images that come from no NIfTI file, for results on it. */
@@ -335,9 +344,7 @@ export async function gridFile(shape: Shape, affine: Affine): Promise<NiftiFile>
 /** uint8 volumes as a NIfTI-1 file on the grid of `like`, whose q-form and s-form are copied. */
 export function niftiOf(volumes: readonly Mask[], like: NiftiFile): Uint8Array<ArrayBuffer> {
   const view = emptyNifti(volumes[0].shape, volumes.length, { code: 2, bytes: 1 }, like);
-  volumes.forEach(({ data, shape }, index) =>
-    inFileOrder(shape, (from, to) => view.setUint8(352 + index * data.length + to, data[from])),
-  );
+  volumes.forEach(({ data, shape }, index) => inFileOrder(data, shape, new Uint8Array(view.buffer, 352 + index * data.length)));
   return new Uint8Array(view.buffer);
 }
 
@@ -345,7 +352,7 @@ export function niftiOf(volumes: readonly Mask[], like: NiftiFile): Uint8Array<A
 export function floatNiftiOf({ data, shape }: Image, like: NiftiFile, range: readonly [number, number] | null): Uint8Array<ArrayBuffer> {
   const view = emptyNifti(shape, 1, { code: 16, bytes: 4 }, like);
   if (range) [range[1], range[0]].forEach((one, at) => view.setFloat32(124 + 4 * at, one, true));
-  inFileOrder(shape, (from, to) => view.setFloat32(352 + 4 * to, data[from], true));
+  inFileOrder(data, shape, new Float32Array(view.buffer, 352));
   return new Uint8Array(view.buffer);
 }
 
@@ -369,10 +376,9 @@ function emptyNifti(shape: Shape, n: number, kind: { code: number; bytes: number
 }
 
 /** In a file the first axis runs fastest. */
-function inFileOrder([ni, nj, nk]: Shape, visit: (from: number, to: number) => void): void {
-  let to = 0;
-  for (let k = 0; k < nk; k++)
-    for (let j = 0; j < nj; j++) for (let i = 0; i < ni; i++) visit((i * nj + j) * nk + k, to++);
+function inFileOrder(data: Numbers, [ni, nj, nk]: Shape, into: Numbers): void {
+  for (let i = 0, at = 0; i < ni; i++)
+    for (let j = 0; j < nj; j++) for (let k = 0; k < nk; k++, at++) into[(k * nj + j) * ni + i] = data[at];
 }
 
 export async function gzip(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {

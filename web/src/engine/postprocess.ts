@@ -1,6 +1,6 @@
 /** What is taken out of a fused stroke: components without evidence of their own (`fvv.imaging.postprocess`). */
 
-import { type Array3, type Image, type Image32, layerCounts, type Mask, median } from "./arrays.js";
+import { type Array3, type Image, type Image32, layerCounts, mapped, type Mask, median, where } from "./arrays.js";
 import { relativeAdc } from "./adc.js";
 import { finding, type Finding, type PostprocessConfig, type PreparedCase } from "./data.js";
 import { fixed } from "./format.js";
@@ -35,7 +35,7 @@ function withoutSmallPieces(mask: Mask, minimumMm3: number, voxelMm3: number): M
   const labels = label(mask, TOUCHING);
   const sizes = labelSizes(labels);
   return {
-    data: Uint8Array.from(labels.data, (one) => (one && sizes[one] * voxelMm3 >= justUnder(minimumMm3) ? 1 : 0)),
+    data: where(labels.data, (one) => one && sizes[one] * voxelMm3 >= justUnder(minimumMm3)),
     shape: mask.shape,
   };
 }
@@ -59,7 +59,7 @@ function believableStroke(
   const volumes = voxels.map((places) => places.length * voxelVolumeMl(prepared.grid));
   const findings = doubtFindings(doubts, volumes);
   if (clues.adcIsMissing) findings.push(finding("evidence-without-adc", WITHOUT_ADC, "warning"));
-  const kept = Uint8Array.from(labels.data, (one) => (one && doubts[one - 1] !== null ? 1 : 0));
+  const kept = where(labels.data, (one) => one && doubts[one - 1] !== null);
   return { stroke: { data: kept, shape: stroke.shape }, findings };
 }
 
@@ -116,7 +116,7 @@ class Clues {
     if (!adc) return false;
     // Where the other side holds no brain, as if it held usual tissue.
     const other = (this.mirroredAdc ??= mirrored(
-      { data: adc.data.map((value) => (Number.isNaN(value) ? 1 : value)), shape: adc.shape },
+      { data: mapped(adc.data, (value) => (Number.isNaN(value) ? 1 : value)), shape: adc.shape },
       this.brain,
     ).opposite);
     return medianOf(places.map((at) => other[at] - adc.data[at])) >= least;
@@ -125,7 +125,7 @@ class Clues {
   private contrast(places: readonly number[]): number {
     if (!this.brighter) {
       const { blurred, opposite } = mirrored(this.prepared.b1000, this.brain);
-      this.brighter = blurred.map((value, at) => value - opposite[at]);
+      this.brighter = mapped(blurred, (value, at) => value - opposite[at]);
     }
     const { brighter } = this;
     return medianOf(places.map((at) => brighter[at]));

@@ -1,6 +1,6 @@
 /** From an examination as read to what the network sees (`fvv.imaging.preprocess`); a new patient's, without ROIs. */
 
-import { count, type Image, type Mask, maximum } from "./arrays.js";
+import { count, type Image, mapped, type Mask, maximum } from "./arrays.js";
 import { RESCALED } from "./adc.js";
 import { otsuMask, robustMask } from "./brain.js";
 import { type Case, finding, type Finding, type InPlaneGrid, MaskError, type PreparedCase, type Profile } from "./data.js";
@@ -60,10 +60,10 @@ export function preprocessCase(examination: Case, profile: Profile, grid: InPlan
 
 /** Only what is under the level is interpolated; what is over it stays with its own voxel. */
 function zoomWithoutGlare(image: Image, level: number, grid: InPlaneGrid): Image {
-  const excess = image.data.map((value) => Math.max(value - level, 0));
-  const base = scaleSlices({ data: image.data.map((value, at) => value - excess[at]), shape: image.shape }, grid, 1);
+  const excess = mapped(image.data, (value) => Math.max(value - level, 0));
+  const base = scaleSlices({ data: mapped(image.data, (value, at) => value - excess[at]), shape: image.shape }, grid, 1);
   const glare = scaleSlices({ data: excess, shape: image.shape }, grid, 0).data;
-  return { data: base.data.map((value, at) => value + glare[at]), shape: base.shape };
+  return { data: mapped(base.data, (value, at) => value + glare[at]), shape: base.shape };
 }
 
 /** The brain, and the mask that the z-scores' scale is taken from. */

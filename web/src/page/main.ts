@@ -4,7 +4,7 @@ import { readBundle } from "../engine/bundle.js";
 import { FvvError } from "../engine/data.js";
 import type { Bundle } from "../engine/ensemble.js";
 import type { ImageFile } from "../engine/nifti.js";
-import type { FromWorker, Job, Start } from "../worker.js";
+import type { Answer, FromWorker, Job, Start } from "../worker.js";
 import { showAnswer, wireAnswer } from "./answer.js";
 import { element, input, made, shown } from "./dom.js";
 import { chosen, type Dicom, type Images } from "./files.js";
@@ -43,7 +43,7 @@ async function run(job: Job): Promise<void> {
   const mine = ++latest;
   refuse("");
   shown("answer", false);
-  shown("viewer", false);
+  hideViewer();
   shown("progress", true);
   element("steps").replaceChildren(...STEPS.map(([id, name]) => {
     const item = made("li", name);
@@ -61,12 +61,12 @@ async function run(job: Job): Promise<void> {
     return;
   }
   worker.onmessage = (event: MessageEvent<FromWorker>) => {
-    if (mine === latest) heard(event.data, job);
+    if (mine === latest) heard(event.data, job, mine);
   };
   worker.postMessage(job);
 }
 
-function heard(message: FromWorker, job: Job): void {
+function heard(message: FromWorker, job: Job, mine: number): void {
   if (message.kind === "step") {
     const at = STEPS.findIndex(([id]) => id === message.step);
     STEPS.forEach(([id, name], place) => {
@@ -82,13 +82,27 @@ function heard(message: FromWorker, job: Job): void {
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     element("took").textContent = `${job.name}: answered in ${seconds} s on this machine.`;
     showAnswer(message.answer, namesOf(job));
-    shown("viewer", true);
-    show(message.answer).catch((error: unknown) => {
-      shown("viewer", false); // It may still hold the images of another patient.
-      refuse(`The viewer cannot be shown: ${String(error)}`);
-    });
     element("state").focus();
+    // The answer is on the screen before the viewer starts, which may take seconds without a graphics card.
+    requestAnimationFrame(() =>
+      setTimeout(() => {
+        if (mine === latest) view(message.answer);
+      }),
+    );
   }
+}
+
+function view(answer: Answer): void {
+  shown("viewer", true);
+  show(answer).catch((error: unknown) => {
+    hideViewer(); // It may still hold the images of another patient.
+    refuse(`The viewer cannot be shown: ${String(error)}`);
+  });
+}
+
+function hideViewer(): void {
+  shown("viewer", false);
+  delete element("viewer-canvas").dataset.ready;
 }
 
 /** What the answer was made from. */
@@ -145,7 +159,8 @@ function cleared(): void {
   latest++;
   refuse("");
   choice = null;
-  for (const id of ["choice", "answer", "viewer"]) shown(id, false);
+  for (const id of ["choice", "answer"]) shown(id, false);
+  hideViewer();
 }
 
 const readModels = (files: readonly Given[]): Promise<Bundle> =>

@@ -1,6 +1,6 @@
 /** The images with what was found in them: NiiVue, axial slices, the patient's right on the left. */
 
-import { Niivue, SLICE_TYPE } from "@niivue/niivue";
+import { Niivue, NVImage, SLICE_TYPE } from "@niivue/niivue";
 import type { Answer } from "../worker.js";
 import { element, input } from "./dom.js";
 
@@ -22,12 +22,14 @@ export async function show(answer: Answer): Promise<void> {
     view.onLocationChange = told;
     wire();
   }
-  for (const volume of [...view.volumes]) view.removeVolume(volume);
   masked = answer.masks !== null;
+  const volumes: NVImage[] = [];
   for (const [name, bytes] of [["b1000", answer.b1000], ["b0", answer.b0], ["masks", answer.masks]] as const)
-    if (bytes) await view.loadFromArrayBuffer(bytes.slice().buffer, `${name}.nii`);
+    if (bytes) volumes.push(await NVImage.loadFromUrl({ url: `${name}.nii`, name: `${name}.nii`, buffer: bytes.slice().buffer }));
+  view.volumes = volumes;
   input("viewer-slice").max = String(depth() - 1);
-  refresh();
+  look();
+  view.setVolume(volumes[0], 0); // All of them at once: each redraws every texture.
   moveTo(fullest() ?? Math.floor(depth() / 2));
   canvas.dataset.ready = "true";
 }
@@ -35,6 +37,12 @@ export async function show(answer: Answer): Promise<void> {
 const depth = (): number => (view?.volumes[0].dimsRAS ?? [0, 1, 1, 1])[3];
 
 function refresh(): void {
+  look();
+  view?.updateGLVolume();
+}
+
+/** Which image and which masks are seen. */
+function look(): void {
   if (!view) return;
   const b0 = (element("viewer-image") as HTMLSelectElement).value === "b0";
   view.volumes[0].opacity = b0 ? 0 : 1;
@@ -54,7 +62,6 @@ function refresh(): void {
     view.volumes[2].setColormapLabel(map);
     view.volumes[2].opacity = Number(input("viewer-opacity").value);
   }
-  view.updateGLVolume();
 }
 
 /** The slice with most of the stroke; null where there is none. */
@@ -64,9 +71,7 @@ function fullest(): number | null {
   const [, nx, ny, nz] = masks.dimsRAS ?? [];
   const counts = new Array<number>(nz).fill(0);
   const [values] = masks.getVolumeData([0, 0, 0], [nx - 1, ny - 1, nz - 1]);
-  Array.from(values as ArrayLike<number>).forEach((value, at) => {
-    if (value & 2) counts[Math.floor(at / (nx * ny))]++;
-  });
+  for (let at = 0; at < values.length; at++) if (values[at] & 2) counts[Math.floor(at / (nx * ny))]++;
   const most = Math.max(...counts);
   return most ? counts.indexOf(most) : null;
 }

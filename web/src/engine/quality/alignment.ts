@@ -1,6 +1,6 @@
 /** Do b0 and b1000 show the head at one place? Mutual information tells (`fvv.imaging.quality.alignment`). */
 
-import { type Array3, boundingBox, crop, type Image, inside, type Mask, maximum, quantiles, rint, type Shape } from "../arrays.js";
+import { type Array3, boundingBox, crop, type Image, inside, type Mask, maximum, placesOf, quantiles, rint, type Shape } from "../arrays.js";
 import { finding, type Finding } from "../data.js";
 import { fixed } from "../format.js";
 import { gaussian } from "../ndimage.js";
@@ -14,7 +14,6 @@ const MOST_POINTS = 8000;
 const FEWEST_POINTS = 500;
 const MARGIN = 0.02;
 
-type Points = readonly (readonly [number, number, number])[];
 type Levels = Array3<Uint8Array>;
 
 export function* displacement(view: NativeView): Generator<Finding> {
@@ -29,7 +28,7 @@ export function* displacement(view: NativeView): Generator<Finding> {
 function displacementMm(view: NativeView): number {
   const around = boundingBox(view.core, view.voxels(FARTHEST_MM));
   const core = crop(view.core, around);
-  const points = pointsOf(core);
+  const points = placesOf(core.data);
   const b0 = levelsOf(crop(view.b0, around), core);
   const b1000 = levelsOf(crop(view.b1000, around), core);
   // No farther than the image is wide: the edges of a wrong header may be micrometres.
@@ -42,10 +41,10 @@ function displacementMm(view: NativeView): number {
   const whole = best(along, farthest, b0, b1000, points);
   const shifts = [whole];
   const flat = [along[0], along[1], [rint(whole[2])]];
-  const middle = [0, 1].map((axis) => points.reduce((total, point) => total + point[axis], 0) / points.length);
   for (const axis of [0, 1]) {
-    const sides = [(at: number) => at < middle[axis], (at: number) => !(at < middle[axis])];
-    const halves = sides.map((side) => best(flat, farthest, b0, b1000, points.filter((point) => side(point[axis]))));
+    const layers = points.map((at) => voxelAt(at, core.shape)[axis]);
+    const middle = layers.reduce((total, one) => total + one, 0) / layers.length;
+    const halves = [true, false].map((side) => best(flat, farthest, b0, b1000, points.filter((_, at) => layers[at] < middle === side)));
     const together = (halves[0][axis] + halves[1][axis]) / 2;
     for (const half of halves) {
       half[axis] = together;
@@ -61,16 +60,19 @@ function steps(far: number, by: number): number[] {
 }
 
 /** Voxels: the shift with which the two tell most of each other, between the steps by a parabola. */
-function best(along: readonly number[][], farthest: Shape, b0: Levels, b1000: Levels, all: Points): number[] {
+function best(along: readonly number[][], farthest: Shape, b0: Levels, b1000: Levels, all: Int32Array): number[] {
   if (all.length < FEWEST_POINTS) return [0, 0, 0];
   const every = Math.ceil(all.length / MOST_POINTS);
   const points = all.filter((_, at) => at % every === 0);
   const [ni, nj, nk] = b0.shape;
-  const there = Uint8Array.from(points, ([i, j, k]) => b0.data[(i * nj + j) * nk + k]);
+  const there = Uint8Array.from(points, (at) => b0.data[at]);
   // Beyond the image lies its edge: the padded image, one index a voxel.
   const padded = [ni + 2 * farthest[0], nj + 2 * farthest[1], nk + 2 * farthest[2]];
   const values = padEdge(b1000, farthest);
-  const places = Int32Array.from(points, ([i, j, k]) => ((i + farthest[0]) * padded[1] + j + farthest[1]) * padded[2] + k + farthest[2]);
+  const places = points.map((at) => {
+    const [i, j, k] = voxelAt(at, b0.shape);
+    return ((i + farthest[0]) * padded[1] + j + farthest[1]) * padded[2] + k + farthest[2];
+  });
   const lengths = along.map((one) => one.length);
   const information = new Float64Array(lengths[0] * lengths[1] * lengths[2]);
   let n = 0;
@@ -126,25 +128,23 @@ function padEdge(levels: Levels, by: Shape): Uint8Array {
 
 /** Grey levels 0 ... 23, equally many brain voxels in each; a little blurred, so that noise does not decide. */
 function levelsOf(image: Image, core: Mask): Levels {
-  const smooth = gaussian({ data: Float32Array.from(image.data), shape: image.shape }, [1, 1, 0]).data;
+  const smooth = gaussian({ data: new Float32Array(image.data), shape: image.shape }, [1, 1, 0]).data;
   const sample = inside(smooth, core.data).filter((_, at) => at % 8 === 0);
   const bounds = quantiles(sample, Array.from({ length: LEVELS - 1 }, (_, at) => (at + 1) / LEVELS));
-  const data = Uint8Array.from(smooth, (value) => {
+  const data = new Uint8Array(smooth.length);
+  for (let at = 0; at < data.length; at++) {
     let low = 0;
     for (let high = bounds.length; low < high; ) {
       const middle = (low + high) >> 1;
-      if (bounds[middle] < value) low = middle + 1;
+      if (bounds[middle] < smooth[at]) low = middle + 1;
       else high = middle;
     }
-    return low;
-  });
+    data[at] = low;
+  }
   return { data, shape: image.shape };
 }
 
-function pointsOf(mask: Mask): Points {
-  const points: [number, number, number][] = [];
-  const [ni, nj, nk] = mask.shape;
-  for (let i = 0, at = 0; i < ni; i++)
-    for (let j = 0; j < nj; j++) for (let k = 0; k < nk; k++, at++) if (mask.data[at]) points.push([i, j, k]);
-  return points;
+function voxelAt(at: number, [, nj, nk]: Shape): [number, number, number] {
+  const row = Math.floor(at / nk);
+  return [Math.floor(row / nj), row % nj, at % nk];
 }

@@ -1,6 +1,6 @@
 /** Is b0 a b0 and b1000 a b1000? Fluid tells (`fvv.imaging.quality.contrast`). */
 
-import { boundingBox, count, crop, emptyMask, type Image, inside, type Mask, median, minimum, paste, quantile, quantiles, range, rint, type Shape, slice } from "../arrays.js";
+import { boundingBox, count, crop, emptyMask, type Image, inside, mapped, type Mask, median, minimum, paste, quantile, quantiles, range, rint, type Shape, slice, where } from "../arrays.js";
 import { gainFindings, RESCALED, typicalLogDrop } from "../adc.js";
 import { SMALL_MAXIMUM } from "../brain.js";
 import { finding, type Finding } from "../data.js";
@@ -83,7 +83,7 @@ export function* commonGain(view: NativeView): Generator<Finding> {
 function darkShare(on: Float64Array, brightestOf: Float64Array): number {
   const middle = median(on);
   const there = inside(on, brightest(brightestOf));
-  return there.filter((value) => value < middle).length / there.length;
+  return count(where(there, (value) => value < middle)) / there.length;
 }
 
 /** Intensities of the core as shares of their mean in a box around each voxel: without the shading of a coil. */
@@ -92,15 +92,15 @@ function evened(image: Image, view: NativeView): Float64Array {
   const core = crop(view.core, box);
   const edges = view.spacingMm.map((edge) => Math.max(1, rint(EVENED_OVER_MM / edge))) as unknown as Shape;
   const floor = minimum(image.data);
-  const values = crop(image, box).data.map((value, at) => (core.data[at] ? value - floor : 0));
+  const values = mapped(crop(image, box).data, (value, at) => (core.data[at] ? value - floor : 0));
   const sums = inside(boxSum({ data: values, shape: core.shape }, edges), core.data);
-  const counts = inside(boxSum({ data: Float64Array.from(core.data), shape: core.shape }, edges), core.data);
-  return inside(values, core.data).map((value, at) => value / Math.max(sums[at] / counts[at], 2.2250738585072014e-308));
+  const counts = inside(boxSum({ data: new Float64Array(core.data), shape: core.shape }, edges), core.data);
+  return mapped(inside(values, core.data), (value, at) => value / Math.max(sums[at] / counts[at], 2.2250738585072014e-308));
 }
 
 function brightest(values: Float64Array): Uint8Array {
   const limit = quantile(values, 1 - BRIGHTEST_SHARE);
-  return Uint8Array.from(values, (value) => (value >= limit ? 1 : 0));
+  return where(values, (value) => value >= limit);
 }
 
 function contrast(values: Float64Array): number {
@@ -112,7 +112,7 @@ function looksLikeFlair(view: NativeView): boolean {
   const within = deep(view);
   const [b0, b1000] = [view.b0, view.b1000].map((image) => {
     const floor = minimum(image.data);
-    return inside(image.data, within.data).map((value) => value - floor);
+    return mapped(inside(image.data, within.data), (value) => value - floor);
   });
   const { tissue, fluid } = logDrops(b0, b1000);
   const bValue = view.bValue !== null && isUsualB1000(view.bValue) ? view.bValue : TARGET_B;
@@ -124,36 +124,37 @@ function looksLikeFlair(view: NativeView): boolean {
 
 /** ln(b0/b1000) of tissue, and that of the purest fluid less it. */
 function logDrops(b0: Float64Array, b1000: Float64Array): { tissue: number; fluid: number } {
-  const both = Uint8Array.from(b0, (value, at) => (value > 0 && b1000[at] > 0 ? 1 : 0));
+  const both = where(b0, (value, at) => value > 0 && b1000[at] > 0);
   const first = inside(b0, both);
   if (!first.length) return { tissue: 0, fluid: 0 };
   const second = inside(b1000, both);
-  const drop = first.map((value, at) => Math.log(value / second[at]));
+  const drop = mapped(first, (value, at) => Math.log(value / second[at]));
   const tissue = median(drop);
   return { tissue, fluid: quantile(inside(drop, brightest(first)), PUREST) - tissue };
 }
 
 function deep(view: NativeView): Mask {
   const slices = Array.from(view.sliceAreas.keys()).filter((k) => view.sliceAreas[k] > 0);
-  const found = byDistance(view, slices, [1, 1, 0], false, (mm) => mm > DEEP_MM);
+  const found = byDistance(view, slices, [1, 1, 0], false, 2 * DEEP_MM, (mm) => mm > DEEP_MM);
   return count(found.data) >= FEWEST_DEEP ? found : view.core;
 }
 
 /** How bright b1000 is around the brain, as a share of the brain; 0 where there is nothing around it. */
 function ringBrightness(view: NativeView): number {
-  const ring = byDistance(view, view.innerSlices, view.voxels(RING_MM[1]), true, (mm) => mm > RING_MM[0] && mm < RING_MM[1]);
+  const ring = byDistance(view, view.innerSlices, view.voxels(RING_MM[1]), true, RING_MM[1], (mm) => mm > RING_MM[0] && mm < RING_MM[1]);
   const floor = minimum(view.b1000.data);
   const tissue = median(inside(view.b1000.data, view.core.data)) - floor;
   if (!count(ring.data) || tissue <= 0) return 0;
   return (quantile(inside(view.b1000.data, ring.data), 0.95) - floor) / tissue;
 }
 
-/** Voxels of some slices by their distance from the brain's rim, inside or outside it. */
+/** Voxels of some slices by their distance from the brain's rim, inside or outside it, which is measured up to `most`. */
 function byDistance(
   view: NativeView,
   slices: readonly number[],
   room: readonly [number, number, number],
   outside: boolean,
+  most: number,
   rule: (mm: number) => boolean,
 ): Mask {
   const result = emptyMask(view.brain.shape);
@@ -162,9 +163,9 @@ function byDistance(
   for (const k of slices) {
     const box = [i, j, [k, k + 1]] as const;
     const part = slice(crop(view.brain, box), 0);
-    const mask = outside ? part.map((one) => (one ? 0 : 1)) : part;
+    const mask = outside ? where(part, (one) => !one) : part;
     const [ni, nj] = [i[1] - i[0], j[1] - j[0]];
-    const found = Uint8Array.from(distance2d(mask, ni, nj, edges), (mm) => (rule(mm) ? 1 : 0));
+    const found = where(distance2d(mask, ni, nj, edges, most), rule);
     paste({ data: found, shape: [ni, nj, 1] }, box, result);
   }
   return result;

@@ -1,6 +1,6 @@
 /** Is the brain mask the brain? (`fvv.imaging.quality.masks`; the checks of ROIs are for labelled examinations.) */
 
-import { combine, count, type Image, inside, type Mask, median, minimum } from "../arrays.js";
+import { combine, count, type Image, inside, type Mask, median, minimum, where } from "../arrays.js";
 import { largestComponent } from "../brain.js";
 import { finding, type Finding } from "../data.js";
 import { fixed, percent } from "../format.js";
@@ -31,7 +31,7 @@ export function* maskOnLesion(view: NativeView): Generator<Finding> {
   const lowest = minimum(view.b0.data);
   const limit = 0.5 * (medianOf(view.b0, view.brain) - lowest);
   const bright: Mask = {
-    data: Uint8Array.from(view.b0.data, (value) => (value - lowest > limit ? 1 : 0)),
+    data: where(view.b0.data, (value) => value - lowest > limit),
     shape: view.b0.shape,
   };
   const held = count(view.brain.data);

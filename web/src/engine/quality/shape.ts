@@ -1,6 +1,6 @@
 /** Has the brain the size of one, and does it lie as the affine says? (`fvv.imaging.quality.shape`) */
 
-import { count, layerCounts, type Mask, maximum, rint } from "../arrays.js";
+import { count, layerCounts, type Mask, maximum, placesOf, rint } from "../arrays.js";
 import { finding, type Finding } from "../data.js";
 import { fixed } from "../format.js";
 import { PERMUTATIONS } from "../geometry.js";
@@ -160,14 +160,11 @@ function directions(inPlane: boolean): Triple<number>[] {
 /** mm, of so many brain voxels evenly chosen, or of all. */
 function brainPlaces(view: NativeView, most: number): Triple<number>[] {
   const [, nj, nk] = view.brain.shape;
-  let voxels: number[] = [];
-  for (let at = 0; at < view.brain.data.length; at++) if (view.brain.data[at]) voxels.push(at);
-  if (voxels.length > most) {
-    const all = voxels;
-    voxels = Array.from({ length: most }, (_, at) => all[Math.floor(((at * GOLDEN) % 1) * all.length)]);
-  }
+  const all = placesOf(view.brain.data);
+  const few = all.length > most;
   const [dx, dy, dz] = view.spacingMm;
-  return voxels.map((at) => {
+  return Array.from({ length: few ? most : all.length }, (_, n) => {
+    const at = all[few ? Math.floor(((n * GOLDEN) % 1) * all.length) : n];
     const k = at % nk;
     const rest = (at - k) / nk;
     const j = rest % nj;

@@ -1,6 +1,6 @@
 /** The numbers stored: are they there, fine enough, and over the noise? (`fvv.imaging.quality.signal`) */
 
-import { boundingBox, combine, count, crop, deviation, distinct, emptyMask, type Image, inside, type Mask, maximum, median, minimum, slice } from "../arrays.js";
+import { boundingBox, combine, count, crop, deviation, distinct, emptyMask, finite, type Image, inside, mapped, type Mask, maximum, median, minimum, slice, where } from "../arrays.js";
 import { type Case, finding, type Finding, MaskError, type Volume } from "../data.js";
 import { fixed, general, percent } from "../format.js";
 import { correlate3x3, dilate, erode, fillHoles, IN_PLANE, label, type Labels, TOUCHING } from "../ndimage.js";
@@ -30,7 +30,7 @@ export function withoutGaps(examination: Case): { filled: Case; gaps: Mask } {
 
 function fill(volume: Volume, name: string): Volume {
   const { data, shape } = volume.image;
-  const lowest = minimum(data.filter(Number.isFinite));
+  const lowest = minimum(finite(data));
   if (lowest === Infinity) throw new MaskError(`${name} holds no finite number`);
   const instead = Math.min(0, lowest);
   const filled = data.map((value) => (Number.isFinite(value) ? value : instead));
@@ -55,8 +55,8 @@ export function* greyLevels(view: NativeView): Generator<Finding> {
   ] as const) {
     const core = inside(image.data, view.core.data);
     const highest = maximum(core);
-    const levels = distinct(core);
-    const saturated = core.filter((value) => value === highest).length / core.length;
+    const levels = distinct(core, FEWEST_LEVELS);
+    const saturated = count(where(core, (value) => value === highest)) / core.length;
     if (levels < FEWEST_LEVELS)
       yield finding(
         "intensity-range",
@@ -71,9 +71,9 @@ export function* greyLevels(view: NativeView): Generator<Finding> {
       );
 
     const floor = minimum(image.data);
-    const values = inside(image.data, view.brain.data).map((value) => value - floor);
+    const values = mapped(inside(image.data, view.brain.data), (value) => value - floor);
     const typical = median(values);
-    const tissue = values.filter((value) => value <= BRIGHTEST_TISSUE * typical);
+    const tissue = inside(values, where(values, (value) => value <= BRIGHTEST_TISSUE * typical));
     if (typical <= 0 || !(deviation(tissue) > 0)) continue;
     const ratio = maximum(values) / typical;
     const widened = deviation(values) / deviation(tissue);
@@ -98,7 +98,7 @@ export function* noise(view: NativeView): Generator<Finding> {
 function signalToNoise(image: Image, brain: Mask): number {
   const box = boundingBox(brain, [1, 1, 0]);
   const residue = inside(correlate3x3(crop(image, box), NOISE_KERNEL), crop(brain, box).data);
-  const spread = median(residue.map(Math.abs)) / 0.6745 / 6;
+  const spread = median(mapped(residue, Math.abs)) / 0.6745 / 6;
   const signal = median(inside(image.data, brain.data)) - minimum(image.data);
   return spread > 0 ? signal / spread : Infinity;
 }
@@ -114,7 +114,7 @@ function gapsInBrain(view: NativeView): Mask {
   const lost = new Set<number>();
   for (const one of near) if (one && !isBackground(islands, one, sliceOf.get(one) ?? 0, view)) lost.add(one);
   return {
-    data: view.notFinite.data.map((gap, at) => (gap && (view.core.data[at] || lost.has(islands.data[at])) ? 1 : 0)),
+    data: where(view.notFinite.data, (gap, at) => gap && (view.core.data[at] || lost.has(islands.data[at]))),
     shape: view.brain.shape,
   };
 }
@@ -123,7 +123,7 @@ function gapsInBrain(view: NativeView): Mask {
 function isBackground(islands: Labels, one: number, k: number, view: NativeView): boolean {
   const [ni, nj] = view.brain.shape;
   const flat = (data: Uint8Array): Mask => ({ data, shape: [ni, nj, 1] });
-  const island = flat(Uint8Array.from(slice(islands, k), (value) => (value === one ? 1 : 0)));
+  const island = flat(where(slice(islands, k), (value) => value === one));
   const gaps = slice(view.notFinite, k);
   const brain = flat(slice(view.brain, k).map((value, at) => (value && !gaps[at] ? 1 : 0)));
   const atEdge = island.data.some((value, at) => {

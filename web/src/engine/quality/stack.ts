@@ -1,9 +1,9 @@
 /** The slices: are they axial, all there, close enough, and at one place? (`fvv.imaging.quality.stack`) */
 
-import { type Image, inside, maximum, median, minimum, slice } from "../arrays.js";
+import { type Image, inside, layerCounts, maximum, median, minimum, slice, where } from "../arrays.js";
 import { finding, type Finding } from "../data.js";
 import { fixed, percent } from "../format.js";
-import { holdsImage, type NativeView, places } from "./view.js";
+import { type NativeView, places } from "./view.js";
 
 const FEWEST_SLICES = 7;
 const TOO_FEW_SLICES = 3;
@@ -37,8 +37,7 @@ export function* sliceSpacing(view: NativeView): Generator<Finding> {
 
 /** Slices without an image between slices that hold one, and slices anywhere with one of the two images only. */
 export function* blankSlices(view: NativeView): Generator<Finding> {
-  const b0 = holdsImage(view.b0);
-  const b1000 = holdsImage(view.b1000);
+  const { b0, b1000 } = view.imaged;
   const { sliceAreas: areas, imagedSlices: imaged } = view;
   if (!imaged.some((k) => areas[k] > 0)) {
     yield finding("missing-slices", "no slice with brain holds an image", "not assessable");
@@ -76,7 +75,7 @@ export function* repeatedSlices(view: NativeView): Generator<Finding> {
   const imaged = new Set(view.imagedSlices);
   const pairs = view.imagedSlices
     .slice(0, -1)
-    .filter((k) => imaged.has(k + 1) && [view.b0, view.b1000].every((image) => equal(slice(image, k), slice(image, k + 1))))
+    .filter((k) => imaged.has(k + 1) && sameAsNext(view.b0, k) && sameAsNext(view.b1000, k))
     .map((k) => `${k + 1} and ${k + 2}`);
   if (!pairs.length) return;
   const more = pairs.length > MOST_NAMED ? ` and ${pairs.length - MOST_NAMED} more` : "";
@@ -107,7 +106,8 @@ export function* motion(view: NativeView): Generator<Finding> {
 function tissueAreas(image: Image, view: NativeView): number[] {
   const floor = minimum(image.data);
   const limit = 0.5 * (median(inside(image.data, view.brain.data)) - floor);
-  return Array.from({ length: image.shape[2] }, (_, k) => slice(image, k).filter((value) => value - floor > limit).length);
+  const over = where(image.data, (value) => value - floor > limit);
+  return Array.from(layerCounts({ data: over, shape: image.shape }, 2));
 }
 
 /** How far a slice's head lies from the middle of its neighbours', median over slices. */
@@ -117,12 +117,13 @@ function typicalJumpMm(image: Image, view: NativeView): number {
   const [, nj] = image.shape;
   const centres = view.innerSlices.map((k) => {
     let [weight, i, j] = [0, 0, 0];
-    slice(image, k).forEach((value, at) => {
-      const head = Math.min(Math.max(value - floor, 0.3 * tissue), tissue) - 0.3 * tissue;
+    const plane = slice(image, k);
+    for (let at = 0; at < plane.length; at++) {
+      const head = Math.min(Math.max(plane[at] - floor, 0.3 * tissue), tissue) - 0.3 * tissue;
       weight += head;
       i += head * Math.floor(at / nj);
       j += head * (at % nj);
-    });
+    }
     weight = Math.max(weight, 1e-12);
     return [(i * view.spacingMm[0]) / weight, (j * view.spacingMm[1]) / weight] as const;
   });
@@ -132,6 +133,7 @@ function typicalJumpMm(image: Image, view: NativeView): number {
   return median(Float64Array.from(jumps));
 }
 
-function equal(a: Float64Array, b: Float64Array): boolean {
-  return a.every((value, at) => value === b[at]);
+function sameAsNext({ data, shape }: Image, k: number): boolean {
+  for (let at = k; at < data.length; at += shape[2]) if (data[at] !== data[at + 1]) return false;
+  return true;
 }

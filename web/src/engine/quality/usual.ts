@@ -1,6 +1,6 @@
 /** How far this patient lies from those the models were trained on (`fvv.imaging.quality.usual`). */
 
-import { count, inside, median, quantile } from "../arrays.js";
+import { count, inside, median, quantiles, where } from "../arrays.js";
 import { finding, type Finding, type PreparedCase } from "../data.js";
 import { general } from "../format.js";
 import { gridSpacing, voxelVolumeMl } from "../geometry.js";
@@ -19,13 +19,13 @@ const NAMES: Readonly<Record<string, string>> = {
 
 /** What a patient looks like to the network, in a few numbers. */
 function usualFeatures({ b0, b1000, brain, grid }: PreparedCase): Record<string, number> {
-  const [fluid, bright] = [b0, b1000].map((image) => inside(image.data, brain.data));
-  const outside = inside(b1000.data, brain.data.map((one) => (one ? 0 : 1)));
+  const [[b0Dark, b0Fluid], [b1000Dark, b1000Bright]] = [b0, b1000].map((image) => quantiles(inside(image.data, brain.data), [0.05, 0.99]));
+  const outside = inside(b1000.data, where(brain.data, (one) => !one));
   return {
-    b0_fluid: quantile(fluid, 0.99),
-    b1000_bright: quantile(bright, 0.99),
-    b0_dark: quantile(fluid, 0.05),
-    b1000_dark: quantile(bright, 0.05),
+    b0_fluid: b0Fluid,
+    b1000_bright: b1000Bright,
+    b0_dark: b0Dark,
+    b1000_dark: b1000Dark,
     background: outside.length ? median(outside) : 0,
     slice_spacing_mm: gridSpacing(grid)[2],
     brain_ml: count(brain.data) * voxelVolumeMl(grid),

@@ -1,6 +1,6 @@
 /** The examination as the checks look at it: on the scanner's own voxels, slices last (`fvv.imaging.quality.view`). */
 
-import { count, type Image, layerCounts, type Mask, maximum, type Shape, slice } from "../arrays.js";
+import { count, type Image, layerCounts, type Mask, maximum, type Shape } from "../arrays.js";
 import type { Case, PreparedCase } from "../data.js";
 import { gridSpacing, restoreToNative, scaleSlices } from "../geometry.js";
 import { erode, IN_PLANE } from "../ndimage.js";
@@ -20,7 +20,9 @@ export class NativeView {
   readonly sliceAreas: Float64Array;
   /** Slices with at least 30 % of the largest slice's brain. */
   readonly innerSlices: readonly number[];
-  /** Slices that hold an image, not one value only, on both. */
+  /** Of each slice, whether it holds an image, not one value only. */
+  readonly imaged: { readonly b0: readonly boolean[]; readonly b1000: readonly boolean[] };
+  /** Slices that hold an image on both. */
   readonly imagedSlices: readonly number[];
 
   constructor(
@@ -44,8 +46,8 @@ export class NativeView {
     this.sliceAreas = layerCounts(this.brain, 2);
     const least = 0.3 * maximum(this.sliceAreas);
     this.innerSlices = places(this.sliceAreas, (area) => area > least);
-    const [b0, b1000] = [holdsImage(this.b0), holdsImage(this.b1000)];
-    this.imagedSlices = places(b0, (one, k) => one && b1000[k]);
+    this.imaged = { b0: holdsImage(this.b0), b1000: holdsImage(this.b1000) };
+    this.imagedSlices = places(this.imaged.b0, (one, k) => one && this.imaged.b1000[k]);
   }
 
   /** Voxels along each axis that reach farther than this in plane, and one slice. */
@@ -55,11 +57,15 @@ export class NativeView {
 }
 
 /** The slice is not of one value only. */
-export function holdsImage(image: Image): boolean[] {
-  return Array.from({ length: image.shape[2] }, (_, k) => {
-    const plane = slice(image, k);
-    return plane.some((value) => value !== plane[0]);
-  });
+function holdsImage(image: Image): boolean[] {
+  const nk = image.shape[2];
+  const found = new Array<boolean>(nk).fill(false);
+  for (let at = 0, left = nk; at < image.data.length && left; at++)
+    if (image.data[at] !== image.data[at % nk] && !found[at % nk]) {
+      found[at % nk] = true;
+      left--;
+    }
+  return found;
 }
 
 export function places<T>(values: ArrayLike<T>, rule: (value: T, at: number) => boolean): number[] {
