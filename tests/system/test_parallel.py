@@ -43,9 +43,10 @@ def test_every_item_gives_its_result_or_its_error(workers: int) -> None:
 def test_ctrl_c_does_not_wait_for_work_under_way(tmp_path: Path) -> None:
     """The work never ends: a run that waited for it would not end either."""
 
+    workers: list[psutil.Process] = []
+
     def press() -> None:
-        for one in "ab":
-            _soon(tmp_path / f"{one}.process")
+        workers.extend(psutil.Process(int(_soon(tmp_path / f"{one}.process"))) for one in "ab")
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=press)
@@ -53,7 +54,8 @@ def test_ctrl_c_does_not_wait_for_work_under_way(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         list(map_items(partial(beat, str(tmp_path)), ["a", "b"], workers=2, description="test"))
     thread.join()
-    assert not [one for one in "ab" if psutil.pid_exists(int(_soon(tmp_path / f"{one}.process")))]
+    _, alive = psutil.wait_procs(workers, timeout=PATIENCE_S)
+    assert not [process for process in alive if not _is_zombie(process)]
 
 
 class Pressing(list):

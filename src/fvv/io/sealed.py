@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from fvv.errors import InputError
-from fvv.io.atomic import write_text
+from fvv.io.atomic import write_chunks
 from fvv.schemas.base import FileModel
 from fvv.system.fingerprint import file_sha256, fingerprint
 from fvv.system.regular import read_regular_text, refuse_irregular
@@ -25,7 +26,8 @@ def write_sealed(path: Path, content: BaseModel | Mapping[str, Any]) -> None:
     """Write a model, or an object of JSON's types and finite numbers, with the hash of its content, atomically."""
     if isinstance(content, BaseModel):
         content = content.model_dump(mode="json", by_alias=True)
-    write_text(path, json.dumps(sealed(content), indent=2, allow_nan=False) + "\n")
+    pieces = json.JSONEncoder(indent=2, allow_nan=False).iterencode(sealed(content))
+    write_chunks(path, chain(pieces, "\n"))
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
