@@ -43,9 +43,8 @@ def read_record(path: Path, model: type[Model]) -> Model:
 
 def read_sealed(path: Path) -> dict[str, Any]:
     """Read what `write_sealed` wrote, as JSON types, without its seal."""
-    text = read_regular_text(path, most_bytes=MAX_BYTES)
     try:
-        content = json.loads(text)
+        content = json.loads(read_regular_text(path, most_bytes=MAX_BYTES))
     except (ValueError, RecursionError) as error:
         raise InputError(f"damaged: {type(error).__name__}: {error}", file=path) from error
     if not isinstance(content, dict):

@@ -128,7 +128,7 @@ def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]], columns: Mappin
 
 def write_failures(path: Path, failures: Iterable[Failure]) -> None:
     """Write failures.csv: examination_id, reason. With no failure the table has only its header."""
-    rows = [{"examination_id": failure.examination_id, "reason": failure.reason} for failure in failures]
+    rows = ({"examination_id": failure.examination_id, "reason": failure.reason} for failure in failures)
     write_table(path, rows, columns=("examination_id", "reason"))
 
 

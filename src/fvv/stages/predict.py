@@ -162,8 +162,7 @@ def predict(
     folder.refuse_twins(cohort)
     bundle = ModelBundle.open(models)
     names = [one.name for one in cohort]
-    chosen = set(names if shard is None else shard.select(names))
-    examinations = [one for one in cohort if one.name in chosen]
+    examinations = cohort if shard is None else _of_shard(cohort, shard)
     config = _settled(config, bundle, len(examinations))
     settings = fingerprint(settings=config.model_dump(exclude={"overwrite", "compute", "parquet"}))
     made_from = MadeFrom(software=__version__, models=fingerprint(manifest=bundle.manifest), settings=settings)
@@ -175,28 +174,8 @@ def predict(
     record = _record(place, bundle, ensemble, config, made_from=made_from, cohort=names, shard=shard)
     with hold(folder.root, shard):
         folder.claim(examinations, place if place.is_dir() else place.parent, parquet=config.parquet)
-        spool: Spool[StoredResult] = Spool()
-        done, failures = folder.kept(
-            examinations, made_from, spool, overwrite=config.overwrite, workers=config.compute.workers
-        )
-        kept = len(done)
-        settled = {*done, *(failure.examination_id for failure in failures)}
-        remaining = [one for one in examinations if one.name not in settled]
-        if shard is not None:
-            write_run(folder.root, record)
-        elif remaining:
-            remove_decisions(folder.root)
-        work = partial(_predict_one, _Job(models, folder, config, made_from))
-        for one, outcome in map_items(work, remaining, workers=config.compute.workers, description="predict"):
-            if isinstance(outcome, FvvError):
-                failures.append(failure_of(one.name, outcome))
-            else:
-                # A cohort's masks are on disk by now; its numbers are, too.
-                done[one.name] = spool.add(outcome)
-        stored, places = _still_there(
-            spool, (done[one.name] for one in examinations if one.name in done), folder.root, failures
-        )
-        failures.sort(key=lambda failure: failure.examination_id)
+        stored, places, failures, kept = _predict_each(_Job(models, folder, config, made_from), examinations, record)
+        del cohort, examinations  # Those of a large cohort are of no use to its tables.
         record = record.finished(places, tuple(failures), time.perf_counter() - started)
         if shard is not None:
             write_run(folder.root, record)
@@ -205,6 +184,39 @@ def predict(
                 claim_tables(folder.root, parquet=config.parquet)  # Their claim may have gone with the results.
                 write_cohort(folder.root, stored, record)
     return PredictResult(folder.root, stored, tuple(failures), ensemble.provider, kept, shard)
+
+
+def _of_shard(cohort: Sequence[Examination], shard: Shard) -> list[Examination]:
+    chosen = set(shard.select(one.name for one in cohort))
+    return [one for one in cohort if one.name in chosen]
+
+
+def _predict_each(
+    job: _Job, examinations: Sequence[Examination], record: RunRecord
+) -> tuple[Spooled[StoredResult], dict[str, str], list[Failure], int]:
+    """The results, where each lies from the root, the failures, and how many results an earlier run had finished."""
+    folder, config = job.folder, job.config
+    spool: Spool[StoredResult] = Spool()
+    done, failures = folder.kept(
+        examinations, job.made_from, spool, overwrite=config.overwrite, workers=config.compute.workers
+    )
+    kept = len(done)
+    settled = {*done, *(failure.examination_id for failure in failures)}
+    remaining = [one for one in examinations if one.name not in settled]
+    if record.shard is not None:
+        write_run(folder.root, record)
+    elif remaining:
+        remove_decisions(folder.root)
+    work = partial(_predict_one, job)
+    for one, outcome in map_items(work, remaining, workers=config.compute.workers, description="predict"):
+        if isinstance(outcome, FvvError):
+            failures.append(failure_of(one.name, outcome))
+        else:
+            # A cohort's masks are on disk by now; its numbers are, too.
+            done[one.name] = spool.add(outcome)
+    in_order = (done[one.name] for one in examinations if one.name in done)
+    stored, places = _still_there(spool, in_order, folder.root, failures)
+    return stored, places, sorted(failures, key=lambda failure: failure.examination_id), kept
 
 
 def _still_there(
