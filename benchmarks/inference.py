@@ -45,7 +45,7 @@ from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import read_case
-from fvv.io.result_files import files_in_folder, write_images
+from fvv.io.result_files import files_in_folder, write_heatmap, write_images
 from fvv.io.shipped import shipped_bundle
 from fvv.recipes.examine import Settings, examine
 from fvv.stages.predict import predict
@@ -132,7 +132,7 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
         run("synthesis picture", lambda: picture_of(case, found))
         files = files_in_folder(output / "written")
         (output / "written").mkdir(parents=True, exist_ok=True)
-        run("writing", lambda: write_images(files, case, found, heatmap=heatmap))
+        run("writing", lambda: (write_images(files, case, found), write_heatmap(files, case, heatmap)))
         settings = config.model_copy(update={"overwrite": True})
         result = run("all, files to files", partial(predict, patient, bundle.path, output, settings))
         of_which = json.loads(next(output.rglob("results.json")).read_text())["seconds"]
