@@ -7,7 +7,7 @@ import logging
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -35,7 +35,7 @@ from fvv.io.atomic import write_bytes
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import CaseFiles
 from fvv.io.inputs import Examination, find_examinations, named_files, without_results
-from fvv.io.result_files import DICOM_FILES, write_images
+from fvv.io.result_files import DICOM_FILES, write_heatmap, write_images, write_lesions, write_viewer
 from fvv.io.results_folder import (
     ResultsFolder,
     StoredResult,
@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from fvv.io.dicom.stack import DicomSource
 
 log = logging.getLogger(__name__)
+_WRITERS = 2
+"""Threads that compress and write images while the picture is made (chosen here): zlib leaves Python's lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,19 +260,21 @@ def _predict_one(job: _Job, examination: Examination) -> StoredResult:
             with clock.step("probabilities"):
                 probabilities = native_probabilities(examined, ensemble)
         del examined  # What the models saw does not stay in memory while pictures are drawn.
-        with clock.step("draw"), ThreadPoolExecutor(1) as writer:
-            heatmap = _heatmap(case, prediction, axis)
+        with clock.step("draw"), ThreadPoolExecutor(_WRITERS) as aside:
+            write = partial(write_images, probabilities=probabilities, label_map=config.label_map)
+            writing = [
+                aside.submit(write, files, case, prediction),
+                aside.submit(_write_heatmap, files, case, prediction, axis),
+            ]
+            images = reader_images(case, prediction)
+            writing.append(aside.submit(_write_viewer, files, case, images, prediction, axis))
             lesions = _lesions(prediction, case.b1000.affine)
             about = examination_facts(case, prediction, datetime.date.today())
-            images = reader_images(case, prediction)
-            viewer = page_volume(images, case.b1000.affine, prediction, slice_axis=axis)
-            # Compressing the images takes half as long as drawing the picture, and waits for nobody.
-            written = writer.submit(
-                write_images, files, case, prediction, heatmap=heatmap, lesions=lesions, viewer=viewer,
-                probabilities=probabilities, label_map=config.label_map,
-            )  # fmt: skip
             picture = synthesis_png(images, case.b1000.affine, prediction, lesions, about)
-            written.result()
+            for one in writing:
+                one.result()
+        if prediction.brain is not None and prediction.stroke is not None:
+            write_lesions(files, lesions)
         write_bytes(files["picture"], picture)
         # The answer first: DICOM files that cannot be made take nothing from it.
         write = partial(write_result, files, made_from=made_from, about=about, lesions=lesions)
@@ -297,17 +301,19 @@ def _lesions(prediction: Prediction, affine: Affine) -> tuple[Lesion, ...]:
     )
 
 
-def _heatmap(case: Case, prediction: Prediction, axis: int) -> UInt8Array | None:
+def _write_heatmap(files: Mapping[str, Path], case: Case, prediction: Prediction, axis: int) -> None:
     if prediction.brain is None or prediction.stroke is None:
-        return None
-    return heatmap_rgb(
-        grey_scale(case.b1000.array, prediction.brain),
-        prediction.brain,
-        prediction.stroke,
-        np.asarray(prediction.flair_visible_votes),
-        prediction.n_models,
-        slice_axis=axis,
-    )
+        return
+    grey = grey_scale(case.b1000.array, prediction.brain)
+    votes, n_models = np.asarray(prediction.flair_visible_votes), prediction.n_models
+    heatmap = heatmap_rgb(grey, prediction.brain, prediction.stroke, votes, n_models, slice_axis=axis)
+    write_heatmap(files, case, heatmap)
+
+
+def _write_viewer(
+    files: Mapping[str, Path], case: Case, images: Mapping[str, UInt8Array], prediction: Prediction, axis: int
+) -> None:
+    write_viewer(files, page_volume(images, case.b1000.affine, prediction, slice_axis=axis))
 
 
 def _with_dicom(
