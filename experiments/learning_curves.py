@@ -321,6 +321,26 @@ def figure(rows: Sequence[Mapping[str, str]]) -> Figure:
     return drawing
 
 
+def measure(hospital: Hospital, runs: Sequence[Run], folder: Path) -> list[Mapping[str, str]]:
+    """Do the runs that runs.csv lacks; gives the rows of all of them."""
+    path = folder / "runs.csv"
+    patients: list[Held] = []
+    for run in runs:
+        if run in map(key, read_rows(path)):
+            continue
+        patients = patients or held_out(hospital)
+        started = time.process_time()
+        scores = test(network_of(run, hospital, folder).eval(), patients)
+        stated = {name: str(getattr(run, name)) for name in ("start", "labels", "size", "seed", "slices")}
+        row = {**stated, "seconds": f"{time.process_time() - started:.0f}"}
+        row |= {name: f"{value:.4f}" if name in SHOWN else str(value) for name, value in scores.items()}
+        rows = [*read_rows(path), row]
+        write_table(path, rows)
+        write_text(folder / "table.md", table(rows))
+        log.info("%s", ", ".join(f"{name} {value}" for name, value in row.items() if not name.startswith("n of")))
+    return [row for row in read_rows(path) if key(row) in set(runs)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path, metavar="STORE", help="folder that `fvv prepare` wrote")
@@ -334,27 +354,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
     torch.set_num_threads(1)
-    hospital, path = Hospital.open(options.store, options.test), options.output / "runs.csv"
     options.output.mkdir(parents=True, exist_ok=True)
-    patients: list[Held] = []
-    for run in all_runs(options.sizes, options.seeds, options.slices):
-        rows = read_rows(path)
-        if run in map(key, rows):
-            continue
-        patients = patients or held_out(hospital)
-        started = time.process_time()
-        scores = test(network_of(run, hospital, options.output).eval(), patients)
-        stated = {name: str(getattr(run, name)) for name in ("start", "labels", "size", "seed", "slices")}
-        row = {
-            **stated,
-            "seconds": f"{time.process_time() - started:.0f}",
-            **{name: f"{value:.4f}" if name in SHOWN else str(value) for name, value in scores.items()},
-        }
-        write_table(path, [*rows, row])
-        write_text(options.output / "table.md", table([*rows, row]))
-        log.info("%s", ", ".join(f"{name} {value}" for name, value in row.items() if not name.startswith("n of")))
-    asked = set(all_runs(options.sizes, options.seeds, options.slices))
-    rows = [row for row in read_rows(path) if key(row) in asked]
+    hospital = Hospital.open(options.store, options.test)
+    rows = measure(hospital, all_runs(options.sizes, options.seeds, options.slices), options.output)
     print(table(rows))
     if options.figure is not None:
         figure(rows).savefig(options.figure, metadata={"Date": None})
