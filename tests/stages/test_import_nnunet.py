@@ -24,14 +24,23 @@ from fvv.stages.verify import verify
 CONFIG = PrepareConfig(kfolds=2, preprocess=PreprocessConfig(partial_labels=True), compute={"workers": 1})
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort of four, the last without a stroke, in `in`, and what is exported of it."""
+    folder, rng = tmp_path_factory.mktemp("exported"), np.random.default_rng(0)
+    write_cohort(folder / "in", rng, 3)
+    write_patient(folder / "in" / "p3", rng, lesion=False, visible=False)
+    prepare(folder / "in", folder / "store", CONFIG)
+    export_nnunet(folder / "in", folder / "store", folder / "Dataset007_FVV", CONFIG)
+    return folder
+
+
 @pytest.fixture
-def dataset(tmp_path: Path, rng: np.random.Generator) -> Path:
-    """An exported cohort of four, the last without a stroke; `in` beside it is the cohort."""
-    cohort, store = tmp_path / "in", tmp_path / "store"
-    write_cohort(cohort, rng, 3)
-    write_patient(cohort / "p3", rng, lesion=False, visible=False)
-    prepare(cohort, store, CONFIG)
-    return export_nnunet(cohort, store, tmp_path / "Dataset007_FVV", CONFIG).folder
+def dataset(exported: Path, tmp_path: Path) -> Path:
+    """The exported data set, to change; `in` beside it is the cohort."""
+    for name in ("in", "Dataset007_FVV"):
+        shutil.copytree(exported / name, tmp_path / name)
+    return tmp_path / "Dataset007_FVV"
 
 
 def changed(dataset: Path, **parts: object) -> Path:

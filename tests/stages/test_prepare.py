@@ -96,18 +96,18 @@ def test_bad_patients_are_recorded_and_the_others_go_on(cohort: Path, tmp_path: 
     assert {failure.examination_id for failure in result.failures} == {"p0", "p8"}
 
 
-def test_an_implausible_brain_is_no_brain(cohort: Path, tmp_path: Path) -> None:
+def test_an_implausible_brain_is_no_brain(cohort: Path, store: Path) -> None:
     tiny = np.zeros((64, 64, 10), dtype=bool)
     tiny[30:36, 30:36, 4:6] = True
     write_patient(cohort / "p8", np.random.default_rng(8))
     save(cohort / "p8" / "mask.nii.gz", tiny)
-    (failure,) = prepare(cohort, tmp_path / "store", CONFIG).failures
+    (failure,) = prepare(cohort, store, CONFIG).failures
     assert "holds 12 mL, expected 400 to 2500 mL" in failure.reason
 
 
-def test_one_image_under_two_persons_is_left_out(cohort: Path, tmp_path: Path) -> None:
+def test_one_image_under_two_persons_is_left_out(cohort: Path, store: Path) -> None:
     shutil.copytree(cohort / "p1", cohort / "p7")
-    (failure,) = prepare(cohort, tmp_path / "store", CONFIG).failures
+    (failure,) = prepare(cohort, store, CONFIG).failures
     assert failure.examination_id == "p7"
     assert "same images as p1" in failure.reason
 
