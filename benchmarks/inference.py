@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,7 @@ from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import read_case
-from fvv.io.result_files import files_in_folder, write_images
+from fvv.io.result_files import files_in_folder, write_heatmap, write_images
 from fvv.io.shipped import shipped_bundle
 from fvv.recipes.examine import Settings, examine
 from fvv.stages.predict import predict
@@ -132,10 +133,11 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
         run("synthesis picture", lambda: picture_of(case, found))
         files = files_in_folder(output / "written")
         (output / "written").mkdir(parents=True, exist_ok=True)
-        run("writing", lambda: write_images(files, case, found, heatmap=heatmap))
-        settings = config.model_copy(update={"overwrite": True})
-        result = run("all, files to files", partial(predict, patient, bundle.path, output, settings))
-        of_which = json.loads(next(output.rglob("results.json")).read_text())["seconds"]
+        run("writing", lambda: (write_images(files, case, found), write_heatmap(files, case, heatmap)))
+        # A new folder: finished results are kept, with --overwrite too where they are those of the same models.
+        whole = Path(tempfile.mkdtemp(dir=work))
+        result = run("all, files to files", partial(predict, patient, bundle.path, whole, config))
+        of_which = json.loads(next(whole.rglob("results.json")).read_text())["seconds"]
         return f"{result.summary().splitlines()[0]}; of the wall: {of_which}"
 
     one_round()  # Warms caches and memory up.
@@ -165,26 +167,21 @@ def whole_table(bundle: ModelBundle, patient: Path, work: Path, *, threads: int,
     models = {f"{FOLDS} folds": bundle.path, **({shipped.name: shipped} if shipped else {})}
     rows = {name: Row() for name in models}
     steps: dict[str, dict[str, float]] = {}
-    for number in range(repeats + 1):  # The first fills caches.
-        for name, folder in models.items():
-            output = work / f"whole_{number}_{name}"
-            command: list[str | Path] = [sys.executable, "-m", "fvv", "predict", patient, "-m", folder, "-o", output]
-            command += ["--threads", str(threads)]
-            wall = time.perf_counter()
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            _, status, used = os.wait4(process.pid, 0)
-            wall = time.perf_counter() - wall
-            if status:
-                raise SystemExit(f"fvv predict ended with status {status}")
-            if number and (not rows[name].wall or wall < min(rows[name].wall)):
-                run = json.loads((output / "run.json").read_text())["seconds"]
-                of_patient = json.loads(next(output.rglob("results.json")).read_text())["seconds"]
-                around = run - sum(of_patient.values())
-                steps[name] = {"start and end": wall - run, **of_patient, "models, last files": around}
-            if number:
-                rows[name].wall.append(wall)
-                rows[name].cpu.append(used.ru_utime + used.ru_stime)
-                rows[name].peak_mb = max(rows[name].peak_mb, used.ru_maxrss / 1024)
+    # Started by a small process, whose peak memory is less than theirs.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as starter:
+        for number in range(repeats + 1):  # The first fills caches.
+            for name, folder in models.items():
+                output = work / f"whole_{number}_{name}"
+                wall, cpu, peak_mb = starter.submit(started, patient, folder, output, threads).result()
+                if number and (not rows[name].wall or wall < min(rows[name].wall)):
+                    run = json.loads((output / "run.json").read_text())["seconds"]
+                    of_patient = json.loads(next(output.rglob("results.json")).read_text())["seconds"]
+                    around = run - sum(of_patient.values())
+                    steps[name] = {"start and end": wall - run, **of_patient, "models, last files": around}
+                if number:
+                    rows[name].wall.append(wall)
+                    rows[name].cpu.append(cpu)
+                    rows[name].peak_mb = max(rows[name].peak_mb, peak_mb)
     print(f"\n{'process start to last file':<34}{'wall s':>9}{'CPU s':>9}{'peak MB':>10}{'x faster':>10}{'by CPU':>8}")
     print(f"{'reference, network and filters':<34}{reference.wall[0]:>9.2f}{reference.cpu[0]:>9.2f}")
     for name, row in rows.items():
@@ -193,6 +190,17 @@ def whole_table(bundle: ModelBundle, patient: Path, work: Path, *, threads: int,
         print(f"{name:<34}{numbers}")
     for name, of_which in steps.items():
         print(f"{name}: of the wall " + ", ".join(f"{step} {seconds:.2f}" for step, seconds in of_which.items()))
+
+
+def started(patient: Path, models: Path, output: Path, threads: int) -> tuple[float, float, float]:
+    """Wall and processor seconds of `fvv predict`, and its peak memory (MB)."""
+    command = [sys.executable, "-m", "fvv", "predict", patient, "-m", models, "-o", output, "--threads", str(threads)]
+    wall = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"fvv predict ended with status {status}")
+    return time.perf_counter() - wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
 def median_filters(image: np.ndarray) -> None:
@@ -277,9 +285,9 @@ def main() -> None:
         subprocess.run([sys.executable, maker, work / "models"], check=True)
         bundle = ModelBundle.open(work / "models")
         repeats = 1 if options.quick else 3
+        memory_table(bundle, work, options.threads)  # First: a process starts with the peak of the one that starts it.
         reference = steps_table(bundle, patient, work, options.threads, repeats)
         whole_table(bundle, patient, work, threads=options.threads, repeats=repeats, reference=reference)
-        memory_table(bundle, work, options.threads)
         cohort_table(bundle, work, options.threads, patients=4 if options.quick else 20)
 
 

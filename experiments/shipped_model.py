@@ -5,8 +5,9 @@
 Each step is a command of `fvv`. The same command resumes: a step that is finished does nothing, or is skipped. After a
 change of settings, name another folder with --run. --dry-run prints the commands and runs none.
 
-With --init, the training has two phases: in the first, each fold starts from the models of the bundle (run
-NAME-phase1); in the second, from the best checkpoint of the same fold of the first (run NAME).
+The training has three phases, each with settings of its own; a phase ends with a bundle, and each fold of the next one
+starts from the model of the same fold. Phase 0: from random weights, on average heads; with --init, a bundle replaces
+it. Phase 1: fine-tuning on a cohort of average, individual and real heads. Phase 2: the same at full resolution.
 """
 
 from __future__ import annotations
@@ -26,6 +27,14 @@ from fvv.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = (".nii", ".nii.gz")
+# Cohorts of phases 1 and 2, with the settings of phase 1. Each has a seed of its own, which names its persons: those of
+# phase 0 (seed 100) could only train.
+AVERAGE = ("--seed", "400", "--cases", "110")
+INDIVIDUAL = ("--seed", "200", "--cases", "300")
+# Strokes of the first hours, of every size: T2 is not changed yet.
+HYPERACUTE = ("--seed", "300", "--cases", "36", "--set", "simulate.t2_amplitude_range=[0.001, 0.02]")
+HYPERACUTE += ("--set", "simulate.large_lesion_share=0.5", "--set", "simulate.punctate_share=0.1")
+HYPERACUTE += ("--set", "simulate.stroke_free_share=0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,65 +93,103 @@ def shared_out(setting: str, files: str, folder: Path, held_out: list[str]) -> S
     return Shares(setting, files, folder, train, test)
 
 
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One phase of the training: all folds, and the bundle of their models.
+
+    Attributes:
+        name: of the run.
+        settings, converted_with: settings files of `train` and of `convert`.
+        store: prepared examinations.
+        init: the bundle to start from; "": random weights.
+        last: number of folds of which the last epoch is converted; 0: of all folds the best one. In a short training
+            with few validation examinations, the best one is a matter of chance.
+    """
+
+    name: str
+    settings: Path
+    converted_with: Path
+    store: Path
+    bundle: Path
+    init: str = ""
+    last: int = 0
+
+    def steps(self, models: Path) -> Iterator[Step]:
+        """Train and convert. Once its bundle is there, a phase is over: `shipped` may be another model by then."""
+        made = self.bundle / "bundle.json"
+        start = ("--init", self.init) if self.init else ()
+        train = ("fvv", "train", "-c", str(self.settings), "--all-folds", "-n", self.name, *start)
+        yield Step((*train, "-i", str(self.store), "-o", str(models)), made)
+        chosen: list[str] = []
+        for fold in range(self.last):
+            chosen += ["--model", f"{fold}={models / self.name / f'fold_{fold}' / 'last.ckpt'}"]
+        convert = ("fvv", "convert", "-c", str(self.converted_with), "-n", self.name, *chosen)
+        yield Step((*convert, "-i", str(models), "--store", str(self.store), "-o", str(self.bundle)), made)
+
+
 def steps(options: argparse.Namespace) -> Iterator[Step]:
     """All commands, in order."""
-    run, settings = options.run, ("-c", str(options.settings))
-    bundle, store = run / "bundle", run / "preprocessed_data"
-    shares = []
-    if options.anatomies:
-        shares.append(shared_out("anatomies", "anatomy_files", options.anatomies, options.test_anatomies))
-    if options.lesions:
-        shares.append(shared_out("lesions", "lesion_files", options.lesions, options.test_lesions))
-    train_on = [word for one in shares for word in one.options(one.train)]
-    test_on = [word for one in shares for word in one.options(one.test)]
+    run, settings, first = options.run, ("-c", str(options.settings)), ("-c", str(options.phase1))
+    bundle, store, models = run / "bundle", run / "preprocessed_data", run / "saved_models"
+    anatomies = _shared(options, "anatomies", "anatomy_files")
+    lesions = _shared(options, "lesions", "lesion_files")
 
-    cohort = run / "input_data"
-    yield Step(("fvv", "simulate", *settings, *train_on, "-o", str(cohort)))
-    if options.heads:
-        head_data = run / "head_data"
-        count = ("--seed", str(options.head_seed), "--cases", str(options.head_cases))
-        in_heads = ("--set", f"simulate.heads={options.heads}", *count)
-        yield Step(("fvv", "simulate", *settings, *train_on, *in_heads, "-o", str(head_data)))
-        join = str(ROOT / "experiments" / "join_cohorts.py")
-        yield Step(("python", join, f"sim={cohort}", f"head={head_data}", "-o", str(run / "cohort")))
-        cohort = run / "cohort"
-    yield Step(("fvv", "prepare", *settings, "-i", str(cohort), "-o", str(store)))
+    init, start = options.init, run / "phase0"
+    if not init:
+        init, before = str(start / "bundle"), start / "preprocessed_data"
+        yield Step(("fvv", "simulate", *settings, "-o", str(start / "input_data")))
+        yield Step(("fvv", "prepare", *settings, "-i", str(start / "input_data"), "-o", str(before)))
+        phase = Phase(f"{options.name}-phase0", options.settings, options.settings, before, start / "bundle")
+        yield from phase.steps(models)
 
-    yield from _training(options, store)
-    folders = ("-i", str(run / "saved_models"), "--store", str(store), "-o", str(bundle))
-    convert = ("fvv", "convert", "-c", str(options.second or options.settings), "-n", options.name, *folders)
-    yield Step(convert, bundle / "bundle.json")
+    folds = load_config(options.phase1).prepare.kfolds
+    yield from _cohort(options, _train_on(anatomies), _train_on(lesions))
+    yield Step(("fvv", "prepare", *first, "-i", str(run / "cohort"), "-o", str(store)))
+    middle = run / "phase1_bundle"
+    tuning = Phase(f"{options.name}-phase1", options.phase1, options.phase1, store, middle, init, last=folds)
+    yield from tuning.steps(models)
+    full = Phase(options.name, options.phase2, options.settings, store, bundle, str(middle), last=folds)
+    yield from full.steps(models)
 
-    models, held_out, external = ("-m", str(bundle)), run / "out_of_fold", run / "external"
-    calibrate = ("fvv", "evaluate", "--calibrate", *settings, *models, "-i", str(store), "-o", str(held_out))
+    tested, held_out, external = ("-m", str(bundle)), run / "out_of_fold", run / "external"
+    calibrate = ("fvv", "evaluate", "--calibrate", *settings, *tested, "-i", str(store), "-o", str(held_out))
     yield Step(calibrate, held_out / "summary.json")
     patients = run / "new_patients"
+    test_on = [word for one in (anatomies, lesions) if one for word in one.options(one.test)]
     count = ("--seed", str(options.test_seed), "--cases", str(options.test_cases))
     yield Step(("fvv", "simulate", *settings, *test_on, *count, "-o", str(patients)))
     as_new = ("--external", str(patients), "--set", "evaluate.own_masks=true")
-    yield Step(("fvv", "evaluate", *as_new, *settings, *models, "-o", str(external)), external / "summary.json")
+    yield Step(("fvv", "evaluate", *as_new, *settings, *tested, "-o", str(external)), external / "summary.json")
 
     measured = ("--out-of-fold", str(held_out), "--external", str(external), "--cohort", str(patients))
     real = ("--real", str(options.real)) if options.real else ()
-    yield Step(("fvv", "card", *settings, *models, *measured, *real, "-o", str(options.card)))
-    yield Step(("fvv", "doctor", *models))
+    yield Step(("fvv", "card", *settings, *tested, *measured, *real, "-o", str(options.card)))
+    yield Step(("fvv", "doctor", *tested))
 
 
-def _training(options: argparse.Namespace, store: Path) -> Iterator[Step]:
-    """From random weights, or in two phases from those of a bundle."""
-    folders = ("-i", str(store), "-o", str(options.run / "saved_models"))
-    train = ("fvv", "train", "-c", str(options.settings))
-    if not options.init:
-        yield Step((*train, "--all-folds", "-n", options.name, *folders))
-        return
-    first = f"{options.name}-phase1"
-    # Once this model is in the package, `shipped` is another one, and no start for this training.
-    converted = options.run / "bundle" / "bundle.json"
-    yield Step((*train, "--all-folds", "-n", first, "--init", options.init, *folders), converted)
-    second = ("fvv", "train", "-c", str(options.second or options.settings))
-    for fold in range(load_config(options.settings).prepare.kfolds):
-        start = options.run / "saved_models" / first / f"fold_{fold}" / "best.ckpt"
-        yield Step((*second, "--fold", str(fold), "-n", options.name, "--init", str(start), *folders))
+def _shared(options: argparse.Namespace, setting: str, files: str) -> Shares | None:
+    folder = getattr(options, setting)
+    return shared_out(setting, files, folder, getattr(options, f"test_{setting}")) if folder else None
+
+
+def _train_on(shares: Shares | None) -> tuple[str, ...]:
+    return shares.options(shares.train) if shares else ()
+
+
+def _cohort(options: argparse.Namespace, anatomies: tuple[str, ...], lesions: tuple[str, ...]) -> Iterator[Step]:
+    """The simulated cohorts of phases 1 and 2, and the folder of links that joins them."""
+    parts = {
+        "average": AVERAGE,
+        "individual": (*INDIVIDUAL, *anatomies, *lesions),
+        "hyperacute": (*HYPERACUTE, *anatomies, *lesions),
+    }
+    if options.heads:
+        count = ("--seed", str(options.head_seed), "--cases", str(options.head_cases))
+        parts["head"] = (*count, "--set", f"simulate.heads={options.heads}", *lesions)
+    for name, words in parts.items():
+        yield Step(("fvv", "simulate", "-c", str(options.phase1), *words, "-o", str(options.run / "parts" / name)))
+    joined = [f"{name}={options.run / 'parts' / name}" for name in parts]
+    yield Step(("python", str(ROOT / "experiments" / "join_cohorts.py"), *joined, "-o", str(options.run / "cohort")))
 
 
 def ship(bundle: Path, package: Path, name: str) -> None:
@@ -190,7 +237,14 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     how = {"type": Path, "metavar": "PATH"}
     add = parser.add_argument
-    add("--settings", default=Path("configs/model.yaml"), help="settings of every step (default: %(default)s)", **how)
+    add(
+        "--settings",
+        default=Path("configs/model.yaml"),
+        help="phase 0, the test and the card (default: %(default)s)",
+        **how,
+    )
+    add("--phase1", default=Path("configs/model_phase1.yaml"), help="cohort and phase 1 (default: %(default)s)", **how)
+    add("--phase2", default=Path("configs/model_phase2.yaml"), help="phase 2 (default: %(default)s)", **how)
     add("--run", default=Path("model_run"), help="folder for everything that is made (default: %(default)s)", **how)
     add("--name", default="simulated-v3", help="name of the model (default: %(default)s)")
     add("--anatomies", help="folder of label maps of heads (default: the average head)", **how)
@@ -198,21 +252,17 @@ def _options() -> argparse.Namespace:
     add("--lesions", help="folder of masks of real strokes (default: computed shapes)", **how)
     add("--test-lesions", nargs="+", metavar="PATTERN", default=["*9_lesion.*"], help="files that never train")
     add("--heads", help="folder of real healthy heads, into which strokes are simulated, too", **how)
-    add("--head-cases", type=int, default=200, help="examinations made from --heads (default: %(default)s)")
+    add("--head-cases", type=int, default=96, help="examinations made from --heads (default: %(default)s)")
     add("--head-seed", type=int, default=100100, help="their seed, which also names the persons (default: %(default)s)")
     add("--test-cases", type=int, default=60, help="held-out simulated patients (default: %(default)s)")
     # Every model that is shipped is tested on a seed of its own.
     add("--test-seed", type=int, default=60003, help="their seed (default: %(default)s)")
     add("--real", help="evaluation on real patients, for the model card", **how)
-    add("--init", help="bundle to start from, or `shipped`: training in two phases")
-    add("--second", help="settings of the second phase, with --init (default: those of the first)", **how)
+    add("--init", help="bundle that replaces phase 0, or `shipped`")
     add("--card", default=Path("docs/explanation/model-card.md"), help="model card (default: %(default)s)", **how)
     add("--package", default=ROOT / "src/fvv/models", help="where the model is put", **how)
     add("--dry-run", action="store_true", help="print the commands, run none")
-    options = parser.parse_args()
-    if options.second and not options.init:
-        parser.error("--second is for the second phase of a training that starts from weights: give --init, too")
-    return options
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import A_ASSOCIATE_RQ, P_DATA_TF
 from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 
+PATIENCE_S = 300.0
+"""For a reply that comes at once where the machine is idle."""
+
 
 class Archive:
     """Takes every object; counts how often each UID came.
@@ -57,6 +60,7 @@ class Archive:
 
 def associate(port: int, *, calling: str = "SCANNER", called: str = "FVV", tls: Any = None) -> Any:
     entity = AE(ae_title=calling)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = PATIENCE_S
     entity.requested_contexts = AllStoragePresentationContexts[:120]
     entity.add_requested_context("1.2.840.10008.5.1.4.1.1.4.1")
     entity.add_requested_context("1.2.840.10008.5.1.4.1.1.4")
@@ -86,7 +90,7 @@ class RawPeer:
         context.context_id = 1
         about.user_information, about.presentation_context_definition_list = [length, implementation], [context]
         self._sop_class = sop_class
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
         self.send(A_ASSOCIATE_RQ(about).encode())
         self.is_established = self._unit()[0] == 2
 

@@ -37,9 +37,9 @@ def reader_page(folder: Path) -> Path:
         write_volume(folder / f"{name}.nii.gz", array, affine)
         viewer = (folder / f"{name}.nii.gz").read_bytes() if name != "carla" else b""
         entries.append(Entry(found, {}, lesions, viewer))
-    (text,) = prediction_pages(entries, [], {})
+    (pieces,) = prediction_pages(entries, [], {})
     path = folder / "report.html"
-    path.write_text(text, encoding="utf-8")
+    path.write_text("".join(pieces), encoding="utf-8")
     return path
 
 

@@ -29,7 +29,8 @@ from fvv.config import ComputeConfig, EvaluateConfig, PrepareConfig
 from fvv.data import Channel, Decision, Finding, Role, Severity, Volume
 from fvv.errors import InputError
 from fvv.imaging.decision import answer
-from fvv.imaging.geometry import restore_to_native
+from fvv.imaging.geometry import restore_to_native, to_working_grid
+from fvv.imaging.lesion_signal import relative_dwi_iqr, relative_lesion_adc
 from fvv.io.evaluation import EvaluationFolder, PatientFiles
 from fvv.io.store import CaseStore
 from fvv.recipes.publish import EvaluateResult, cohort_kind, publish
@@ -149,7 +150,7 @@ def measured(store: CaseStore, name: str, labels: np.ndarray, config: EvaluateCo
     voxel_ml = float(np.prod(native.spacing_mm)) / 1000.0
     predicted_ml = {channel: float(mask.sum()) * voxel_ml for channel, mask in predicted.items()}
     state, code = answer(predicted_ml[Channel.STROKE], predicted_ml[Channel.FLAIR_VISIBLE], config.decision)
-    return measure_patient(
+    result = measure_patient(
         store.record(name).participant,
         FOLD,
         Decision(state, config.decision.cutoff_ml, (Finding(code, "nnU-Net", Severity.NOTE),)),
@@ -159,6 +160,10 @@ def measured(store: CaseStore, name: str, labels: np.ndarray, config: EvaluateCo
         reference_ml={channel: float(m.sum()) * grid.voxel_volume_ml for channel, m in prepared.masks.items()},
         predicted_ml=predicted_ml,
     )
+    # The plain numbers beside which its FLAIR-visible volume is judged.
+    stroke, brain = to_working_grid(predicted[Channel.STROKE], grid), prepared.brain
+    signals = {"relative_dwi_iqr": relative_dwi_iqr, "relative_adc": relative_lesion_adc}
+    return result.model_copy(update={name: of(prepared, stroke & brain, brain) for name, of in signals.items()})
 
 
 def score(store_path: Path, label_maps: Path, output: Path, what: str, config: EvaluateConfig) -> EvaluateResult:

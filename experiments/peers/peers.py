@@ -24,10 +24,15 @@ class Peer:
     nnunet: str = ""
 
 
+REFERENCE_BATCH = 8
+"""Slices in a batch of the reference, chosen here: a slab takes 1 GB in a training step, and its published 32 took 34."""
 PEERS = {
     "ours": Peer(),
     "ours-full": Peer(changes={"train.network.resolution": "full"}),
-    "reference": Peer("reference", {"train.network.module": "reference_network:ReferenceNetwork"}),
+    "reference": Peer(
+        "reference",
+        {"train.network.module": "reference_network:ReferenceNetwork", "train.batch_slabs": REFERENCE_BATCH},
+    ),
     "segresnet": Peer(changes={"train.network.module": "plain_network:PlainNetwork"}),
     "nnunet-2d": Peer(nnunet="2d"),
     "nnunet-3d": Peer(nnunet="3d_fullres"),

@@ -9,9 +9,10 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from builders import ellipsoid
+from fvv.analysis.canvas import with_palette
 from fvv.analysis.head import examination_facts, fvv_in_words, known_ml, numbers_in_words
 from fvv.analysis.sheet import stack_of, synthesis_png
 from fvv.analysis.tiles import plane, slice_panels
@@ -80,6 +81,15 @@ def test_a_small_patch_is_enlarged_under_its_slice_and_hides_nothing_of_it() -> 
         assert (under[:, :98] < 255).all()
         assert (under[:, 98:102] == 255).all(), "between two insets, side by side"
         assert (under[:, 102:] < 255).all()
+
+
+def test_a_picture_with_few_colours_keeps_them_and_its_greys() -> None:
+    """Greys to half a step of 128; the channels' colours as they are; others become the nearest."""
+    greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)
+    colours = np.array([ImageColor.getrgb(channel.colour) for channel in Channel], dtype=np.uint8)[:, None]
+    found = np.asarray(with_palette(Image.fromarray(np.concatenate([greys, colours, colours ^ 1]))).convert("RGB"))
+    assert np.abs(found[:256].astype(int) - greys).max() <= 1
+    np.testing.assert_array_equal(found[256:], np.concatenate([colours, colours]))
 
 
 def test_more_slices_make_a_taller_picture_and_none_is_left_out() -> None:

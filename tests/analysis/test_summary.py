@@ -241,8 +241,8 @@ def test_worst_and_best_never_show_a_patient_twice(n, each):
 
 def prediction_page(predictions: list[Prediction], failures: list[Failure]) -> str:
     entries = [Entry(one, {"Voxels": "2 mm"}, ()) for one in predictions]
-    (text,) = prediction_pages(entries, failures, {"models": "3"})
-    return text
+    (pieces,) = prediction_pages(entries, failures, {"models": "3"})
+    return "".join(pieces)
 
 
 def test_the_page_of_predictions_never_prints_a_volume_that_was_not_measured():
@@ -274,7 +274,7 @@ def test_the_page_of_predictions_says_on_whom_the_probability_was_fitted():
 def test_many_patients_stand_on_several_pages_and_the_table_links_to_each():
     seen = Prediction("seen", Decision(DecisionState.MISMATCH_LIKELY, 0.5), 3, 0.01, 99000, 600, 20.0)
     entries = [Entry(dataclasses.replace(seen, examination_id=f"p{number}"), {}, ()) for number in range(41)]
-    first, second = prediction_pages(entries, [], {})
+    first, second = map("".join, prediction_pages(entries, [], {}))
     assert 'href="report_2.html#patient-0">p40<' in first
     assert 'href="report.html#patient-39">p39<' in first
     assert 'id="patients"' not in second

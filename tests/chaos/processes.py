@@ -18,7 +18,7 @@ from chaos.stages import Stage
 
 CTRL_C_S = 2.0
 """Without the time that the process was ready to run and others had the processor."""
-WITH_PARENT_S = 10.0
+WITH_PARENT_S = 60.0
 """Workers whose parent was killed have ended by then."""
 STOPPED = "stopped: run the same command again to resume"
 KILLS = ("all", "parent SIGKILL", "parent SIGTERM", "parent SIGHUP", "worker SIGKILL")

@@ -20,6 +20,7 @@ from cohorts import cohort
 from fvv.config import EvaluateConfig, PrepareConfig
 from fvv.data import Channel, Role
 from fvv.errors import InputError
+from fvv.imaging.lesion_signal import relative_dwi_iqr
 from fvv.io.evaluation import EvaluationFolder, PatientFiles
 from fvv.io.store import CaseStore
 from fvv.recipes.publish import publish
@@ -50,7 +51,7 @@ def test_each_peer_has_its_recipe_and_all_share_the_budget(peers: ModuleType) ->
     assert configs["ours-full"].network.resolution == "full"
     reference = configs["reference"]
     assert (reference.loss.normalisation, reference.loss.dice_weight, reference.schedule) == ("brain", 0.0, "plateau")
-    assert (reference.batch_slabs, reference.slab_slices) == (32, 1)
+    assert (reference.batch_slabs, reference.slab_slices) == (8, 1)
     assert configs["segresnet"].loss == configs["ours"].loss
 
 
@@ -81,6 +82,10 @@ def test_label_maps_are_measured_as_fvv_measures(peers: ModuleType, tmp_path: Pa
     assert first.stroke.dice_coefficient == pytest.approx(1.0)
     assert first.stroke.predicted_volume_ml == pytest.approx(first.stroke.reference_volume_ml, rel=0.05)
     assert second.stroke.dice_coefficient < 0.9
+    prepared = store.read(names[0])
+    ours = relative_dwi_iqr(prepared, prepared.masks[Channel.STROKE], prepared.brain)
+    assert first.relative_dwi_iqr == pytest.approx(ours, rel=0.02)
+    assert first.relative_adc > 0
     assert (tmp_path / "out" / "report.html").exists()
     (tmp_path / "labels" / f"{names[0]}.nii.gz").unlink()
     with pytest.raises(InputError, match="no label map"):

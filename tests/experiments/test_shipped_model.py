@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -15,10 +16,17 @@ from types import ModuleType
 
 import pytest
 
+from fvv.cli import main
 from fvv.cli.parser import parse
 from fvv.config import load_config
+from fvv.io.bundle import ModelBundle
+from fvv.training.rebuild import trained_resolution
+from store_builders import TINY, write_store
 
-VERBS = ["simulate", "prepare", "train", "convert", "evaluate", "simulate", "evaluate", "card", "doctor"]
+PHASE_0 = ["simulate", "prepare", "train", "convert"]
+JOINED = ["simulate", "simulate", "simulate", "join_cohorts.py", "prepare"]
+TESTED = ["evaluate", "simulate", "evaluate", "card", "doctor"]
+VERBS = [*PHASE_0, *JOINED, "train", "convert", "train", "convert", *TESTED]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +56,11 @@ def folder(place: Path, names: list[str]) -> str:
     return str(place)
 
 
+def of_fvv(steps: list[list[str]], *verbs: str) -> list[list[str]]:
+    """The commands of fvv, or those of some verbs."""
+    return [words for words in steps if words[0] == "fvv" and words[1] in (verbs or VERBS)]
+
+
 def files(command: list[str], key: str) -> set[str]:
     """The names that a command gives to the setting of a list of files."""
     (value,) = (word.partition("=")[2] for word in command if word.startswith(f"simulate.{key}="))
@@ -56,31 +69,39 @@ def files(command: list[str], key: str) -> set[str]:
 
 def test_each_step_is_a_command_that_fvv_accepts(commands: Callable[..., list[list[str]]], tmp_path: Path) -> None:
     steps = commands()
-    assert [words[1] for words in steps] == VERBS
-    for words in (*steps, *commands("--init", "shipped", "--real", "real")):
-        assert words[0] == "fvv"
+    assert [Path(words[1]).name for words in steps] == VERBS
+    for words in of_fvv([*steps, *commands("--init", "shipped", "--real", "real", "--heads", "healthy")]):
         parse(words[1:])
     assert not (tmp_path / "run").exists()
 
 
 def test_each_step_takes_what_an_earlier_one_made(commands: Callable[..., list[list[str]]]) -> None:
     made = {Path("real_results")}
+    names = ("models", "store", "external", "out_of_fold", "cohort", "real", "train.init")
     for words in commands("--real", "real_results"):
+        if words[0] == "python":
+            assert {Path(word.partition("=")[2]) for word in words[2:-2]} <= made
+            made.add(Path(words[-1]))
+            continue
         step = parse(words[1:])
-        asked = {getattr(step, name, None) for name in ("models", "store", "external", "out_of_fold", "cohort", "real")}
+        asked = {Path(found) for name in names if (found := getattr(step, name, None))}
         if getattr(step, "external", None) is None and step.verb != "simulate":
-            asked.add(getattr(step, "input", None))
-        assert asked - {None} <= made, step.verb
+            asked |= {found for found in (getattr(step, "input", None),) if found}
+        assert asked <= made, step.verb
         made.add(getattr(step, "output", None))
 
 
-def test_the_models_are_tested_on_persons_of_another_seed(commands: Callable[..., list[list[str]]]) -> None:
-    first, second = (parse(words[1:]) for words in commands() if words[1] == "simulate")
-    assert getattr(second, "simulate.seed") != load_config(Path(first.config)).simulate.seed
+def test_each_cohort_has_persons_of_its_own(commands: Callable[..., list[list[str]]]) -> None:
+    """A person that an earlier phase trained on could neither select nor test in a later one."""
+    seeds = []
+    for words in of_fvv(commands("--heads", "healthy"), "simulate"):
+        step = parse(words[1:])
+        seeds.append(vars(step).get("simulate.seed", load_config(Path(step.config)).simulate.seed))
+    assert len(set(seeds)) == len(seeds) == 6
 
 
 def test_only_the_evaluation_out_of_fold_calibrates(commands: Callable[..., list[list[str]]]) -> None:
-    out_of_fold, external = (parse(words[1:]) for words in commands() if words[1] == "evaluate")
+    out_of_fold, external = (parse(words[1:]) for words in of_fvv(commands(), "evaluate"))
     assert getattr(out_of_fold, "evaluate.calibrate")
     assert "evaluate.calibrate" not in vars(external)
     config = load_config(Path(external.config))
@@ -92,11 +113,14 @@ def test_files_that_test_never_train(commands: Callable[..., list[list[str]]], t
     heads = [f"training_seg_{number:02d}.nii.gz" for number in range(1, 21)]
     masks = [f"{number}_lesion.nii.gz" for number in range(1000, 1030)]
     anatomies, lesions = folder(tmp_path / "a", heads), folder(tmp_path / "l", [*masks, "._1000_lesion.nii.gz"])
-    train, test = (
-        words for words in commands("--anatomies", anatomies, "--lesions", lesions) if words[1] == "simulate"
-    )
+    everything = commands("--anatomies", anatomies, "--lesions", lesions, "--heads", "healthy")
+    first, average, train, hyperacute, heads_with_strokes, test = of_fvv(everything, "simulate")
+    assert not any("_files=" in word for words in (first, average) for word in words)
     assert files(test, "anatomy_files") == set(heads[16:])
-    assert files(train, "anatomy_files") == set(heads[:16])
+    assert files(train, "anatomy_files") == files(hyperacute, "anatomy_files") == set(heads[:16])
+    assert (
+        files(train, "lesion_files") == files(hyperacute, "lesion_files") == files(heads_with_strokes, "lesion_files")
+    )
     assert files(test, "lesion_files") == {"1009_lesion.nii.gz", "1019_lesion.nii.gz", "1029_lesion.nii.gz"}
     assert files(train, "lesion_files") | files(test, "lesion_files") == set(masks)
     settings = load_config(overrides=dict(parse(train[1:]).set))
@@ -109,24 +133,46 @@ def test_without_files_to_test_on_nothing_starts(commands: Callable[..., list[li
 
 
 def test_real_heads_are_a_cohort_of_their_own_that_is_joined(commands: Callable[..., list[list[str]]]) -> None:
-    _, heads, join, prepare, *_ = commands("--heads", "healthy", "--head-cases", "7")
-    assert "simulate.heads=healthy" in heads
+    steps = commands("--heads", "healthy", "--head-cases", "7")
+    (heads,) = (words for words in steps if "simulate.heads=healthy" in words)
     assert heads[heads.index("--cases") + 1] == "7"
-    assert join[0] == "python"
+    join, prepare = next((a, b) for a, b in itertools.pairwise(steps) if a[0] == "python")
+    assert f"head={heads[-1]}" in join
     assert join[-1] == prepare[prepare.index("-i") + 1]
 
 
-def test_from_a_bundle_the_training_has_two_phases(commands: Callable[..., list[list[str]]], tmp_path: Path) -> None:
-    """Each fold of the second phase goes on from the same fold of the first; the second is converted."""
-    options = ("--init", "parent", "--second", "full.yaml", "--name", "new")
-    training = [words for words in commands(*options) if words[1] in {"train", "convert"}]
-    first, *second, convert = training
+def test_a_bundle_replaces_phase_0(commands: Callable[..., list[list[str]]]) -> None:
+    first, _, second, _ = of_fvv(commands("--init", "parent", "--name", "new"), "train", "convert")
     assert [first[first.index(flag) + 1] for flag in ("-n", "--init")] == ["new-phase1", "parent"]
-    assert [words[words.index("--fold") + 1] for words in second] == ["0", "1", "2"]
-    for fold, words in enumerate(second):
-        start = tmp_path / "run" / "saved_models" / "new-phase1" / f"fold_{fold}" / "best.ckpt"
-        assert [words[words.index(flag) + 1] for flag in ("-c", "-n", "--init")] == ["full.yaml", "new", str(start)]
-    assert [convert[convert.index(flag) + 1] for flag in ("-c", "-n")] == ["full.yaml", "new"]
+    assert [Path(second[second.index(flag) + 1]).name for flag in ("-n", "--init")] == ["new", "phase1_bundle"]
+
+
+def test_phase_2_goes_on_fold_by_fold_at_full_resolution(
+    commands: Callable[..., list[list[str]]], tmp_path: Path
+) -> None:
+    """Trained and converted on a tiny cohort: one run of all folds, each from the model of its own fold in phase 1."""
+    run, options = tmp_path / "run", ["--init", "parent", "--name", "new"]
+    write_store(run / "preprocessed_data")
+    for option, resolution in (("settings", "full"), ("phase1", "half"), ("phase2", "full")):
+        changes = {"epochs": 1, "slices_per_epoch": 4, "slab_slices": 2, "norm_slabs": 1, "figures_every_epochs": 99}
+        network = {**TINY.network.model_dump(mode="json"), "resolution": resolution}
+        train = {**TINY.model_dump(mode="json", exclude_defaults=True), **changes, "network": network}
+        settings = {"prepare": {"kfolds": 2}, "train": train, "convert": {"check_patients": 1}}
+        (tmp_path / f"{option}.yaml").write_text(json.dumps(settings), encoding="utf-8")
+        options += [f"--{option}", str(tmp_path / f"{option}.yaml")]
+    for words in of_fvv(commands(*options), "train", "convert"):
+        # Phase 1 from random weights: it takes no longer than it has to.
+        if "parent" in words:
+            words[words.index("parent")] = ""
+        assert main(words[1:]) == 0, shlex.join(words)
+    before, after = (ModelBundle.open(run / name).manifest for name in ("phase1_bundle", "bundle"))
+    assert (before.run_name, after.run_name) == ("new-phase1", "new")
+    assert len({model.run_id for model in after.models}) == 1
+    for old, new in zip(before.models, after.models, strict=True):
+        assert new.parent is not None
+        assert (new.parent.sha256, new.fold, new.trained_on) == (old.sha256, old.fold, old.trained_on)
+        assert trained_resolution(run / "phase1_bundle" / old.file) == "half"
+        assert trained_resolution(run / "bundle" / new.file) == "full"
 
 
 def test_a_step_that_is_finished_is_skipped_and_one_that_fails_ends_the_run(
@@ -164,13 +210,14 @@ def test_a_signal_leaves_the_end_to_the_command(
     assert recipe._run([sys.executable, "-c", words]) == code
 
 
-def test_after_conversion_the_first_phase_is_over(commands: Callable[..., list[list[str]]], tmp_path: Path) -> None:
+def test_after_conversion_a_phase_is_over(commands: Callable[..., list[list[str]]], tmp_path: Path) -> None:
     """`shipped` is then the model that this run has put into the package."""
-    bundle = tmp_path / "run" / "bundle" / "bundle.json"
+    bundle = tmp_path / "run" / "phase1_bundle" / "bundle.json"
     bundle.parent.mkdir(parents=True)
     bundle.touch()
-    (first, *_) = (words for words in commands("--init", "shipped") if "train" in words)
+    first, second = (words for words in commands("--init", "shipped") if "train" in words)
     assert first[:2] == ["#", "done:"]
+    assert second[0] == "fvv"
 
 
 def test_one_model_is_in_the_package(recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ class Rest:
         return Counter(one["MainDicomTags"]["Modality"] for one in self.ask(f"/studies/{study}/series"))
 
 
-def until(check: Any, seconds: float = 120) -> None:
+def until(check: Any, seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end, "too late"

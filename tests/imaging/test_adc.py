@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from fvv.data import Finding, InPlaneGrid, PreparedCase, Severity, SignalScale
-from fvv.imaging.adc import HIGHEST, WATER, adc_map, at_b1000, gain_findings, lesion_adc, relative_adc
+from fvv.imaging.adc import HIGHEST, WATER, adc_map, at_b1000, gain_findings, lesion_adc, log_drop, relative_adc
 
 SHAPE = (16, 16, 4)
 BRAIN = np.ones(SHAPE, dtype=bool)
@@ -119,6 +120,23 @@ def test_relative_adc_looks_at_the_brain_alone() -> None:
     assert relative is not None
     np.testing.assert_allclose(relative[:8], 1)
     assert np.isnan(relative[8:]).all()
+
+
+@pytest.mark.parametrize("place", [np.s_[:9, 2:12, :2], np.s_[5:12, 6:, 1:], np.s_[:, :, :]])
+def test_relative_adc_is_that_of_the_whole_grid_wherever_the_brain_lies(
+    place: tuple[slice, ...], rng: np.random.Generator
+) -> None:
+    """It is computed around the brain alone: the same numbers to the bit."""
+    brain = np.zeros(SHAPE, dtype=bool)
+    brain[place] = rng.random(brain[place].shape) < 0.9
+    case = replace(exact_case(rng.uniform(0.5, 1.1, SHAPE)), brain=brain)
+    drop = np.zeros(SHAPE)
+    drop[brain] = log_drop(case, brain)
+    near, sums = (ndimage.uniform_filter(volume, (3, 3, 1)) for volume in (brain.astype(float), drop))
+    expected = np.full(SHAPE, np.nan)
+    expected[brain] = sums[brain] / near[brain]
+    found = relative_adc(case, brain)
+    np.testing.assert_array_equal(found, expected / np.median(expected[brain]))
 
 
 def test_without_one_gain_there_is_no_relative_adc(rng: np.random.Generator) -> None:

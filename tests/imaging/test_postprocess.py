@@ -187,6 +187,20 @@ def test_without_an_adc_the_models_must_be_certain_and_it_is_said(
     assert ("evidence-without-adc", Severity.WARNING) in [(one.code, one.severity) for one in findings]
 
 
+@pytest.mark.parametrize(
+    ("asked", "core", "n_core", "doubt"),
+    [(0.0, 3.5, 2, "hardly sure"), (0.0, 4.5, 2, ""), (0.0, 3.5, 1, None), (60.0, 4.5, 3, ""), (60.0, 4.5, 2, None)],
+)
+def test_how_large_a_core_is_asked_without_an_adc(asked: float, core: float, n_core: int, doubt: str | None) -> None:
+    config, stroke = RULE.model_copy(update={"core_without_adc_mm3": asked}), at(HERE)
+    case, logits = head_with((HERE, 0.6, 1.0), rescaled=True), logits_of(stroke, core, n_core)
+    kept, findings = believable_stroke(stroke, TISSUE, logits, case=case, config=config)
+    assert kept.any() == (doubt is not None)
+    (reason,) = [one.message for one in findings if one.code == "doubtful-lesion"] or [""]
+    assert (doubt or "") in reason
+    assert bool(reason) == bool(doubt)
+
+
 def test_rules_that_are_off_ask_for_nothing() -> None:
     assert not PostprocessConfig(minimum_lesion_mm3=30, maximum_relative_adc=0.9).asks_for_evidence
     assert in_words(PostprocessConfig(minimum_lesion_mm3=30)) == ""

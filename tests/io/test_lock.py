@@ -6,7 +6,6 @@ import errno
 import fcntl
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -96,12 +95,10 @@ def test_what_a_killed_process_left_is_no_lock(tmp_path: Path, no_locks: None) -
 @pytest.mark.parametrize("no_locks", ["ENOLCK"], indirect=True)
 def test_a_process_of_another_machine_is_named(tmp_path: Path, no_locks: None) -> None:
     (tmp_path / SOFT_LOCK).write_text("123\nanother-machine\n")
-    started = time.monotonic()
     with pytest.raises(FvvError) as caught:
         only_writer(tmp_path).__enter__()
     assert "process 123 on another-machine ends; if it runs no more, remove" in str(caught.value)
     assert str(tmp_path / SOFT_LOCK) in str(caught.value)
-    assert time.monotonic() - started < 5
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_the_report_says_what_is_here_and_a_study_that_is_all_here_is_complete(
     assert not spool.is_asked_for(name)
     assert asker.ask([*uids(study), *lost]) == SUCCESS
     assert spool.is_asked_for(name) is not bool(lost)  # An image is missing: its sender sends it again.
-    kind, report = asker.reports.get(timeout=30)
+    kind, report = asker.reports.get(timeout=240)
     assert (kind, report.TransactionUID) == (2 if lost else 1, "1.2.3")
     assert referenced(report.ReferencedSOPSequence) == uids(study)
     failed = report.get("FailedSOPSequence") or []
@@ -137,7 +137,7 @@ def test_a_sender_that_is_a_destination_gets_the_report_there(study: list[Path],
     asker.send(listen(f"pacs=ARCHIVE@127.0.0.1:{there.socket.getsockname()[1]}"), study, calling="ARCHIVE")
     assert asker.ask(uids(study)) == SUCCESS
     asker.association.release()
-    kind, _ = asker.reports.get(timeout=30)
+    kind, _ = asker.reports.get(timeout=240)
     assert kind == 1
     there.shutdown()
 

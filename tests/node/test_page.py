@@ -46,13 +46,13 @@ def test_it_shows_what_waits_and_escapes_what_others_say(spool: Spool) -> None:
 
 
 def test_it_is_served_to_this_machine_alone(page: Page) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{page.port}/", timeout=30) as reply:
+    with urllib.request.urlopen(f"http://127.0.0.1:{page.port}/", timeout=240) as reply:
         assert "0123abcd" in reply.read().decode()
         assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
     foreign = urllib.request.Request(f"http://127.0.0.1:{page.port}/", headers={"Host": "evil.example"})
     for request in (foreign, f"http://127.0.0.1:{page.port}/../record.json"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(request, timeout=30)  # noqa: S310 - of this test
+            urllib.request.urlopen(request, timeout=240)  # noqa: S310 - of this test
 
 
 def test_a_port_in_use_is_said(page: Page, spool: Spool) -> None:

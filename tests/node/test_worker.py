@@ -118,7 +118,7 @@ def test_a_worker_ends_with_its_node(silent: Path) -> None:
     assert process.stdin is not None
     process.stdin.write(job(silent).to_json())
     process.stdin.close()
-    assert process.wait(120) in {0, 3}
+    assert process.wait(600) in {0, 3}
 
 
 def test_a_worker_ends_well_while_its_node_goes_on(silent: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_worker_ends_well_while_its_node_goes_on(silent: Path) -> None:
         assert process.stderr is not None
         process.stdin.write(job(silent).to_json())
         process.stdin.flush()
-        assert process.wait(240) == 0
+        assert process.wait(600) == 0
         assert b"Fatal" not in process.stderr.read()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -18,14 +19,15 @@ import fvv
 from builders import case_of, head, write_cohort
 from bundles import write_bundle
 from fvv.config import PROFILES, DecisionConfig, EvaluateConfig, PredictConfig, PrepareConfig, PreprocessConfig
-from fvv.data import Case, Channel, Prediction, PreparedCase, Volume
+from fvv.data import Case, Channel, DecisionState, Prediction, PreparedCase, Volume
+from fvv.errors import ModelError
 from fvv.imaging.fusion import channel_masks
 from fvv.imaging.preprocess import working_grid
 from fvv.inference.ensemble import OnnxEnsemble
 from fvv.io.bundle import ModelBundle, write_manifest
 from fvv.io.case import read_case
 from fvv.io.store import CaseStore
-from fvv.recipes.examine import Examined, Settings, prepare_and_check
+from fvv.recipes.examine import Examined, Settings, examine, prepare_and_check
 from fvv.recipes.parity import compare_forms
 from fvv.recipes.publish import EvaluateResult
 from fvv.stages.evaluate import evaluate, evaluate_external
@@ -113,6 +115,29 @@ def test_every_caller_gives_one_answer(place: Place, monkeypatch: pytest.MonkeyP
     for one in examined:
         assert numbers(one.prediction) == numbers(api)
         np.testing.assert_array_equal(one.prediction.flair_visible_votes, api.flair_visible_votes)
+
+
+class Failing:
+    """Models that cannot run."""
+
+    profile, provider = PROFILES["robust-v3"], "none"
+
+    def __len__(self) -> int:
+        return 1
+
+    def each_output(self, padded: np.ndarray, *, stroke_logits: bool) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        raise ModelError("it cannot run")
+
+
+def test_what_quality_control_refuses_is_not_assessable_whatever_the_models_do() -> None:
+    """Checks and models run side by side."""
+    models, settings = Failing(), Settings(PROFILES["robust-v3"])
+    case = case_of(head(np.random.default_rng(7)))
+    with pytest.raises(ModelError, match="cannot run"):
+        examine(case, models, settings)
+    refused = examine(replace(case, b0=case.b1000, b1000=case.b0), models, settings)
+    assert refused.prediction.decision.state is DecisionState.NOT_ASSESSABLE
+    assert (refused.prediction.fvv_ml, refused.segmentation) == (None, None)
 
 
 def at_b_value(b_value: float) -> Case:

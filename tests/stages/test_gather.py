@@ -192,6 +192,30 @@ def test_what_shards_did_is_not_gathered_after_a_run_of_the_whole_cohort(cohort:
     assert len(read_table(tmp_path / "results.csv")) == 4
 
 
+def test_a_whole_run_killed_among_its_tables_leaves_no_older_shards_to_gather(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = shutil.copytree(cohort / "in", tmp_path / "in")
+    for index in (1, 2):
+        predict(images, cohort / "models1", tmp_path / "out", CONFIG, shard=Shard(index, 2))
+    shutil.copy(images / "a" / "b0.nii.gz", images / "c" / "b0.nii.gz")  # What one shard lacked is there now.
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fvv.recipes.cohort_tables.write_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            predict(images, cohort / "models1", tmp_path / "out", CONFIG)
+    with pytest.raises(InputError, match="no shard of a run"):
+        gather(tmp_path / "out")
+    with pytest.raises(InputError, match="or the command of the whole cohort again"):
+        decide(tmp_path / "out", CONFIG.decision)
+    again = predict(images, cohort / "models1", tmp_path / "out", CONFIG)
+    assert (again.kept, again.failures) == (5, ())
+    assert len(decide(tmp_path / "out", CONFIG.decision).after) == 5
+
+
 def test_one_shard_twice_at_once_is_refused_and_others_wait_their_turn(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with only_writer(out / ".fvv.shards" / "1-of-2"):

@@ -25,7 +25,7 @@ from fvv.io.case import CaseFiles, read_case
 from fvv.io.inputs import Examination
 from fvv.io.lock import only_writer
 from fvv.io.nifti import read_volume
-from fvv.io.result_files import IN_FOLDER, files_in_folder, write_images
+from fvv.io.result_files import IN_FOLDER, files_in_folder, write_heatmap, write_images
 from fvv.io.tables import read_table
 from fvv.recipes.examine import Settings, examine
 from fvv.schemas.bundle import Calibration
@@ -735,7 +735,8 @@ def test_stored_axes_change_nothing(
 
     files = files_in_folder(tmp_path / "out")
     heatmap = np.zeros((*stored.b1000.array.shape, 3), dtype=np.uint8)
-    write_images(files, stored, found, heatmap=heatmap)
+    write_images(files, stored, found)
+    write_heatmap(files, stored, heatmap)
     source = nib.load(tmp_path / "b1000.nii.gz")
     for name in ("predictions.nii.gz", "heatmap.nii.gz", "fvv_adc.nii.gz"):
         image = nib.load(tmp_path / "out" / name)

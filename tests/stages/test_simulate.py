@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -89,6 +90,17 @@ def test_a_second_run_keeps_what_is_there_and_makes_what_is_missing(cohort):
     assert (result.made, result.kept) == (1, 1)
     assert (folder / "sim_0001" / "b0.nii.gz").stat().st_mtime_ns == stamp
     assert digests(folder) == before
+
+
+def test_the_output_folder_is_listed_once(cohort, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(cohort[0], tmp_path / "cohort"))
+    listed = []
+    for name in ("listdir", "scandir"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda path=".", real=real: listed.append(Path(path)) or real(path))
+    result = simulate(folder, CONFIG)
+    assert [one.case.participant_id for one in result.cases] == ["sim_0001", "sim_0002"]
+    assert listed.count(folder) == 1
 
 
 def test_a_case_depends_on_the_masks_and_not_on_their_place(tmp_path, monkeypatch):

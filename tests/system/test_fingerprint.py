@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +22,12 @@ def test_the_order_of_parts_does_not_count_and_their_names_do() -> None:
     assert fingerprint(a=1) != fingerprint(b=1)
     assert fingerprint(a=[1, 2]) != fingerprint(a=[2, 1])
     assert len(fingerprint()) == 64
+
+
+@pytest.mark.parametrize("parts", [{}, {"b": {"y": 2.5, "x": "é"}, "a": [1, None], "": True}])
+def test_it_is_the_hash_of_the_whole_as_json_with_sorted_keys(parts: dict[str, Any]) -> None:
+    """Results of earlier runs are known by it."""
+    assert fingerprint(**parts) == hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def test_typed_values_hash_as_what_they_hold() -> None:

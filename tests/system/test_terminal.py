@@ -13,6 +13,8 @@ import pytest
 
 from programs import PATH, script, start
 
+PATIENCE_S = 300.0
+"""For what comes within seconds on an idle machine."""
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 
 
@@ -91,7 +93,7 @@ def test_signals_end_the_run_in_one_line(name: str, tmp_path: Path) -> None:
     run = start(script(during="Path('here').touch(); time.sleep(60)"), tmp_path)
     _wait_for(tmp_path / "here")
     run.send_signal(signal.Signals[name])
-    _, said = run.communicate(timeout=20)
+    _, said = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 128 + signal.Signals[name]
     assert said.decode().splitlines()[-1] == f"stopped by {name}: run the same command again to resume"
     assert not (tmp_path / "done").exists()
@@ -103,7 +105,7 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
     run = start(script(during="Path('here').touch(); time.sleep(1)"), tmp_path, **ignore)
     _wait_for(tmp_path / "here")
     run.send_signal(signal.SIGHUP)
-    assert run.wait(timeout=20) == 0
+    assert run.wait(timeout=PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
@@ -116,7 +118,7 @@ def test_an_endless_computation_of_a_library_ends_too(name: str, tmp_path: Path)
         _wait_for(tmp_path / "here")
         time.sleep(0.3)
         run.send_signal(signal.Signals[name])
-        _, said = run.communicate(timeout=20)
+        _, said = run.communicate(timeout=PATIENCE_S)
     finally:
         run.kill()
     assert run.returncode == 128 + signal.Signals[name]
@@ -135,7 +137,8 @@ def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
 
 
 def _wait_for(file: Path) -> None:
-    for _ in range(600):
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
         if file.exists():
             return
         time.sleep(0.05)

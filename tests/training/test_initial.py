@@ -66,6 +66,34 @@ def test_training_starts_from_the_weights(store, parents, kind):
     assert initial.image_ids == read_checkpoint(checkpoint(parents)).training_image_ids
 
 
+@pytest.mark.parametrize("kind", ["checkpoint", "bundle"])
+def test_weights_of_another_resolution_fit(store, parents, kind, caplog):
+    """The first step at full resolution has the weights that half resolution ended with."""
+    caplog.set_level("INFO")
+    init = checkpoint(parents) if kind == "checkpoint" else parents / "bundle"
+    config = started(init, network={**TINY.network.model_dump(), "resolution": "full"})
+    module = SegmentationModule(config, [])
+    images = torch.randn(2, 2, 8, 64, 64)
+    labels, known = torch.zeros(2, 3, 2, 64, 64, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool)
+    start_from(
+        module, initial_weights(CaseStore.open(store), 0, config), [(torch.tensor([0, 1]), images, labels, known)]
+    )
+    assert "trained at half resolution" in caplog.text
+    before = read_checkpoint(checkpoint(parents)).build()
+    before.reduction = 1
+    with torch.inference_mode():
+        torch.testing.assert_close(module.eval().network(images), before(images), atol=1e-4, rtol=1e-4)
+
+
+def test_weights_that_do_not_fit_are_refused(store, parents):
+    config = started(checkpoint(parents), network={**TINY.network.model_dump(), "widths": (4, 4, 8, 16)})
+    with pytest.raises(ModelError, match="only the resolution may differ"):
+        initial_weights(CaseStore.open(store), 0, config)
+    fitting = initial_weights(CaseStore.open(store), 0, started(checkpoint(parents)))
+    with pytest.raises(ModelError, match="do not fit"):
+        start_from(SegmentationModule(config, []), fitting, [])
+
+
 def test_who_was_seen_is_inherited_and_the_parent_is_recorded(store, parents, tmp_path):
     """A fold's weights may start its own fold: nobody changes side. The bundle made later names them."""
     train_all_folds(store, tmp_path / "models", started(parents / "bundle"))

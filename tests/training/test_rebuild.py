@@ -17,7 +17,7 @@ from fvv.training.export import export_onnx
 from fvv.training.module import mark_volume
 from fvv.training.network import SegmentationNetwork
 from fvv.training.norms import centre_norms
-from fvv.training.rebuild import rebuild
+from fvv.training.rebuild import rebuild, trained_resolution
 from store_builders import PROFILE, TINY
 
 
@@ -99,6 +99,11 @@ def test_statistics_are_those_of_the_inputs(exported, rng):
     centre_norms(network, volumes)
     torch.testing.assert_close(first.running_mean, torch.cat(seen).mean((0, 2, 3)))
     torch.testing.assert_close(first.running_var, torch.cat(seen).var((0, 2, 3), correction=0))
+
+
+def test_a_model_shows_its_resolution(exported):
+    _, config, file, *_ = exported
+    assert trained_resolution(file) == config.resolution
 
 
 @pytest.mark.parametrize("changes", [{"widths": (4, 4, 8, 16)}, {"decoder_widths": (8, 8, 4)}, {"resolution": None}])

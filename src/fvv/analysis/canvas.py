@@ -58,14 +58,15 @@ def _palette() -> UInt8Array:
 
 def with_palette(image: Image.Image) -> Image.Image:
     """An RGB picture of greys and few colours with 256 colours: a third of the bytes, written four times as fast."""
-    pixels, palette = np.asarray(image), _palette()
-    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    indices = np.rint(np.arange(256) * (_GREYS - 1) / 255).astype(np.uint8)[red]
-    coloured = (red != green) | (green != blue)
-    colours, which = np.unique(pixels[coloured].astype(np.uint32) @ [65536, 256, 1], return_inverse=True)
+    palette, bands = _palette(), image.split()
+    red, green, blue = (np.asarray(band) for band in bands)
+    indices = np.array(bands[0].point(np.rint(np.arange(256) * (_GREYS - 1) / 255).astype(int).tolist()))
+    coloured = np.flatnonzero((red != green) | (green != blue))
+    parts = [band.ravel()[coloured].astype(np.uint32) for band in (red, green, blue)]
+    colours, which = np.unique(parts[0] << 16 | parts[1] << 8 | parts[2], return_inverse=True)
     rgb = np.stack([colours >> 16 & 255, colours >> 8 & 255, colours & 255], axis=1).astype(int)
     nearest = [int(((palette.astype(int) - one) ** 2).sum(axis=1).argmin()) for one in rgb]
-    indices[coloured] = np.array(nearest, dtype=np.uint8)[which]
+    indices.ravel()[coloured] = np.array(nearest, dtype=np.uint8)[which]
     small = Image.fromarray(indices)
     small.putpalette(palette.ravel().tolist())
     return small

@@ -6,7 +6,8 @@ import base64
 import gzip
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,21 +73,20 @@ def page_name(number: int) -> str:
 
 def prediction_pages(
     entries: Sequence[Entry], failures: Sequence[Failure], run: Mapping[str, str], *, title: str = "Predictions"
-) -> Iterator[str]:
-    """The pages, one after another; the first has the table of all patients.
+) -> Iterator[Iterator[str]]:
+    """The pages, one after another, each as pieces of its text; the first has the table of all patients.
 
     Args:
-        entries: the patients, in the order of the table.
+        entries: the patients, in the order of the table; each is asked for three times, and none is kept.
         failures: patients without an answer.
         run: what readers should know of the run (models, preprocessing, device), in order.
     """
-    parts = _parts(entries)
-    places = {one.name: (number, place) for number, part in enumerate(parts, 1) for place, one in enumerate(part)}
-    links = {name: f"{page_name(page)}#patient-{place}" for name, (page, place) in places.items()}
-    cutoffs = sorted({f"{entry.prediction.decision.cutoff_ml:g} mL" for entry in entries})
-    states = {state.value: sum(one.prediction.decision.state is state for one in entries) for state in DecisionState}
-    table = {"rows": [_row(one, links[one.name]) for one in entries], "failures": failures, "states": states}
-    for number, part in enumerate(parts, 1):
+    parts, decisions = _parts(entries)
+    cutoffs = sorted({f"{cutoff_ml:g} mL" for _, cutoff_ml in decisions})
+    states = {one.value: sum(n for (state, _), n in decisions.items() if state is one) for one in DecisionState}
+    table = {"rows": _rows(entries, parts), "failures": failures, "states": states}
+    for number, places in enumerate(parts, 1):
+        part = [entries[place] for place in places]
         viewers = [_read(one.viewer) for one in part]
         yield render(
             "prediction.html.j2",
@@ -106,18 +106,27 @@ def prediction_pages(
         )
 
 
-def _parts(entries: Sequence[Entry]) -> list[list[Entry]]:
-    parts: list[list[Entry]] = [[]]
-    size = 0
-    for entry in entries:
-        viewer = entry.viewer
+def _parts(entries: Iterable[Entry]) -> tuple[list[range], Counter[tuple[DecisionState, float]]]:
+    """Which entries stand on each page; and how often there is each answer, with its cut-off."""
+    parts, size = [range(0)], 0
+    decisions: Counter[tuple[DecisionState, float]] = Counter()
+    for place, entry in enumerate(entries):
+        viewer, decision = entry.viewer, entry.prediction.decision
         own = 4 * (viewer.stat().st_size if isinstance(viewer, Path) else len(viewer)) // 3
         if parts[-1] and (size + own > MOST_BYTES or len(parts[-1]) == MOST_PATIENTS):
-            parts.append([])
+            parts.append(range(place, place))
             size = 0
-        parts[-1].append(entry)
+        parts[-1] = range(parts[-1].start, place + 1)
         size += own
-    return parts
+        decisions[decision.state, decision.cutoff_ml] += 1
+    return parts, decisions
+
+
+def _rows(entries: Sequence[Entry], parts: Iterable[range]) -> Iterator[dict[str, object]]:
+    """The rows of the table, each with a link to where its patient stands."""
+    for number, places in enumerate(parts, 1):
+        for place in places:
+            yield _row(entries[place], f"{page_name(number)}#patient-{place - places.start}")
 
 
 def _read(viewer: bytes | Path) -> bytes:

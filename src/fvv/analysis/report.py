@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ def evaluation_page(
         }
         for name, files in viewer.items()
     }
-    return render(
+    pieces = render(
         "evaluation.html.j2",
         title="Out-of-fold evaluation" if summary.evaluation == "out-of-fold" else "Evaluation on external patients",
         summary=summary,
@@ -67,6 +67,7 @@ def evaluation_page(
         viewer={"library": library(), "licence": library_licence(), "images": images} if images else None,
         methods=methods,
     )
+    return "".join(pieces)
 
 
 def _about(patient: PatientResult) -> str:
@@ -88,10 +89,10 @@ def png_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
-def render(template: str, **values: object) -> str:
-    """A page of a template in `templates`, with the version and the channels."""
+def render(template: str, **values: object) -> Iterator[str]:
+    """A page of a template in `templates`, with the version and the channels, piece by piece."""
     page = _environment().get_template(template)
-    return page.render(software=f"fvv {__version__}", channels=list(Channel), **values)
+    return page.generate(software=f"fvv {__version__}", channels=list(Channel), **values)
 
 
 @cache

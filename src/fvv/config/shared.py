@@ -107,9 +107,11 @@ class PostprocessConfig(Settings):
     certain_logit: float = 4.0
     """Stroke logit, mean over the models, above which they are certain of a voxel."""
     certain_core_mm3: float = Field(default=0.0, ge=0)
-    """Core of certain voxels (mm3) that is accepted instead of the difference to the mirrored side (bilateral strokes),
-    and instead of the ADC where b0 and b1000 have different scales. The largest such core of a healthy component with
-    low ADC is 36 mm3."""
+    """Core of certain voxels (mm3) that is accepted instead of the difference to the mirrored side (bilateral
+    strokes). The largest such core of a healthy component with low ADC is 28 mm3."""
+    core_without_adc_mm3: float | None = Field(default=None, ge=0)
+    """Core of certain voxels (mm3) that is required where b0 and b1000 have different scales, so that there is no ADC
+    (default: `certain_core_mm3`; 0 = the core that every component needs is enough)."""
     late_core_mm3: float | None = Field(default=None, gt=0)
     """Keep a component with this core of certain voxels (mm3) that is brighter than the mirrored side, whatever its
     ADC: a week after onset the ADC is about normal again (default: off). The largest core of a healthy head is 760

@@ -11,6 +11,7 @@ from scipy import ndimage
 from fvv.arrays import BoolArray, FloatArray
 from fvv.data import Finding, PreparedCase, Severity
 from fvv.errors import InputError
+from fvv.imaging.brain import bounding_box
 from fvv.protocol import TARGET_B, USUAL_LOG_DROP
 
 HIGHEST = 4e-3
@@ -158,16 +159,19 @@ def relative_adc(case: PreparedCase, brain: BoolArray) -> FloatArray | None:
     """
     if case.b0_scale is None or case.b1000_scale is None or gain_findings(case):
         return None
-    drop = np.full(brain.shape, np.nan)
-    drop[brain] = log_drop(case, brain)
+    smoothed = np.full(brain.shape, np.nan)
+    # Nothing but zeros lies around the box, with which a filter's running sum starts in any case: the same numbers.
+    box = bounding_box(brain, _SMOOTHED_OVER)
+    inside, within = brain[box], smoothed[box]
+    drop = np.full(inside.shape, np.nan)
+    drop[inside] = log_drop(case, brain)
     measured = np.isfinite(drop)
     # In the brain only: the air and the skull around it would otherwise blur into its rim.
     near = ndimage.uniform_filter(measured.astype(np.float64), _SMOOTHED_OVER)
-    known = brain & (near > 0.5 / np.prod(_SMOOTHED_OVER))
+    known = inside & (near > 0.5 / np.prod(_SMOOTHED_OVER))
     drop[~measured] = 0.0
-    smoothed = np.full(brain.shape, np.nan)
-    smoothed[known] = ndimage.uniform_filter(drop, _SMOOTHED_OVER)[known] / near[known]
-    usual = float(np.median(smoothed[measured])) if measured.any() else 0.0
+    within[known] = ndimage.uniform_filter(drop, _SMOOTHED_OVER)[known] / near[known]
+    usual = float(np.median(within[measured])) if measured.any() else 0.0
     return smoothed / usual if usual > 0 else None
 
 

@@ -6,7 +6,8 @@
   larger core), and the models are sure of a core;
 * late: the models are certain of a large core, and it is clearly brighter on b1000 than the mirrored side. About a week
   after onset the ADC of an infarct is normal again while it is still bright (Lansberg et al., AJNR 2001; 22: 637-644);
-* without an ADC (b0 and b1000 have different scales): the models are certain of a core.
+* without an ADC (b0 and b1000 have different scales): the models are sure of a core, and certain of a part of it as
+  large as the bundle requires.
 """
 
 from __future__ import annotations
@@ -106,11 +107,13 @@ class _Clues:
         sure = np.count_nonzero(logits > config.core_logit) * voxel_mm3 >= _just_under(config.minimum_core_mm3)
         certain_mm3 = np.count_nonzero(logits > config.certain_logit) * voxel_mm3
         certain = certain_mm3 >= _just_under(config.certain_core_mm3)
+        hardly = "" if certain_mm3 >= _just_under(config.minimum_core_mm3) else "the models are hardly sure"
         if self.adc_is_missing:
-            return "" if sure and certain else None
+            asked = config.certain_core_mm3 if config.core_without_adc_mm3 is None else config.core_without_adc_mm3
+            return hardly if sure and certain_mm3 >= _just_under(asked) else None
         if sure and self._low_adc(box, inside):
             if self._lower_than_mirrored(box, inside):
-                return "" if certain_mm3 >= _just_under(config.minimum_core_mm3) else "the models are hardly sure"
+                return hardly
             if config.certain_core_mm3 and certain:
                 return "its ADC is not lower than on the mirrored side"
         late = config.late_core_mm3 is not None and certain_mm3 >= _just_under(config.late_core_mm3)

@@ -6,11 +6,12 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fvv.errors import FvvError
+from fvv.io.listing import paths
 
 _OURS = re.compile(r"\.(partial|replaced)-[0-9a-f]{8}-(?P<target>.+)", re.DOTALL)
 
@@ -68,6 +69,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_chunks(path: Path, chunks: Iterable[str]) -> None:
+    """Write UTF-8 text atomically, piece by piece as it is made: the whole of it is never in memory."""
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.writelines(chunks)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write bytes atomically."""
     with atomic_write(path) as temporary:
@@ -80,12 +87,12 @@ def clear_remains(folder: Path, names: Collection[str] | None = None) -> None:
     Only what carries a name that `atomic_write` gives is touched. What cannot be removed stays.
 
     Args:
-        folder: that no other process writes in; one that is not there holds no remains.
+        folder: that no other process writes in; one that is not there holds no remains. Its `entries` are looked at.
         names: of the targets; None: all.
     """
     if not folder.is_dir():
         return
-    remains = [(item, found) for item in sorted(folder.iterdir()) if (found := _OURS.fullmatch(item.name))]
+    remains = [(item, found) for item in paths(folder) if (found := _OURS.fullmatch(item.name))]
     for item, found in remains:
         if names is not None and found["target"] not in names:
             continue

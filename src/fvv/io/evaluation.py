@@ -26,7 +26,7 @@ from fvv.io.atomic import write_bytes, write_text
 from fvv.io.nifti import write_rgb, write_volume
 from fvv.io.ownership import claim
 from fvv.io.sealed import read_record, verify_files, write_sealed
-from fvv.io.shards import mark_gathered, refuse_ungathered
+from fvv.io.shards import refuse_ungathered
 from fvv.io.tables import FAILURES_FILE, write_failures, write_table
 from fvv.schemas.migrations import CURRENT
 from fvv.schemas.patient import PatientRecord, PatientResult
@@ -277,7 +277,6 @@ class EvaluationFolder:
         write_text(self.path / "report.html", report)
         write_sealed(self.path / SUMMARY_FILE, summary)
         earlier.unlink(missing_ok=True)
-        mark_gathered(self.path)
 
     def _read_record(self, participant: str) -> PatientRecord:
         return read_record(self._files(participant)["record"], PatientRecord)

@@ -194,14 +194,14 @@ def _is_where_results_are(one: Examination, output: Path) -> bool:
 
 def _in_subfolders(path: Path, own: Sequence[str] = ()) -> list[Examination]:
     """Patients' folders and zip files; or one patient whose subfolders are series."""
-    items = paths(path)
-    zipped = [one for item in items if _is_zip(item) for one in _in_index(item, _index(item))]
+    zips = [path / item.name for item in entries(path) if _is_zip(path / item.name)]
+    zipped = [one for item in zips for one in _in_index(item, _index(item))]
     results = {one.home for one in zipped}  # Of an earlier run, beside the zip files: no patients.
-    if zipped and not any(item.is_dir() and item not in results for item in items):
+    if zipped and not any(item.is_dir() and item not in results for item in paths(path)):
         return zipped
     folders = [path / name for name in list_patients(path) if path / name not in results]
-    with_images = {item for item in folders if _has_images(item)}
-    with_dicom = (item for item in folders if item not in with_images and any(map(is_dicom, item.rglob("*"))))
+    with_images = {item.name for item in folders if _has_images(path / item.name)}
+    with_dicom = (item for item in folders if item.name not in with_images and any(map(is_dicom, item.rglob("*"))))
     indices = {item: _index(item) for item in with_dicom}
     folders = [item for item in folders if item not in indices or not indices[item].only_results]
     indices = {item: index for item, index in indices.items() if not index.only_results}
@@ -214,7 +214,7 @@ def _in_subfolders(path: Path, own: Sequence[str] = ()) -> list[Examination]:
     for item in folders:
         if item in indices:
             found += _in_index(item, indices[item])
-        elif item in with_images and not own:
+        elif item.name in with_images and not own:
             found.append(Examination(item.name, item, item, has_images=True))
         else:
             formats = [name for name in (*own, *READERS) if _reader(name).in_cohort]

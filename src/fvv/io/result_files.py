@@ -113,21 +113,15 @@ def write_images(
     case: Case,
     prediction: Prediction,
     *,
-    heatmap: UInt8Array | None,
-    lesions: Sequence[Lesion] = (),
-    viewer: tuple[UInt8Array, Affine] | None = None,
     probabilities: FloatArray | None = None,
     label_map: str = "none",
 ) -> None:
-    """Write an examination's images, in BIDS each with its sidecar.
+    """Write an examination's masks, votes and ADC map, in BIDS each with its sidecar; nothing that was not measured.
 
     Args:
         files: where each kind goes; kinds that are not named are not written.
         case: the images, for grid and header.
         prediction: the answer, masks on the native grid.
-        heatmap: (i, j, k, 3) uint8; None where nothing could be measured, and then no image is written.
-        lesions: rows of lesions.csv, which is written where something was measured.
-        viewer: what the page's viewer shows, from `page_volume`; None: nothing is written.
         probabilities: (i, j, k, channel) float32; None: not asked for.
         label_map: `nrrd` or `mha`, to write the masks in that format, too.
     """
@@ -143,12 +137,22 @@ def write_images(
     if label_map in files and (labels := label_map_of(prediction)) is not None:
         names = {number: channel.title for number, channel in enumerate(Channel, start=1)}
         write_label_map(files[label_map], labels, affine, names)
-    if heatmap is not None:
-        write_rgb(files["heatmap"], heatmap, affine, like=like)
-        rows = [lesion.model_dump() for lesion in lesions]
-        write_table(files["lesions"], rows, columns=tuple(Lesion.model_fields))
-    if viewer is not None:
-        write_volume(files["viewer"], *viewer)
+
+
+def write_heatmap(files: Mapping[str, Path], case: Case, heatmap: UInt8Array) -> None:
+    """Write b1000 in colours, (i, j, k, 3) uint8 on the grid of the images."""
+    write_rgb(files["heatmap"], heatmap, case.b1000.affine, like=case.b1000_file)
+
+
+def write_viewer(files: Mapping[str, Path], viewer: tuple[UInt8Array, Affine]) -> None:
+    """Write what the page's viewer shows, from `page_volume`."""
+    write_volume(files["viewer"], *viewer)
+
+
+def write_lesions(files: Mapping[str, Path], lesions: Sequence[Lesion]) -> None:
+    """Write lesions.csv, a row for each lesion."""
+    rows = [lesion.model_dump() for lesion in lesions]
+    write_table(files["lesions"], rows, columns=tuple(Lesion.model_fields))
 
 
 def _image(kind: str, prediction: Prediction) -> np.ndarray | None:

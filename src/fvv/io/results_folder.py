@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -39,6 +40,7 @@ from fvv.io.result_files import (
 )
 from fvv.io.sealed import read_record, verify_files, write_sealed
 from fvv.io.shards import RUN_FILE, hold_for_a_moment, refuse_ungathered
+from fvv.io.spool import Spool
 from fvv.io.tables import FAILURES_FILE, failure_of, read_table, write_table
 from fvv.names import first_few, same_name_key
 from fvv.schemas.lesions import Lesion
@@ -187,17 +189,24 @@ class ResultsFolder:
                 write_data_set_files(self.root, source)
 
     def kept(
-        self, examinations: Sequence[Examination], run: MadeFrom, *, overwrite: bool, workers: int | None
-    ) -> tuple[dict[str, StoredResult], list[Failure]]:
+        self,
+        examinations: Sequence[Examination],
+        run: MadeFrom,
+        spool: Spool[StoredResult],
+        *,
+        overwrite: bool,
+        workers: int | None,
+    ) -> tuple[dict[str, int], list[Failure]]:
         """What an earlier run finished, by examination; and examinations whose images cannot be read.
 
         Args:
+            spool: takes the results; their numbers in it are given.
             overwrite: results of other images, models or settings are replaced.
 
         Raises:
             OutputExistsError: there are such results, and overwriting was not asked for.
         """
-        kept: dict[str, StoredResult] = {}
+        kept: dict[str, int] = {}
         failures: list[Failure] = []
         others: dict[str, tuple[str, ...]] = {}
         there = [one for one in examinations if self.files(one)["result"].exists()]
@@ -206,7 +215,7 @@ class ResultsFolder:
             if isinstance(found, FvvError):  # Whether the result is of these images is not known.
                 failures.append(failure_of(one.name, found))
             elif isinstance(found, StoredResult):
-                kept[one.name] = found
+                kept[one.name] = spool.add(found)
             elif found is not None:
                 others[one.name] = found
         if others and not overwrite:
@@ -333,8 +342,9 @@ def results_of_run(root: Path) -> tuple[dict[str, Path], MadeFrom | None]:
 
 def write_results_table(path: Path, predictions: Iterable[Prediction]) -> None:
     """results.csv: a row a patient; what could not be measured is an empty cell."""
-    rows = [Answer.of(prediction).row() for prediction in predictions]
-    write_table(path, rows, columns=None if rows else ("Patient",))
+    rows = (Answer.of(prediction).row() for prediction in predictions)
+    first = list(islice(rows, 1))
+    write_table(path, chain(first, rows), columns=None if first else ("Patient",))
 
 
 def relative(file: Path, folder: Path) -> str:

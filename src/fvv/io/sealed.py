@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from fvv.errors import InputError
-from fvv.io.atomic import write_text
+from fvv.io.atomic import write_chunks
 from fvv.schemas.base import FileModel
 from fvv.system.fingerprint import file_sha256, fingerprint
 from fvv.system.regular import read_regular_text, refuse_irregular
@@ -25,7 +26,8 @@ def write_sealed(path: Path, content: BaseModel | Mapping[str, Any]) -> None:
     """Write a model, or an object of JSON's types and finite numbers, with the hash of its content, atomically."""
     if isinstance(content, BaseModel):
         content = content.model_dump(mode="json", by_alias=True)
-    write_text(path, json.dumps(sealed(content), indent=2, allow_nan=False) + "\n")
+    pieces = json.JSONEncoder(indent=2, allow_nan=False).iterencode(sealed(content))
+    write_chunks(path, chain(pieces, "\n"))
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,9 +43,8 @@ def read_record(path: Path, model: type[Model]) -> Model:
 
 def read_sealed(path: Path) -> dict[str, Any]:
     """Read what `write_sealed` wrote, as JSON types, without its seal."""
-    text = read_regular_text(path, most_bytes=MAX_BYTES)
     try:
-        content = json.loads(text)
+        content = json.loads(read_regular_text(path, most_bytes=MAX_BYTES))
     except (ValueError, RecursionError) as error:
         raise InputError(f"damaged: {type(error).__name__}: {error}", file=path) from error
     if not isinstance(content, dict):

@@ -76,10 +76,18 @@ def mark_ungathered(folder: Path, verb: str, shard: Shard) -> None:
     write_text(folder / SHARDS_FOLDER / UNGATHERED_FILE, f"{verb}\n")
 
 
-def clear_shards(folder: Path) -> None:
-    """Remove the records of shards after a run of the whole cohort: to gather them would undo what it did."""
+@contextmanager
+def finishing(folder: Path) -> Iterator[None]:
+    """A run of the whole cohort, which holds the folder, writes its tables while this holds.
+
+    The records of shards go before the first table, and the mark that they are not gathered goes after the last one. So
+    a run killed in between leaves no records that could be gathered over its tables, and a folder that was not finished
+    still says so.
+    """
     for place in _places(folder):
         _clear_place(place)
+    yield
+    mark_gathered(folder)
 
 
 def _places(folder: Path) -> list[Path]:
@@ -103,7 +111,7 @@ def _refuse_running(place: Path) -> None:
 
 
 def mark_gathered(folder: Path) -> None:
-    """Say that the folder is finished: its shards are gathered, or a run of the whole cohort has ended."""
+    """Say that the folder is finished: its shards are gathered, and their records stay for another time."""
     (folder / SHARDS_FOLDER / UNGATHERED_FILE).unlink(missing_ok=True)
 
 
@@ -118,7 +126,7 @@ def refuse_ungathered(folder: Path, verb: str) -> None:
     except OSError:
         return
     if marked == verb:
-        hint = "when all shards have ended, run `fvv gather` on this folder"
+        hint = "when all shards have ended, run `fvv gather` on this folder; or the command of the whole cohort again"
         raise InputError(f"shards of `fvv {verb}` are not gathered: not finished", file=folder, hint=hint)
 
 
@@ -134,10 +142,9 @@ def verb_of_shards(folder: Path) -> str:
 
 
 def write_run(folder: Path, record: RunRecord) -> None:
-    """Write the record of a run, which finishes the folder; or of one shard into its place."""
+    """Write the record of a run, or of one shard into its place."""
     if record.shard is None:
         write_sealed(folder / RUN_FILE, record)
-        mark_gathered(folder)
         return
     if not record.ended:
         with hold_for_a_moment(folder, record.shard):  # Others that start would seem to run the places they look at.
@@ -156,11 +163,13 @@ def read_shards(folder: Path) -> list[RunRecord]:
         if not (place / RUN_FILE).exists():
             continue
         record = read_record(file := place / RUN_FILE, RunRecord)
-        if record.shard is None:
+        if (shard := record.shard) is None:
             raise InputError("not the record of a shard", file=file)
-        found.append((record.shard, record))
+        if found and (cohort := found[0][1].cohort) == record.cohort:
+            record = record.model_copy(update={"cohort": cohort})  # The names are in memory once, not for each shard.
+        found.append((shard, record))
     if not found:
-        hint = "run the shards first, with --shard 1/N and so on"
+        hint = "run the shards first, with --shard 1/N and so on; or the command of the whole cohort"
         raise InputError("holds no shard of a run", file=folder, hint=hint)
     records = [record for _, record in sorted(found, key=lambda one: (one[0].count, one[0].index))]
     first = records[0]

@@ -7,18 +7,21 @@ import importlib.util
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from fvv.data import Failure
 from fvv.errors import FvvError, InputError, install_hint
-from fvv.io.atomic import atomic_write, write_text
+from fvv.io.atomic import atomic_write
 from fvv.names import first_few, nearest_hint, plain
 from fvv.system.regular import read_regular_text
 
 FAILURES_FILE = "failures.csv"
 _DELIMITERS = {"\t": "tabs", ",": "commas", ";": "semicolons"}
+_BATCH = 1000
+"""Rows of a Parquet table that are in memory together; chosen here."""
 _FORMULA = re.compile(r"'*[=+\-@]")
 """Text that a spreadsheet takes for a formula, or that is guarded against that (any number of times)."""
 
@@ -69,20 +72,24 @@ def read_lines(
     return [(number, dict(zip(columns, cells, strict=True))) for number, cells in lines[1:]]
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = None) -> None:
-    """Write rows atomically. None becomes an empty cell (n/a in .tsv, as in BIDS).
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] | None = None) -> None:
+    """Write rows atomically, one after another. None becomes an empty cell (n/a in .tsv, as in BIDS).
 
     A text that a spreadsheet would run as a formula (it begins with = + - @ and is no number) gets an apostrophe in
     front; `read_table` removes it.
+
+    Args:
+        columns: names, in order; None: those of the first row.
     """
-    names = list(columns or (rows[0] if rows else ()))
+    remaining = iter(rows)
+    first = list(islice(remaining, 1))
+    names = list(columns or (first[0] if first else ()))
     unknown = "n/a" if path.suffix == ".tsv" else ""
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, names, delimiter=_delimiter(path), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: unknown if row[name] is None else _guarded(row[name]) for name in names})
-    write_text(path, stream.getvalue())
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, names, delimiter=_delimiter(path), lineterminator="\n")
+        writer.writeheader()
+        for row in chain(first, remaining):
+            writer.writerow({name: unknown if row[name] is None else _guarded(row[name]) for name in names})
 
 
 def require_parquet() -> None:
@@ -96,7 +103,7 @@ def require_parquet() -> None:
         raise FvvError("a Parquet table needs pyarrow, which is not installed", hint=hint)
 
 
-def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, type]) -> None:
+def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]], columns: Mapping[str, type]) -> None:
     """Write rows as Parquet, atomically. None is null.
 
     Args:
@@ -110,14 +117,18 @@ def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mappin
     import pyarrow.parquet  # noqa: PLC0415
 
     kinds = {float: pyarrow.float64(), int: pyarrow.int64(), str: pyarrow.string()}
-    arrays = {name: pyarrow.array([row[name] for row in rows], kinds[kind]) for name, kind in columns.items()}
+    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
+    remaining = iter(rows)  # In batches, as a row takes ten times the memory of its cells in a column.
+    batches = iter(lambda: list(islice(remaining, _BATCH)), [])
+    parts = [pyarrow.Table.from_pylist(batch, schema) for batch in batches]
     with atomic_write(path) as temporary:
-        pyarrow.parquet.write_table(pyarrow.table(arrays), temporary, compression="zstd")
+        table = pyarrow.concat_tables([schema.empty_table(), *parts]).combine_chunks()
+        pyarrow.parquet.write_table(table, temporary, compression="zstd")
 
 
 def write_failures(path: Path, failures: Iterable[Failure]) -> None:
     """Write failures.csv: examination_id, reason. With no failure the table has only its header."""
-    rows = [{"examination_id": failure.examination_id, "reason": failure.reason} for failure in failures]
+    rows = ({"examination_id": failure.examination_id, "reason": failure.reason} for failure in failures)
     write_table(path, rows, columns=("examination_id", "reason"))
 
 

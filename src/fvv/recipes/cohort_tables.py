@@ -7,39 +7,33 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fvv.analysis.prediction_pages import Entry, page_name, prediction_pages
-from fvv.data import Prediction
-from fvv.io.atomic import write_text
+from fvv.io.atomic import write_chunks
 from fvv.io.ownership import claim, claimed
 from fvv.io.result_files import PARQUET_FILE, REPORT_FILE, RESULTS_FILE
 from fvv.io.results_folder import StoredResult, relative, write_results_table
 from fvv.io.shards import write_run
+from fvv.io.spool import Spooled
 from fvv.io.tables import FAILURES_FILE, write_failures, write_parquet
 from fvv.schemas.results import Answer
 from fvv.schemas.run import RunRecord
 
 
-def write_cohort(root: Path, stored: Sequence[StoredResult], record: RunRecord) -> tuple[Prediction, ...]:
+def write_cohort(root: Path, stored: Sequence[StoredResult], record: RunRecord) -> None:
     """Write results.csv (and results.parquet), failures.csv, report.html and its further pages, and last run.json.
 
     Args:
         root: where to; claimed and held.
-        stored: each finished examination, in the order of the tables.
+        stored: each finished examination, in the order of the tables; none is kept in memory.
         record: of the run; its failures are listed, and its options say whether a Parquet table is wanted.
-
-    Returns:
-        The predictions, in the same order.
     """
-    predictions = tuple(one.prediction for one in stored)
-    write_results_table(root / RESULTS_FILE, predictions)
+    write_results_table(root / RESULTS_FILE, (one.prediction for one in stored))
     if record.options.get("parquet"):
-        rows = [one.content.row() for one in stored]
-        write_parquet(root / PARQUET_FILE, rows, Answer.columns())
+        write_parquet(root / PARQUET_FILE, (one.content.row() for one in stored), Answer.columns())
     elif PARQUET_FILE in claimed(root):  # Of an earlier run.
         (root / PARQUET_FILE).unlink(missing_ok=True)
     write_failures(root / FAILURES_FILE, record.failures)
-    _write_pages(root, [_entry(root, one) for one in stored], record)
+    _write_pages(root, Spooled.of(_entry(root, one) for one in stored), record)
     write_run(root, record)
-    return predictions
 
 
 def _entry(root: Path, one: StoredResult) -> Entry:
@@ -55,7 +49,7 @@ def _write_pages(root: Path, entries: Sequence[Entry], record: RunRecord) -> Non
         name = page_name(number)
         if name != REPORT_FILE:
             claim(root, [name], stage="predict")
-        write_text(root / name, page)
+        write_chunks(root / name, page)
         written.add(name)
     for name in claimed(root) - written:  # Of an earlier, larger cohort.
         if name.startswith("report_") and name.endswith(".html"):

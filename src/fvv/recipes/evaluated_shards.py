@@ -18,6 +18,7 @@ from fvv.io.lock import only_writer
 from fvv.io.shards import (
     hold_for_a_moment,
     hold_with_shards,
+    mark_gathered,
     read_shards,
     refuse_unfinished,
     shard_place,
@@ -131,7 +132,9 @@ def gather_shards(output: Path) -> EvaluateResult:
             "sources": sources,
             "cohort": _kind_of(parts),
         }
-        return publish(folder, parts[0].model_copy(update=together), patients, config)
+        result = publish(folder, parts[0].model_copy(update=together), patients, config)
+        mark_gathered(output)
+        return result
 
 
 def _kind_of(parts: Sequence[Measured]) -> CohortKind:

@@ -17,7 +17,7 @@ from fvv.inference.ensemble import OnnxEnsemble
 from fvv.inference.providers import runs_on_cpu
 from fvv.io.bundle import ModelBundle
 from fvv.io.evaluation import SCHEMA_VERSION, EvaluationFolder
-from fvv.io.shards import clear_shards, hold_with_shards
+from fvv.io.shards import finishing, hold_with_shards
 from fvv.io.tables import counted_reasons, failure_of
 from fvv.recipes.examine import Settings, examine
 from fvv.recipes.held_out import reference_masks
@@ -126,8 +126,8 @@ def run_evaluation(
         patients, failures, newly = measure_all(plan, bundle, folder, config)
         if not patients:
             raise nobody_evaluated(failures, plan.cohort)
-        result = publish(folder, measured_of(plan, bundle, patients, failures), patients, config)
-        clear_shards(output)
+        with finishing(output):
+            result = publish(folder, measured_of(plan, bundle, patients, failures), patients, config)
         if finished and not newly:
             result = replace(result, notes=(*result.notes, ALREADY_COMPLETE))
     return calibrated(result, bundle) if config.calibrate else result

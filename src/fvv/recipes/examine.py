@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -33,7 +34,7 @@ from fvv.data import (
     Severity,
     Volume,
 )
-from fvv.errors import MaskError
+from fvv.errors import FvvError, MaskError
 from fvv.imaging.adc import NO_COMMON_GAIN, adc_map, at_b1000, lesion_adc
 from fvv.imaging.decision import decide, not_assessable
 from fvv.imaging.fusion import restore_segmentation
@@ -51,7 +52,7 @@ from fvv.schemas.bundle import BundleManifest, Calibration
 
 
 class Clock:
-    """Seconds of each named step."""
+    """Seconds of each named step, which add up: of what runs beside another step, the time that is waited for it."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -151,21 +152,22 @@ def examine(case: Case | PreparedCase, models: Models, settings: Settings, *, cl
     """
     clock = clock or Clock()
     images: Case | None = None
-    prepared: PreparedCase | None
+    prepared: PreparedCase | None = None
+    together: FusedSegmentation | None = None
     if isinstance(case, PreparedCase):
         grid, prepared, findings = case.grid, case, case.findings
+        if not not_assessable(findings):
+            with clock.step("network"):
+                together = segment_case(prepared, models, settings.postprocess)
     else:
         grid = working_grid(case, settings.profile)
         try:
-            images, prepared, findings = prepare_and_check(case, settings, grid, clock)
+            with clock.step("prepare"):
+                ready = _prepare(case, settings, grid)
+            images, prepared = ready.images, ready.prepared
+            findings, together = _check_and_segment(ready, models, settings, clock)
         except MaskError as error:
-            prepared = None
             findings = (Finding("no-brain-mask", error.message, Severity.NOT_ASSESSABLE),)
-
-    together: FusedSegmentation | None = None
-    if prepared is not None and not not_assessable(findings):
-        with clock.step("network"):
-            together = segment_case(prepared, models, settings.postprocess)
 
     decision = decide(together, grid.voxel_volume_ml, findings, settings.decision)
     prediction = Prediction(
@@ -193,7 +195,7 @@ def examine(case: Case | PreparedCase, models: Models, settings: Settings, *, cl
 
 
 def prepare_and_check(
-    case: Case, settings: Settings, grid: InPlaneGrid, clock: Clock | None = None
+    case: Case, settings: Settings, grid: InPlaneGrid
 ) -> tuple[Case, PreparedCase, tuple[Finding, ...]]:
     """Mask, prepare and judge an examination, new or labelled for training.
 
@@ -203,22 +205,69 @@ def prepare_and_check(
     Raises:
         MaskError: no brain mask can be made.
     """
-    clock = clock or Clock()
-    with clock.step("prepare"):
-        case, not_finite = without_gaps(case)
-        case = with_commanded_mask(case, settings.profile, resample=settings.preprocess.resample_rois)
-        seen = _at_b1000(case)
-        prepared = preprocess_case(seen, settings.profile, grid)
-    with clock.step("check"):
-        view = native_view(
-            seen,
-            prepared,
-            brain_volume_bounds_ml=settings.preprocess.brain_volume_bounds_ml,
-            not_finite=not_finite,
-            usual_range=settings.usual_range,
-        )
-        findings = assess_quality(view, settings.preprocess.checks)
-    return case, prepared, findings
+    ready = _prepare(case, settings, grid)
+    return ready.images, ready.prepared, _check(ready, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An examination that is prepared and not yet checked.
+
+    Attributes:
+        images: as acquired, finite and with their mask.
+        seen: the same, b1000 as the networks know it.
+        not_finite: (i, j, k) bool, voxels of the native grid that held no number when read.
+        prepared: on the working grid.
+    """
+
+    images: Case
+    seen: Case
+    not_finite: BoolArray | None
+    prepared: PreparedCase
+
+
+def _prepare(case: Case, settings: Settings, grid: InPlaneGrid) -> _Ready:
+    case, not_finite = without_gaps(case)
+    case = with_commanded_mask(case, settings.profile, resample=settings.preprocess.resample_rois)
+    seen = _at_b1000(case)
+    return _Ready(case, seen, not_finite, preprocess_case(seen, settings.profile, grid))
+
+
+def _check(ready: _Ready, settings: Settings) -> tuple[Finding, ...]:
+    view = native_view(
+        ready.seen,
+        ready.prepared,
+        brain_volume_bounds_ml=settings.preprocess.brain_volume_bounds_ml,
+        not_finite=ready.not_finite,
+        usual_range=settings.usual_range,
+    )
+    return assess_quality(view, settings.preprocess.checks)
+
+
+def _check_and_segment(
+    ready: _Ready, models: Models, settings: Settings, clock: Clock
+) -> tuple[tuple[Finding, ...], FusedSegmentation | None]:
+    """The findings, and what the models found, side by side: nearly every examination passes its checks.
+
+    Of one that does not pass, what the models gave is dropped, be it an error.
+    """
+    together: FusedSegmentation | None = None
+    failure: FvvError | None = None
+    with ThreadPoolExecutor(1) as aside:
+        checked = aside.submit(_check, ready, settings)
+        try:
+            # Here and not aside: Ctrl-C reaches the main thread alone (`fvv.inference.interrupt`).
+            with clock.step("network"):
+                together = segment_case(ready.prepared, models, settings.postprocess)
+        except FvvError as error:
+            failure = error
+        with clock.step("check"):
+            findings = checked.result()
+    if not_assessable(findings):
+        return findings, None
+    if failure is not None:
+        raise failure
+    return findings, together
 
 
 def _at_b1000(case: Case) -> Case:

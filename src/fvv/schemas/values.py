@@ -12,9 +12,12 @@ from fvv.names import plain
 
 
 class Stored(BaseModel):
-    """A value that is stored in a file: immutable, no unknown fields."""
+    """A value that is stored in a file: immutable, no unknown fields.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    The validator of a kind is built when one is first read or made: a verb loads many kinds and needs few.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def _nan_of_null(value: Any) -> Any:

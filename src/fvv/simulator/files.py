@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -15,9 +15,11 @@ from fvv.data import Failure
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import atomic_write
 from fvv.io.case import Place
+from fvv.io.listing import entries, paths
 from fvv.io.nifti import write_volume
 from fvv.io.ownership import claimed
 from fvv.io.sealed import read_record, read_sealed, verify_files, write_sealed
+from fvv.io.spool import Spooled
 from fvv.io.tables import failure_of, write_table
 from fvv.schemas.simulation import Simulation, case_settings
 from fvv.simulator.anatomies import anatomy_files
@@ -102,7 +104,7 @@ def refuse_other_files(folder: Path, ours: Collection[str], message: str, hint: 
     """
     if folder.is_dir():
         known = {*ours, *claimed(folder)}
-        for path in sorted(folder.iterdir()):
+        for path in paths(folder):
             if path.name not in known and not path.name.startswith("."):
                 raise OutputExistsError(message, file=path, hint=hint)
 
@@ -153,19 +155,29 @@ def _made_with(simulation: Simulation, config: SimulateConfig, sources: Mapping[
     return same and simulation.simulator_version == SIMULATOR_VERSION
 
 
-def write_cohort_table(root: Path) -> tuple[list[Simulation], list[Failure]]:
+def write_cohort_table(root: Path, more: Iterable[str] = ()) -> tuple[Spooled[Simulation], list[Failure]]:
     """Write participants.tsv for every simulated case in a folder.
+
+    Args:
+        root: the folder; its `entries` are looked at.
+        more: names of cases that were made since it was listed.
 
     Returns:
         The cases, sorted by name, and those that cannot be read.
     """
-    cases, damaged = [], []
-    for folder in sorted(path for path in root.glob("sim_*") if (path / SIMULATION_FILE).exists()):
-        try:
-            cases.append(read_simulation(folder))
-        except InputError as error:
-            damaged.append(failure_of(folder.name, error))
-    write_table(root / PARTICIPANTS_FILE, [_participant_row(one) for one in cases])
+    damaged: list[Failure] = []
+
+    def found() -> Iterator[Simulation]:
+        names = {item.name for item in entries(root) if item.name.startswith("sim_")}
+        for folder in (root / name for name in sorted(names.union(more))):
+            try:
+                if (folder / SIMULATION_FILE).exists():
+                    yield read_simulation(folder)
+            except InputError as error:
+                damaged.append(failure_of(folder.name, error))
+
+    cases = Spooled.of(found())
+    write_table(root / PARTICIPANTS_FILE, map(_participant_row, cases))
     return cases, damaged
 
 

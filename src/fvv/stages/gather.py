@@ -11,6 +11,7 @@ from fvv.errors import FvvError
 from fvv.io.ownership import claim
 from fvv.io.results_folder import StoredResult, claim_tables, read_result, remove_decisions
 from fvv.io.shards import hold_with_shards, mark_gathered, read_shards, refuse_unfinished
+from fvv.io.spool import Spool, Spooled
 from fvv.io.tables import failure_of
 from fvv.recipes.cohort_tables import write_cohort
 from fvv.schemas.run import RunRecord
@@ -48,32 +49,35 @@ def gather(root: str | Path) -> GatherResult:
         failures = {name: failure for name, failure in failures.items() if name not in places}
         join = _join_simulated if records[0].verb == "simulate" else _join_predicted
         finished = join(root, records, places, failures)
+        mark_gathered(root)
     return GatherResult(root, len(records[0].cohort), finished, _sorted(failures))
 
 
 def _join_predicted(root: Path, records: list[RunRecord], places: dict[str, str], failures: dict[str, Failure]) -> int:
     """Write the tables of a prediction; adds results that do not hold to the failures, gives how many do."""
-    stored: list[StoredResult] = []
+    spool: Spool[StoredResult] = Spool()
+    results = {}
     names = [name for name in records[0].cohort if name in places]
     for name in track(names, "gather", len(names)):
         try:
-            stored.append(read_result(root / places[name]).verify(records[0].made_from))
+            spool.add(read_result(root / places[name]).verify(records[0].made_from))
         except FvvError as error:
             failures[name] = failure_of(name, error)
+        else:
+            results[name] = places[name]
     claim_tables(root, parquet=bool(records[0].options.get("parquet")))
     remove_decisions(root)
     whole = records[0].model_copy(update={"shard": None})
-    results = {one.prediction.examination_id: places[one.prediction.examination_id] for one in stored}
     seconds = sum(record.seconds for record in records)
+    stored = Spooled(spool, range(len(results)))
     write_cohort(root, stored, whole.finished(results, _sorted(failures), seconds))
-    return len(stored)
+    return len(results)
 
 
 def _join_simulated(root: Path, records: list[RunRecord], _: dict[str, str], failures: dict[str, Failure]) -> int:
     """Write the table of a simulated cohort; adds cases that cannot be read to the failures, gives how many can."""
     claim(root, [PARTICIPANTS_FILE])
     cases, damaged = write_cohort_table(root)
-    mark_gathered(root)
     there = {one.case.participant_id for one in cases}
     failures |= {failure.examination_id: failure for failure in damaged}
     return len(there & set(records[0].cohort))

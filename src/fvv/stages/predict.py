@@ -7,7 +7,7 @@ import logging
 import platform
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -35,7 +35,7 @@ from fvv.io.atomic import write_bytes
 from fvv.io.bundle import ModelBundle
 from fvv.io.case import CaseFiles
 from fvv.io.inputs import Examination, find_examinations, named_files, without_results
-from fvv.io.result_files import DICOM_FILES, write_images
+from fvv.io.result_files import DICOM_FILES, write_heatmap, write_images, write_lesions, write_viewer
 from fvv.io.results_folder import (
     ResultsFolder,
     StoredResult,
@@ -45,7 +45,8 @@ from fvv.io.results_folder import (
     remove_decisions,
     write_result,
 )
-from fvv.io.shards import clear_shards, hold, write_run
+from fvv.io.shards import finishing, hold, write_run
+from fvv.io.spool import Spool, Spooled
 from fvv.io.tables import failure_of, require_parquet
 from fvv.names import counted
 from fvv.recipes.cohort_tables import write_cohort
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
     from fvv.io.dicom.stack import DicomSource
 
 log = logging.getLogger(__name__)
+_WRITERS = 2
+"""Threads that compress and write images while the picture is made (chosen here): zlib leaves Python's lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +71,29 @@ class PredictResult:
     """What prediction gave.
 
     Attributes:
-        predictions: one per patient that could be read, in order.
+        stored: the result of each patient that could be read, in order; read from a temporary file when asked for.
         kept: how many of the predictions an earlier run had finished.
         shard: which part of the cohort this was; None: all of it.
     """
 
     output: Path
-    predictions: tuple[Prediction, ...]
+    stored: Sequence[StoredResult]
     failures: tuple[Failure, ...]
     provider: str
     kept: int = 0
     shard: Shard | None = None
 
+    @property
+    def predictions(self) -> tuple[Prediction, ...]:
+        """The answer for each patient that could be read, in order."""
+        return tuple(one.prediction for one in self.stored)
+
     def summary(self) -> str:
         """One line a patient, and where the files are."""
-        lines = []
-        for prediction in self.predictions:
+        lines, counts = [], Counter[str]()
+        for one in self.stored:
+            prediction = one.prediction
+            counts[prediction.decision.state.value] += 1
             fvv = format_ml(prediction.fvv_ml, prediction.decision.cutoff_ml)
             lines.append(f"{prediction.examination_id}: {prediction.decision.state.value}, FVV {fvv}")
             lines += [
@@ -91,11 +101,10 @@ class PredictResult:
                 for finding in sorted(prediction.decision.reasons, key=_is_the_reason, reverse=True)
                 if finding.severity is not Severity.NOTE
             ]
-        counts = Counter(prediction.decision.state.value for prediction in self.predictions)
         lines.append(", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no result")
         kept = f" ({self.kept} kept from an earlier run)" if self.kept else ""
         where = f"{self.output} (for research use only)"
-        lines.append(f"{counted(len(self.predictions), 'patient')}{kept} on {self.provider} -> {where}")
+        lines.append(f"{counted(len(self.stored), 'patient')}{kept} on {self.provider} -> {where}")
         if self.shard is not None:
             lines.append(f"shard {self.shard}: when all have ended, `fvv gather {self.output}` writes the tables")
         return "\n".join(lines)
@@ -155,8 +164,7 @@ def predict(
     folder.refuse_twins(cohort)
     bundle = ModelBundle.open(models)
     names = [one.name for one in cohort]
-    chosen = set(names if shard is None else shard.select(names))
-    examinations = [one for one in cohort if one.name in chosen]
+    examinations = cohort if shard is None else _of_shard(cohort, shard)
     config = _settled(config, bundle, len(examinations))
     settings = fingerprint(settings=config.model_dump(exclude={"overwrite", "compute", "parquet"}))
     made_from = MadeFrom(software=__version__, models=fingerprint(manifest=bundle.manifest), settings=settings)
@@ -168,47 +176,68 @@ def predict(
     record = _record(place, bundle, ensemble, config, made_from=made_from, cohort=names, shard=shard)
     with hold(folder.root, shard):
         folder.claim(examinations, place if place.is_dir() else place.parent, parquet=config.parquet)
-        kept, failures = folder.kept(
-            examinations, made_from, overwrite=config.overwrite, workers=config.compute.workers
-        )
-        done = dict(kept)
-        settled = {*kept, *(failure.examination_id for failure in failures)}
-        remaining = [one for one in examinations if one.name not in settled]
-        if shard is not None:
-            write_run(folder.root, record)
-        elif remaining:
-            remove_decisions(folder.root)
-        work = partial(_predict_one, _Job(models, folder, config, made_from))
-        for one, outcome in map_items(work, remaining, workers=config.compute.workers, description="predict"):
-            if isinstance(outcome, FvvError):
-                failures.append(failure_of(one.name, outcome))
-            else:
-                # A cohort's masks are on disk by now; only its numbers stay in memory.
-                done[one.name] = outcome
-        stored = _still_there([done[one.name] for one in examinations if one.name in done], failures)
-        failures.sort(key=lambda failure: failure.examination_id)
-        places = {one.prediction.examination_id: relative(one.path, folder.root) for one in stored}
+        stored, places, failures, kept = _predict_each(_Job(models, folder, config, made_from), examinations, record)
+        del cohort, examinations  # Those of a large cohort are of no use to its tables.
         record = record.finished(places, tuple(failures), time.perf_counter() - started)
         if shard is not None:
             write_run(folder.root, record)
         else:
-            claim_tables(folder.root, parquet=config.parquet)  # Their claim may have gone with the results.
-            write_cohort(folder.root, stored, record)
-            clear_shards(folder.root)
-    predictions = tuple(one.prediction for one in stored)
-    return PredictResult(folder.root, predictions, tuple(failures), ensemble.provider, len(kept), shard)
+            with finishing(folder.root):
+                claim_tables(folder.root, parquet=config.parquet)  # Their claim may have gone with the results.
+                write_cohort(folder.root, stored, record)
+    return PredictResult(folder.root, stored, tuple(failures), ensemble.provider, kept, shard)
 
 
-def _still_there(stored: list[StoredResult], failures: list[Failure]) -> list[StoredResult]:
-    """No table lists results that are gone: the folder was moved, emptied or unmounted while the run went on."""
-    there = []
-    error = InputError("its results went away while the run went on", hint="the same command makes them again")
-    for one in stored:
-        if one.path.is_file():
-            there.append(one)
+def _of_shard(cohort: Sequence[Examination], shard: Shard) -> list[Examination]:
+    chosen = set(shard.select(one.name for one in cohort))
+    return [one for one in cohort if one.name in chosen]
+
+
+def _predict_each(
+    job: _Job, examinations: Sequence[Examination], record: RunRecord
+) -> tuple[Spooled[StoredResult], dict[str, str], list[Failure], int]:
+    """The results, where each lies from the root, the failures, and how many results an earlier run had finished."""
+    folder, config = job.folder, job.config
+    spool: Spool[StoredResult] = Spool()
+    done, failures = folder.kept(
+        examinations, job.made_from, spool, overwrite=config.overwrite, workers=config.compute.workers
+    )
+    kept = len(done)
+    settled = {*done, *(failure.examination_id for failure in failures)}
+    remaining = [one for one in examinations if one.name not in settled]
+    if record.shard is not None:
+        write_run(folder.root, record)
+    elif remaining:
+        remove_decisions(folder.root)
+    work = partial(_predict_one, job)
+    for one, outcome in map_items(work, remaining, workers=config.compute.workers, description="predict"):
+        if isinstance(outcome, FvvError):
+            failures.append(failure_of(one.name, outcome))
         else:
-            failures.append(failure_of(one.prediction.examination_id, error))
-    return there
+            # A cohort's masks are on disk by now; its numbers are, too.
+            done[one.name] = spool.add(outcome)
+    in_order = (done[one.name] for one in examinations if one.name in done)
+    stored, places = _still_there(spool, in_order, folder.root, failures)
+    return stored, places, sorted(failures, key=lambda failure: failure.examination_id), kept
+
+
+def _still_there(
+    spool: Spool[StoredResult], numbers: Iterable[int], root: Path, failures: list[Failure]
+) -> tuple[Spooled[StoredResult], dict[str, str]]:
+    """The results, and where each lies from the root; those that are gone are added to the failures.
+
+    No table lists these: the folder was moved, emptied or unmounted while the run went on.
+    """
+    there, places = [], {}
+    error = InputError("its results went away while the run went on", hint="the same command makes them again")
+    for number in numbers:
+        one = spool.get(number)
+        if one.path.is_file():
+            there.append(number)
+            places[one.content.examination_id] = relative(one.path, root)
+        else:
+            failures.append(failure_of(one.content.examination_id, error))
+    return Spooled(spool, there), places
 
 
 def _predict_one(job: _Job, examination: Examination) -> StoredResult:
@@ -231,19 +260,21 @@ def _predict_one(job: _Job, examination: Examination) -> StoredResult:
             with clock.step("probabilities"):
                 probabilities = native_probabilities(examined, ensemble)
         del examined  # What the models saw does not stay in memory while pictures are drawn.
-        with clock.step("draw"), ThreadPoolExecutor(1) as writer:
-            heatmap = _heatmap(case, prediction, axis)
+        with clock.step("draw"), ThreadPoolExecutor(_WRITERS) as aside:
+            write = partial(write_images, probabilities=probabilities, label_map=config.label_map)
+            writing = [
+                aside.submit(write, files, case, prediction),
+                aside.submit(_write_heatmap, files, case, prediction, axis),
+            ]
+            images = reader_images(case, prediction)
+            writing.append(aside.submit(_write_viewer, files, case, images, prediction, axis))
             lesions = _lesions(prediction, case.b1000.affine)
             about = examination_facts(case, prediction, datetime.date.today())
-            images = reader_images(case, prediction)
-            viewer = page_volume(images, case.b1000.affine, prediction, slice_axis=axis)
-            # Compressing the images takes half as long as drawing the picture, and waits for nobody.
-            written = writer.submit(
-                write_images, files, case, prediction, heatmap=heatmap, lesions=lesions, viewer=viewer,
-                probabilities=probabilities, label_map=config.label_map,
-            )  # fmt: skip
             picture = synthesis_png(images, case.b1000.affine, prediction, lesions, about)
-            written.result()
+            for one in writing:
+                one.result()
+        if prediction.brain is not None and prediction.stroke is not None:
+            write_lesions(files, lesions)
         write_bytes(files["picture"], picture)
         # The answer first: DICOM files that cannot be made take nothing from it.
         write = partial(write_result, files, made_from=made_from, about=about, lesions=lesions)
@@ -270,17 +301,19 @@ def _lesions(prediction: Prediction, affine: Affine) -> tuple[Lesion, ...]:
     )
 
 
-def _heatmap(case: Case, prediction: Prediction, axis: int) -> UInt8Array | None:
+def _write_heatmap(files: Mapping[str, Path], case: Case, prediction: Prediction, axis: int) -> None:
     if prediction.brain is None or prediction.stroke is None:
-        return None
-    return heatmap_rgb(
-        grey_scale(case.b1000.array, prediction.brain),
-        prediction.brain,
-        prediction.stroke,
-        np.asarray(prediction.flair_visible_votes),
-        prediction.n_models,
-        slice_axis=axis,
-    )
+        return
+    grey = grey_scale(case.b1000.array, prediction.brain)
+    votes, n_models = np.asarray(prediction.flair_visible_votes), prediction.n_models
+    heatmap = heatmap_rgb(grey, prediction.brain, prediction.stroke, votes, n_models, slice_axis=axis)
+    write_heatmap(files, case, heatmap)
+
+
+def _write_viewer(
+    files: Mapping[str, Path], case: Case, images: Mapping[str, UInt8Array], prediction: Prediction, axis: int
+) -> None:
+    write_viewer(files, page_volume(images, case.b1000.affine, prediction, slice_axis=axis))
 
 
 def _with_dicom(

@@ -23,7 +23,7 @@ from fvv.io.ownership import claim, refuse_foreign
 from fvv.io.shards import (
     SHARDS_FOLDER,
     clear_reports,
-    clear_shards,
+    finishing,
     hold_for_a_moment,
     hold_with_shards,
     mark_gathered,
@@ -112,9 +112,8 @@ def prepare(
         with hold_with_shards(output_path):
             _refuse_hopeless(output_path, config, people, prune=prune, given=given is not None)
             outcomes = _prepare_each(output_path, config, cohort.located(people), overwrite=overwrite)
-            result = _finish(output_path, config, outcomes, given=given, prune=prune)
-            clear_shards(output_path)
-            return result
+            with finishing(output_path):
+                return _finish(output_path, config, outcomes, given=given, prune=prune)
     if given is not None:
         raise StoreError("a shard makes no split", hint="gather the shards, then give --split to `fvv prepare` again")
     with ExitStack() as held:
@@ -140,7 +139,9 @@ def gather_store(store: str | Path) -> PrepareResult:
     with hold_with_shards(store):
         reports = read_reports(store)
         outcomes = [outcome for report in reports for outcome in report.outcomes]
-        return _finish(store, reports[0].config, outcomes, given=None, prune=reports[0].prune)
+        result = _finish(store, reports[0].config, outcomes, given=None, prune=reports[0].prune)
+        mark_gathered(store)
+        return result
 
 
 def _refuse_hopeless(
@@ -246,7 +247,6 @@ def _finish(
     for name in sorted(gone):
         log.info("removed from the store: %s", name)
         store.remove(name)
-    mark_gathered(path)
     by_hand = sorted(split.removed & set(records))
     warnings = [f"in no fold, as the split was edited or given: {first_few(by_hand, 10)}"] if by_hand else []
     warnings += unknown_lines({name: record.known for name, record in records.items()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,9 @@ from fvv.config import SimulateConfig
 from fvv.data import Failure
 from fvv.errors import FvvError, InputError
 from fvv.io.atomic import clear_remains
+from fvv.io.listing import listed_once
 from fvv.io.ownership import claim
-from fvv.io.shards import clear_shards, hold, hold_for_a_moment, mark_gathered, write_run
+from fvv.io.shards import finishing, hold, hold_for_a_moment, write_run
 from fvv.io.tables import failure_of
 from fvv.names import counted
 from fvv.schemas.run import MadeFrom, RunRecord
@@ -48,7 +50,7 @@ class SimulateResult:
     output: Path
     made: int  # now
     kept: int  # found complete from an earlier run
-    cases: tuple[Simulation, ...]  # every case in the folder, sorted by name
+    cases: Sequence[Simulation]  # every case in the folder, sorted by name
     failures: tuple[Failure, ...]
     shard: Shard | None = None  # which part of the cohort this was; None: all of it
 
@@ -98,12 +100,8 @@ def simulate(
     numbers = range(1, config.cases + 1) if config.only is None else (config.only,)
     cohort = tuple(plan_visit(number, config).participant for number in numbers)
     names = cohort if shard is None else shard.select(cohort)
-    hint = "choose an output folder that holds only simulated cases"
-    refuse_other_files(output, (), "already there, and not written by fvv", hint)
-    # A case's folder is written whole under its own name: shards never meet.
-    with hold(output, shard):
-        with hold_for_a_moment(output, shard):
-            claim(output, [PARTICIPANTS_FILE, *names])
+    with ExitStack() as held:
+        _hold(output, names, shard, held)
         if not overwrite:
             for name in names:
                 refuse_other_settings(output / name, config, sources)
@@ -125,10 +123,25 @@ def simulate(
             places = {name: name for name in sorted(done)}
             write_run(output, record.finished(places, tuple(failures), time.perf_counter() - started))
             return SimulateResult(output, made, len(done) - made, (), tuple(failures), shard)
-        cases, damaged = write_cohort_table(output)
-        mark_gathered(output)
-        clear_shards(output)
-    return SimulateResult(output, made, len(done) - made, tuple(cases), (*failures, *damaged))
+        with finishing(output):
+            cases, damaged = write_cohort_table(output, done)
+    return SimulateResult(output, made, len(done) - made, cases, (*failures, *damaged))
+
+
+def _hold(output: Path, names: Sequence[str], shard: Shard | None, held: ExitStack) -> None:
+    """Hold the output folder or the place of the shard, and take the names of its cases; the folder is listed once.
+
+    A case's folder is written whole under its own name: shards never meet.
+    """
+    if shard is None:
+        held.enter_context(hold(output, shard))
+    with hold_for_a_moment(output, shard):
+        held.enter_context(listed_once(output))
+        hint = "choose an output folder that holds only simulated cases"
+        refuse_other_files(output, (), "already there, and not written by fvv", hint)
+        if shard is not None:
+            held.enter_context(hold(output, shard))
+        claim(output, [PARTICIPANTS_FILE, *names])
 
 
 def _make_all(

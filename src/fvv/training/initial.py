@@ -23,7 +23,7 @@ from fvv.training.checkpoint import read_checkpoint
 from fvv.training.dataset import Batch
 from fvv.training.module import SegmentationModule
 from fvv.training.norms import centre_norms, changed_images
-from fvv.training.rebuild import rebuild
+from fvv.training.rebuild import rebuild, trained_resolution
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class InitialWeights:
     """A network to start from.
 
     Attributes:
-        network: in evaluation mode, on the CPU.
+        network: in evaluation mode, on the CPU, at the resolution it was trained at.
         parent: which weights these are.
         profile: the preprocessing they were trained with.
         person_ids, image_ids: hashed, of those that trained or selected them.
@@ -52,6 +52,8 @@ class InitialWeights:
 
 def initial_weights(store: CaseStore, fold: int, config: TrainConfig) -> InitialWeights:
     """Read the weights that a fold starts from (`train.init`).
+
+    Weights of another resolution have the same shapes, and are taken.
 
     Raises:
         ModelError: they cannot be read, are of another network, do not say on whom they were trained, or were trained
@@ -80,8 +82,17 @@ def start_from(module: SegmentationModule, initial: InitialWeights, batches: Ite
     Args:
         module: of the run, untrained, on the CPU.
         batches: of the training set.
+
+    Raises:
+        ModelError: they do not fit, as those of a network of your own whose shapes depend on the resolution.
     """
-    module.network.load_state_dict(initial.network.state_dict())
+    try:
+        module.network.load_state_dict(initial.network.state_dict())
+    except RuntimeError as error:
+        raise ModelError(
+            f"the weights of {initial.parent.name} do not fit train.network: {' '.join(str(error).split())[:200]}",
+            hint="set train.network as in the training of these weights",
+        ) from error
     if not initial.normed:
         module.network.eval()
         centre_norms(module.network, changed_images(module, batches))
@@ -90,13 +101,14 @@ def start_from(module: SegmentationModule, initial: InitialWeights, batches: Ite
 
 def _of_checkpoint(files: InitialFiles, network: NetworkConfig) -> InitialWeights:
     model = read_checkpoint(files.path, own_network=network.module)
-    if model.network != network:
+    if model.network.model_copy(update={"resolution": network.resolution}) != network:
         raise ModelError(
             f"its network is {model.network!r}, train.network is {network!r}",
             file=files.path,
-            hint="set train.network as in the training of these weights",
+            hint="set train.network as in the training of these weights; only the resolution may differ",
         )
     parent = Parent(name=f"{model.run_name}, fold {model.fold}, epoch {model.epoch + 1}", sha256=files.identity)
+    _say_resolution(parent, model.network, network)
     return InitialWeights(
         model.build(),
         parent,
@@ -121,19 +133,28 @@ def _of_model(bundle: ModelBundle, entry: ModelEntry, network: NetworkConfig) ->
     if golden is None:
         raise ModelError("no reference output: a network rebuilt from its models cannot be checked", file=bundle.path)
     images, outputs = read_golden(bundle.path / golden.file, len(bundle.models))
-    built = rebuild(file, network, images, outputs[bundle.models.index(entry)])
+    before = network.model_copy(update={"resolution": trained_resolution(file)})
+    built = rebuild(file, before, images, outputs[bundle.models.index(entry)])
+    parent = Parent(name=f"{bundle.manifest.run_name}, {entry.file}", sha256=entry.sha256)
+    _say_resolution(parent, before, network)
     stated = {item.key: item.value for item in onnx.load(file, load_external_data=False).metadata_props}
     image_ids = set(json.loads(stated.get("training_image_ids", "[]"))) & set(entry.trained_on)
     person_ids = set(entry.trained_on) - image_ids
     return InitialWeights(
         built,
-        Parent(name=f"{bundle.manifest.run_name}, {entry.file}", sha256=entry.sha256),
+        parent,
         bundle.profile,
         tuple(sorted(person_ids)),
         tuple(sorted(image_ids)),
         entry.selected_on,
         normed=False,
     )
+
+
+def _say_resolution(parent: Parent, before: NetworkConfig, network: NetworkConfig) -> None:
+    if before.resolution != network.resolution:
+        text = "%s was trained at %s resolution: its weights fit, and go on at %s"
+        log.info(text, parent.name, before.resolution, network.resolution)
 
 
 def _refuse_seen(initial: InitialWeights, store: CaseStore, fold: int) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -74,10 +74,16 @@ def rebuild(file: Path, config: NetworkConfig, images: FloatArray, output: Float
         raise ModelError(
             f"the network rebuilt from it differs from its reference output by {difference:.2g} (logits)",
             file=file,
-            hint="set train.network as in the training of these weights (resolution, too); only models that this "
-            "software converted can be rebuilt",
+            hint="set train.network as in the training of these weights; only models that this software converted can "
+            "be rebuilt",
         )
     return network
+
+
+def trained_resolution(file: Path) -> Literal["full", "half"]:
+    """The resolution of a model that `fvv convert` wrote: at half, the network averages its input first."""
+    nodes = onnx.load(file, load_external_data=False).graph.node
+    return "half" if any(node.op_type == "AveragePool" for node in nodes) else "full"
 
 
 def _convolutions(model: onnx.ModelProto) -> Iterator[Folded]:

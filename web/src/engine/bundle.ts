@@ -42,6 +42,7 @@ const POSTPROCESS: PostprocessConfig = {
   minimum_mirror_drop: null,
   certain_logit: 4,
   certain_core_mm3: 0,
+  core_without_adc_mm3: null,
   late_core_mm3: null,
   late_contrast: 1.5,
 };

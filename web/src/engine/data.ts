@@ -52,6 +52,7 @@ export interface PostprocessConfig {
   readonly minimum_mirror_drop: number | null;
   readonly certain_logit: number;
   readonly certain_core_mm3: number;
+  readonly core_without_adc_mm3: number | null;
   readonly late_core_mm3: number | null;
   readonly late_contrast: number;
 }

@@ -90,10 +90,13 @@ class Clues {
     const sure = over(config.core_logit) >= justUnder(config.minimum_core_mm3);
     const certainMm3 = over(config.certain_logit);
     const certain = certainMm3 >= justUnder(config.certain_core_mm3);
-    if (this.adcIsMissing) return sure && certain ? "" : null;
+    const hardly = certainMm3 >= justUnder(config.minimum_core_mm3) ? "" : "the models are hardly sure";
+    if (this.adcIsMissing) {
+      const asked = config.core_without_adc_mm3 ?? config.certain_core_mm3;
+      return sure && certainMm3 >= justUnder(asked) ? hardly : null;
+    }
     if (sure && this.lowAdc(places)) {
-      if (this.lowerThanMirrored(places))
-        return certainMm3 >= justUnder(config.minimum_core_mm3) ? "" : "the models are hardly sure";
+      if (this.lowerThanMirrored(places)) return hardly;
       if (config.certain_core_mm3 && certain) return "its ADC is not lower than on the mirrored side";
     }
     const late = config.late_core_mm3 !== null && certainMm3 >= justUnder(config.late_core_mm3);
