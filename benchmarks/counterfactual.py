@@ -1,6 +1,6 @@
 """What a bundle's answer rests on: a stroke with its T2 unchanged, AUC within sizes, a head stored in all ways.
 
-    python benchmarks/counterfactual.py FOLDER [-m BUNDLE] [--strokes 60] [--golden CASE ...] [--ways 48] [--json FILE]
+    python benchmarks/counterfactual.py FOLDER [-m BUNDLE] [-c FILE] [--strokes 60] [--golden CASE ...] [--ways 48]
 
 1. *T2 unchanged*: every simulated stroke (`FOLDER/as_it_is`) has a twin (`FOLDER/t2_unchanged`) of the same seed whose
    T2 is that of healthy tissue: same head, place, extent and ADC, nothing to see on FLAIR. A twin is a mismatch however
@@ -33,7 +33,7 @@ from scipy import ndimage
 from fvv.analysis.statistics import Bootstrap
 from fvv.analysis.tables import counted, with_interval
 from fvv.arrays import BoolArray
-from fvv.config import PredictConfig, PreprocessConfig, load_config
+from fvv.config import PredictConfig, PreprocessConfig, SimulateConfig, load_config
 from fvv.data import Case, Channel, DecisionState, Volume
 from fvv.imaging.adc import adc_map
 from fvv.imaging.brain import robust_mask
@@ -146,9 +146,8 @@ class Examiner:
         )
 
 
-def simulated(examiner: Examiner, folder: Path, strokes: int, seed: int) -> list[Answer]:
+def simulated(examiner: Examiner, folder: Path, settings: SimulateConfig, strokes: int, seed: int) -> list[Answer]:
     """Answers of simulated strokes as they are, and of their twins without a change of T2."""
-    settings = load_config(SETTINGS).simulate
     changes = {"cases": strokes, "seed": seed, "stroke_free_share": 0.0, "follow_up_share": 0.0}
     answers = []
     for group, more in (("as it is", {}), ("T2 unchanged", {"t2_amplitude_range": (UNCHANGED, UNCHANGED)})):
@@ -364,6 +363,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="Where images and answers are kept")
     parser.add_argument("-m", "--models", type=Path, help="Bundle (default: the model in the package)")
+    parser.add_argument("-c", "--config", type=Path, default=SETTINGS, help="Settings (default: configs/model.yaml)")
     parser.add_argument("--strokes", type=int, default=60, help="Simulated strokes (default: 60; 0: none)")
     parser.add_argument("--seed", type=int, default=90_000, help="Seed of the simulated strokes")
     parser.add_argument("--golden", type=Path, action="append", default=[], help="Folder of a real stroke")
@@ -371,11 +371,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0 = all cores)")
     parser.add_argument("--json", type=Path, help="Write all numbers to this file too")
     options = parser.parse_args(arguments)
+    settings = load_config(options.config).simulate
     options.folder.mkdir(parents=True, exist_ok=True)
     examiner = Examiner(options.models, options.folder, options.threads)
     answers: dict[str, list[Answer]] = {"simulated": [], "real": [], "stored": []}
     if options.strokes:
-        answers["simulated"] = simulated(examiner, options.folder, options.strokes, options.seed)
+        answers["simulated"] = simulated(examiner, options.folder, settings, options.strokes, options.seed)
     answers["real"] = [answer for case in options.golden for answer in real(examiner, case)]
     first = options.folder / "as_it_is" / "sim_0001" if options.strokes else next(iter(options.golden), None)
     if options.ways and first is not None:

@@ -24,6 +24,7 @@ from fvv.config import PredictConfig
 from fvv.data import Decision, DecisionState, Prediction
 from fvv.io.inputs import Examination, find_examinations
 from fvv.io.results_folder import StoredResult, made_from_images, write_result
+from fvv.io.shipped import shipped_or_refuse
 from fvv.stages.gather import gather
 from fvv.system.shard import Shard
 
@@ -67,7 +68,7 @@ def tiny_result(job: Any, one: Examination) -> StoredResult:
 def one_size(n: int) -> None:
     """Print one row."""
     with tempfile.TemporaryDirectory() as name:
-        root, models = Path(name), Path(stage.__file__).parents[1] / "models" / "simulated-v3"
+        root, models = Path(name), shipped_or_refuse()
         for number in range(n):
             folder = root / "in" / f"p{number:06d}"
             folder.mkdir(parents=True)

@@ -3,8 +3,8 @@
     python experiments/learning_curves.py STORE -o curves [--sizes 10 30 100] [--seeds 3] [--slices 4096]
         [--figure docs/images/learning-curves.svg]
 
-STORE is what `fvv prepare` wrote of the hospital's examinations. A simulated hospital, whose scanner differs from those
-that the model in the package was trained on:
+STORE is what `fvv prepare` wrote of the hospital's examinations. A simulated hospital, of persons whom the model in the
+package has not seen:
 
     fvv simulate -c experiments/learning_curves.yaml -o hospital
     fvv prepare -i hospital -o hospital_store
@@ -14,9 +14,9 @@ other persons of the rest, and the smaller cohorts are parts of the larger ones.
 a stroke, selects the epoch. With `half`, every second person with a stroke loses the FLAIR-visible mask and keeps the
 stroke mask. Training from the package starts from another one of its models for each seed.
 
-All runs have the settings of configs/demo.yaml and the same number of slices. One network is tested, without the
-evidence rule. curves/runs.csv has a row for each finished run, curves/table.md the mean and the range over seeds. The
-same command resumes, inside a run too.
+All trainings have the settings of configs/demo.yaml, at half resolution, and the same number of slices. One network is
+tested, without the evidence rule. curves/runs.csv has a row for each finished run, curves/table.md the mean and the
+range over seeds. The same command resumes, inside a run too.
 """
 
 from __future__ import annotations

@@ -94,12 +94,12 @@ def test_the_shipped_bundle_is_sound_and_says_what_it_is() -> None:
     assert shipped is not None
     bundle = ModelBundle.open(shipped)  # Every file is there and unchanged.
     assert sum(file.stat().st_size for file in shipped.iterdir()) < LARGEST_BUNDLE_MB * 1e6
-    assert "never on people" in bundle.manifest.notice
+    assert "never on a patient" in bundle.manifest.notice
     assert bundle.manifest.calibration is not None
     assert bundle.manifest.golden is not None
     assert all(model.trained_on for model in bundle.models)
     card = (shipped / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "never on people" in card
+    assert "never on a patient" in card
     assert card == (ROOT / "docs" / "explanation" / "model-card.md").read_text(encoding="utf-8")
 
 

@@ -25,7 +25,7 @@ class Peer:
 
 
 REFERENCE_BATCH = 8
-"""Slices in a batch of the reference, chosen here: a slab takes 1 GB in a training step, and its published 32 took 34."""
+"""Slices in a batch of the reference (chosen here): one takes 1 GB in training; the published 32 would take 34."""
 PEERS = {
     "ours": Peer(),
     "ours-full": Peer(changes={"train.network.resolution": "full"}),

@@ -50,6 +50,15 @@ def test_tables_of_two_readers(tmp_path: Path, readers: tuple[Path, Path], capsy
     assert rows["p1"]["flair_visible_dice"] == ""
 
 
+def test_one_examination_has_no_limits(tmp_path: Path, readers: tuple[Path, Path]) -> None:
+    for folder in readers:
+        for name in ("p1", "p2", "p3", "p4", "p5"):
+            shutil.rmtree(folder / name)
+    said = agreement(*readers, tmp_path / "out").summary()
+    assert "1 examination of 1 person: " in said
+    assert "limits not defined;" in said
+
+
 def test_the_same_command_gives_the_same_bytes(tmp_path: Path, readers: tuple[Path, Path]) -> None:
     agreement(*readers, tmp_path / "one")
     agreement(*readers, tmp_path / "two")

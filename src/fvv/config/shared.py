@@ -86,8 +86,8 @@ class PostprocessConfig(Settings):
     """What is removed from the fused stroke; all off by default. See `fvv.imaging.postprocess`.
 
     The settings after the first form the evidence rule, which judges every component separately. It is off until
-    `minimum_core_mm3` is set. The numbers are those of the model in the package, on 12 acquisitions of healthy heads
-    and 113 simulated strokes (docs/how-to/shipped-model.md).
+    `minimum_core_mm3` is set. The numbers are those of the model in the package, on 14 predictions of healthy
+    heads by networks that never saw them, and 94 simulated strokes (docs/how-to/shipped-model.md).
     """
 
     minimum_lesion_mm3: float = Field(default=0.0, ge=0)
@@ -99,11 +99,11 @@ class PostprocessConfig(Settings):
     """Stroke logit, mean over the models, above which they are sure of a voxel."""
     maximum_relative_adc: float | None = Field(default=None, gt=0)
     """Remove components whose median ADC is at or above this multiple of the brain's median (default: off). Acute
-    infarcts have 0.5 to 0.85, false-positive components of healthy heads 0.75 to 1.1."""
+    infarcts have 0.5 to 0.85, false-positive components of healthy heads with a core 0.80 to 1.05."""
     minimum_mirror_drop: float | None = Field(default=None, ge=0)
     """Remove components whose relative ADC is not lower than on the mirrored side by at least this (default: off).
-    Normal bright tissue is bright on both sides: false-positive components with a core differ by at most 0.04, strokes
-    by 0.055 and more."""
+    Normal bright tissue is bright on both sides: false-positive components with a core and a relative ADC under 0.9
+    differ by at most 0.02."""
     certain_logit: float = 4.0
     """Stroke logit, mean over the models, above which they are certain of a voxel."""
     certain_core_mm3: float = Field(default=0.0, ge=0)
@@ -114,11 +114,11 @@ class PostprocessConfig(Settings):
     (default: `certain_core_mm3`; 0 = the core that every component needs is enough)."""
     late_core_mm3: float | None = Field(default=None, gt=0)
     """Keep a component with this core of certain voxels (mm3) that is brighter than the mirrored side, whatever its
-    ADC: a week after onset the ADC is about normal again (default: off). The largest core of a healthy head is 760
+    ADC: a week after onset the ADC is about normal again (default: off). The largest core of a healthy head is 43
     mm3."""
     late_contrast: float = Field(default=1.5, ge=0)
     """How much brighter than the mirrored side such a component must be (median difference of b1000, z-score). The
-    healthy components with the largest cores reach 1.0."""
+    healthy component with the largest core reaches 0.8."""
 
     @property
     def asks_for_evidence(self) -> bool:

@@ -24,7 +24,7 @@ from fvv.io.ownership import claim
 from fvv.io.roi import inside
 from fvv.io.sealed import read_record, write_sealed
 from fvv.io.tables import FAILURES_FILE, failure_of, write_failures, write_table
-from fvv.names import first_few
+from fvv.names import counted, first_few
 from fvv.schemas.labels import AgreementRecord, DraftRecord, KappaResult
 from fvv.schemas.summary import Estimate
 from fvv.system.fingerprint import file_sha256
@@ -47,7 +47,8 @@ class AgreementResult:
     def summary(self) -> str:
         """The table, for the console."""
         one = self.record
-        lines = [f"{len(one.examinations)} examinations of {one.persons} persons: {one.first} and {one.second}"]
+        who = f"{counted(len(one.examinations), 'examination')} of {counted(one.persons, 'person')}"
+        lines = [f"{who}: {one.first} and {one.second}"]
         if one.only_one:
             lines.append(f"in one folder only, left out: {first_few(one.only_one)}")
         if one.drafts:
@@ -58,11 +59,11 @@ class AgreementResult:
             if kappa is not None
         ]
         for name, channel in (("stroke", one.stroke), ("FLAIR-visible", one.flair_visible)):
-            limits = f"{_number(channel.volume.lower_limit)} to {_number(channel.volume.upper_limit)}"
+            limits = _interval(channel.volume.lower_limit, channel.volume.upper_limit)
             empty = f", {channel.n_empty} of them empty in both" if channel.n_empty else ""
             lines.append(
-                f"{name}, n {channel.n}{empty}: Dice {_shown(channel.dice_coefficient)}; volume ICC(2,1) "
-                f"{_shown(channel.intraclass)}, bias {_shown(channel.volume.bias)} mL, limits {limits} mL"
+                f"{name}, n {channel.n}{empty}: Dice {_shown(channel.dice_coefficient)}; volume in mL: bias "
+                f"{_shown(channel.volume.bias)}, limits {limits}; ICC(2,1) {_shown(channel.intraclass)}"
             )
         return "\n".join([*lines, f"tables: {self.output}"])
 
@@ -232,7 +233,11 @@ def _number(value: float) -> str:
     return "not defined" if math.isnan(value) else f"{value:.3g}"
 
 
+def _interval(low: float, high: float) -> str:
+    return "not defined" if math.isnan(low) else f"{_number(low)} to {_number(high)}"
+
+
 def _shown(estimate: Estimate) -> str:
     if math.isnan(estimate.low):
         return _number(estimate.value)
-    return f"{_number(estimate.value)} ({_number(estimate.low)} to {_number(estimate.high)})"
+    return f"{_number(estimate.value)} ({_interval(estimate.low, estimate.high)})"

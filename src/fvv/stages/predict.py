@@ -261,9 +261,9 @@ def _predict_one(job: _Job, examination: Examination) -> StoredResult:
                 probabilities = native_probabilities(examined, ensemble)
         del examined  # What the models saw does not stay in memory while pictures are drawn.
         with clock.step("draw"), ThreadPoolExecutor(_WRITERS) as aside:
-            write = partial(write_images, probabilities=probabilities, label_map=config.label_map)
+            write_masks = partial(write_images, probabilities=probabilities, label_map=config.label_map)
             writing = [
-                aside.submit(write, files, case, prediction),
+                aside.submit(write_masks, files, case, prediction),
                 aside.submit(_write_heatmap, files, case, prediction, axis),
             ]
             images = reader_images(case, prediction)

@@ -86,18 +86,21 @@ function heard(message: FromWorker, job: Job, mine: number): void {
     // The answer is on the screen before the viewer starts, which may take seconds without a graphics card.
     requestAnimationFrame(() =>
       setTimeout(() => {
-        if (mine === latest) view(message.answer);
+        if (mine === latest) void view(message.answer, mine);
       }),
     );
   }
 }
 
-function view(answer: Answer): void {
+async function view(answer: Answer, mine: number): Promise<void> {
   shown("viewer", true);
-  show(answer).catch((error: unknown) => {
+  try {
+    await show(answer);
+    if (mine === latest) element("viewer-canvas").dataset.ready = "true";
+  } catch (error) {
     hideViewer(); // It may still hold the images of another patient.
     refuse(`The viewer cannot be shown: ${String(error)}`);
-  });
+  }
 }
 
 function hideViewer(): void {

@@ -31,7 +31,6 @@ export async function show(answer: Answer): Promise<void> {
   look();
   view.setVolume(volumes[0], 0); // All of them at once: each redraws every texture.
   moveTo(fullest() ?? Math.floor(depth() / 2));
-  canvas.dataset.ready = "true";
 }
 
 const depth = (): number => (view?.volumes[0].dimsRAS ?? [0, 1, 1, 1])[3];
