@@ -325,7 +325,7 @@ def test_the_warnings_are_always_in_sight(opened):
     notice = opened.tab.locator("header")
     assert notice.bounding_box()["y"] >= 0
     assert "For research use only" in notice.inner_text()
-    assert "simulated patients only" in notice.inner_text()
+    assert json.loads((shipped_or_refuse() / "bundle.json").read_text())["notice"] in notice.inner_text()
 
 
 def _luminance(colour: str) -> float:
