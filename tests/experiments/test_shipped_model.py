@@ -106,7 +106,7 @@ def test_only_the_evaluation_out_of_fold_calibrates(commands: Callable[..., list
     assert "evaluate.calibrate" not in vars(external)
     config = load_config(Path(external.config))
     assert not config.evaluate.calibrate
-    assert "never on people" in config.convert.notice
+    assert "never on a patient" in config.convert.notice
 
 
 def test_files_that_test_never_train(commands: Callable[..., list[list[str]]], tmp_path: Path) -> None:
