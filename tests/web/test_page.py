@@ -320,6 +320,18 @@ def test_the_example_is_answered_shown_and_saved(opened, tmp_path):
     assert masks[..., 1].max() == results["n_models"]
 
 
+def test_images_are_seen_only_once_they_are_those_of_the_answer(opened):
+    """While the next patient's images are loaded, the viewer still holds those of the patient before."""
+    unready = """() => {
+        const canvas = document.getElementById("viewer-canvas"), before = canvas.dataset.ready;
+        delete canvas.dataset.ready;
+        const seen = getComputedStyle(canvas).visibility;
+        if (before) canvas.dataset.ready = before;
+        return seen;
+    }"""
+    assert opened.tab.evaluate(unready) == "hidden"
+
+
 def test_the_warnings_are_always_in_sight(opened):
     opened.tab.evaluate("() => window.scrollTo(0, document.body.scrollHeight)")
     notice = opened.tab.locator("header")

@@ -95,14 +95,15 @@ function heard(message: FromWorker, job: Job, mine: number): void {
 async function view(answer: Answer, mine: number): Promise<void> {
   shown("viewer", true);
   try {
-    await show(answer);
-    if (mine === latest) element("viewer-canvas").dataset.ready = "true";
+    if (await show(answer, () => mine === latest)) element("viewer-canvas").dataset.ready = "true";
   } catch (error) {
-    hideViewer(); // It may still hold the images of another patient.
+    if (mine !== latest) return;
+    hideViewer();
     refuse(`The viewer cannot be shown: ${String(error)}`);
   }
 }
 
+/** It holds the images of the patient before until others are loaded: only a canvas that is ready is seen (style.css). */
 function hideViewer(): void {
   shown("viewer", false);
   delete element("viewer-canvas").dataset.ready;

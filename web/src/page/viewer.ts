@@ -10,8 +10,11 @@ export const COLOURS = ["#009e73", "#56b4e9", "#d55e00"].map((hex) => [1, 3, 5].
 let view: Niivue | null = null;
 let masked = false;
 
-/** Show an examination; opens where most of the stroke is. */
-export async function show(answer: Answer): Promise<void> {
+/**
+ * Show an examination; opens where most of the stroke is. False, and nothing is shown, where it is not the latest any more
+ * once its images are loaded.
+ */
+export async function show(answer: Answer, isLatest: () => boolean): Promise<boolean> {
   const canvas = element("viewer-canvas") as HTMLCanvasElement;
   if (!view) {
     view = new Niivue({ isRadiologicalConvention: true, dragAndDropEnabled: false, loadingText: "", backColor: [0, 0, 0, 1], crosshairWidth: 0, logLevel: "error" });
@@ -22,15 +25,17 @@ export async function show(answer: Answer): Promise<void> {
     view.onLocationChange = told;
     wire();
   }
-  masked = answer.masks !== null;
   const volumes: NVImage[] = [];
   for (const [name, bytes] of [["b1000", answer.b1000], ["b0", answer.b0], ["masks", answer.masks]] as const)
     if (bytes) volumes.push(await NVImage.loadFromUrl({ url: `${name}.nii`, name: `${name}.nii`, buffer: bytes.slice().buffer }));
+  if (!isLatest()) return false;
+  masked = answer.masks !== null;
   view.volumes = volumes;
   input("viewer-slice").max = String(depth() - 1);
   look();
   view.setVolume(volumes[0], 0); // All of them at once: each redraws every texture.
   moveTo(fullest() ?? Math.floor(depth() / 2));
+  return true;
 }
 
 const depth = (): number => (view?.volumes[0].dimsRAS ?? [0, 1, 1, 1])[3];
