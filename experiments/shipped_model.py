@@ -35,6 +35,8 @@ INDIVIDUAL = ("--seed", "200", "--cases", "300")
 HYPERACUTE = ("--seed", "300", "--cases", "36", "--set", "simulate.t2_amplitude_range=[0.001, 0.02]")
 HYPERACUTE += ("--set", "simulate.large_lesion_share=0.5", "--set", "simulate.punctate_share=0.1")
 HYPERACUTE += ("--set", "simulate.stroke_free_share=0")
+# The test patients have the scanner of phases 1 and 2: distortion near air from physics, an array coil.
+SCANNER = ("--set", "simulate.near_air=physics", "--set", "simulate.receive_coil=array")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
     patients = run / "new_patients"
     test_on = [word for one in (anatomies, lesions) if one for word in one.options(one.test)]
     count = ("--seed", str(options.test_seed), "--cases", str(options.test_cases))
-    yield Step(("fvv", "simulate", *settings, *test_on, *count, "-o", str(patients)))
+    yield Step(("fvv", "simulate", *settings, *SCANNER, *test_on, *count, "-o", str(patients)))
     as_new = ("--external", str(patients), "--set", "evaluate.own_masks=true")
     yield Step(("fvv", "evaluate", *as_new, *settings, *tested, "-o", str(external)), external / "summary.json")
 

@@ -127,6 +127,12 @@ def test_files_that_test_never_train(commands: Callable[..., list[list[str]]], t
     assert settings.simulate.anatomies == Path(anatomies)
 
 
+def test_the_test_patients_have_the_scanner_of_the_training(commands: Callable[..., list[list[str]]]) -> None:
+    *_, train, _, test = (parse(words[1:]) for words in of_fvv(commands(), "simulate"))
+    trained, tested = (load_config(Path(step.config), dict(step.set)).simulate for step in (train, test))
+    assert (trained.near_air, trained.receive_coil) == (tested.near_air, tested.receive_coil)
+
+
 def test_without_files_to_test_on_nothing_starts(commands: Callable[..., list[list[str]]], tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="2 files to train on and 0 to test on"):
         commands("--lesions", folder(tmp_path / "l", ["1000_lesion.nii.gz", "1001_lesion.nii.gz", "README.md"]))
