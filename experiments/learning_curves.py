@@ -14,9 +14,9 @@ other persons of the rest, and the smaller cohorts are parts of the larger ones.
 a stroke, selects the epoch. With `half`, every second person with a stroke loses the FLAIR-visible mask and keeps the
 stroke mask. Training from the package starts from another one of its models for each seed.
 
-All trainings have the settings of configs/demo.yaml, at half resolution, and the same number of slices; the model in the
-package is tested at its own resolution. One network is tested, without the evidence rule. curves/runs.csv has a row for each finished run, curves/table.md the mean and the
-range over seeds. The same command resumes, inside a run too.
+All trainings have the settings of configs/demo.yaml, at half resolution, and the same number of slices; the model in
+the package is tested at its own resolution. One network is tested, without the evidence rule. curves/runs.csv has a row
+for each finished run, curves/table.md the mean and the range over seeds. The same command resumes, inside a run too.
 """
 
 from __future__ import annotations
