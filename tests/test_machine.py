@@ -7,9 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,17 @@ from parallel_work import square
 from programs import script, start
 
 CONFIG = PredictConfig(compute={"device": "cpu"})
+STAY = """import threading
+
+    def stay():
+        while threading.main_thread().is_alive():
+            time.sleep(0.02)
+        Path("tidying").touch()
+        threading.Event().wait()
+
+    threading.Thread(target=stay).start()
+    Path("working").touch()
+    time.sleep(600)"""
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -104,19 +116,17 @@ def test_an_output_that_is_no_folder(tmp_path: Path, kind: str) -> None:
         pass
 
 
-def test_results_that_go_away_while_the_run_goes_on_are_failures(cohort: Path) -> None:
-    out = cohort / "out"
-    first = out / "p0" / "results.json"
+def test_results_that_go_away_while_the_run_goes_on_are_failures(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, moved = cohort / "out", cohort / "moved"
 
-    def remove() -> None:
-        while not first.exists():
-            time.sleep(0.01)
-        out.rename(cohort / "moved")
+    def robbed(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for one in map_items(*arguments, **options):
+            yield one
+            if not moved.exists():
+                out.rename(moved)
 
-    thief = threading.Thread(target=remove)
-    thief.start()
+    monkeypatch.setattr("fvv.stages.predict.map_items", robbed)
     result = predict(cohort / "in", cohort / "models", out, CONFIG)
-    thief.join()
     assert "p0" in [failure.examination_id for failure in result.failures]
     assert "went away" in result.failures[0].reason
     assert "p0" not in [row["Patient"] for row in read_table(out / "results.csv")]
@@ -165,14 +175,12 @@ def test_one_stage_replaces_no_file_of_another(cohort: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signals")
 def test_a_second_ctrl_c_while_python_tidies_up_gives_no_traceback(tmp_path: Path) -> None:
-    during = "import threading; threading.Thread(target=time.sleep, args=(3,)).start(); Path('there').touch(); "
-    during += "time.sleep(60)"
-    process = start(script(during=during), tmp_path)
-    while not (tmp_path / "there").exists():
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    time.sleep(1)  # Python now waits for the thread.
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    process = start(script(during=STAY), tmp_path)
+    for place in ("working", "tidying"):  # Then Python waits for the thread.
+        while not (tmp_path / place).exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=300)
     assert b"Traceback" not in said
     assert process.returncode == -signal.SIGINT

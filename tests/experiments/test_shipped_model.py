@@ -204,16 +204,25 @@ def test_a_signal_leaves_the_end_to_the_command(
     recipe: ModuleType, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     """Ctrl-C reaches a command from the terminal, and it may take a while to end; TERM is passed on."""
-    started = tmp_path / "started"
+    started, over = tmp_path / "started", tmp_path / "over"
+    words = """
+import sys, time
+from pathlib import Path
+Path(sys.argv[1]).touch()
+while not Path(sys.argv[2]).exists():
+    time.sleep(0.01)
+sys.exit(3)
+"""
 
     def send() -> None:
         while not started.exists():
             time.sleep(0.01)
         os.kill(os.getpid(), number)
+        if number is signal.SIGINT:
+            over.touch()
 
-    words = f"import pathlib, sys, time; pathlib.Path({str(started)!r}).touch(); time.sleep(1.5); sys.exit(3)"
     threading.Thread(target=send, daemon=True).start()
-    assert recipe._run([sys.executable, "-c", words]) == code
+    assert recipe._run([sys.executable, "-c", words, str(started), str(over)]) == code
 
 
 def test_after_conversion_a_phase_is_over(commands: Callable[..., list[list[str]]], tmp_path: Path) -> None:

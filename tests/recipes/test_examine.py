@@ -122,18 +122,22 @@ class Failing:
 
     profile, provider = PROFILES["robust-v3"], "none"
 
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
     def __len__(self) -> int:
         return 1
 
     def each_output(self, padded: np.ndarray, *, stroke_logits: bool) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        raise ModelError("it cannot run")
+        raise self.error
 
 
-def test_what_quality_control_refuses_is_not_assessable_whatever_the_models_do() -> None:
+@pytest.mark.parametrize("error", [ModelError("it cannot run"), RuntimeError("it cannot run")])
+def test_what_quality_control_refuses_is_not_assessable_whatever_the_models_do(error: Exception) -> None:
     """Checks and models run side by side."""
-    models, settings = Failing(), Settings(PROFILES["robust-v3"])
+    models, settings = Failing(error), Settings(PROFILES["robust-v3"])
     case = case_of(head(np.random.default_rng(7)))
-    with pytest.raises(ModelError, match="cannot run"):
+    with pytest.raises(type(error), match="cannot run"):
         examine(case, models, settings)
     refused = examine(replace(case, b0=case.b1000, b1000=case.b0), models, settings)
     assert refused.prediction.decision.state is DecisionState.NOT_ASSESSABLE

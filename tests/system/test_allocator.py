@@ -18,16 +18,24 @@ def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch, platform
     keep_freed_memory()
 
 
-def test_every_parameter_is_set_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("most", "expected"), [(2**31, {-8: 1, -3: 2**27, -1: 2**30}), (2**25, {-8: 1, -3: 2**25, -1: 2**30}), (0, {-8: 1})]
+)
+def test_an_older_glibc_keeps_the_most_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch, most: int, expected: dict[int, int]
+) -> None:
+    """It refuses an mmap threshold over 32 MiB."""
     given: dict[int, int] = {}
 
     class Library:
         @staticmethod
         def mallopt(parameter: int, value: int) -> int:
+            if parameter == -3 and value > most:
+                return 0
             given[parameter] = value
             return 1
 
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: Library())
     keep_freed_memory()
-    assert given == {-8: 1, -1: 2**30, -3: 2**27}
+    assert given == expected

@@ -34,7 +34,7 @@ from fvv.data import (
     Severity,
     Volume,
 )
-from fvv.errors import FvvError, MaskError
+from fvv.errors import MaskError
 from fvv.imaging.adc import NO_COMMON_GAIN, adc_map, at_b1000, lesion_adc
 from fvv.imaging.decision import decide, not_assessable
 from fvv.imaging.fusion import restore_segmentation
@@ -52,7 +52,7 @@ from fvv.schemas.bundle import BundleManifest, Calibration
 
 
 class Clock:
-    """Seconds of each named step, which add up: of what runs beside another step, the time that is waited for it."""
+    """Seconds of each named step. They add up: a step beside another counts only the time that was waited for it."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -249,17 +249,17 @@ def _check_and_segment(
 ) -> tuple[tuple[Finding, ...], FusedSegmentation | None]:
     """The findings, and what the models found, side by side: nearly every examination passes its checks.
 
-    Of one that does not pass, what the models gave is dropped, be it an error.
+    Where an examination does not pass, the output of the models is dropped, or their error.
     """
     together: FusedSegmentation | None = None
-    failure: FvvError | None = None
+    failure: Exception | None = None
     with ThreadPoolExecutor(1) as aside:
         checked = aside.submit(_check, ready, settings)
         try:
             # Here and not aside: Ctrl-C reaches the main thread alone (`fvv.inference.interrupt`).
             with clock.step("network"):
                 together = segment_case(ready.prepared, models, settings.postprocess)
-        except FvvError as error:
+        except Exception as error:  # noqa: BLE001  (raised below, unless the models should not have run)
             failure = error
         with clock.step("check"):
             findings = checked.result()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from fvv.schemas.base import FileModel
 from fvv.schemas.migrations import CURRENT
@@ -13,6 +13,8 @@ from fvv.schemas.values import Stored
 Outcome = Literal["open", "answered", "not assessable", "not readable", "incomplete", "failed"]
 """Of a study: not yet looked at; with volumes; refused by quality control; no examination could be read from its
 images; its transfer was cut off; the program failed on it."""
+_READ_BY_THREADS = ConfigDict(defer_build=False)
+"""Validators are built at import: older versions of pydantic do not keep threads from building one at once."""
 
 
 class StudyRecord(FileModel):
@@ -26,6 +28,7 @@ class StudyRecord(FileModel):
         made_from: fingerprint of software, models and settings.
     """
 
+    model_config = _READ_BY_THREADS
     kind: ClassVar = "study"
     schema_version: int = CURRENT["study"]
     outcome: Outcome = "open"
@@ -60,6 +63,7 @@ class Health(FileModel):
         destinations: by name.
     """
 
+    model_config = _READ_BY_THREADS
     kind: ClassVar = "node health"
     schema_version: int = CURRENT["node health"]
     time: str

@@ -60,10 +60,11 @@ def _join_predicted(root: Path, records: list[RunRecord], places: dict[str, str]
     names = [name for name in records[0].cohort if name in places]
     for name in track(names, "gather", len(names)):
         try:
-            spool.add(read_result(root / places[name]).verify(records[0].made_from))
+            result = read_result(root / places[name]).verify(records[0].made_from)
         except FvvError as error:
             failures[name] = failure_of(name, error)
         else:
+            spool.add(result)
             results[name] = places[name]
     claim_tables(root, parquet=bool(records[0].options.get("parquet")))
     remove_decisions(root)

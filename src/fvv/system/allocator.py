@@ -8,8 +8,8 @@ import sys
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Parameters of glibc's `mallopt` (man mallopt)."""
 _KEPT_BYTES = 2**30
-_LARGEST_KEPT = 2**27
-"""Chosen here: eight volumes of 256 x 256 x 30 in float64; a glibc that takes less keeps its own limit."""
+_LARGEST_KEPT = 2**27, 2**25
+"""Chosen here: eight volumes of 256 x 256 x 30 in float64; or two, the most that an older glibc takes (man mallopt)."""
 
 
 def keep_freed_memory() -> None:
@@ -25,5 +25,7 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # musl
         return
-    for parameter, value in ((_ARENA_MAX, 1), (_TRIM_THRESHOLD, _KEPT_BYTES), (_MMAP_THRESHOLD, _LARGEST_KEPT)):
-        mallopt(parameter, value)
+    mallopt(_ARENA_MAX, 1)
+    # A trim threshold alone would fix the other at its 128 KiB, and no volume would be kept.
+    if any(mallopt(_MMAP_THRESHOLD, largest) for largest in _LARGEST_KEPT):
+        mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)

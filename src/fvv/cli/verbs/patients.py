@@ -54,12 +54,13 @@ def _load_nibabel() -> None:
 def _predict(options: argparse.Namespace, config: Config) -> StageResult:
     keep_freed_memory()
     gc.disable()  # While modules load, hardly anything is garbage: a tenth of the time.
-    _load_nibabel()
-    from fvv.io.case import CaseFiles  # noqa: PLC0415
-    from fvv.io.shipped import models_to_use  # noqa: PLC0415
-    from fvv.stages.predict import predict  # noqa: PLC0415
-
-    gc.enable()
+    try:
+        _load_nibabel()
+        from fvv.io.case import CaseFiles  # noqa: PLC0415
+        from fvv.io.shipped import models_to_use  # noqa: PLC0415
+        from fvv.stages.predict import predict  # noqa: PLC0415
+    finally:
+        gc.enable()
 
     settings = config.predict
     if options.series:
