@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -16,14 +18,19 @@ from fvv.data import Channel
 from fvv.errors import ModelError
 from fvv.imaging.slabs import extract_slabs
 from fvv.inference.golden import confirm_output
-from fvv.inference.providers import choose_providers, confirm_provider
-from fvv.inference.sessions import OnnxModel
+from fvv.inference.interrupt import Job, in_groups
+from fvv.inference.outputs import AllLogits, Kept, Masks
+from fvv.inference.providers import CPU, choose_providers, confirm_provider
+from fvv.inference.sessions import OnnxModel, run_options
 from fvv.io.bundle import ModelBundle
 from fvv.names import plain
 from fvv.schemas.bundle import ModelEntry
 from fvv.system.cores import core_count, most_threads
 
 log = logging.getLogger(__name__)
+_SIDE_BY_SIDE = 2
+"""Runs at once on a CPU, with half of the threads each (chosen here): many operations of a graph use one thread only,
+and memory is bounded whatever the number of cores."""
 
 
 class OnnxEnsemble:
@@ -50,14 +57,15 @@ class OnnxEnsemble:
         *,
         device: str = "auto",
         threads: int = 0,
-        chunk_slices: int = 32,
+        chunk_slices: int = 16,
     ) -> None:
         self.files = tuple(files)
         self.profile = profile
         self.chunk_slices = chunk_slices
         providers = choose_providers(device)
         threads = min(threads or core_count(), most_threads())
-        self._models = [OnnxModel.open(file, providers, threads, profile.grid_size) for file in files]
+        self._runs = _SIDE_BY_SIDE if threads > 1 and providers[0][0] == CPU else 1
+        self._models = [OnnxModel.open(file, providers, threads // self._runs, profile.grid_size) for file in files]
         self.provider = self._models[0].provider
         confirm_provider(device, providers, self.provider)
 
@@ -69,7 +77,7 @@ class OnnxEnsemble:
         *,
         device: str = "auto",
         threads: int = 0,
-        chunk_slices: int = 32,
+        chunk_slices: int = 16,
         confirmed: bool = True,
     ) -> Self:
         """Open some models of a bundle, all of them by default, and check that they are what they were.
@@ -111,28 +119,9 @@ class OnnxEnsemble:
         Raises:
             ModelError: a model could not run, or gave something that is no logit: no mask may be made of it.
         """
-        for model in self._models:
-            mask = np.empty(self._output_shape(padded), dtype=bool)
-            kept = np.empty(mask.shape[1:], dtype=np.float32) if stroke_logits else None
-            lowest = np.full(len(Channel), np.inf)
-            for first, logits in self._logits(model, padded):
-                # Minimum and maximum both keep NaN, in two passes and without an array of truth values.
-                lowest = np.minimum(lowest, logits.min(axis=(0, 2, 3)))
-                if not np.isfinite(lowest).all() or not np.isfinite(logits.max()):
-                    hint = "the model or the images are damaged"
-                    raise ModelError("the network's output is not finite", file=model.file, hint=hint)
-                np.greater(np.moveaxis(logits, 0, 1), 0, out=mask[:, first : first + len(logits)])
-                if kept is not None:
-                    kept[first : first + len(logits)] = logits[:, Channel.STROKE.value]
-            # A logit says no where it is negative, as it is in the air around every head; a probability never is.
-            for channel in Channel:
-                if lowest[channel.value] >= 0:
-                    raise ModelError(
-                        f"the network's output for {channel.label} is nowhere negative: these are not logits",
-                        file=model.file,
-                        hint="export the model without the sigmoid or softmax at its end",
-                    )
-            yield mask, kept
+        shape = self._output_shape(padded)
+        for found in self._each(padded, lambda model: Masks(model.file, shape, stroke_logits=stroke_logits)):
+            yield found.checked()
 
     def masks(self, padded: FloatArray) -> BoolArray:
         """What every model predicts, see `each_output`: (n, 3, slices, 256, 256) bool."""
@@ -141,17 +130,15 @@ class OnnxEnsemble:
     def logits(self, padded: FloatArray) -> FloatArray:
         """Logits of every model: (n, 3, slices, 256, 256) float32."""
         result = np.empty((len(self), *self._output_shape(padded)), dtype=np.float32)
-        for model, its_own in zip(self._models, result, strict=True):
-            for first, logits in self._logits(model, padded):
-                its_own[:, first : first + len(logits)] = np.moveaxis(logits, 0, 1)
+        for number, found in enumerate(self._each_logits(padded)):
+            result[number] = found
         return result
 
     def probabilities(self, padded: FloatArray) -> FloatArray:
         """Mean over the models of the logits' sigmoids: (3, slices, 256, 256) float32."""
         total = np.zeros(self._output_shape(padded), dtype=np.float32)
-        for model in self._models:
-            for first, logits in self._logits(model, padded):
-                total[:, first : first + len(logits)] += expit(np.moveaxis(logits, 0, 1))
+        for found in self._each_logits(padded):
+            total += expit(found)
         return total / np.float32(len(self))
 
     def _output_shape(self, padded: FloatArray) -> tuple[int, ...]:
@@ -160,17 +147,42 @@ class OnnxEnsemble:
             raise ModelError(f"expected a slice and its neighbours, got {padded.shape[1]} slices", file=self.files[0])
         return len(Channel), slices, *padded.shape[2:]
 
-    def _logits(self, model: OnnxModel, padded: FloatArray) -> Iterator[tuple[int, FloatArray]]:
-        """First slice and (slices, 3, 256, 256) logits of one chunk after another."""
-        context = self.profile.context_slices
-        n_slices = padded.shape[1] - 2 * context
-        step = self.chunk_slices if model.whole_volume else model.slabs
-        for first in range(0, n_slices, step):
-            last = min(first + step, n_slices)
+    def _each_logits(self, padded: FloatArray) -> Iterator[FloatArray]:
+        """(3, slices, 256, 256) logits of one model after another."""
+        shape = self._output_shape(padded)
+        for found in self._each(padded, lambda _: AllLogits(shape)):
+            yield found.array
+
+    def _each(self, padded: FloatArray, kept_of: Callable[[OnnxModel], Kept]) -> Iterator[Kept]:
+        """What is kept of one model's logits after another's; parts of the volume run side by side."""
+        options = run_options()
+        kept: deque[Kept] = deque()
+
+        def stop() -> None:
+            options.terminate = True
+
+        def run(model: OnnxModel, first: int, last: int, into: Kept) -> None:
+            context = self.profile.context_slices
             if model.whole_volume:
-                yield first, model.run(padded[None, :, first : last + 2 * context])
+                given = padded[None, :, first : last + 2 * context]
             else:
-                yield first, model.run(extract_slabs(padded, first, last, context))
+                given = extract_slabs(padded, first, last, context)
+            into.add(first, model.run(given, options))
+
+        def jobs() -> Iterator[list[Job]]:
+            for model in self._models:
+                kept.append(kept_of(model))
+                parts = self._parts(model, self._output_shape(padded)[1])
+                yield [partial(run, model, *part, kept[-1]) for part in parts]
+
+        for _ in in_groups(jobs(), self._runs, stop):
+            yield kept.popleft()
+
+    def _parts(self, model: OnnxModel, slices: int) -> list[tuple[int, int]]:
+        """First slice of each part of a volume, and the first after it; nearly equal, one for each run at least."""
+        at_once = max(1, (self.chunk_slices if model.whole_volume else model.slabs) // self._runs)
+        n = min(slices, max(self._runs, -(-slices // at_once)))
+        return [(slices * part // n, slices * (part + 1) // n) for part in range(n)]
 
 
 def open_ensemble(bundle: ModelBundle, config: PredictConfig) -> OnnxEnsemble:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ import onnxruntime as ort
 
 from fvv.arrays import FloatArray
 from fvv.errors import ModelError
-from fvv.inference.interrupt import interruptible
 from fvv.inference.providers import CPU, Provider
 from fvv.names import plain
 from fvv.system.regular import refuse_irregular
@@ -88,11 +87,12 @@ class OnnxModel:
             provider=str(session.get_providers()[0]),
         )
 
-    def run(self, batch: FloatArray) -> FloatArray:
-        """Logits. Ctrl-C ends it.
+    def run(self, batch: FloatArray, options: ort.RunOptions | None = None) -> FloatArray:
+        """Logits.
 
         Args:
             batch: (batch, 2, slices, 256, 256) float32.
+            options: from `run_options`; another thread ends the run by setting their `terminate`.
 
         Returns:
             (batch * (slices - 6), 3, 256, 256) float32.
@@ -101,14 +101,8 @@ class OnnxModel:
             ModelError: onnxruntime could not run it, or the output is not what it should be.
         """
         given = {self.session.get_inputs()[0].name: np.ascontiguousarray(batch)}
-        options = ort.RunOptions()
-        options.log_severity_level = _SILENT
-
-        def stop() -> None:
-            options.terminate = True
-
         try:
-            (output,) = interruptible(partial(self.session.run, None, given, options), stop)
+            (output,) = self.session.run(None, given, options or run_options())
         except Exception as error:  # onnxruntime raises a dozen private types, and MemoryError
             message = f"onnxruntime could not run the model on an input of {batch.shape}: {_on_one_line(error)}"
             raise ModelError(message, file=self.file, hint=_hint(error)) from error
@@ -121,6 +115,13 @@ class OnnxModel:
                 file=self.file,
             )
         return found[:, FOUR_CHANNELS] if found.shape[1] == 4 else found
+
+
+def run_options() -> ort.RunOptions:
+    """Options of runs that end together: `terminate` ends all that were started with them."""
+    options = ort.RunOptions()
+    options.log_severity_level = _SILENT
+    return options
 
 
 @cache

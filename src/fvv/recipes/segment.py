@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -67,7 +68,8 @@ def segment_case(
         (256, 256, 5)
     """
     padded = network_input(case, models.profile.context_slices)
-    return _fused(_outputs(padded, case, models, postprocess), len(models), case, postprocess)
+    with closing(_outputs(padded, case, models, postprocess)) as outputs:
+        return _fused(outputs, len(models), case, postprocess)
 
 
 def _fused(
@@ -92,7 +94,7 @@ def _fused(
 
 def _outputs(
     padded: FloatArray, case: PreparedCase, models: Models, postprocess: PostprocessConfig
-) -> Iterator[Output]:
+) -> Generator[Output]:
     try:
         for mask, logits in models.each_output(padded, stroke_logits=postprocess.asks_for_evidence):
             # (3, k, i, j) -> (3, i, j, k)
