@@ -233,8 +233,7 @@ def _paste_slices(page: Canvas, top: int, stack: Stack, shown: Sequence[int], in
 
 def _title(stack: Stack, k: int) -> str:
     """Which slice of how many, and the lesions in it, at most six."""
-    numbers = np.unique(stack.lesions[:, :, k])
-    numbers = numbers[numbers > 0]
+    numbers = np.flatnonzero(np.bincount(stack.lesions[:, :, k].ravel())[1:]) + 1
     of = f"   lesion{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:6]))}" if len(numbers) else ""
     return f"slice {k + 1} of {stack.brain.shape[2]}{of}"
 

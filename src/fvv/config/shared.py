@@ -136,7 +136,7 @@ class ComputeConfig(Settings):
     """CPU threads of onnxruntime (0 = all cores)."""
     workers: int | None = Field(default=None, ge=0)
     """Parallel processes (0 = one per core; default: one for predict, one per core for the other stages)."""
-    chunk_slices: int = Field(default=16, ge=1)
+    chunk_slices: int = Field(default=20, ge=1)
     """Slices in the network at once: bounds the memory."""
 
 

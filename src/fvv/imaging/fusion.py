@@ -33,17 +33,19 @@ def fuse_folds(masks: Iterable[BoolArray], keep: StrokeFilter | None = None) -> 
         shape = mask.shape[1:]
         brain_votes = brain_votes + largest_component(mask[Channel.BRAIN.value])
         stroke_votes = stroke_votes + mask[Channel.STROKE.value]
-        packed.append(np.packbits(mask[Channel.FLAIR_VISIBLE.value]))
+        # Slice by slice, as a network gives them: in another order than the memory's it takes fifty times as long.
+        packed.append(np.packbits(np.moveaxis(mask[Channel.FLAIR_VISIBLE.value], 2, 0)))
     n = len(packed)
     brain = np.asarray(brain_votes >= n / 2)
     stroke = np.asarray(stroke_votes >= n / 2) & brain
     findings: tuple[Finding, ...] = ()
     if keep is not None:
         stroke, findings = keep(stroke, brain)
-    visible_votes = np.zeros(shape, dtype=np.uint8)
+    visible_votes = np.zeros_like(stroke, dtype=np.uint8)
     per_model = []
     for bits in packed:
-        visible = np.unpackbits(bits, count=stroke.size).view(bool).reshape(shape) & stroke
+        slices = np.unpackbits(bits, count=stroke.size).view(bool).reshape(shape[2], *shape[:2])
+        visible = np.moveaxis(slices, 0, 2) & stroke
         visible_votes += visible
         per_model.append(int(visible.sum()))
     return FusedSegmentation(

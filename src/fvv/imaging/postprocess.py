@@ -15,16 +15,19 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from fvv.arrays import BoolArray, FloatArray, IntArray
+from fvv.arrays import BoolArray, FloatArray
 from fvv.config import PostprocessConfig
 from fvv.data import Finding, PreparedCase, Severity
 from fvv.imaging.adc import relative_adc
+from fvv.imaging.brain import bounding_box
 from fvv.imaging.geometry import reflected
 
 _TOUCHING = np.ones((3, 3, 3))
 """Voxels that touch by a corner are of one component."""
 _MIRROR_BLUR = (3.0, 3.0, 0.5)
 """Voxels of the working grid: no head is so symmetric that single voxels could be compared."""
+_MIRROR_REACH = (12, 12, 2)
+"""Voxels: four standard deviations, where SciPy ends the Gaussian."""
 
 
 def remaining_stroke(
@@ -49,10 +52,18 @@ def without_small_pieces(mask: BoolArray, minimum_mm3: float, voxel_mm3: float) 
     """The components of a mask that are no smaller than a volume; voxels that touch by a corner belong together."""
     if not minimum_mm3:
         return mask
-    labels, _ = ndimage.label(mask, structure=_TOUCHING)
+    box = bounding_box(mask)
+    labels, _ = ndimage.label(mask[box], structure=_TOUCHING)
     kept = np.bincount(labels.ravel()) * voxel_mm3 >= _just_under(minimum_mm3)
     kept[0] = False
-    return np.asarray(kept[labels])
+    return _with_part(mask, box, kept[labels])
+
+
+def _with_part(like: BoolArray, box: tuple[slice, ...], part: BoolArray) -> BoolArray:
+    """A mask of the shape of another that is a part in a box, and False elsewhere."""
+    mask = np.zeros_like(like)
+    mask[box] = part
+    return mask
 
 
 def _just_under(volume_mm3: float) -> float:
@@ -75,17 +86,21 @@ def believable_stroke(
     Returns:
         (i, j, k) bool, and what was removed, could not be judged, or is doubtful.
     """
-    labels, n = ndimage.label(stroke, structure=_TOUCHING)
+    around = bounding_box(stroke)
+    labels, n = ndimage.label(stroke[around], structure=_TOUCHING)
     if not n:
         return stroke, ()
     clues = _Clues(case, brain, mean_logit, config)
-    doubts = [clues.doubt(labels, label, box) for label, box in enumerate(ndimage.find_objects(labels), start=1)]
+    doubts = []
+    for label, part in enumerate(ndimage.find_objects(labels), start=1):
+        box = tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(around, part, strict=True))
+        doubts.append(clues.doubt(labels[part] == label, box))
     kept = np.array([False, *(doubt is not None for doubt in doubts)])
     volumes_ml = np.bincount(labels.ravel())[1:] * case.voxel_volume_ml
     findings = _findings(doubts, volumes_ml)
     if clues.adc_is_missing:
         findings.append(Finding("evidence-without-adc", _WITHOUT_ADC, Severity.WARNING))
-    return np.asarray(kept[labels]), tuple(findings)
+    return _with_part(stroke, around, kept[labels]), tuple(findings)
 
 
 class _Clues:
@@ -99,10 +114,9 @@ class _Clues:
         self._mirrored_adc: FloatArray | None = None
         self._brighter: FloatArray | None = None
 
-    def doubt(self, labels: IntArray, label: int, box: tuple[slice, ...]) -> str | None:
-        """What speaks against a component that stays ("": nothing); None where it does not stay."""
-        config, inside = self._config, labels[box] == label
-        logits = self._logit[box][inside]
+    def doubt(self, inside: BoolArray, box: tuple[slice, ...]) -> str | None:
+        """What speaks against the component inside a box that stays ("": nothing); None where it does not stay."""
+        config, logits = self._config, self._logit[box][inside]
         voxel_mm3 = 1000 * self._case.voxel_volume_ml
         sure = np.count_nonzero(logits > config.core_logit) * voxel_mm3 >= _just_under(config.minimum_core_mm3)
         certain_mm3 = np.count_nonzero(logits > config.certain_logit) * voxel_mm3
@@ -151,9 +165,12 @@ def mirrored(volume: FloatArray, brain: BoolArray) -> FloatArray:
         brain: (i, j, k) bool, not empty.
 
     Returns:
-        (i, j, k); NaN where the other side lies outside the grid.
+        (i, j, k), right within the box of the brain; NaN where the other side lies outside the grid or far from it.
     """
-    return reflected(ndimage.gaussian_filter(volume, _MIRROR_BLUR), brain, outside=np.nan)
+    box = bounding_box(brain, _MIRROR_REACH)
+    blurred = np.full_like(volume, np.nan)
+    blurred[box] = ndimage.gaussian_filter(volume[box], _MIRROR_BLUR)
+    return reflected(blurred, brain, outside=np.nan)
 
 
 def _median(values: FloatArray) -> float:

@@ -57,7 +57,7 @@ class OnnxEnsemble:
         *,
         device: str = "auto",
         threads: int = 0,
-        chunk_slices: int = 16,
+        chunk_slices: int = 20,
     ) -> None:
         self.files = tuple(files)
         self.profile = profile
@@ -77,7 +77,7 @@ class OnnxEnsemble:
         *,
         device: str = "auto",
         threads: int = 0,
-        chunk_slices: int = 16,
+        chunk_slices: int = 20,
         confirmed: bool = True,
     ) -> Self:
         """Open some models of a bundle, all of them by default, and check that they are what they were.

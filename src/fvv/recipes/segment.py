@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -75,15 +74,20 @@ def segment_case(
 def _fused(
     outputs: Iterable[Output], n_models: int, case: PreparedCase, postprocess: PostprocessConfig
 ) -> FusedSegmentation:
-    mean_logit = np.zeros(case.brain.shape, dtype=np.float32) if postprocess.asks_for_evidence else None
+    mean_logit: FloatArray | None = None
 
     def masks() -> Iterator[BoolArray]:
+        nonlocal mean_logit
         for mask, logits in outputs:
-            if mean_logit is not None and logits is not None:
-                np.add(mean_logit, logits / n_models, out=mean_logit)
+            if logits is not None and postprocess.asks_for_evidence:
+                share = logits / n_models
+                mean_logit = share if mean_logit is None else np.add(mean_logit, share, out=mean_logit)
             yield mask
 
-    fused = fuse_folds(masks(), partial(remaining_stroke, mean_logit=mean_logit, case=case, config=postprocess))
+    def keep(stroke: BoolArray, brain: BoolArray) -> tuple[BoolArray, tuple[Finding, ...]]:
+        return remaining_stroke(stroke, brain, mean_logit=mean_logit, case=case, config=postprocess)
+
+    fused = fuse_folds(masks(), keep)
     # The stroke is cut to the predicted brain: with hardly any brain, 0 mL of stroke would mean nothing.
     found, expected = (int(mask.sum()) * case.voxel_volume_ml for mask in (fused.brain, case.brain))
     if not found or found >= LEAST_BRAIN * expected:  # With none at all `decide` gives no answer.

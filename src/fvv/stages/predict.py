@@ -62,8 +62,6 @@ if TYPE_CHECKING:
     from fvv.io.dicom.stack import DicomSource
 
 log = logging.getLogger(__name__)
-_WRITERS = 2
-"""Threads that compress and write images while the picture is made (chosen here): zlib leaves Python's lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +258,9 @@ def _predict_one(job: _Job, examination: Examination) -> StoredResult:
             with clock.step("probabilities"):
                 probabilities = native_probabilities(examined, ensemble)
         del examined  # What the models saw does not stay in memory while pictures are drawn.
-        with clock.step("draw"), ThreadPoolExecutor(_WRITERS) as aside:
+        with clock.step("draw"), ThreadPoolExecutor(1) as aside:
+            # Aside, in this order: the picture waits for the lesions; then zlib leaves Python's lock to it.
+            measuring = aside.submit(_lesions, prediction, case.b1000.affine)
             write_masks = partial(write_images, probabilities=probabilities, label_map=config.label_map)
             writing = [
                 aside.submit(write_masks, files, case, prediction),
@@ -268,8 +268,8 @@ def _predict_one(job: _Job, examination: Examination) -> StoredResult:
             ]
             images = reader_images(case, prediction)
             writing.append(aside.submit(_write_viewer, files, case, images, prediction, axis))
-            lesions = _lesions(prediction, case.b1000.affine)
             about = examination_facts(case, prediction, datetime.date.today())
+            lesions = measuring.result()
             picture = synthesis_png(images, case.b1000.affine, prediction, lesions, about)
             for one in writing:
                 one.result()

@@ -26,11 +26,12 @@ def usual_features(prepared: PreparedCase) -> dict[str, float]:
     """What a patient looks like to the network, in a few numbers."""
     b0, b1000 = (image[prepared.brain].astype(np.float32) for image in (prepared.b0, prepared.b1000))
     outside = prepared.b1000[~prepared.brain]
+    (b0_dark, b0_fluid), (b1000_dark, b1000_bright) = (np.percentile(image, (5, 99)) for image in (b0, b1000))
     return {
-        "b0_fluid": float(np.percentile(b0, 99)),
-        "b1000_bright": float(np.percentile(b1000, 99)),
-        "b0_dark": float(np.percentile(b0, 5)),
-        "b1000_dark": float(np.percentile(b1000, 5)),
+        "b0_fluid": float(b0_fluid),
+        "b1000_bright": float(b1000_bright),
+        "b0_dark": float(b0_dark),
+        "b1000_dark": float(b1000_dark),
         "background": float(np.median(outside.astype(np.float32))) if outside.size else 0.0,
         "slice_spacing_mm": prepared.grid.spacing_mm[2],
         "brain_ml": float(prepared.brain.sum()) * prepared.voxel_volume_ml,
