@@ -14,6 +14,7 @@ from fvv.errors import ModelError
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
 from fvv.inference.providers import confirm_provider
+from fvv.inference.sessions import OnnxModel
 from fvv.io.bundle import ModelBundle, write_manifest
 from fvv.recipes.segment import segment_case
 from fvv.schemas.bundle import BundleManifest, ModelEntry
@@ -33,6 +34,46 @@ def test_whole_volume_slabs_and_chunks_agree(tmp_path: Path, rng: np.random.Gene
     assert results[0].shape == (1, 3, 9, 256, 256)
     for other in results[1:]:
         np.testing.assert_allclose(other, results[0], atol=1e-4)
+
+
+def test_answers_are_the_same_bytes_with_any_number_of_threads_and_slices_at_once(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    padded = network_input(prepared_case(rng, slices=9), 3)
+    files = [write_onnx(tmp_path / f"{n}.onnx", context_weight=0.3, biases=(1.5, -2.0, -n)) for n in range(3)]
+
+    def answer(threads: int, chunk: int) -> list[bytes]:
+        ensemble = OnnxEnsemble(files, PROFILE, device="cpu", threads=threads, chunk_slices=chunk)
+        found = list(ensemble.each_output(padded, stroke_logits=True))
+        arrays = [ensemble.logits(padded), ensemble.probabilities(padded), *(one for pair in found for one in pair)]
+        return [np.asarray(array).tobytes() for array in arrays]
+
+    expected = answer(1, 32)
+    for threads, chunk in ((1, 4), (2, 32), (2, 4), (2, 1), (3, 5)):
+        assert answer(threads, chunk) == expected
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("chunk", [1, 4, 20])
+@pytest.mark.parametrize("slices", [1, 2, 9, 23])
+def test_no_more_slices_are_in_the_network_at_once_than_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, chunk: int, slices: int
+) -> None:
+    monkeypatch.setattr("fvv.inference.ensemble.most_threads", lambda: 2)
+    given: list[int] = []
+    run = OnnxModel.run
+
+    def noted(model: OnnxModel, batch: np.ndarray, options: onnxruntime.RunOptions | None = None) -> np.ndarray:
+        given.append(batch.shape[2] - 6)
+        return run(model, batch, options)
+
+    monkeypatch.setattr(OnnxModel, "run", noted)
+    file = write_onnx(tmp_path / "m.onnx")
+    ensemble = OnnxEnsemble([file], PROFILE, device="cpu", threads=threads, chunk_slices=chunk)
+    ensemble.masks(np.zeros((2, slices + 6, 256, 256), dtype=np.float32) - 3)
+    assert sum(given) == slices
+    assert max(given) * threads <= max(chunk, threads)
+    assert len(given) >= min(threads, slices)
 
 
 def test_logits_are_what_the_model_says(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray, IntArray, UInt8Array
+from fvv.imaging.brain import bounding_box
 
 
 def grey_scale(image: FloatArray, brain: BoolArray | None = None) -> UInt8Array:
@@ -75,5 +76,7 @@ def in_plane_outline(mask: BoolArray, slice_axis: int = 2) -> BoolArray:
     for axis in range(3):
         if axis != slice_axis:
             cross[tuple(slice(None) if other == axis else 1 for other in range(3))] = True
-    outline: BoolArray = mask & ~ndimage.binary_erosion(mask, structure=cross)
+    box = bounding_box(mask)
+    outline = np.zeros_like(mask)
+    outline[box] = mask[box] & ~ndimage.binary_erosion(mask[box], structure=cross)
     return outline

@@ -47,7 +47,7 @@ def viewer_volumes(
     """
     window = _window(np.any([*reference.values(), *predicted.values()], axis=0), affine)
     factors, coarse_affine = _coarsened(window, affine, slice_axis, LARGEST_EDGE)
-    images = {"b1000": np.rint(_blocks(grey[window], factors)).astype(np.uint8)}
+    images = {"b1000": _grey(grey[window], factors)}
     for name, masks in (("reference", reference), ("predicted", predicted)):
         images[name] = _codes(masks, window, factors)
     return {name: Volume(array, coarse_affine) for name, array in images.items()}
@@ -80,7 +80,7 @@ def page_volume(
         for axis, part in enumerate(_window(masks[Channel.BRAIN], affine))
     )
     factors, coarse_affine = _coarsened(window, affine, slice_axis, LARGEST_PREDICTED)
-    frames = [np.rint(_blocks(images.get(name, zero)[window], factors)).astype(np.uint8) for name in PAGE_FRAMES[:-1]]
+    frames = [_grey(images.get(name, zero)[window], factors) for name in PAGE_FRAMES[:-1]]
     return np.stack([*frames, _codes(masks, window, factors)], axis=-1), coarse_affine
 
 
@@ -95,8 +95,18 @@ def _coarsened(window: tuple[slice, ...], affine: Affine, slice_axis: int, large
 
 def _codes(masks: Mapping[Channel, BoolArray], window: tuple[slice, ...], factors: Sequence[int]) -> UInt8Array:
     """1 for brain + 2 for stroke + 4 for FLAIR-visible; uint8."""
-    parts = [(_blocks(masks[one][window], factors) >= 0.5).astype(np.uint8) << one.value for one in Channel]
+    parts = [_mask(masks[one][window], factors).astype(np.uint8) << one.value for one in Channel]
     return np.asarray(sum(parts), dtype=np.uint8)
+
+
+def _grey(image: UInt8Array, factors: Sequence[int]) -> UInt8Array:
+    """Grey levels, averaged over blocks."""
+    return image if set(factors) == {1} else np.rint(_blocks(image, factors)).astype(np.uint8)
+
+
+def _mask(mask: BoolArray, factors: Sequence[int]) -> BoolArray:
+    """Blocks of which half or more is in the mask."""
+    return mask if set(factors) == {1} else np.asarray(_blocks(mask, factors) >= 0.5)
 
 
 def _window(shown: BoolArray, affine: Affine) -> tuple[slice, ...]:
@@ -111,8 +121,6 @@ def _window(shown: BoolArray, affine: Affine) -> tuple[slice, ...]:
 
 def _blocks(array: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     """Means over blocks of voxels; what does not fill a last block is left out."""
-    if set(factors) == {1}:
-        return array
     counts = [n // factor for n, factor in zip(array.shape, factors, strict=True)]
     whole = array[tuple(slice(n * factor) for n, factor in zip(counts, factors, strict=True))]
     blocks = whole.reshape([length for pair in zip(counts, factors, strict=True) for length in pair])

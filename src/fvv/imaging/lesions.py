@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from fvv.arrays import Affine, BoolArray, FloatArray, UInt8Array
+from fvv.imaging.brain import bounding_box
 from fvv.schemas.lesions import Lesion
 
 _BOTH_SIDES = 0.2
@@ -36,11 +37,14 @@ def turned_affine(affine: Affine, shape: tuple[int, ...]) -> Affine:
 
 def labelled_lesions(stroke: BoolArray) -> tuple[np.ndarray, int]:
     """(i, j, k) int32 with the connected pieces numbered from 1, the largest first, and their number; 26 neighbours."""
-    labels, count = ndimage.label(stroke, structure=np.ones((3, 3, 3), dtype=bool), output=np.int32)
+    box = bounding_box(stroke)
+    labels, count = ndimage.label(stroke[box], structure=np.ones((3, 3, 3), dtype=bool), output=np.int32)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     rank = np.zeros(count + 1, dtype=np.int32)
     rank[1 + np.argsort(-sizes, kind="stable")] = np.arange(1, count + 1)
-    return rank[labels], count
+    numbered = np.zeros(stroke.shape, dtype=np.int32)
+    numbered[box] = rank[labels]
+    return numbered, count
 
 
 def stroke_lesions(
