@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -74,20 +75,18 @@ def segment_case(
 def _fused(
     outputs: Iterable[Output], n_models: int, case: PreparedCase, postprocess: PostprocessConfig
 ) -> FusedSegmentation:
-    mean_logit: FloatArray | None = None
+    mean_logit = None
+    if postprocess.asks_for_evidence:  # Slice by slice in memory, as the logits come: several times faster.
+        i, j, k = case.brain.shape
+        mean_logit = np.moveaxis(np.zeros((k, i, j), dtype=np.float32), 0, 2)
 
     def masks() -> Iterator[BoolArray]:
-        nonlocal mean_logit
         for mask, logits in outputs:
-            if logits is not None and postprocess.asks_for_evidence:
-                share = logits / n_models
-                mean_logit = share if mean_logit is None else np.add(mean_logit, share, out=mean_logit)
+            if mean_logit is not None and logits is not None:
+                np.add(mean_logit, logits / n_models, out=mean_logit)
             yield mask
 
-    def keep(stroke: BoolArray, brain: BoolArray) -> tuple[BoolArray, tuple[Finding, ...]]:
-        return remaining_stroke(stroke, brain, mean_logit=mean_logit, case=case, config=postprocess)
-
-    fused = fuse_folds(masks(), keep)
+    fused = fuse_folds(masks(), partial(remaining_stroke, mean_logit=mean_logit, case=case, config=postprocess))
     # The stroke is cut to the predicted brain: with hardly any brain, 0 mL of stroke would mean nothing.
     found, expected = (int(mask.sum()) * case.voxel_volume_ml for mask in (fused.brain, case.brain))
     if not found or found >= LEAST_BRAIN * expected:  # With none at all `decide` gives no answer.

@@ -17,7 +17,7 @@ from fvv.inference.golden import golden_input, golden_output, largest_difference
 from fvv.inference.providers import choose_providers, offered_devices
 from fvv.io.bundle import ModelBundle, read_golden
 
-TIMED_SLICES = 8
+TIMED_SLICES = 16
 
 
 @dataclass(frozen=True, slots=True)
