@@ -65,7 +65,7 @@ def add_overwrite(verb: _Container, meaning: str = "replace earlier results") ->
 
 def add_shard(verb: _Container) -> None:
     """`--shard`: a part of the cohort, for machines that share the work."""
-    meaning = "process only this shard of the cohort, such as 3/20; shards may run in parallel, and `fvv gather` joins them"
+    meaning = "process only this shard of the cohort, such as 3/20; shards may run in parallel; `fvv gather` joins them"
     verb.add_argument("--shard", type=_shard, metavar="I/N", help=meaning)
 
 

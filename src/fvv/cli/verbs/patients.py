@@ -72,7 +72,7 @@ def _predict(options: argparse.Namespace, config: Config) -> StageResult:
         name = options.b1000.name.partition(".")[0]
         source = CaseFiles(name, options.b1000, b0=options.b0, adc=options.adc, mask=options.mask)
     elif options.b0 or options.adc or options.mask:
-        raise ConfigError("--b0, --adc and --mask need --b1000", hint="give the b1000 image of the same patient with --b1000")
+        raise ConfigError("--b0, --adc and --mask need --b1000", hint="give the b1000 image of the same patient, too")
     return predict(source, models_to_use(options.models), options.output, settings, shard=options.shard)
 
 
