@@ -201,10 +201,30 @@ def test_how_large_a_core_is_asked_without_an_adc(asked: float, core: float, n_c
     assert bool(reason) == bool(doubt)
 
 
+def test_the_rule_in_words_names_every_kind_of_evidence() -> None:
+    rule = PostprocessConfig(
+        minimum_core_mm3=3, core_logit=2, maximum_relative_adc=0.88, minimum_mirror_drop=0.1, certain_core_mm3=60,
+        late_core_mm3=300,
+    )  # fmt: skip
+    acute, late, without_adc = in_words(rule).split("; ")
+    certain = "at least 60 mm³ with a mean logit over 4"
+    assert acute == (
+        "at least 3 mm³ with a mean logit over 2, a median ADC under 0.88 of the brain's, at least 0.1 lower than on "
+        f"the mirrored side (or {certain})"
+    )
+    assert late == (
+        "or at least 300 mm³ with a mean logit over 4, brighter on b1000 than the mirrored side by a z-score of at "
+        "least 1.5"
+    )
+    core = "where the images give no ADC, at least 3 mm³ with a mean logit over 2"
+    assert without_adc == f"{core} and {certain}"
+    assert in_words(rule.model_copy(update={"core_without_adc_mm3": 0.0})).endswith(core)
+
+
 def test_rules_that_are_off_ask_for_nothing() -> None:
     assert not PostprocessConfig(minimum_lesion_mm3=30, maximum_relative_adc=0.9).asks_for_evidence
     assert in_words(PostprocessConfig(minimum_lesion_mm3=30)) == ""
-    assert "0.9 of the brain's" in in_words(RULE)
+    assert in_words(PostprocessConfig(minimum_core_mm3=40)) == "at least 40 mm³ with a mean logit over 3"
     logits_alone = PostprocessConfig(minimum_core_mm3=40)
     stroke = at(HERE, THERE)
     case = head_with(rescaled=True)  # No ADC is asked for, so none is missed.

@@ -165,7 +165,7 @@ def test_where_b1000_is_missing_what_may_be_meant_is_named(tmp_path: Path) -> No
     patient = tmp_path / "site" / "anna"
     patient.mkdir(parents=True)
     (patient / "b1000.nii.gz").touch()
-    with pytest.raises(InputError, match=r"anna in it holds b1000: name .*site, if it is the folder of patients"):
+    with pytest.raises(InputError, match=r"anna in it holds b1000: give .*site as the folder of patients"):
         read_case(patient.parent, CONFIG, labelled=False)
     (patient / "b1000.nii.gz").rename(patient / "dwi.nii.gz")
     with pytest.raises(InputError, match=r"the folder holds dwi\.nii\.gz"):

@@ -58,14 +58,14 @@ def add_repeated(verb: _Container, flag: str, key: str, metavar: str) -> None:
     verb.add_argument(flag, action="append", metavar=metavar, **how)
 
 
-def add_overwrite(verb: _Container, meaning: str = "replace what is already there") -> None:
+def add_overwrite(verb: _Container, meaning: str = "replace earlier results") -> None:
     """`--overwrite`: without it nothing that exists is replaced."""
     verb.add_argument("--overwrite", action="store_true", help=meaning)
 
 
 def add_shard(verb: _Container) -> None:
     """`--shard`: a part of the cohort, for machines that share the work."""
-    meaning = "process only this part of the cohort, such as 3/20; parts may run side by side, `fvv gather` joins them"
+    meaning = "process only this shard of the cohort, such as 3/20; shards may run in parallel; `fvv gather` joins them"
     verb.add_argument("--shard", type=_shard, metavar="I/N", help=meaning)
 
 

@@ -37,7 +37,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     words = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in words if not word.startswith("-")), None)
     if not words:
-        parser.error("name a verb, such as `fvv predict`")
+        parser.error("give a verb, such as `fvv predict`")
     if verb is not None and verb not in VERBS:
         parser.error(f"there is no verb {verb!r}{did_you_mean(verb, VERBS)}")
     options, unknown = parser.parse_known_args(words)
@@ -49,7 +49,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
             its_parser.error(f"{first!r} must follow the verb; only --help and --version may stand before it")
         if first.startswith("-"):
             its_parser.error(f"there is no option {first!r}{did_you_mean(first, known)}")
-        two = "; name two images with --b0 FILE --b1000 FILE" if options.verb == "predict" else ""
+        two = "; give two images with --b0 FILE --b1000 FILE" if options.verb == "predict" else ""
         its_parser.error(f"unexpected argument {first!r}{two}")
     return options
 

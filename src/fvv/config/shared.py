@@ -21,31 +21,32 @@ class PreprocessConfig(Settings):
     """How examinations are read and masked, in every stage that reads images."""
 
     mask_method: MaskMethod | None = None
-    """Brain mask where no mask file is given (default: the method of the profile)."""
+    """Method for the brain mask if no mask file is given (default: that of the profile)."""
     mask_command: str = ""
-    """Command of an outside tool that makes the brain mask, as 'mask_tool -i {b0} -m {mask}'."""
+    """Command of another program that makes the brain mask, such as 'mask_tool -i {b0} -m {mask}'."""
     resample_rois: bool = False
-    """Resample ROIs and masks on another grid to the grid of b1000 (nearest neighbour) instead of refusing them."""
+    """Resample ROIs and masks to the grid of b1000 (nearest neighbour) if they are on another grid, instead of
+    refusing them."""
     resample_b0: bool = False
-    """Resample a b0 on another grid to the grid of b1000 (linear) instead of refusing it."""
+    """Resample b0 to the grid of b1000 (linear) if it is on another grid, instead of refusing it."""
     b0_index: int | None = None
     """Volume of a 4D b0 file to use, counted from 0."""
     b1000_index: int | None = None
     """Volume of a 4D b1000 file to use, counted from 0."""
     b_value: float | None = Field(default=None, gt=0)
-    """b-value (s/mm2) at which b1000 was acquired, where no .bval file states it (default: 1000). Images of 500 to 2500
-    are brought to 1000 by their ADC."""
+    """b-value (s/mm2) at which b1000 was acquired, if no .bval file states it (default: 1000). Images of 500 to 2500
+    are converted to 1000 by their ADC."""
     brain_volume_bounds_ml: tuple[float, float] = (400.0, 2500.0)
     """A mask outside these volumes is no adult brain. Whole adult brains have about 900 to 1,700 mL; the margins are
     for masks that include CSF and for small heads."""
     checks: tuple[ExtensionName, ...] = ()
     """Quality checks of your own, "package.module:name", made after those of fvv (docs/how-to/extend.md)."""
     partial_labels: bool = False
-    """Accept examinations without stroke_roi or flairviz_roi: what is missing is unknown, and is neither learned nor
-    measured; otherwise they are refused."""
+    """Accept examinations without stroke_roi or flairviz_roi, which are otherwise refused; a missing mask is unknown,
+    and is used neither in training nor in evaluation."""
     unlisted: Unlisted = "refuse"
-    """Folders without a row in participants.tsv, where that file exists: refuse the table, or count each such folder as
-    a person of its own."""
+    """If participants.tsv has no row for a folder: refuse the table, or count each such folder as a person of its
+    own."""
 
     def applied_to(self, profile: PreprocessingProfile) -> PreprocessingProfile:
         """The profile with the user's choice of mask.
@@ -130,7 +131,7 @@ class ComputeConfig(Settings):
     """Processors and memory, for every stage but training; no setting here changes a result."""
 
     device: str = "auto"
-    """Device: auto (CUDA where onnxruntime offers it, otherwise the CPU), gpu (the same, with a warning if there is
+    """Device: auto (CUDA if onnxruntime offers it, otherwise the CPU), gpu (the same, with a warning if there is
     none), or the name of a device that must be available (cpu, cuda, tensorrt, openvino, coreml ...)."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of onnxruntime (0 = all cores)."""

@@ -17,9 +17,9 @@ class SimulateConfig(Settings):
     cases: int = Field(default=24, ge=1)
     """Number of examinations."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the cohort: the same seed gives the same bytes."""
+    """Seed of the cohort: the same seed gives the same files, byte for byte."""
     only: int | None = Field(default=None, ge=1)
-    """Simulate this case alone, counted from 1: the same bytes as in the whole cohort."""
+    """Simulate only this case, counted from 1; its files are those of the whole cohort."""
     sites: int = Field(default=3, ge=1, le=3)
     """Number of hospitals, each with its own scanner."""
     stroke_free_share: float = Field(default=0.12, ge=0, le=1)
@@ -53,8 +53,8 @@ class SimulateConfig(Settings):
     pace_by_size: bool = True
     """Let T2 rise sooner and faster in larger strokes, as the sizes of mismatches suggest; false: the same in all."""
     lesions: Path | None = None
-    """Folder of masks of real strokes in MNI space, NIfTI files of 0 and 1, one stroke each: a share of the simulated
-    strokes takes position, shape and size from them (default: all shapes are computed)."""
+    """Folder of masks of real strokes in MNI space (NIfTI, 0 and 1, one stroke each), from which a share of the
+    simulated strokes takes position, shape and size (default: all shapes are computed)."""
     lesion_files: tuple[str, ...] = ()
     """Names of the mask files to use, such as those that are not kept for testing (default: all of the folder)."""
     lesion_mask_share: float = Field(default=0.5, ge=0, le=1)

@@ -92,19 +92,19 @@ class PredictConfig(Settings):
     """Prediction of new patients."""
 
     folds: int = Field(default=0, ge=0)
-    """Number of models of the ensemble to use, the first ones (0 = all)."""
+    """Use only this number of models, the first of the ensemble (0 = all)."""
     overwrite: bool = False
     """Replace results of other images, models or settings; never files that fvv did not write."""
     layout: Literal["folders", "bids"] = "folders"
     """Output layout: a folder for each examination, or a BIDS derivative data set."""
     probabilities: bool = False
-    """Write the ensemble's probabilities of brain, stroke and FLAIR-visible; every model runs twice."""
+    """Also write the ensemble's probability maps of brain, stroke and FLAIR-visible part; every model runs twice."""
     parquet: bool = False
-    """Write the rows of results.csv also as results.parquet, with types; needs the extra `parquet`."""
+    """Also write the rows of results.csv as results.parquet, with typed columns; needs the extra `parquet`."""
     label_map: Literal["none", "nrrd", "mha"] = "none"
-    """Write one label map for 3D Slicer and ITK programs, too (1 brain, 2 stroke, 3 the part of it that at least half
-    of the models predict FLAIR-visible): segmentation.seg.nrrd or segmentation.mha. Needs SimpleITK, and the layout
-    `folders`."""
+    """Also write one label map for 3D Slicer and ITK programs, segmentation.seg.nrrd or segmentation.mha (1 brain, 2
+    stroke, 3 part of the stroke that at least half of the models predict FLAIR-visible). Needs SimpleITK, and the
+    layout `folders`."""
     readers: tuple[ExtensionName, ...] = ()
     """Readers of your own file formats, "package.module:name", asked before those of fvv (docs/how-to/extend.md)."""
     series: tuple[int, ...] = ()

@@ -82,8 +82,8 @@ class TrainConfig(Settings):
     wandb_project: OneLine = "FVV"
     """Project on Weights & Biases."""
     wandb_mode: Literal["online", "offline", "disabled"] = "offline"
-    """What Weights & Biases gets: offline writes a run folder that `wandb sync` can send later; nothing leaves the
-    machine by itself."""
+    """Whether data are sent to Weights & Biases: online, disabled, or offline (a run folder is written, which `wandb
+    sync` can send later)."""
     seed: int = Field(default=0, ge=0)
     """Seed of initial weights, sampling and augmentation."""
     epochs: int = Field(default=75, ge=1)
@@ -114,7 +114,7 @@ class TrainConfig(Settings):
     """Data-loader processes; 0: load in the training process (default: 0 on a CPU, all cores on a GPU). With
     preload_ram there are none."""
     preload_ram: bool = False
-    """Hold all examinations of the fold in memory: 14 MB for 30 slices."""
+    """Hold all examinations of the fold in memory (14 MB per examination of 30 slices)."""
     precision: Literal["auto", "32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU, float32 on a CPU and on Apple's GPU."""
     max_time: str | None = Field(default=None, pattern=r"^\d+:\d\d:\d\d:\d\d$")

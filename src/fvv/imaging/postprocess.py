@@ -123,8 +123,7 @@ class _Clues:
         certain = certain_mm3 >= _just_under(config.certain_core_mm3)
         hardly = "" if certain_mm3 >= _just_under(config.minimum_core_mm3) else "the models are hardly sure"
         if self.adc_is_missing:
-            asked = config.certain_core_mm3 if config.core_without_adc_mm3 is None else config.core_without_adc_mm3
-            return hardly if sure and certain_mm3 >= _just_under(asked) else None
+            return hardly if sure and certain_mm3 >= _just_under(_certain_without_adc(config)) else None
         if sure and self._low_adc(box, inside):
             if self._lower_than_mirrored(box, inside):
                 return hardly
@@ -173,6 +172,11 @@ def mirrored(volume: FloatArray, brain: BoolArray) -> FloatArray:
     return reflected(blurred, brain, outside=np.nan)
 
 
+def _certain_without_adc(config: PostprocessConfig) -> float:
+    """Core of certain voxels (mm3) that is required without an ADC."""
+    return config.certain_core_mm3 if config.core_without_adc_mm3 is None else config.core_without_adc_mm3
+
+
 def _median(values: FloatArray) -> float:
     """Of what was measured; NaN, of which every comparison is false, where nothing was."""
     values = values[np.isfinite(values)]
@@ -208,12 +212,29 @@ def _components(which: BoolArray, volumes_ml: FloatArray) -> str:
 
 
 def in_words(config: PostprocessConfig) -> str:
-    """The evidence rule, as one phrase; "" where it is off."""
+    """The evidence rule: what an acute stroke, a late one, and one without an ADC need; "" where the rule is off."""
     if not config.asks_for_evidence:
         return ""
-    asked = [f"at least {config.minimum_core_mm3:g} mm³ with a mean logit over {config.core_logit:g}"]
+    core = _core_in_words(config.minimum_core_mm3, config.core_logit)
+    acute = [core]
     if config.maximum_relative_adc is not None:
-        asked.append(f"a median ADC under {config.maximum_relative_adc:g} of the brain's")
+        acute.append(f"a median ADC under {config.maximum_relative_adc:g} of the brain's")
     if config.minimum_mirror_drop is not None:
-        asked.append(f"at least {config.minimum_mirror_drop:g} lower than on the mirrored side")
-    return ", ".join(asked)
+        lower = f"at least {config.minimum_mirror_drop:g} lower than on the mirrored side"
+        certain = _core_in_words(config.certain_core_mm3, config.certain_logit)
+        acute.append(f"{lower} (or {certain})" if config.certain_core_mm3 else lower)
+    kinds = [", ".join(acute)]
+    if config.late_core_mm3 is not None:
+        late = _core_in_words(config.late_core_mm3, config.certain_logit)
+        kinds.append(
+            f"or {late}, brighter on b1000 than the mirrored side by a z-score of at least {config.late_contrast:g}"
+        )
+    if len(acute) > 1:
+        asked = _certain_without_adc(config)
+        more = f" and {_core_in_words(asked, config.certain_logit)}" if asked else ""
+        kinds.append(f"where the images give no ADC, {core}{more}")
+    return "; ".join(kinds)
+
+
+def _core_in_words(volume_mm3: float, logit: float) -> str:
+    return f"at least {volume_mm3:g} mm³ with a mean logit over {logit:g}"

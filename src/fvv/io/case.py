@@ -118,7 +118,7 @@ def list_patients(folder: Path) -> tuple[str, ...]:
             another's but for upper and lower case or the form of an accent; or shards of `simulate` are not gathered.
     """
     if not folder.is_dir():
-        raise InputError("no such folder", file=folder, hint="name the folder that holds one folder per patient")
+        raise InputError("no such folder", file=folder, hint="give the folder that holds one folder per patient")
     try:
         names = [item.name for item in entries(folder) if not item.name.startswith(".") and _is_patient(item)]
     except OSError as error:
@@ -225,8 +225,8 @@ def _find_files(folder: Path, *, labelled: bool | None) -> CaseFiles:
     return CaseFiles(folder.name, b1000, b0, adc, find_image(folder, "mask", "mask_roi"), *rois)
 
 
-def _images_there(folder: Path) -> str | None:
-    """Images under other names, one of which may be meant; or patients one level deeper than expected."""
+def _images_there(folder: Path) -> str:
+    """Images under other names, one of which may be meant; or patients one level deeper; or what is needed."""
     if there := _image_names(folder):
         return f"the folder holds {first_few(there, 3)}"
     patients = [
@@ -234,7 +234,9 @@ def _images_there(folder: Path) -> str | None:
         for item in sorted(folder.iterdir())
         if any((item / f"b1000{suffix}").is_file() for suffix in IMAGE_SUFFIXES)
     ]
-    return f"{patients[0].name} in it holds b1000: name {folder}, if it is the folder of patients" if patients else None
+    if patients:
+        return f"{patients[0].name} in it holds b1000: give {folder} as the folder of patients"
+    return "the folder of a patient needs b1000, and b0 or adc"
 
 
 def _image_names(folder: Path) -> list[str]:

@@ -118,10 +118,10 @@ def find_examinations(path: Path, own: Sequence[str] = ()) -> list[Examination]:
         refuse_irregular(path)
     elif not path.is_dir() and not (own and path.is_file()):
         if path.is_file():
-            hint = "name one patient's images with --b0 FILE --b1000 FILE"
+            hint = "give one patient's images with --b0 FILE --b1000 FILE"
             raise InputError("expected a folder, found a file", file=path, hint=hint)
         what = f"a broken link to {path.readlink()}" if path.is_symlink() else "no such folder"
-        hint = "name a patient's folder with b0.nii.gz and b1000.nii.gz, or a folder of such folders"
+        hint = "give a patient's folder, with b0.nii.gz and b1000.nii.gz, or a folder of such folders"
         raise InputError(what, file=path, hint=hint)
     with listed_once(path, *(path / name for name in RAW_FOLDERS)):
         return _recognised(path, (*own, *READERS)) or _in_subfolders(path, own)

@@ -63,7 +63,8 @@ def open_itk(path: Path, *, most_bytes: int, most_voxels: int, most_edge: int) -
         image = reader.Execute()
     except RuntimeError as error:
         said = " ".join(str(error).split())[-200:]
-        raise InputError(f"cannot be read, it may be damaged or cut short: {said}", file=path) from error
+        message = f"cannot be read, it may be damaged or cut short: {said}"
+        raise InputError(message, file=path, hint="copy or convert it again") from error
     array = sitk.GetArrayFromImage(image).T
     if array.dtype in {np.dtype(np.int64), np.dtype(np.uint64)}:  # nibabel asks which type is meant.
         array = array.astype(np.float64)

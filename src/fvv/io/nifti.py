@@ -192,7 +192,8 @@ def _read(path: Path, index: int | None, target_b: float | None) -> tuple[FloatA
         raise InputError(f"not a readable NIfTI image: {error}", file=path) from error
     except (OSError, EOFError, zlib.error, ValueError, OverflowError, MemoryError) as error:
         what = str(error) or type(error).__name__
-        raise InputError(f"cannot be read, it may be damaged or cut short: {what}", file=path) from error
+        message = f"cannot be read, it may be damaged or cut short: {what}"
+        raise InputError(message, file=path, hint="copy or convert it again") from error
 
 
 def _raw_header(path: Path) -> Any:

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -343,8 +342,7 @@ def results_of_run(root: Path) -> tuple[dict[str, Path], MadeFrom | None]:
 def write_results_table(path: Path, predictions: Iterable[Prediction]) -> None:
     """results.csv: a row a patient; what could not be measured is an empty cell."""
     rows = (Answer.of(prediction).row() for prediction in predictions)
-    first = list(islice(rows, 1))
-    write_table(path, chain(first, rows), columns=None if first else ("Patient",))
+    write_table(path, rows, without_rows=("Patient",))
 
 
 def relative(file: Path, folder: Path) -> str:

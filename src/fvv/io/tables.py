@@ -72,7 +72,13 @@ def read_lines(
     return [(number, dict(zip(columns, cells, strict=True))) for number, cells in lines[1:]]
 
 
-def write_table(path: Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] | None = None) -> None:
+def write_table(
+    path: Path,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    columns: Sequence[str] | None = None,
+    without_rows: Sequence[str] = (),
+) -> None:
     """Write rows atomically, one after another. None becomes an empty cell (n/a in .tsv, as in BIDS).
 
     A text that a spreadsheet would run as a formula (it begins with = + - @ and is no number) gets an apostrophe in
@@ -80,10 +86,11 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]], *, columns: Seque
 
     Args:
         columns: names, in order; None: those of the first row.
+        without_rows: the names then, if there is no row.
     """
     remaining = iter(rows)
     first = list(islice(remaining, 1))
-    names = list(columns or (first[0] if first else ()))
+    names = list(columns or (first[0] if first else without_rows))
     unknown = "n/a" if path.suffix == ".tsv" else ""
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, names, delimiter=_delimiter(path), lineterminator="\n")

@@ -99,7 +99,8 @@ class PredictResult:
                 for finding in sorted(prediction.decision.reasons, key=_is_the_reason, reverse=True)
                 if finding.severity is not Severity.NOTE
             ]
-        lines.append(", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no result")
+        states = [f"{number} {state}" for state, number in sorted(counts.items())]
+        lines.append(", ".join(states) or "no patient was predicted")
         kept = f" ({self.kept} kept from an earlier run)" if self.kept else ""
         where = f"{self.output} (for research use only)"
         lines.append(f"{counted(len(self.stored), 'patient')}{kept} on {self.provider} -> {where}")

@@ -57,7 +57,7 @@ class SimulateResult:
     def summary(self) -> str:
         """A few lines for the console."""
         strokes = [one.case for one in self.cases if one.case.lesion_volume_ml > 0]
-        lines = [f"{self.made} cases made, {self.kept} kept, {len(self.failures)} failed: {self.output}"]
+        lines = [f"{counted(self.made, 'case')} made, {self.kept} kept, {len(self.failures)} failed: {self.output}"]
         if strokes:
             volumes = [case.lesion_volume_ml for case in strokes]
             mismatches = sum(case.dwi_flair_mismatch is True for case in strokes)

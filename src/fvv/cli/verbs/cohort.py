@@ -119,7 +119,7 @@ PREPARE = Verb(
 
 
 def _gather_options(verb: argparse.ArgumentParser) -> None:
-    """Join the shards of a run (--shard): write the tables of all of them, and report what is missing."""
+    """Join the shards of a run (--shard): write the tables of the whole cohort, or name the shards that are missing."""
     place = verb.add_mutually_exclusive_group(required=True)
     place.add_argument("folder", nargs="?", type=named_path, metavar="FOLDER", help="folder that the shards wrote into")
     add_path(place, "-o", "--output", meaning="the same as FOLDER")

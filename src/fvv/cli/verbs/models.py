@@ -18,7 +18,7 @@ _OF_EXTERNAL = {**COHORT, "--b-value": "preprocess.b_value"}
 def _train_options(verb: argparse.ArgumentParser) -> None:
     """Stage 2: train the network on one fold, or on all."""
     which = verb.add_mutually_exclusive_group(required=True)
-    meaning = "fold to train, 0 to kfolds - 1; all: train one model on everybody, so that nobody is left for testing"
+    meaning = "fold to train, 0 to kfolds - 1; all: train one model on all persons, which leaves nobody for testing"
     which.add_argument("--fold", type=fold_or_all, metavar="K", help=meaning)
     which.add_argument("--all-folds", action="store_true", help="train every fold, one after the other")
     add_settings(verb, {"-n --name": "train.name"})

@@ -68,11 +68,11 @@ def _predict(options: argparse.Namespace, config: Config) -> StageResult:
     source: Path | CaseFiles = options.source or options.input
     if options.b1000 is not None:
         if options.b0 is None and options.adc is None:
-            raise ConfigError("--b1000 alone is not enough", hint="name b0 too, with --b0, or an ADC map with --adc")
+            raise ConfigError("--b1000 alone is not enough", hint="also give b0 with --b0, or an ADC map with --adc")
         name = options.b1000.name.partition(".")[0]
         source = CaseFiles(name, options.b1000, b0=options.b0, adc=options.adc, mask=options.mask)
     elif options.b0 or options.adc or options.mask:
-        raise ConfigError("--b0, --adc and --mask name files of one patient", hint="name b1000 too, with --b1000")
+        raise ConfigError("--b0, --adc and --mask need --b1000", hint="give the b1000 image of the same patient, too")
     return predict(source, models_to_use(options.models), options.output, settings, shard=options.shard)
 
 

@@ -62,5 +62,5 @@ def add_computing(verb: argparse.ArgumentParser, engine: Mapping[str, str] | Non
 
 def add_models(verb: argparse.ArgumentParser) -> None:
     """The models of a verb that predicts."""
-    meaning = "folder of ONNX models (default: saved_models_ONNX, or the model in the package where that is missing)"
+    meaning = "folder of ONNX models (default: saved_models_ONNX or, if it is missing, the model in the package)"
     add_path(verb, "-m", "--models", meaning=meaning)
