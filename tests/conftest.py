@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,3 +45,22 @@ def simulated() -> Callable[[int], Any]:
             return simulate_case(number, average_head(), SimulateConfig(seed=5))
 
     return patient
+
+
+@pytest.fixture(scope="module")
+def plain_evaluations() -> Iterator[None]:
+    """A module's evaluations have squares as plots; see `plain_pictures`."""
+    from plain_pictures import plain_evaluations  # noqa: PLC0415
+
+    with plain_evaluations():
+        yield
+
+
+@pytest.fixture(scope="module")
+def plain_trainings() -> Iterator[None]:
+    """A module's trainings have squares as figures; see `plain_pictures`."""
+    pytest.importorskip("torch")
+    from plain_pictures import plain_trainings  # noqa: PLC0415
+
+    with plain_trainings():
+        yield

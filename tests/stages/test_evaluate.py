@@ -27,6 +27,7 @@ from fvv.stages.evaluate import evaluate
 from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare
 from fvv.system.fingerprint import file_sha256
+from plain_pictures import plain_evaluations
 
 CONFIG = EvaluateConfig(bootstrap_samples=50, compute={"threads": 1, "workers": 1})
 QUICK = CONFIG.model_copy(update={"heatmaps": False})
@@ -66,6 +67,13 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     models = write_bundle(folder / "models", folder / "store")
     result = evaluate(folder / "store", models, folder / "output", CONFIG)
     return Cohort(folder / "input", folder / "store", models, folder / "output", result)
+
+
+@pytest.fixture
+def plain():
+    """`cohort` has its plots; nobody looks at those of most other evaluations."""
+    with plain_evaluations():
+        yield
 
 
 def test_every_patient_is_tested_once_by_the_model_of_its_test_fold(cohort):
@@ -159,6 +167,7 @@ def test_predicting_with_one_folds_model_gives_the_same_masks_to_the_bit(cohort,
             file.unlink()
 
 
+@pytest.mark.usefixtures("plain")
 def test_prediction_and_evaluation_post_process_and_decide_alike_as_the_bundle_says(cohort, tmp_path):
     patient = next(one for one in cohort.result.patients if one.fvv_ml)
     manifest = BundleManifest.model_validate_json((cohort.models / "bundle.json").read_text())
@@ -245,6 +254,7 @@ def test_files_of_other_people_are_never_touched(cohort, tmp_path, theirs, overw
     assert file.read_text() == "mine"
 
 
+@pytest.mark.usefixtures("plain")
 def test_files_beside_the_evaluation_stay(cohort, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     evaluate(cohort.store, cohort.models, tmp_path, QUICK, overwrite=True)
@@ -271,6 +281,7 @@ def test_no_mask_of_what_is_flair_visible_leaves_the_stroke(cohort):
         assert not (mask[..., 2] & ~(mask[..., 1] > 0)).any()
 
 
+@pytest.mark.usefixtures("plain")
 def test_a_killed_run_resumes(cohort, tmp_path, monkeypatch):
     done = []
     original = segment_case
@@ -293,6 +304,7 @@ def test_a_killed_run_resumes(cohort, tmp_path, monkeypatch):
         assert (tmp_path / name).read_bytes() == (cohort.output / name).read_bytes()
 
 
+@pytest.mark.usefixtures("plain")
 def test_results_of_other_models_are_not_gone_on_with(cohort, tmp_path):
     models = shutil.copytree(cohort.models, tmp_path / "models")
     found = []
@@ -335,6 +347,7 @@ def test_models_of_another_preprocessing_are_refused(cohort, tmp_path):
         evaluate(cohort.store, models, tmp_path / "output", CONFIG)
 
 
+@pytest.mark.usefixtures("plain")
 def test_a_damaged_patient_is_listed_and_the_others_go_on(cohort, tmp_path):
     store = tmp_path / "store"
     shutil.copytree(cohort.store, store)
@@ -349,6 +362,7 @@ def test_a_damaged_patient_is_listed_and_the_others_go_on(cohort, tmp_path):
     assert "1 failed" in result.summary()
 
 
+@pytest.mark.usefixtures("plain")
 def test_what_cannot_be_measured_is_counted_and_never_zero(cohort, tmp_path):
     models = tmp_path / "models"
     write_bundle(models, cohort.store)

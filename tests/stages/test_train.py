@@ -20,6 +20,8 @@ from fvv.system.parallel import core_count
 from fvv.training.callbacks import MetricsTable
 from fvv.training.checkpoint import read_checkpoint
 from fvv.training.loggers import wandb_mode
+from plain_pictures import plain_trainings
+from programs import PATH
 from store_builders import PROFILE, TINY, assert_same_weights, write_store
 
 OFFLINE = TINY.model_copy(update={"wandb_mode": "offline"})
@@ -27,6 +29,7 @@ QUICK = TINY.model_copy(update={"epochs": 1, "slices_per_epoch": 8, "figures_eve
 TRAIN_UNTIL_KILLED = """
 import os, signal, sys
 from pathlib import Path
+from plain_pictures import plain_trainings
 from fvv.config import TrainConfig
 from fvv.stages.train import train_all_folds
 from fvv.training.callbacks import MetricsTable
@@ -41,7 +44,8 @@ def count(self, *_):
         os.kill(os.getpid(), signal.SIGKILL)
 
 MetricsTable.on_train_batch_end = count
-train_all_folds(Path(store), Path(output), TrainConfig.model_validate_json(settings))
+with plain_trainings():
+    train_all_folds(Path(store), Path(output), TrainConfig.model_validate_json(settings))
 """
 
 
@@ -58,6 +62,13 @@ def trained(store, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WANDB_MODE", raising=False)
         return output, train_all_folds(store, output, OFFLINE)
+
+
+@pytest.fixture
+def plain():
+    """`trained` has its figures; nobody looks at those of the other trainings."""
+    with plain_trainings():
+        yield
 
 
 def test_every_fold_leaves_its_files(trained):
@@ -135,6 +146,7 @@ class KilledError(Exception):
     """Stands for a killed process."""
 
 
+@pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize(("schedule", "ema_decay"), [("plateau", 0.0), ("onecycle", 0.9)])
 def test_a_resumed_run_ends_like_an_undisturbed_one(store, tmp_path, monkeypatch, schedule, ema_decay):
     config = TINY.model_copy(
@@ -158,6 +170,7 @@ def test_a_resumed_run_ends_like_an_undisturbed_one(store, tmp_path, monkeypatch
     assert read_checkpoint(torn.checkpoint).epoch == whole.best_epoch
 
 
+@pytest.mark.usefixtures("plain")
 def test_a_finished_run_goes_on_with_more_epochs_as_if_it_had_never_stopped(store, tmp_path):
     longer_run = QUICK.model_copy(update={"epochs": 3})
     whole = train_fold(store, tmp_path / "whole", 0, longer_run)
@@ -173,6 +186,7 @@ def test_a_finished_run_goes_on_with_more_epochs_as_if_it_had_never_stopped(stor
     assert (again.epochs, again.seconds) == (3, 0.0)
 
 
+@pytest.mark.usefixtures("plain")
 def test_patience_that_ended_a_fold_ends_it_for_more_epochs_too(store, tmp_path):
     config = QUICK.model_copy(update={"epochs": 9, "patience": 1, "learning_rate": 1e-30})
     assert train_fold(store, tmp_path, 0, config).epochs == 2
@@ -188,10 +202,12 @@ def killed_at(step, store, output):
     # W&B of its own, as in another shell; as many threads as here, so that sums run in the same order.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    environment["PYTHONPATH"] = PATH
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
+@pytest.mark.usefixtures("plain")
 def test_all_folds_killed_twice_end_like_undisturbed_ones(store, tmp_path, trained, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     # Any step of the 8 (two folds of two epochs of two) will do; the second session has at least 6 left.
@@ -210,14 +226,17 @@ def test_all_folds_killed_twice_end_like_undisturbed_ones(store, tmp_path, train
         assert not path.is_file() or b"secret_" not in path.read_bytes(), path
 
 
-def test_folds_side_by_side_end_like_one_after_the_other(store, tmp_path):
+@pytest.mark.usefixtures("plain")
+def test_folds_side_by_side_end_like_one_after_the_other(store, tmp_path, trained):
     """Each in a process of its own with a part of the cores: with as many threads the same sums, bit for bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, core_count() // 2))
-    try:
-        alone = train_all_folds(store, tmp_path / "alone", OFFLINE)
-    finally:
-        torch.set_num_threads(threads)
+    threads, part = torch.get_num_threads(), max(1, core_count() // 2)
+    alone = trained[1]
+    if threads != part:
+        torch.set_num_threads(part)
+        try:
+            alone = train_all_folds(store, tmp_path / "alone", OFFLINE)
+        finally:
+            torch.set_num_threads(threads)
     together = train_all_folds(store, tmp_path / "together", OFFLINE.model_copy(update={"jobs": 2}))
     assert [fold.fold for fold in together.folds] == [0, 1]
     for one, other in zip(alone.folds, together.folds, strict=True):
@@ -231,6 +250,7 @@ def test_a_process_that_helps_another_says_nothing(trained, monkeypatch):
     assert trained[1].summary() == trained[1].folds[0].summary() == ""
 
 
+@pytest.mark.usefixtures("plain")
 def test_wandb_mode_disabled_in_the_environment_writes_nothing(store, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.chdir(tmp_path)
@@ -238,6 +258,7 @@ def test_wandb_mode_disabled_in_the_environment_writes_nothing(store, tmp_path, 
     assert not list(tmp_path.rglob("*wandb*"))
 
 
+@pytest.mark.usefixtures("plain")
 def test_without_the_extras_training_goes_on_and_names_them(store, tmp_path, monkeypatch, caplog):
     for package in ("tensorboard", "wandb"):
         monkeypatch.setitem(sys.modules, package, None)  # What Python itself keeps for a module that must not load.
@@ -251,6 +272,7 @@ def test_without_the_extras_training_goes_on_and_names_them(store, tmp_path, mon
     assert [line.partition("'")[2].partition("'")[0] for line in said] == [".[tensorboard]", ".[wandb]"]
 
 
+@pytest.mark.usefixtures("plain")
 def test_a_run_that_met_its_time_limit_goes_on_with_a_longer_one(store, tmp_path):
     config = TINY.model_copy(update={"figures_every_epochs": 999})
 
@@ -283,6 +305,7 @@ def test_a_fold_that_does_not_exist(store, tmp_path):
         train_fold(store, tmp_path, 2, TINY)
 
 
+@pytest.mark.usefixtures("plain")
 def test_a_failed_fold_does_not_stop_the_others(store, tmp_path, trained):
     identity = tmp_path / "tiny" / "fold_0" / "run.json"
     identity.parent.mkdir(parents=True)

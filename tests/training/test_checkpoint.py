@@ -14,6 +14,8 @@ from fvv.stages.train import train_fold
 from fvv.training.checkpoint import read_checkpoint
 from store_builders import DAMAGE, TINY, assert_same_weights, write_store
 
+pytestmark = pytest.mark.usefixtures("plain_trainings")
+
 QUICK = TINY.model_copy(update={"epochs": 1, "slices_per_epoch": 8, "figures_every_epochs": 99})
 LONGER = QUICK.model_copy(update={"epochs": 3})
 

@@ -14,6 +14,8 @@ from fvv.training.dataset import loaders_that_fit
 from fvv.training.endings import clear_endings
 from store_builders import TINY, write_store
 
+pytestmark = pytest.mark.usefixtures("plain_trainings")
+
 RUN = SimpleNamespace(folder=Path("models/tiny/fold_0"))
 WITH_LOADERS = TINY.model_copy(update={"workers": 2})
 

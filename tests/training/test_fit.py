@@ -12,6 +12,8 @@ from fvv.training.dataset import FoldPatients, norm_loader, training_loader
 from fvv.training.module import SegmentationModule
 from store_builders import TINY, write_store
 
+pytestmark = pytest.mark.usefixtures("plain_trainings")
+
 QUICK = TINY.model_copy(update={"epochs": 1, "slices_per_epoch": 8, "figures_every_epochs": 99})
 
 

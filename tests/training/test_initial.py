@@ -20,6 +20,8 @@ from fvv.training.initial import initial_weights, start_from
 from fvv.training.module import SegmentationModule
 from store_builders import TINY, assert_same_weights, write_store
 
+pytestmark = pytest.mark.usefixtures("plain_trainings")
+
 QUICK = TINY.model_copy(update={"epochs": 1, "slices_per_epoch": 8, "figures_every_epochs": 99})
 NO_RATE = {"init_learning_rate": 1e-30}
 
