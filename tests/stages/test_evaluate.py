@@ -15,7 +15,7 @@ import pytest
 
 from builders import write_cohort, write_onnx, write_patient
 from bundles import write_bundle
-from fvv.config import EvaluateConfig, PostprocessConfig, PredictConfig, PrepareConfig
+from fvv.config import DecisionConfig, EvaluateConfig, PostprocessConfig, PredictConfig, PrepareConfig
 from fvv.data import DecisionState, Role, hashed_ids
 from fvv.errors import ModelError, OutputExistsError
 from fvv.io.bundle import write_manifest
@@ -194,9 +194,10 @@ def test_prediction_and_evaluation_post_process_and_decide_alike_as_the_bundle_s
 
 
 def test_another_evaluation_is_refused_and_with_overwrite_gives_the_same_bytes(cohort, tmp_path):
-    other = CONFIG.model_copy(update={"visible_fraction_label": 0.5})
-    with pytest.raises(OutputExistsError, match=r"with other settings \(visible_fraction_label\) is finished here"):
+    other = CONFIG.model_copy(update={"visible_fraction_label": 0.5, "decision": DecisionConfig(cutoff_ml=0.8)})
+    with pytest.raises(OutputExistsError, match=r"with other settings \(decision, visible_fraction_label\)") as refused:
         evaluate(cohort.store, cohort.models, cohort.output, other)
+    assert "goes on: --set decision.cutoff_ml=0.5 --set evaluate.visible_fraction_label=0.2;" in str(refused.value)
     models = write_bundle(tmp_path / "models", cohort.store, biases=(1.5, -3.4, -1.2))
     with pytest.raises(OutputExistsError, match="with other models or images"):
         evaluate(cohort.store, models, cohort.output, CONFIG)

@@ -13,7 +13,9 @@ processed_data/
 
 from __future__ import annotations
 
+import json
 import logging
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,10 +169,11 @@ class EvaluationFolder:
         what = f"other settings ({', '.join(other)})" if other else f"other models or images ({changed[0]} and so on)"
         if not other and changed[0] not in sources:
             what = f"a patient who is not in this run ({changed[0]})"
+        same = f"with its settings it goes on: {_options(finished.settings, settings, other)}; " if other else ""
         raise OutputExistsError(
             f"an evaluation with {what} is finished here",
             file=self.path / SUMMARY_FILE,
-            hint="choose another output folder; --overwrite replaces it; `fvv report` takes another cut-off",
+            hint=f"{same}choose another output folder; --overwrite replaces it; `fvv report` takes another cut-off",
         )
 
     def forget(self, participant: str) -> None:
@@ -290,3 +293,15 @@ class EvaluationFolder:
             **{name: f"viewer/{participant}_{name}.nii.gz" for name in VIEWER_IMAGES},
         }
         return {kind: self.path / name for kind, name in names.items()}
+
+
+def _options(wanted: EvaluateConfig, given: EvaluateConfig, names: Sequence[str]) -> str:
+    """Options of the command line that make of the settings given those wanted."""
+    found = []
+    for name in names:
+        there, here = (config.model_dump(mode="json")[name] for config in (wanted, given))
+        if isinstance(there, dict) and isinstance(here, dict):
+            found += [(f"{name}.{key}", value) for key, value in there.items() if value != here.get(key)]
+        else:
+            found.append((f"evaluate.{name}", there))
+    return " ".join(f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in found)

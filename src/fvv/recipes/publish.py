@@ -78,14 +78,15 @@ class EvaluateResult:
         how = "out of fold" if found.evaluation == OUT_OF_FOLD else "with the whole ensemble"
         table = answers_table(found.answers)
         at_cutoff = "" if point is None else (
-            f", kappa {number(point.kappa.value, 3)}, sensitivity {number(point.sensitivity.value, 3)}, "
-            f"specificity {number(point.specificity.value, 3)}"
+            f"; at this cut-off kappa {number(point.kappa.value, 3)}, "
+            f"sensitivity {number(point.sensitivity.value, 3)}, specificity {number(point.specificity.value, 3)}"
         )  # fmt: skip
         lines = [
             f"{len(self.patients)} patients tested {how}, {unmeasured} not assessable, {len(self.failures)} failed",
             f"models: {found.run.get('models', 'unknown')}",
             *(f"{name:<22}" + "".join(f"{cell:>20}" for cell in cells) for name, *cells in (table.head, *table.rows)),
-            f"{'answers':<14}sensitivity {counted(rates.sensitivity)}; specificity {counted(rates.specificity)}",
+            f"{'answers':<14}cut-off {marker.cutoff_ml:g} mL: sensitivity {counted(rates.sensitivity)}; "
+            f"specificity {counted(rates.specificity)}",
             f"{'':<14}stroke-free patients called stroke {counted(rates.stroke_free_called_stroke)}",
             *_of_stroke_free(found.stroke_free),
             f"{'':<14}strokes missed {counted(rates.stroke_missed)}",
@@ -124,12 +125,12 @@ def publish(
     """
     patients = tuple(decided_with(patient, config.decision) for patient in results)
     data = marker_data(patients, config.visible_fraction_label)
-    findings = summarise_cohort(patients, data, config, measured.cohort)
     comparison: Comparison | None = None
-    if other is not None:
+    if other is not None:  # First: another cohort is refused before anything is computed.
         about, theirs = other
         name = about.run.get("models", "")
         comparison = compare_models(theirs, patients, config, other=name, other_kind=about.evaluation)
+    findings = summarise_cohort(patients, data, config, measured.cohort)
     same = {name: getattr(measured, name) for name in Measured.model_fields}
     summary = Summary(**dict(findings), **same, comparison=comparison, settings=config)
     plots = evaluation_plots(patients, data, findings)

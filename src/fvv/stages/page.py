@@ -55,7 +55,7 @@ def page(models: str | Path, output: str | Path, *, overwrite: bool = False) -> 
     if not TEMPLATE.is_file():
         raise ConfigError(
             "this installation holds no page for browsers",
-            hint="in the sources of fvv, run `make web` (needs Node 20.19 or later), then install again",
+            hint="in the sources of fvv, run `make web`, which needs Node 20.19 or later, then install again",
         )
     bundle = ModelBundle.open(Path(models))
     if bundle.profile.mask_method not in {"robust", "otsu"}:
