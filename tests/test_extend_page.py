@@ -25,6 +25,8 @@ from fvv.stages.report import report
 from fvv.stages.verify import verify
 from store_builders import TINY, write_store
 
+pytestmark = pytest.mark.usefixtures("plain_evaluations")
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "extend.md"
 BLOCKS = re.findall(r"```(python|yaml)\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 EXAMPLES = list(zip(BLOCKS[::2], BLOCKS[1::2], strict=True))
@@ -98,6 +100,7 @@ def test_a_loss_of_ones_own(settings: Config) -> None:
     assert module.loss(logits, labels, config).total == mine.total
 
 
+@pytest.mark.usefixtures("plain_trainings")
 @pytest.mark.parametrize("settings", [NETWORK], indirect=True)
 def test_a_network_of_ones_own(settings: Config, tmp_path: Path) -> None:
     torch: Any = pytest.importorskip("torch")

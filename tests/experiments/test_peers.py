@@ -27,6 +27,8 @@ from fvv.recipes.publish import publish
 from fvv.schemas.summary import OUT_OF_FOLD, Measured
 from fvv.stages.prepare import prepare
 
+pytestmark = pytest.mark.usefixtures("plain_evaluations")
+
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "peers"
 CONFIG = EvaluateConfig(heatmaps=False, bootstrap_samples=20)
 

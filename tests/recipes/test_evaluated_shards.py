@@ -23,6 +23,8 @@ from fvv.stages.prepare import prepare
 from fvv.stages.report import report
 from fvv.system.shard import Shard
 
+pytestmark = pytest.mark.usefixtures("plain_evaluations")
+
 CONFIG = EvaluateConfig(bootstrap_samples=5, heatmaps=False, compute={"threads": 1, "workers": 1})
 
 

@@ -34,6 +34,8 @@ from fvv.stages.evaluate import evaluate, evaluate_external
 from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare
 
+pytestmark = pytest.mark.usefixtures("plain_evaluations")
+
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = EvaluateConfig(bootstrap_samples=20, heatmaps=False, compute={"threads": 1, "workers": 1})
 NAME = "p0"

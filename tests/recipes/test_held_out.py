@@ -25,6 +25,8 @@ from fvv.stages.evaluate import evaluate_external
 from fvv.stages.report import report
 from fvv.system.fingerprint import file_sha256
 
+pytestmark = pytest.mark.usefixtures("plain_evaluations")
+
 CONFIG = EvaluateConfig(bootstrap_samples=20, compute={"threads": 1, "workers": 1})
 HEALTHY, STROKE = Participant("p", "p", stroke_free=True), Participant("p", "p")
 

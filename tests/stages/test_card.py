@@ -26,6 +26,8 @@ from fvv.stages.card import card
 from fvv.system.fingerprint import file_sha256
 from simulations import write_simulation
 
+pytestmark = pytest.mark.usefixtures("plain_evaluations")
+
 SETTINGS = EvaluateConfig(bootstrap_samples=20, own_masks=True, postprocess=PostprocessConfig(minimum_lesion_mm3=2.0))
 CONFIG = CardConfig(training_data="on drawn heads", limits=("children",), commands=("make model",))
 PATIENTS = [one for one in cohort() if one.examination_id != "healthy"] + [

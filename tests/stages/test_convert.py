@@ -29,6 +29,8 @@ from fvv.stages.train import train_all_folds, train_fold
 from fvv.training.checkpoint import read_checkpoint
 from store_builders import PROFILE, TINY, write_store
 
+pytestmark = pytest.mark.usefixtures("plain_trainings", "plain_evaluations")
+
 TIDY = PostprocessConfig(minimum_lesion_mm3=30)
 CONFIG = ConvertConfig(check_patients=1, notice="trained on noise", postprocess=TIDY)
 QUICK = TINY.model_copy(update={"epochs": 1})

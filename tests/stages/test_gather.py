@@ -236,10 +236,12 @@ def test_one_shard_twice_at_once_is_refused_and_others_wait_their_turn(cohort: P
     assert done.is_set()
 
 
-def test_shards_of_a_simulated_cohort(tmp_path: Path) -> None:
+def test_shards_of_a_simulated_cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("nilearn")
     from fvv.stages.simulate import simulate  # noqa: PLC0415
 
+    monkeypatch.setattr("fvv.simulator.patient.FINE_VOXEL_MM", 2.5)
+    monkeypatch.setattr("fvv.simulator.patient.SUBSLICES", 1)
     config = SimulateConfig(cases=2, seed=21, compute={"workers": 1})
     simulate(tmp_path, config, shard=Shard(2, 3))
     for index in (1, 2):

@@ -24,6 +24,8 @@ from fvv.stages.prepare import prepare
 from fvv.stages.verify import verify
 from store_builders import TINY, phantom, write_store
 
+pytestmark = pytest.mark.usefixtures("plain_evaluations")
+
 STRICT = PrepareConfig(kfolds=2, compute={"workers": 1})
 PARTIAL = STRICT.model_copy(update={"preprocess": PreprocessConfig(partial_labels=True)})
 STROKE_ALONE = {Channel.BRAIN, Channel.STROKE}

@@ -24,6 +24,8 @@ from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare
 from fvv.stages.verify import verify
 
+pytestmark = pytest.mark.usefixtures("plain_evaluations")
+
 PARTIAL = PreprocessConfig(partial_labels=True)
 CONFIG = PrepareConfig(kfolds=2, preprocess=PARTIAL, compute={"workers": 1})
 QUICK = EvaluateConfig(bootstrap_samples=20, heatmaps=False, preprocess=PARTIAL, compute={"threads": 1, "workers": 1})

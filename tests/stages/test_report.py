@@ -26,6 +26,8 @@ from fvv.stages.predict import predict
 from fvv.stages.prepare import prepare
 from fvv.stages.report import report
 
+pytestmark = pytest.mark.usefixtures("plain_evaluations")
+
 CONFIG = EvaluateConfig(bootstrap_samples=30, compute={"threads": 1, "workers": 1})
 QUICK = CONFIG.model_copy(update={"heatmaps": False})
 WRITTEN = ("metrics.csv", "patients.csv", "failures.csv", "tables.md", "tables.tex", "methods.md", "figures/roc.svg")
