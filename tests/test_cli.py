@@ -327,8 +327,8 @@ def test_an_interrupt_is_silent_about_coroutines_that_it_cut_off(calls: Calls) -
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         assert main(["prepare"]) == 130
-        gc.collect()
-    assert not said
+        gc.collect()  # Also of what other tests have left open, of which Python says so.
+    assert [str(one.message) for one in said if "coroutine" in str(one.message)] == []
 
 
 def test_missing_extra_names_what_to_install(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
