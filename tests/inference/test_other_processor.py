@@ -21,9 +21,10 @@ from fvv.io.shipped import shipped_or_refuse
 bundle = ModelBundle.open(shipped_or_refuse())
 model = OnnxEnsemble.from_bundle(bundle, bundle.models[:1], device="cpu", threads=1, confirmed=False)
 images, kept = read_golden(bundle.path / bundle.manifest.golden.file, len(bundle.models))
-found = golden_output(model, images)
-difference = largest_difference(found, kept[:1])
-print(json.dumps([difference, problem_of(difference), float(((found > 0) != (kept[:1] > 0)).mean())]))
+# Two slices in the middle, each of the seven around it: an emulator takes seconds for each.
+found, kept = golden_output(model, images[:, 2:10]), kept[:1, :, 2:4]
+difference = largest_difference(found, kept)
+print(json.dumps([difference, problem_of(difference), float(((found > 0) != (kept > 0)).mean())]))
 """
 
 

@@ -39,6 +39,20 @@ def cohort(clean: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def five(cohort: Path) -> Path:
+    """One more than two folds need: one may fail."""
+    shutil.rmtree(cohort / "p5")
+    return cohort
+
+
+@pytest.fixture
+def few(five: Path) -> Path:
+    """As many as two folds need, p0 to p3."""
+    shutil.rmtree(five / "p4")
+    return five
+
+
+@pytest.fixture
 def store(clean: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(clean / "store", tmp_path / "store"))
 
@@ -59,14 +73,14 @@ def swap_images(patient: Path) -> None:
     (patient / "x.nii.gz").rename(patient / "b1000.nii.gz")
 
 
-def test_a_cohort_becomes_a_store_and_a_second_run_does_nothing(cohort: Path, tmp_path: Path) -> None:
-    first = prepare(cohort, tmp_path / "store", CONFIG)
-    assert (first.prepared, first.unchanged, first.failures) == (6, 0, ())
+def test_a_cohort_becomes_a_store_and_a_second_run_does_nothing(few: Path, tmp_path: Path) -> None:
+    first = prepare(few, tmp_path / "store", CONFIG)
+    assert (first.prepared, first.unchanged, first.failures) == (4, 0, ())
     before = content(tmp_path / "store")
-    second = prepare(cohort, tmp_path / "store", CONFIG)
-    assert (second.prepared, second.unchanged) == (0, 6)
+    second = prepare(few, tmp_path / "store", CONFIG)
+    assert (second.prepared, second.unchanged) == (0, 4)
     assert content(tmp_path / "store") == before
-    assert "6 unchanged" in second.summary()
+    assert "4 unchanged" in second.summary()
 
 
 def test_one_and_two_processes_write_the_same_bytes(cohort: Path, store: Path, tmp_path: Path) -> None:
@@ -82,13 +96,13 @@ def test_only_what_changed_is_done_again(cohort: Path, store: Path, rng: np.rand
     assert CaseStore.open(store).participants == ("p0", "p1", "p2", "p3", "p4", "p5", "p9")
 
 
-def test_bad_patients_are_recorded_and_the_others_go_on(cohort: Path, tmp_path: Path) -> None:
-    (cohort / "p0" / "b0.nii.gz").write_bytes(b"not an image")
+def test_bad_patients_are_recorded_and_the_others_go_on(five: Path, tmp_path: Path) -> None:
+    (five / "p0" / "b0.nii.gz").write_bytes(b"not an image")
     empty = np.zeros((64, 64, 10), dtype=bool)
-    write_patient(cohort / "p8", np.random.default_rng(8))
-    save(cohort / "p8" / "mask.nii.gz", empty)
-    result = prepare(cohort, tmp_path / "store", CONFIG)
-    assert result.prepared == 5
+    write_patient(five / "p8", np.random.default_rng(8))
+    save(five / "p8" / "mask.nii.gz", empty)
+    result = prepare(five, tmp_path / "store", CONFIG)
+    assert result.prepared == 4
     reasons = {row["examination_id"]: row["reason"] for row in read_table(tmp_path / "store" / "failures.csv")}
     assert set(reasons) == {"p0", "p8"}
     assert "b0.nii.gz" in reasons["p0"]
@@ -112,10 +126,10 @@ def test_one_image_under_two_persons_is_left_out(cohort: Path, store: Path) -> N
     assert "same images as p1" in failure.reason
 
 
-def test_options_of_the_mask_reach_the_patients(cohort: Path, tmp_path: Path) -> None:
-    (cohort / "p0" / "mask.nii.gz").unlink()
+def test_options_of_the_mask_reach_the_patients(five: Path, tmp_path: Path) -> None:
+    (five / "p0" / "mask.nii.gz").unlink()
     given = CONFIG.model_copy(update={"preprocess": PreprocessConfig(mask_method="given")})
-    (failure,) = prepare(cohort, tmp_path / "store", given).failures
+    (failure,) = prepare(five, tmp_path / "store", given).failures
     assert failure.examination_id == "p0"
     assert CaseStore.open(tmp_path / "store").profile.mask_method == "given"
 
@@ -146,10 +160,10 @@ def test_too_few_are_left_and_the_message_says_why(cohort: Path, tmp_path: Path)
     assert len(read_table(tmp_path / "store" / "failures.csv")) == 4
 
 
-def test_the_table_joins_nothing_from_a_patient_that_is_missing(cohort: Path, tmp_path: Path) -> None:
-    rows = "".join(f"p{n}\tperson{n}\n" for n in (0, 1, 2, 3, 4, 5, 7))
-    (cohort / "participants.tsv").write_text("participant_id\tpatient_id\n" + rows)
-    (failure,) = prepare(cohort, tmp_path / "new", CONFIG).failures
+def test_the_table_joins_nothing_from_a_patient_that_is_missing(few: Path, tmp_path: Path) -> None:
+    rows = "".join(f"p{n}\tperson{n}\n" for n in (0, 1, 2, 3, 7))
+    (few / "participants.tsv").write_text("participant_id\tpatient_id\n" + rows)
+    (failure,) = prepare(few, tmp_path / "new", CONFIG).failures
     assert failure.examination_id == "p7"
     assert read_table(tmp_path / "new" / "failures.csv")[0]["reason"].endswith(
         "is the disk mounted, and the name right?)"
@@ -247,17 +261,17 @@ class TestSplit:
             prepare(cohort, store, CONFIG)
         assert content(store) == before
 
-    def test_a_given_split_is_obeyed(self, cohort: Path, tmp_path: Path) -> None:
+    def test_a_given_split_is_obeyed(self, few: Path, tmp_path: Path) -> None:
         given = tmp_path / "mine.tsv"
         given.write_text(
             "participant_id\tpatient_id\tfold_0\tfold_1\n"
             "p0\tp0\ttrain\ttest\np1\tp1\ttest\ttrain\np2\tp2\tvalid\tvalid\ngone\tgone\ttrain\ttrain\n"
         )
-        result = prepare(cohort, tmp_path / "store", CONFIG, folds=given)
+        result = prepare(few, tmp_path / "store", CONFIG, folds=given)
         assert [row.examination_id for row in result.plan.rows] == ["p0", "p1", "p2"]
         given.write_text(given.read_text().replace("p2\tp2", "p2\tother"))
         with pytest.raises(StoreError, match="p2 is other in the given split and p2 in the cohort"):
-            prepare(cohort, tmp_path / "store", CONFIG, folds=given)
+            prepare(few, tmp_path / "store", CONFIG, folds=given)
 
 
 class TestProfiles:
@@ -345,33 +359,33 @@ class TestDamage:
 
 
 class TestQuality:
-    def test_what_would_be_no_answer_for_a_new_patient_is_not_learned_from(self, cohort: Path, tmp_path: Path) -> None:
-        swap_images(cohort / "p2")
-        (failure,) = prepare(cohort, tmp_path / "new", CONFIG).failures
+    def test_what_would_be_no_answer_for_a_new_patient_is_not_learned_from(self, five: Path, tmp_path: Path) -> None:
+        swap_images(five / "p2")
+        (failure,) = prepare(five, tmp_path / "new", CONFIG).failures
         assert failure.examination_id == "p2"
         assert "not assessable" in failure.reason
         assert "--quality warn" in failure.reason
-        (found,) = verify(cohort, CONFIG).failures
+        (found,) = verify(five, CONFIG).failures
         assert found.reason == failure.reason
 
-    def test_it_is_stored_where_that_is_asked_for(self, cohort: Path, tmp_path: Path) -> None:
-        swap_images(cohort / "p2")
+    def test_it_is_stored_where_that_is_asked_for(self, five: Path, tmp_path: Path) -> None:
+        swap_images(five / "p2")
         warn = CONFIG.model_copy(update={"quality": "warn"})
-        result = prepare(cohort, tmp_path / "new", warn)
+        result = prepare(five, tmp_path / "new", warn)
         assert not result.failures
         assert "p2: not assessable" in result.summary()
-        looked = verify(cohort, warn)
+        looked = verify(five, warn)
         assert not looked.failures
         assert "p2: not assessable" in looked.summary()
-        assert [failure.examination_id for failure in prepare(cohort, tmp_path / "new", CONFIG).failures] == ["p2"]
+        assert [failure.examination_id for failure in prepare(five, tmp_path / "new", CONFIG).failures] == ["p2"]
 
 
 class TestShards:
-    def test_gathered_shards_are_the_same_store(self, cohort: Path, clean: Path, tmp_path: Path) -> None:
-        (cohort / "p3" / "b0.nii.gz").write_bytes(b"")
-        whole = prepare(cohort, tmp_path / "whole", CONFIG)
+    def test_gathered_shards_are_the_same_store(self, five: Path, clean: Path, tmp_path: Path) -> None:
+        (five / "p3" / "b0.nii.gz").write_bytes(b"")
+        whole = prepare(five, tmp_path / "whole", CONFIG)
         for index in (2, 1):
-            part = prepare(cohort, tmp_path / "parts", CONFIG, shard=Shard(index, 2))
+            part = prepare(five, tmp_path / "parts", CONFIG, shard=Shard(index, 2))
             assert part.plan is None
             assert "fvv gather" in part.summary()
         assert not (tmp_path / "parts" / "folds.tsv").exists()
@@ -388,39 +402,39 @@ class TestShards:
             k: v for k, v in two.items() if k != "failures.csv"
         }
 
-    def test_a_missing_shard_is_named(self, cohort: Path, tmp_path: Path) -> None:
-        prepare(cohort, tmp_path / "store", CONFIG, shard=Shard(1, 3))
+    def test_a_missing_shard_is_named(self, few: Path, tmp_path: Path) -> None:
+        prepare(few, tmp_path / "store", CONFIG, shard=Shard(1, 3))
         with pytest.raises(StoreError, match="2 of 3 shards are not finished: 2/3, 3/3"):
             gather_store(tmp_path / "store")
         with pytest.raises(InputError, match="shards of `fvv prepare` are not gathered"):
             CaseStore.open(tmp_path / "store")
-        prepare(cohort, tmp_path / "store", CONFIG, shard=Shard(1, 2))  # Another division: that of before is void.
+        prepare(few, tmp_path / "store", CONFIG, shard=Shard(1, 2))  # Another division: that of before is void.
         (report,) = (tmp_path / "store" / ".fvv.shards").glob("*/report.json")
         report.write_text("{")
         with pytest.raises(StoreError, match=r"cannot be read.*--shard 1/2` again"):
             gather_store(tmp_path / "store")
 
-    def test_shards_of_another_cohort_are_not_joined(self, cohort: Path, tmp_path: Path) -> None:
-        prepare(cohort, tmp_path / "store", CONFIG, shard=Shard(1, 2))
-        shutil.rmtree(cohort / "p5")
-        prepare(cohort, tmp_path / "store", CONFIG, shard=Shard(2, 2))
+    def test_shards_of_another_cohort_are_not_joined(self, five: Path, tmp_path: Path) -> None:
+        prepare(five, tmp_path / "store", CONFIG, shard=Shard(1, 2))
+        shutil.rmtree(five / "p4")
+        prepare(five, tmp_path / "store", CONFIG, shard=Shard(2, 2))
         with pytest.raises(StoreError, match="1 of 2 shards are not finished: 1/2"):
             gather_store(tmp_path / "store")
 
-    def test_shards_work_side_by_side_and_nobody_works_beside_a_whole_run(self, cohort: Path, tmp_path: Path) -> None:
+    def test_shards_work_side_by_side_and_nobody_works_beside_a_whole_run(self, few: Path, tmp_path: Path) -> None:
         store = tmp_path / "store"
-        prepare(cohort, store, CONFIG, shard=Shard(1, 2))
+        prepare(few, store, CONFIG, shard=Shard(1, 2))
         partial = store / "cases" / ".partial-12345678-p9.zarr"
         partial.mkdir()  # As another shard has it while it writes.
         with only_writer(shard_place(store, Shard(1, 2))):
-            prepare(cohort, store, CONFIG, shard=Shard(2, 2))
+            prepare(few, store, CONFIG, shard=Shard(2, 2))
             assert partial.is_dir()
             with pytest.raises(FvvError, match="another fvv process"):
-                prepare(cohort, store, CONFIG, shard=Shard(1, 2))
+                prepare(few, store, CONFIG, shard=Shard(1, 2))
             with pytest.raises(FvvError, match="another fvv process"):
                 gather_store(store)
             with pytest.raises(InputError, match=r"shard 1/2 is running here.*--shard 1/2"):
-                prepare(cohort, store, CONFIG, shard=Shard(1, 3))
+                prepare(few, store, CONFIG, shard=Shard(1, 3))
         gather_store(store)
         assert not partial.exists()
 
