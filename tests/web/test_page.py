@@ -18,6 +18,7 @@ import pytest
 from builders import AFFINE, head, save
 from fvv.io.shipped import shipped_or_refuse
 from fvv.stages.page import TEMPLATE, page
+from web.parity import first_model
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
@@ -77,7 +78,7 @@ class Opened:
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     path = tmp_path_factory.mktemp("page") / "fvv.html"
-    page(shipped_or_refuse(), path)
+    page(first_model(path.with_name("first")), path)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=CHROMIUM,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from web.parity import ENGINE, NODE, Comparison, compared, write_cases
+from fvv.io.shipped import shipped_or_refuse
+from web.parity import ENGINE, NODE, Comparison, compared, first_model, write_cases
 
 pytest.importorskip("nilearn", reason="the cases are simulated")
 pytestmark = pytest.mark.skipif(NODE is None or not ENGINE.exists(), reason="no engine: make web")
@@ -14,9 +15,13 @@ pytestmark = pytest.mark.skipif(NODE is None or not ENGINE.exists(), reason="no 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Comparison]:
+    """One case with all models; the others with the first, for what differs among them comes before the models."""
     folder = tmp_path_factory.mktemp("parity")
     write_cases(folder / "cases", folder, everything=False)
-    return {row.name: row for row in compared(folder / "cases")}
+    (folder / "whole").mkdir()
+    (folder / "cases" / "as_simulated").rename(folder / "whole" / "as_simulated")
+    found = compared(folder / "whole", shipped_or_refuse())
+    return {row.name: row for row in found + compared(folder / "cases", first_model(folder / "first"))}
 
 
 def test_every_case_has_one_answer(rows: dict[str, Comparison]) -> None:
