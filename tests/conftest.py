@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -64,3 +65,17 @@ def plain_trainings() -> Iterator[None]:
 
     with plain_trainings():
         yield
+
+
+@pytest.fixture
+def one_core() -> Iterator[None]:
+    """Commands that start a process per core start none: the imports of each take longer than a few small patients."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from corpus.run import all_variants
 
 TESTS = Path(__file__).parent
@@ -19,6 +21,7 @@ def test_the_corpus_is_large_and_meets_every_stage() -> None:
     assert stages <= {variant.verb for variant in variants}
 
 
+@pytest.mark.usefixtures("one_core")
 def test_a_sample_comes_out_as_expected() -> None:
     paths = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     run = subprocess.run(
