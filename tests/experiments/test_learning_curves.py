@@ -100,12 +100,13 @@ def test_scores_of_known_masks_are_known(curves: ModuleType, hospital: Any) -> N
     assert scores["n of AUC"] == sum(strokes)
 
 
-def test_starts_differ_in_the_weights_and_their_learning_rate_alone(curves: ModuleType) -> None:
+def test_starts_differ_in_weights_learning_rate_and_resolution_alone(curves: ModuleType) -> None:
     scratch, box = (
         curves.settings(curves.Run(start, curves.ALL, 10, 1, 4096)) for start in (curves.SCRATCH, curves.BOX)
     )
     assert box.init == "shipped#2"
-    assert box.model_copy(update={"init": "", "name": scratch.name}) == scratch
+    assert (scratch.network.resolution, box.network.resolution) == ("half", "full")
+    assert box.model_copy(update={"init": "", "name": scratch.name, "network": scratch.network}) == scratch
     assert scratch.epochs * scratch.slices_per_epoch == 4096
 
 
@@ -140,13 +141,14 @@ def test_finished_runs_stay_and_the_table_and_figure_show_them(
     monkeypatch.setattr(curves, "network_of", network)
     drawing = tmp_path / "curves.svg"
     words = [str(hospital.store.path), "-o", str(tmp_path / "out"), "--sizes", "5", "9", "--seeds", "1", "--test", "3"]
+    words += ["--half-sizes", "5", "--slices", "64", "32"]
     monkeypatch.setattr("sys.argv", ["learning_curves.py", *words, "--figure", str(drawing)])
     with pytest.raises(KeyboardInterrupt):
         curves.main()
     stops_after.clear()
     curves.main()
-    assert made == curves.all_runs([5, 9], 1, 4096)
+    assert made == curves.all_runs([5, 9], [5], 1, {curves.SCRATCH: 64, curves.BOX: 32})
     shown = capsys.readouterr().out
-    assert shown.count("\n| 5 | ") == 4
+    assert shown.count("\n| 5 | ") == 3
     assert shown.strip() == (tmp_path / "out" / "table.md").read_text().strip()
     assert drawing.read_text().startswith("<?xml")
