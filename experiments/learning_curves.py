@@ -246,16 +246,16 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def all_runs(sizes: Sequence[int], half_sizes: Sequence[int], seeds: int, slices: Mapping[str, int]) -> list[Run]:
-    """The small cohorts of all seeds first: cut short, it has compared the starts there.
+    """The small cohorts first and the longer trainings last: cut short, it has compared the starts there.
 
     Args:
         half_sizes: of the cohorts that are trained with half of the FLAIR-visible masks too, from the package alone.
         slices: that a training sees, by its start.
     """
     runs = [Run(AS_IT_IS, ALL, 0, seed, 0) for seed in range(seeds)]
-    for size, seed in product(sizes, range(seeds)):
-        runs += [Run(start, ALL, size, seed, slices[start]) for start in (BOX, SCRATCH)]
-        runs += [Run(BOX, HALF, size, seed, slices[BOX])] if size in half_sizes else []
+    for size, (start, labels) in product(sizes, ((BOX, ALL), (BOX, HALF), (SCRATCH, ALL))):
+        if labels == ALL or size in half_sizes:
+            runs += [Run(start, labels, size, seed, slices[start]) for seed in range(seeds)]
     return runs
 
 
