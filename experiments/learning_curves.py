@@ -14,8 +14,8 @@ other persons of the rest, and the smaller cohorts are parts of the larger ones.
 a stroke, selects the epoch. With `half`, every second person with a stroke loses the FLAIR-visible mask and keeps the
 stroke mask. Training from the package starts from another one of its models for each seed.
 
-All trainings have the settings of configs/demo.yaml. Random weights train at half resolution, those of the package go on
-at their own, full resolution, where a slice takes four times as long: 8192 and 1024 slices. One network is tested,
+All trainings have the settings of configs/demo.yaml. Random weights train at half resolution; those of the package go
+on at their own, full resolution, where a slice takes four times as long: 8192 and 1024 slices. One network is tested,
 without the evidence rule. curves/runs.csv has a row for each finished run, curves/table.md the mean and the range over
 seeds. The same command resumes, inside a run too.
 """
@@ -352,7 +352,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 30, 100], help="labelled persons")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--half-sizes", type=int, nargs="*", default=[30], help="trained with half of the masks, too")
-    parser.add_argument("--slices", type=int, nargs=2, default=[8192, 1024], help="random weights, model in the package")
+    parser.add_argument(
+        "--slices", type=int, nargs=2, default=[8192, 1024], help="random weights, model in the package"
+    )
     parser.add_argument("--test", type=int, default=40, help="persons held out for testing")
     parser.add_argument("--figure", type=Path, help="SVG file to write")
     options = parser.parse_args()

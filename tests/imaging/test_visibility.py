@@ -59,6 +59,19 @@ def test_a_stroke_across_the_midline_is_judged_by_the_tissue_around() -> None:
     assert seen(0.5, stroke=middle).sum() > 0.8 * middle.sum()
 
 
+def test_a_side_that_is_broader_than_the_other_is_judged_by_the_tissue_around() -> None:
+    rng = np.random.default_rng(0)
+    broad_right = BRAIN & (np.arange(SHAPE[0]) < 42)[:, None, None]
+    image = np.where(broad_right, 400.0, 5.0) * rng.normal(1, 0.02, SHAPE)
+    image[41] *= 0.7  # its edge, in part outside
+    flair, b0, b1000 = (
+        Volume(one, SYMMETRIC)
+        for one in (image, np.where(broad_right, 500.0, 20.0), np.where(broad_right, 220.0, 15.0))
+    )
+    stroke = broad_right & ellipsoid(SHAPE, (17.0, 33.0, 5.0), (4.5, 6.0, 1.6))
+    assert not visible_on_flair(flair, b0, b1000, broad_right, stroke, to_mirror=IDENTITY, ratio=1.15).any()
+
+
 def test_the_unit_of_flair_is_of_no_account() -> None:
     rng = np.random.default_rng(1)
     flair = Volume(np.where(BRAIN, 300.0 * (1 + 0.3 * STROKE), 5.0) * rng.normal(1, 0.02, SHAPE), SYMMETRIC)

@@ -2,7 +2,8 @@
 
 A ratio to the mean of healthy tissue takes grey matter beside white for visible. Here like is compared with like: the
 FLAIR expected at a voxel is that of the tissue around its mirror image, brought to the brightness of this side. Where
-there is no mirrored tissue (a stroke across the midline), the healthy tissue around counts instead.
+there is little or no mirrored tissue (a stroke across the midline, a side that is broader than the other), the healthy
+tissue around counts instead.
 """
 
 from __future__ import annotations
@@ -83,8 +84,9 @@ def visible_on_flair(
 
     both = here & there
     side = mean_of(flair.array, both, SIDE_MM) / np.maximum(mean_of(other, both, SIDE_MM), 1e-6)
-    near, around = spread(there, MIRRORED_MM), AROUND_WEIGHT * spread(here, AROUND_MM)
-    expected = side * spread(other * there, MIRRORED_MM) + AROUND_WEIGHT * spread(flair.array * here, AROUND_MM)
+    # Squared: the little tissue beside an empty mirrored place (the sides of a head differ) is its dim edge.
+    near, around = spread(there, MIRRORED_MM) ** 2, AROUND_WEIGHT * spread(here, AROUND_MM)
+    expected = near * side * mean_of(other, there, MIRRORED_MM) + around * mean_of(flair.array, here, AROUND_MM)
     expected /= np.maximum(near + around, 1e-6)
     seen, usual = (spread(array * stroke, SEEN_MM, within_slices=True) for array in (flair.array, expected))
     rise = np.where(stroke & (usual > 0), seen / np.maximum(usual, 1e-6) - 1.0, 0.0)
