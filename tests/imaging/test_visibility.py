@@ -42,6 +42,10 @@ def test_a_bright_stroke_is_proposed_whole() -> None:
     assert visible.sum() > 0.9 * STROKE.sum()
 
 
+def test_a_stroke_that_is_a_little_brighter_everywhere_is_proposed() -> None:
+    assert seen(0.22).sum() > 0.8 * STROKE.sum()
+
+
 def test_grey_matter_beside_white_is_not_visible() -> None:
     across = BRAIN & ellipsoid(SHAPE, (18.0, 31.5, 5.0), (5.0, 6.0, 1.6))
     assert (across & WHITE).any()

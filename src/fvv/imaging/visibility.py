@@ -18,13 +18,13 @@ from fvv.imaging.rigid import RigidMotion
 
 SEEN_MM = 2.5
 """Readers outline areas, not voxels: FLAIR and expected FLAIR are smoothed by this in the plane (SD)."""
-MIRRORED_MM, AROUND_MM, SIDE_MM = 3.0, 10.0, 20.0
+MIRRORED_MM, AROUND_MM, SIDE_MM = 3.0, 10.0, 12.0
 """Standard deviations over which mirrored tissue, healthy tissue around, and the brightness of a side are averaged."""
 AROUND_WEIGHT = 0.05
 """Of the healthy tissue around, beside mirrored tissue."""
-EXTENT, CORE, CORE_SHARE = 2 / 3, 5 / 3, 0.2
+EXTENT, MEAN = 2 / 3, 5 / 4
 """Of the rise that is asked for (0.15 at a ratio of 1.15): connected voxels above EXTENT times it are outlined, where
-CORE_SHARE of them are above CORE times it. The two sides of a healthy head differ by up to the rise itself."""
+they rise by more than MEAN times it on average. The two sides of a healthy head differ by up to the rise itself."""
 FLUID_DROP = 1.5
 """Times the median diffusion of the brain: what drops by more holds fluid, which is dark on FLAIR."""
 FLUID_FLAIR = 0.4
@@ -90,15 +90,14 @@ def visible_on_flair(
     expected /= np.maximum(near + around, 1e-6)
     seen, usual = (spread(array * stroke, SEEN_MM, within_slices=True) for array in (flair.array, expected))
     rise = np.where(stroke & (usual > 0), seen / np.maximum(usual, 1e-6) - 1.0, 0.0)
-    return _with_core(rise > EXTENT * (ratio - 1.0), rise > CORE * (ratio - 1.0))
+    return _bright_on_average(rise, EXTENT * (ratio - 1.0), MEAN * (ratio - 1.0))
 
 
-def _with_core(extent: BoolArray, core: BoolArray) -> BoolArray:
-    """The components of `extent` of which at least `CORE_SHARE` lies in `core`."""
-    labels, n = ndimage.label(extent, structure=np.ones((3, 3, 3)))
-    sizes, cores = (np.bincount(labels[mask], minlength=n + 1) for mask in (extent, extent & core))
-    kept = cores >= CORE_SHARE * np.maximum(sizes, 1)
-    kept[0] = False
+def _bright_on_average(rise: FloatArray, above: float, mean_above: float) -> BoolArray:
+    """The connected voxels above a rise whose mean is above another one."""
+    labels, n = ndimage.label(rise > above, structure=np.ones((3, 3, 3)))
+    kept = np.zeros(n + 1, dtype=bool)
+    kept[1:] = np.asarray(ndimage.mean(rise, labels, np.arange(1, n + 1))) > mean_above
     return np.asarray(kept[labels])
 
 
