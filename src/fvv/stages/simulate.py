@@ -16,6 +16,7 @@ from fvv.cohort.participants import PARTICIPANTS_FILE
 from fvv.config import SimulateConfig
 from fvv.data import Failure
 from fvv.errors import FvvError, InputError
+from fvv.imaging.decision import format_ml
 from fvv.io.atomic import clear_remains
 from fvv.io.listing import listed_once
 from fvv.io.ownership import claim
@@ -71,9 +72,8 @@ class SimulateResult:
 
 
 def _volumes(volumes_ml: Sequence[float]) -> str:
-    if len(volumes_ml) == 1:
-        return f"{volumes_ml[0]:.2f} mL"
-    return f"{min(volumes_ml):.2f} to {max(volumes_ml):.1f} mL (median {median(volumes_ml):.1f})"
+    smallest, middle, largest = (format_ml(of(volumes_ml)) for of in (min, median, max))
+    return smallest if len(volumes_ml) == 1 else f"{smallest} to {largest} (median {middle})"
 
 
 def simulate(
