@@ -207,8 +207,10 @@ def test_another_evaluation_is_refused_and_with_overwrite_gives_the_same_bytes(c
     (again / "masks" / "gone.nii.gz").write_bytes(b"")
     evaluate(cohort.store, cohort.models, again, CONFIG, overwrite=True)
     assert not list(again.rglob("gone*"))
-    for name in ("metrics.csv", "patients.csv", "summary.json", "report.html"):
-        assert (tmp_path / "again" / name).read_bytes() == (cohort.output / name).read_bytes()
+    figures = {path.relative_to(again) for path in (again / "figures").iterdir()}
+    assert {path.suffix for path in figures} == {".pdf", ".svg"}
+    for name in ("metrics.csv", "patients.csv", "summary.json", "report.html", *sorted(figures)):
+        assert (again / name).read_bytes() == (cohort.output / name).read_bytes(), name
 
 
 def test_the_same_command_again_is_complete_and_does_only_what_is_missing(cohort, tmp_path, monkeypatch):

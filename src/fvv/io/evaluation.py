@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fvv.arrays import Affine, UInt8Array
-from fvv.config import EvaluateConfig
+from fvv.config import SHARED, EvaluateConfig
 from fvv.data import Volume
 from fvv.errors import InputError, OutputExistsError
 from fvv.io.atomic import write_bytes, write_text
@@ -303,5 +303,6 @@ def _options(wanted: EvaluateConfig, given: EvaluateConfig, names: Sequence[str]
         if isinstance(there, dict) and isinstance(here, dict):
             found += [(f"{name}.{key}", value) for key, value in there.items() if value != here.get(key)]
         else:
-            found.append((f"evaluate.{name}", there))
-    return " ".join(f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in found)
+            found.append((name if name in SHARED else f"evaluate.{name}", there))
+    said = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in found]
+    return " ".join(f"--set {shlex.quote(one)}" for one in said)
