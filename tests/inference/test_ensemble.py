@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,8 @@ from fvv.data import Channel
 from fvv.errors import ModelError
 from fvv.imaging.slabs import network_input
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
-from fvv.inference.providers import confirm_provider
+from fvv.inference.interrupt import Job
+from fvv.inference.providers import Provider, confirm_provider
 from fvv.inference.sessions import OnnxModel
 from fvv.io.bundle import ModelBundle, write_manifest
 from fvv.recipes.segment import segment_case
@@ -51,6 +55,72 @@ def test_answers_are_the_same_bytes_with_any_number_of_threads_and_slices_at_onc
     expected = answer(1, 32)
     for threads, chunk in ((1, 4), (2, 32), (2, 4), (2, 1), (3, 5)):
         assert answer(threads, chunk) == expected
+
+
+def test_threads_may_share_an_ensemble(tmp_path: Path, rng: np.random.Generator) -> None:
+    inputs = [network_input(prepared_case(rng, slices=slices), 3) for slices in (1, 2, 5, 3)]
+    files = [write_onnx(tmp_path / f"{n}.onnx", context_weight=0.3, biases=(1.5, -2.0, -n)) for n in range(2)]
+    files.append(write_onnx(tmp_path / "slabs.onnx", context_weight=0.3, whole_volume=False))
+    ensemble = OnnxEnsemble(files, PROFILE, device="cpu", threads=2, chunk_slices=4)
+    expected = [ensemble.logits(padded) for padded in inputs]
+    with ThreadPoolExecutor(4) as threads:
+        for found, alone in zip(threads.map(ensemble.logits, inputs), expected, strict=True):
+            np.testing.assert_array_equal(found, alone)
+
+
+@pytest.mark.parametrize("call", ["each_output", "_each_logits"])
+def test_an_interrupt_while_the_models_are_stopped_is_not_lost(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Python drops what a generator raises that nobody closes."""
+
+    def groups(jobs: Iterable[Sequence[Job]], _workers: int, _stop: object) -> Generator[None]:
+        for group in jobs:
+            for job in group:
+                job()
+            try:
+                yield
+            except GeneratorExit:
+                raise KeyboardInterrupt from None
+
+    monkeypatch.setattr("fvv.inference.ensemble.in_groups", groups)
+    ensemble = OnnxEnsemble([write_onnx(tmp_path / "m.onnx")], PROFILE, device="cpu")
+    outputs = getattr(ensemble, call)(network_input(prepared_case(rng, slices=2), 3))
+    next(outputs)
+    with pytest.raises(KeyboardInterrupt):
+        outputs.close()
+
+
+@pytest.mark.parametrize("slabs", [None, 1, 4])
+@pytest.mark.parametrize("runs", [1, 2, 3])
+def test_each_slice_is_in_one_part(tmp_path: Path, slabs: int | None, runs: int) -> None:
+    ensemble = OnnxEnsemble([write_onnx(tmp_path / "m.onnx")], PROFILE, device="cpu")
+    ensemble._runs = runs
+    model = dataclasses.replace(ensemble._models[0], whole_volume=slabs is None, slabs=slabs or 0)
+    for ensemble.chunk_slices in (1, 2, 3, 7, 20):
+        for slices in range(1, 50):
+            parts = ensemble._parts(model, slices)
+            assert [k for first, last in parts for k in range(first, last)] == list(range(slices))
+            assert max(last - first for first, last in parts) * runs <= max(slabs or ensemble.chunk_slices, runs)
+
+
+def test_a_session_and_its_runs_have_so_many_threads_as_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime: one pool for each session, and the thread that calls `run` counts as one of it."""
+    given: list[int] = []
+    opened = OnnxModel.open
+
+    def noted(file: Path, providers: Sequence[Provider], threads: int, grid_size: int) -> OnnxModel:
+        given.append(threads)
+        return opened(file, providers, 1, grid_size)
+
+    monkeypatch.setattr("fvv.inference.ensemble.most_threads", lambda: 16)
+    monkeypatch.setattr(OnnxModel, "open", noted)
+    file = write_onnx(tmp_path / "m.onnx")
+    for threads in (1, 2, 3, 8, 16, 100):
+        OnnxEnsemble([file], PROFILE, device="cpu", threads=threads)
+    assert given == [1, 1, 2, 7, 15, 15]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -62,6 +64,82 @@ def test_an_error_of_a_job_is_raised_and_ends_the_others() -> None:
     with pytest.raises(ZeroDivisionError):
         list(in_groups([[lambda: 1 // 0 and None, lambda: stopped.wait() and None]], 2, stopped.set))
     assert stopped.is_set()
+
+
+def test_of_several_errors_the_first_job_in_order_gives_its_own() -> None:
+    failed = threading.Event()
+
+    def later() -> None:
+        failed.wait()
+        raise LookupError
+
+    def sooner() -> None:
+        failed.set()
+        raise ZeroDivisionError
+
+    with pytest.raises(LookupError):
+        list(in_groups([[later, sooner]], 2, lambda: None))
+
+
+def test_jobs_that_have_not_begun_when_the_caller_leaves_are_left_out() -> None:
+    begun, stopped = threading.Event(), threading.Event()
+    done: list[str] = []
+    workers: list[threading.Thread] = []
+
+    def first() -> None:
+        workers.append(threading.current_thread())
+        begun.set()
+        stopped.wait()
+        done.append("first")
+
+    running = in_groups([[], [first, lambda: done.append("second")]], 1, stopped.set)
+    next(running)
+    assert begun.wait(300)
+    running.close()
+    workers[0].join(300)
+    assert done == ["first"]
+
+
+def test_an_error_keeps_nothing_in_memory() -> None:
+    workers: list[threading.Thread] = []
+
+    def job(_volume: np.ndarray) -> None:
+        workers.append(threading.current_thread())
+        raise ZeroDivisionError
+
+    def failing() -> weakref.ref[np.ndarray]:
+        volume = np.zeros(3)
+        try:
+            list(in_groups([[partial(job, volume)]], 1, lambda: None))
+        except ZeroDivisionError:
+            return weakref.ref(volume)
+        raise AssertionError
+
+    gc.disable()
+    try:
+        kept = failing()
+        workers[0].join(300)
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_threads_end_where_not_all_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def one_only(thread: threading.Thread) -> None:
+        if thread.name == "onnxruntime":
+            if started:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", one_only)
+    with pytest.raises(RuntimeError, match="new thread"):
+        next(in_groups([[lambda: None]], 2, lambda: None))
+    started[0].join(300)
+    assert not started[0].is_alive()
 
 
 def test_a_caller_that_leaves_ends_what_was_begun() -> None:

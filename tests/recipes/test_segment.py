@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ class Stub:
     def __len__(self) -> int:
         return len(self.logits)
 
-    def each_output(self, padded: FloatArray, *, stroke_logits: bool) -> Iterator[tuple[BoolArray, FloatArray | None]]:
+    def each_output(self, padded: FloatArray, *, stroke_logits: bool) -> Generator[tuple[BoolArray, FloatArray | None]]:
         self.asked.append(stroke_logits)
         for one in self.logits:
             slices_first = np.moveaxis(one, 3, 1)
@@ -69,6 +69,29 @@ def test_the_mean_over_the_models_counts(case: PreparedCase) -> None:
     assert "1 of 2 components (0.64 of 1.28 mL)" in removed.message
     assert doubtful.code == "doubtful-lesion"  # No voxel has a mean over 4.
     assert "1 of 1 component (0.64 of 0.64 mL)" in doubtful.message
+
+
+def test_an_interrupt_while_the_models_are_stopped_is_not_lost(
+    case: PreparedCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python drops what a generator raises that nobody closes."""
+
+    class Slow(Stub):
+        def each_output(
+            self, padded: FloatArray, *, stroke_logits: bool
+        ) -> Generator[tuple[BoolArray, FloatArray | None]]:
+            try:
+                yield from super().each_output(padded, stroke_logits=stroke_logits)
+            except GeneratorExit:
+                raise KeyboardInterrupt from None
+
+    def fail(masks: Generator[BoolArray], _keep: object) -> FusedSegmentation:
+        next(masks)
+        raise MemoryError
+
+    monkeypatch.setattr("fvv.recipes.segment.fuse_folds", fail)
+    with pytest.raises(KeyboardInterrupt):
+        segment_case(case, Slow(logits_of(case, 5), logits_of(case, 5)))
 
 
 def test_the_order_of_the_models_does_not_matter(case: PreparedCase) -> None:

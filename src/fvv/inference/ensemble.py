@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -29,8 +30,8 @@ from fvv.system.cores import core_count, most_threads
 
 log = logging.getLogger(__name__)
 _SIDE_BY_SIDE = 2
-"""Runs at once on a CPU, with half of the threads each (chosen here): many operations of a graph use one thread only,
-and memory is bounded whatever the number of cores."""
+"""Runs at once on a CPU (chosen here): many operations of a graph use one thread only, and memory is bounded whatever
+the number of cores."""
 
 
 class OnnxEnsemble:
@@ -65,7 +66,9 @@ class OnnxEnsemble:
         providers = choose_providers(device)
         threads = min(threads or core_count(), most_threads())
         self._runs = _SIDE_BY_SIDE if threads > 1 and providers[0][0] == CPU else 1
-        self._models = [OnnxModel.open(file, providers, threads // self._runs, profile.grid_size) for file in files]
+        # The runs of a session share its threads, and each brings the one that it was started in.
+        threads -= self._runs - 1
+        self._models = [OnnxModel.open(file, providers, threads, profile.grid_size) for file in files]
         self.provider = self._models[0].provider
         confirm_provider(device, providers, self.provider)
 
@@ -106,7 +109,7 @@ class OnnxEnsemble:
 
     def each_output(
         self, padded: FloatArray, *, stroke_logits: bool = False
-    ) -> Iterator[tuple[BoolArray, FloatArray | None]]:
+    ) -> Generator[tuple[BoolArray, FloatArray | None]]:
         """What one model after another predicts (logit > 0).
 
         Args:
@@ -120,8 +123,10 @@ class OnnxEnsemble:
             ModelError: a model could not run, or gave something that is no logit: no mask may be made of it.
         """
         shape = self._output_shape(padded)
-        for found in self._each(padded, lambda model: Masks(model.file, shape, stroke_logits=stroke_logits)):
-            yield found.checked()
+        kept = self._each(padded, lambda model: Masks(model.file, shape, stroke_logits=stroke_logits))
+        with closing(kept):
+            for found in kept:
+                yield found.checked()
 
     def masks(self, padded: FloatArray) -> BoolArray:
         """What every model predicts, see `each_output`: (n, 3, slices, 256, 256) bool."""
@@ -147,13 +152,14 @@ class OnnxEnsemble:
             raise ModelError(f"expected a slice and its neighbours, got {padded.shape[1]} slices", file=self.files[0])
         return len(Channel), slices, *padded.shape[2:]
 
-    def _each_logits(self, padded: FloatArray) -> Iterator[FloatArray]:
+    def _each_logits(self, padded: FloatArray) -> Generator[FloatArray]:
         """(3, slices, 256, 256) logits of one model after another."""
         shape = self._output_shape(padded)
-        for found in self._each(padded, lambda _: AllLogits(shape)):
-            yield found.array
+        with closing(self._each(padded, lambda _: AllLogits(shape))) as kept:
+            for found in kept:
+                yield found.array
 
-    def _each(self, padded: FloatArray, kept_of: Callable[[OnnxModel], Kept]) -> Iterator[Kept]:
+    def _each(self, padded: FloatArray, kept_of: Callable[[OnnxModel], Kept]) -> Generator[Kept]:
         """What is kept of one model's logits after another's; parts of the volume run side by side."""
         options = run_options()
         kept: deque[Kept] = deque()
@@ -175,8 +181,9 @@ class OnnxEnsemble:
                 parts = self._parts(model, self._output_shape(padded)[1])
                 yield [partial(run, model, *part, kept[-1]) for part in parts]
 
-        for _ in in_groups(jobs(), self._runs, stop):
-            yield kept.popleft()
+        with closing(in_groups(jobs(), self._runs, stop)) as done:
+            for _ in done:
+                yield kept.popleft()
 
     def _parts(self, model: OnnxModel, slices: int) -> list[tuple[int, int]]:
         """First slice of each part of a volume, and the first after it; nearly equal, one for each run at least."""

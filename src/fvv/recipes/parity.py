@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -35,7 +35,7 @@ class _Form:
     def __len__(self) -> int:
         return 1
 
-    def each_output(self, padded: FloatArray, *, stroke_logits: bool) -> Iterator[tuple[BoolArray, FloatArray | None]]:
+    def each_output(self, padded: FloatArray, *, stroke_logits: bool) -> Generator[tuple[BoolArray, FloatArray | None]]:
         self.logits = self.run(padded)
         yield self.logits > 0, self.logits[Channel.STROKE.value] if stroke_logits else None
 

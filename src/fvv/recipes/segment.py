@@ -31,7 +31,7 @@ class Models(Protocol):
 
     def __len__(self) -> int: ...
 
-    def each_output(self, padded: FloatArray, *, stroke_logits: bool) -> Iterator[tuple[BoolArray, FloatArray | None]]:
+    def each_output(self, padded: FloatArray, *, stroke_logits: bool) -> Generator[tuple[BoolArray, FloatArray | None]]:
         """(2, slices + 2 * context, i, j) network input to (3, slices, i, j) bool of one model after another.
 
         With `stroke_logits`, each comes with its (slices, i, j) float32 logits of the stroke.
@@ -99,8 +99,9 @@ def _outputs(
     padded: FloatArray, case: PreparedCase, models: Models, postprocess: PostprocessConfig
 ) -> Generator[Output]:
     try:
-        for mask, logits in models.each_output(padded, stroke_logits=postprocess.asks_for_evidence):
-            # (3, k, i, j) -> (3, i, j, k)
-            yield np.moveaxis(mask, 1, 3), None if logits is None else np.moveaxis(logits, 0, 2)
+        with closing(models.each_output(padded, stroke_logits=postprocess.asks_for_evidence)) as outputs:
+            for mask, logits in outputs:
+                # (3, k, i, j) -> (3, i, j, k)
+                yield np.moveaxis(mask, 1, 3), None if logits is None else np.moveaxis(logits, 0, 2)
     except FvvError as error:
         raise error.for_examination(case.examination_id) from error
