@@ -44,7 +44,7 @@ def test_a_tiny_stroke_is_not_summed_up_as_zero(cohort):
     cases = [
         one.model_copy(update={"case": one.case.model_copy(update={"lesion_volume_ml": ml})}) for ml in (0.02, 166)
     ]
-    assert "0.02 to 166.0 mL" in dataclasses.replace(result, cases=tuple(cases)).summary()
+    assert "0.020 mL to 166.0 mL" in dataclasses.replace(result, cases=tuple(cases)).summary()
 
 
 def test_layout_and_participants(cohort):
