@@ -306,10 +306,13 @@ def figure(rows: Sequence[Mapping[str, str]]) -> Figure:
     styles = product(((SCRATCH, "#d55e00"), (BOX, "#0072b2")), ((ALL, "-", "o"), (HALF, ":", "x")))
     for (start, colour), (labels, line, mark) in styles:
         points = [(size, group) for (*which, size, _), group in groups.items() if which == [start, labels]]
+        if not points:
+            continue
         for axes, name in zip(panels, SCORES, strict=True):
             values = {size: [float(row[name]) for row in group] for size, group in points}
             label = f"{start}, {labels} FLAIR masks"
-            axes.plot([*values], [np.mean(one) for one in values.values()], line, color=colour, label=label)
+            means = [np.mean(one) for one in values.values()]
+            axes.plot([*values], means, line, marker=mark, color=colour, label=label)
             for size, found in values.items():
                 axes.plot([size] * len(found), found, mark, color=colour, markersize=4, alpha=0.6)
     as_it_is = [row for row in rows if row["start"] == AS_IT_IS]
