@@ -298,8 +298,9 @@ class EvaluationFolder:
 def _options(wanted: EvaluateConfig, given: EvaluateConfig, names: Sequence[str]) -> str:
     """Options of the command line that make of the settings given those wanted."""
     found = []
+    finished, asked = (config.model_dump(mode="json") for config in (wanted, given))
     for name in names:
-        there, here = (config.model_dump(mode="json")[name] for config in (wanted, given))
+        there, here = finished[name], asked[name]
         if isinstance(there, dict) and isinstance(here, dict):
             found += [(f"{name}.{key}", value) for key, value in there.items() if value != here.get(key)]
         else:
