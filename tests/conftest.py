@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+
+def pytest_configure() -> None:
+    """A shell ignores these signals for a job in the background (`make test &`, `nohup`), and programs that tests start
+    would ignore them, too. What has a handler here is not ignored there.
+    """
+    for name in ("SIGINT", "SIGQUIT", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has the first one only.
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if name == "SIGINT" else lambda *_: None)
 
 
 @pytest.fixture
