@@ -9,7 +9,13 @@ from fvv.data import DecisionState, Finding, FusedSegmentation, InPlaneGrid, Pre
 from fvv.imaging.adc import RESCALED
 from fvv.imaging.decision import decide
 from fvv.imaging.fusion import fuse_folds
-from fvv.imaging.postprocess import believable_stroke, in_words, mirrored, without_small_pieces
+from fvv.imaging.postprocess import (
+    believable_stroke,
+    believable_visible,
+    in_words,
+    mirrored,
+    without_small_pieces,
+)
 
 SHAPE = (32, 32, 6)
 VOXEL_MM3 = 2.0 * 2.0 * 5.0
@@ -247,6 +253,41 @@ def test_where_all_was_removed_no_lesion_is_found_and_the_answer_says_why() -> N
     decision = decide(fused, 0.02, (), DecisionConfig())
     assert decision.state is DecisionState.NO_LESION_FOUND
     assert [reason.code for reason in decision.reasons] == ["no-lesion", "weak-evidence-removed"]
+
+
+TWO = (slice(10, 15), slice(10, 14), slice(3, 4)), (slice(40, 50), slice(10, 20), slice(3, 5))
+"""Two components, of 20 and of 200 voxels."""
+
+
+@pytest.mark.parametrize(("share", "counts"), [(0.0, (20, 200)), (0.15, (20, 200)), (0.16, (20, 0)), (0.6, (0, 0))])
+def test_the_visible_part_of_a_component_counts_from_a_share_on(share: float, counts: tuple[int, int]) -> None:
+    stroke, votes = at(*TWO), np.zeros(HEAD, dtype=np.uint8)
+    votes[10:15, 10:12, 3] = 2  # 10 of 20 voxels, to two of three models.
+    votes[40:43, 10:20, 3] = 3  # 30 of 200, exactly 15 %,
+    votes[43:50, 10:20, 4] = 1  # and 70 more to one model, which is no half.
+    counted, findings = believable_visible(stroke, votes, 3, minimum_share=share, voxel_volume_ml=0.03)
+    assert tuple(int(counted[place].sum()) for place in TWO) == counts
+    if counts == (20, 200):
+        assert findings == ()
+        return
+    (said,) = findings
+    n, volume_ml = (1, "1.60") if counts[0] else (2, "1.80")  # (30 * 3 + 70) / 3 voxels, and 10 * 2 / 3 more.
+    assert said == Finding(
+        "visible-part-removed",
+        f"{volume_ml} mL not counted as FLAIR-visible: less than {share:.0%} of the component, in {n} of 2 components",
+        Severity.NOTE,
+    )
+    once = np.where(counted, votes, 0).astype(np.uint8)
+    again, nothing = believable_visible(stroke, once, 3, minimum_share=share, voxel_volume_ml=0.03)
+    np.testing.assert_array_equal(np.where(again, once, 0), once)
+    assert nothing == ()
+
+
+def test_what_is_not_visible_at_all_is_not_mentioned() -> None:
+    votes = np.zeros(HEAD, dtype=np.uint8)
+    counted, findings = believable_visible(at(*TWO), votes, 3, minimum_share=0.5, voxel_volume_ml=1.0)
+    np.testing.assert_array_equal(counted, at(*TWO))
+    assert findings == ()
 
 
 def test_the_mirror_stands_in_the_middle_of_the_brain() -> None:

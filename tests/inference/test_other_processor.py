@@ -32,7 +32,10 @@ print(json.dumps([difference, problem_of(difference), float(((found > 0) != (kep
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="emulates x86-64 on itself")
 @pytest.mark.parametrize("processor", ["Haswell-noTSX", "Nehalem"])
 def test_float32_on_another_processor(processor: str) -> None:
-    words = [str(EMULATOR), "-cpu", processor, sys.executable, "-c", PROGRAM]
+    words = [str(EMULATOR), "-cpu", processor, sys.executable, "-c"]
+    if subprocess.run([*words, "import numpy"], capture_output=True, check=False).returncode:
+        pytest.skip(f"this NumPy does not run on {processor}")
+    words += [PROGRAM]
     difference, problem, flipped = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
     assert (problem, difference < 1e-4) == ("", True)
     assert flipped < 1e-4

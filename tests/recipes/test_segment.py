@@ -85,7 +85,7 @@ def test_an_interrupt_while_the_models_are_stopped_is_not_lost(
             except GeneratorExit:
                 raise KeyboardInterrupt from None
 
-    def fail(masks: Generator[BoolArray], _keep: object) -> FusedSegmentation:
+    def fail(masks: Generator[BoolArray], *_: object) -> FusedSegmentation:
         next(masks)
         raise MemoryError
 
@@ -110,6 +110,22 @@ def test_where_the_rule_is_off_no_logits_are_kept_and_nothing_changes(
     assert fused.findings == ()
     segment_case(case, models, RULE)
     assert models.asked == [False, True]
+
+
+def test_a_visible_part_that_is_small_in_its_component_counts_for_no_model(case: PreparedCase) -> None:
+    logits = [logits_of(case, 5, 6) for _ in range(2)]
+    for number, one in enumerate(logits):
+        one[Channel.FLAIR_VISIBLE.value] = -1
+        one[Channel.FLAIR_VISIBLE.value, 5:6, 20:28, 1:3] = 1  # An eighth of the first component.
+        one[Channel.FLAIR_VISIBLE.value, 25 : 27 + number, 20:28, 1:3] = 1  # A quarter and more of the second.
+    fused = segment_case(case, Stub(*logits), PostprocessConfig(minimum_visible_share=0.2))
+    assert fused.stroke.sum() == 256  # The stroke stays whole.
+    assert not fused.flair_visible_votes[5:13].any()
+    assert fused.flair_visible_voxels_per_model == (32, 48)
+    assert fused.flair_visible_voxels == 40
+    assert [(one.code, one.severity) for one in fused.findings] == [("visible-part-removed", Severity.NOTE)]
+    off = segment_case(case, Stub(*logits), PostprocessConfig())
+    assert (off.flair_visible_voxels_per_model, off.findings) == ((48, 64), ())
 
 
 def test_no_brain_does_not_silence_the_rule(case: PreparedCase) -> None:

@@ -108,6 +108,9 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequenc
             f"{fitted_on or 'none of the patients below'}; {calibration_in_words(curve)}"
         )
     smallest = f"{post.minimum_lesion_mm3:g} mm³" if post.minimum_lesion_mm3 else "off"
+    visible = "off"
+    if post.minimum_visible_share:
+        visible = f"{post.minimum_visible_share:.0%} of a lesion; a smaller one counts as not visible"
     files = ", ".join(f"`{name}` {size / 1e6:.2f} MB" for name, size in sorted(sizes.items()))
     return [
         "An ensemble of networks that segment the brain, the acute stroke and its FLAIR-visible part on the b0 and "
@@ -118,6 +121,7 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequenc
         "is given\n"
         f"* Smallest lesion: {smallest}\n"
         f"* Evidence required of each lesion: {in_words(post) or 'none'}\n"
+        f"* Smallest FLAIR-visible part: {visible}\n"
         f"* P(mismatch): {probability}\n"
         f"* Made with: {manifest.software}",
     ]

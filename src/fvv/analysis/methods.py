@@ -54,6 +54,9 @@ def _how(kind: str, config: EvaluateConfig) -> list[str]:
         sentences.append(f"Components of the stroke under {post.minimum_lesion_mm3:g} mm³ were removed.")
     if post is not None and post.asks_for_evidence:
         sentences.append(f"Components with too little evidence were removed; required was {in_words(post)}.")
+    if post is not None and post.minimum_visible_share:
+        share = f"{post.minimum_visible_share:.0%}"
+        sentences.append(f"Components of which less than {share} was FLAIR-visible count as not FLAIR-visible.")
     if kind == EXTERNAL:
         sentences.append(_REFUSED)
     return sentences

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -13,9 +13,14 @@ from fvv.imaging.geometry import restore_to_native
 
 StrokeFilter = Callable[[BoolArray, BoolArray], tuple[BoolArray, tuple[Finding, ...]]]
 """From a fused stroke and a fused brain to the voxels of the stroke that stay, and what is to be said of it."""
+VisibleFilter = Callable[[BoolArray, UInt8Array, int], tuple[BoolArray, tuple[Finding, ...]]]
+"""From that stroke, the models' votes for FLAIR-visible in it and the number of models to the voxels of the stroke in
+which FLAIR-visible counts, and what is to be said of it."""
 
 
-def fuse_folds(masks: Iterable[BoolArray], keep: StrokeFilter | None = None) -> FusedSegmentation:
+def fuse_folds(
+    masks: Iterable[BoolArray], keep: StrokeFilter | None = None, keep_visible: VisibleFilter | None = None
+) -> FusedSegmentation:
     """Fuse what n models predict (logit > 0), one model in memory at a time.
 
     Brain: each model's largest component, then the voxels that at least half of the models call brain. Stroke: what at
@@ -25,12 +30,11 @@ def fuse_folds(masks: Iterable[BoolArray], keep: StrokeFilter | None = None) -> 
         masks: of each model (3, i, j, k) bool, channels in `Channel` order; at least one.
         keep: what stays of the fused stroke, called once, after the last model; the FLAIR-visible voxels are counted in
             what is left.
+        keep_visible: in which part of that they are counted.
     """
-    shape: tuple[int, ...] = ()
     brain_votes = stroke_votes = np.zeros((), dtype=np.uint8)
     packed: list[UInt8Array] = []  # One bit a voxel: the stroke they are cut to is known only after the last model.
     for mask in masks:
-        shape = mask.shape[1:]
         brain_votes = brain_votes + largest_component(mask[Channel.BRAIN.value])
         stroke_votes = stroke_votes + mask[Channel.STROKE.value]
         # Slice by slice, as a network gives them: in another order than the memory's it takes fifty times as long.
@@ -41,23 +45,34 @@ def fuse_folds(masks: Iterable[BoolArray], keep: StrokeFilter | None = None) -> 
     findings: tuple[Finding, ...] = ()
     if keep is not None:
         stroke, findings = keep(stroke, brain)
-    visible_votes = np.zeros_like(stroke, dtype=np.uint8)
-    per_model = []
-    for bits in packed:
-        slices = np.unpackbits(bits, count=stroke.size).view(bool).reshape(shape[2], *shape[:2])
-        visible = np.moveaxis(slices, 0, 2) & stroke
-        visible_votes += visible
-        per_model.append(int(visible.sum()))
+    votes, per_model = _visible(packed, stroke)
+    if keep_visible is not None:
+        counted, more = keep_visible(stroke, votes, n)
+        findings = (*findings, *more)
+        if not np.array_equal(counted, stroke):
+            votes, per_model = _visible(packed, counted)
     return FusedSegmentation(
         n_models=n,
         brain=brain,
         stroke=stroke,
-        flair_visible_votes=visible_votes,
+        flair_visible_votes=votes,
         flair_visible_voxels=sum(per_model) / n,
-        flair_visible_voxels_per_model=tuple(per_model),
+        flair_visible_voxels_per_model=per_model,
         findings=findings,
         stroke_votes=np.where(stroke, stroke_votes, 0).astype(np.uint8),
     )
+
+
+def _visible(packed: Sequence[UInt8Array], within: BoolArray) -> tuple[UInt8Array, tuple[int, ...]]:
+    """Votes for FLAIR-visible within a mask, and the voxels of each model."""
+    i, j, k = within.shape
+    votes, per_model = np.zeros_like(within, dtype=np.uint8), []
+    for bits in packed:
+        slices = np.unpackbits(bits, count=within.size).view(bool).reshape(k, i, j)
+        visible = np.moveaxis(slices, 0, 2) & within
+        votes += visible
+        per_model.append(int(visible.sum()))
+    return votes, tuple(per_model)
 
 
 def restore_segmentation(

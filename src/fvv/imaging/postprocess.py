@@ -8,6 +8,9 @@
   after onset the ADC of an infarct is normal again while it is still bright (Lansberg et al., AJNR 2001; 22: 637-644);
 * without an ADC (b0 and b1000 have different scales): the models are sure of a core, and certain of a part of it as
   large as the bundle requires.
+
+`believable_visible` asks the same of the FLAIR-visible part: single voxels of a large stroke that is not visible add up
+to more than the cut-off of the FVV.
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from fvv.arrays import BoolArray, FloatArray
+from fvv.arrays import BoolArray, FloatArray, UInt8Array
 from fvv.config import PostprocessConfig
 from fvv.data import Finding, PreparedCase, Severity
 from fvv.imaging.adc import relative_adc
 from fvv.imaging.brain import bounding_box
+from fvv.imaging.fusion import visible_to_half
 from fvv.imaging.geometry import reflected
 
 _TOUCHING = np.ones((3, 3, 3))
@@ -101,6 +105,42 @@ def believable_stroke(
     if clues.adc_is_missing:
         findings.append(Finding("evidence-without-adc", _WITHOUT_ADC, Severity.WARNING))
     return _with_part(stroke, around, kept[labels]), tuple(findings)
+
+
+def believable_visible(
+    stroke: BoolArray, votes: UInt8Array, n_models: int, *, minimum_share: float, voxel_volume_ml: float
+) -> tuple[BoolArray, tuple[Finding, ...]]:
+    """The components of a stroke whose FLAIR-visible part counts.
+
+    Args:
+        stroke: (i, j, k) bool.
+        votes: (i, j, k) uint8, models that call a voxel FLAIR-visible; 0 outside the stroke.
+        n_models: how many were asked.
+        minimum_share: of a component's voxels that must be FLAIR-visible to at least half of the models; 0: none.
+        voxel_volume_ml: of the grid.
+
+    Returns:
+        (i, j, k) bool, and how much does not count.
+    """
+    if not minimum_share or not votes.any():
+        return stroke, ()
+    box = bounding_box(stroke)
+    labels, n = ndimage.label(stroke[box], structure=_TOUCHING)
+    sizes, visible, voted = (
+        np.bincount(labels.ravel(), weights, minlength=n + 1)
+        for weights in (None, visible_to_half(votes[box], n_models).ravel(), votes[box].ravel())
+    )
+    counts = visible >= minimum_share * sizes
+    counts[0] = False
+    dropped = ~counts[1:] & (voted[1:] > 0)
+    if not dropped.any():
+        return stroke, ()
+    volume_ml = float(voted[1:][dropped].sum()) / n_models * voxel_volume_ml
+    message = (
+        f"{volume_ml:.2f} mL not counted as FLAIR-visible: less than {minimum_share:.0%} of the component, in "
+        f"{np.count_nonzero(dropped)} of {n} component{'' if n == 1 else 's'}"
+    )
+    return _with_part(stroke, box, counts[labels]), (Finding("visible-part-removed", message, Severity.NOTE),)
 
 
 class _Clues:

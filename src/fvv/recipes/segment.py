@@ -15,7 +15,7 @@ from fvv.config import PostprocessConfig, PreprocessingProfile
 from fvv.data import Finding, FusedSegmentation, PreparedCase, Severity
 from fvv.errors import FvvError
 from fvv.imaging.fusion import fuse_folds
-from fvv.imaging.postprocess import remaining_stroke
+from fvv.imaging.postprocess import believable_visible, remaining_stroke
 from fvv.imaging.slabs import network_input
 
 NOTHING_REMOVED = PostprocessConfig()
@@ -86,7 +86,12 @@ def _fused(
                 np.add(mean_logit, logits / n_models, out=mean_logit)
             yield mask
 
-    fused = fuse_folds(masks(), partial(remaining_stroke, mean_logit=mean_logit, case=case, config=postprocess))
+    share, voxel_volume_ml = postprocess.minimum_visible_share, case.voxel_volume_ml
+    fused = fuse_folds(
+        masks(),
+        partial(remaining_stroke, mean_logit=mean_logit, case=case, config=postprocess),
+        partial(believable_visible, minimum_share=share, voxel_volume_ml=voxel_volume_ml),
+    )
     # The stroke is cut to the predicted brain: with hardly any brain, 0 mL of stroke would mean nothing.
     found, expected = (int(mask.sum()) * case.voxel_volume_ml for mask in (fused.brain, case.brain))
     if not found or found >= LEAST_BRAIN * expected:  # With none at all `decide` gives no answer.

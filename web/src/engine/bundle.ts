@@ -36,6 +36,7 @@ const PROFILES = ["reference-v1", "robust-v1", "robust-v2", "robust-v3"];
 const MASKS = ["robust", "otsu"];
 const POSTPROCESS: PostprocessConfig = {
   minimum_lesion_mm3: 0,
+  minimum_visible_share: 0,
   minimum_core_mm3: 0,
   core_logit: 3,
   maximum_relative_adc: null,

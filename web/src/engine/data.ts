@@ -46,6 +46,7 @@ export interface Profile {
 
 export interface PostprocessConfig {
   readonly minimum_lesion_mm3: number;
+  readonly minimum_visible_share: number;
   readonly minimum_core_mm3: number;
   readonly core_logit: number;
   readonly maximum_relative_adc: number | null;

@@ -14,12 +14,14 @@ export interface ModelMasks {
 
 /** From a fused stroke and brain to the voxels of the stroke that stay, and what is to be said of it. */
 export type StrokeFilter = (stroke: Mask, brain: Mask) => { stroke: Mask; findings: readonly Finding[] };
+/** From that stroke and the votes for FLAIR-visible in it to the voxels in which FLAIR-visible counts. */
+export type VisibleFilter = (stroke: Mask, votes: Mask, nModels: number) => { counted: Mask; findings: readonly Finding[] };
 
 /**
  * Brain: each model's largest component, then what at least half of the models call brain. Stroke: what at least half
  * call stroke, within that brain. FLAIR-visible voxels: the mean over models of those inside that stroke.
  */
-export function fuseFolds(masks: readonly ModelMasks[], keep: StrokeFilter): FusedSegmentation {
+export function fuseFolds(masks: readonly ModelMasks[], keep: StrokeFilter, keepVisible: VisibleFilter): FusedSegmentation {
   const n = masks.length;
   const shape = masks[0].brain.shape;
   const brainVotes = votes(masks.map((one) => largestComponent(one.brain)));
@@ -27,7 +29,9 @@ export function fuseFolds(masks: readonly ModelMasks[], keep: StrokeFilter): Fus
   const brain = { data: where(brainVotes, (vote) => vote >= n / 2), shape };
   const fused = { data: where(strokeVotes, (vote, at) => vote >= n / 2 && brain.data[at]), shape };
   const { stroke, findings } = keep(fused, brain);
-  const visible = masks.map((one) => combine(one.flairVisible, stroke, (a, b) => a && b));
+  const within = (mask: Mask): Mask[] => masks.map((one) => combine(one.flairVisible, mask, (a, b) => a && b));
+  const { counted, findings: more } = keepVisible(stroke, { data: votes(within(stroke)), shape }, n);
+  const visible = within(counted);
   const perModel = visible.map((one) => count(one.data));
   return {
     nModels: n,
@@ -36,7 +40,7 @@ export function fuseFolds(masks: readonly ModelMasks[], keep: StrokeFilter): Fus
     flairVisibleVotes: { data: votes(visible), shape },
     flairVisibleVoxels: perModel.reduce((total, one) => total + one, 0) / n,
     flairVisibleVoxelsPerModel: perModel,
-    findings,
+    findings: [...findings, ...more],
   };
 }
 

@@ -63,6 +63,35 @@ function believableStroke(
   return { stroke: { data: kept, shape: stroke.shape }, findings };
 }
 
+/** The components of a stroke whose FLAIR-visible part counts. */
+export function believableVisible(
+  stroke: Mask,
+  votes: Mask,
+  nModels: number,
+  minimumShare: number,
+  voxelMl: number,
+): { counted: Mask; findings: readonly Finding[] } {
+  if (!minimumShare || !votes.data.some(Boolean)) return { counted: stroke, findings: [] };
+  const labels = label(stroke, TOUCHING);
+  const sizes = new Float64Array(labels.n + 1);
+  const visible = new Float64Array(labels.n + 1);
+  const voted = new Float64Array(labels.n + 1);
+  labels.data.forEach((one, at) => {
+    sizes[one]++;
+    visible[one] += votes.data[at] > 0 && 2 * votes.data[at] >= nModels ? 1 : 0;
+    voted[one] += votes.data[at];
+  });
+  const counts = visible.map((held, one) => (one && held >= minimumShare * sizes[one] ? 1 : 0));
+  const dropped = [...voted.keys()].filter((one) => one && !counts[one] && voted[one]);
+  if (!dropped.length) return { counted: stroke, findings: [] };
+  const volumeMl = (dropped.reduce((sum, one) => sum + voted[one], 0) / nModels) * voxelMl;
+  const message =
+    `${fixed(volumeMl, 2)} mL not counted as FLAIR-visible: less than ${fixed(100 * minimumShare, 0)}% of the component, ` +
+    `in ${dropped.length} of ${labels.n} component${labels.n === 1 ? "" : "s"}`;
+  const counted = { data: where(labels.data, (one) => counts[one]), shape: stroke.shape };
+  return { counted, findings: [finding("visible-part-removed", message, "note")] };
+}
+
 /** What components are judged by; each volume is computed when a component first needs it. */
 class Clues {
   readonly adcIsMissing: boolean;

@@ -6,7 +6,7 @@ import type { Ensemble } from "./ensemble.js";
 import { fixed } from "./format.js";
 import { fuseFolds, type ModelMasks } from "./fusion.js";
 import { voxelVolumeMl } from "./geometry.js";
-import { asksForEvidence, remainingStroke } from "./postprocess.js";
+import { asksForEvidence, believableVisible, remainingStroke } from "./postprocess.js";
 import { networkInput } from "./slabs.js";
 
 const LEAST_BRAIN = 0.5;
@@ -29,7 +29,11 @@ export async function segmentCase(
     for (let at = 0; at < meanLogit.length; at++) meanLogit[at] += Math.fround(output.strokeLogits.data[at] / models.length);
   }
   const evidence = asksForEvidence(config) ? { data: meanLogit, shape: prepared.brain.shape } : null;
-  const fused = fuseFolds(masks, (stroke, brain) => remainingStroke(stroke, brain, evidence, prepared, config));
+  const fused = fuseFolds(
+    masks,
+    (stroke, brain) => remainingStroke(stroke, brain, evidence, prepared, config),
+    (stroke, votes, n) => believableVisible(stroke, votes, n, config.minimum_visible_share, voxelVolumeMl(prepared.grid)),
+  );
   // The stroke is cut to the predicted brain: with hardly any brain, 0 mL of stroke would mean nothing.
   const [found, expected] = [fused.brain, prepared.brain].map((mask) => count(mask.data) * voxelVolumeMl(prepared.grid));
   if (!found || found >= LEAST_BRAIN * expected) return fused;
