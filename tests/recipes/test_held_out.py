@@ -141,7 +141,8 @@ def test_plain_numbers_of_the_stroke_are_measured_and_compared(result: EvaluateR
     assert (uneven.overall.mismatch, uneven.overall.no_mismatch) == strokes
     assert not adc.low_is_mismatch
     assert "relative_dwi_iqr" in (result.output / "patients.csv").read_text()
-    assert report(result.output).found.baselines == result.found.baselines
+    # In words: numbers that are not defined are NaN, which equals nothing (from Python 3.13 on, in dataclasses, too).
+    assert repr(report(result.output).found.baselines) == repr(result.found.baselines)
 
 
 def test_a_summary_of_version_2_has_no_baselines(result: EvaluateResult, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,17 @@ pytestmark = pytest.mark.skipif(NODE is None or not ENGINE.exists(), reason="no 
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Comparison]:
-    """One case with all models; the others with the first, for what differs among them comes before the models."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parity")
     write_cases(folder / "cases", folder, everything=False)
     (folder / "whole").mkdir()
     (folder / "cases" / "as_simulated").rename(folder / "whole" / "as_simulated")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(folder: Path) -> dict[str, Comparison]:
+    """One case with all models; the others with the first, for what differs among them comes before the models."""
     found = compared(folder / "whole", shipped_or_refuse())
     return {row.name: row for row in found + compared(folder / "cases", first_model(folder / "first"))}
 
@@ -32,6 +38,14 @@ def test_every_case_has_one_answer(rows: dict[str, Comparison]) -> None:
 def test_the_cases_tell_answers_refusals_and_failures_apart(rows: dict[str, Comparison]) -> None:
     assert {row.python for row in rows.values()} >= {"not assessable", "refused"}
     assert any(row.python.startswith("mismatch") for row in rows.values())
+
+
+def test_a_visible_part_that_does_not_count_is_said_alike(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "whole", tmp_path / "cases", ignore=shutil.ignore_patterns("web*"))
+    (row,) = compared(tmp_path / "cases", first_model(tmp_path / "demanding", minimum_visible_share=0.999))
+    assert row.agrees
+    assert "visible-part-removed/note" in row.codes
+    assert (row.messages_differ, row.fvv_difference, row.files_differ) == (0, 0, 0)
 
 
 def test_predictions_are_equal_on_the_native_grid(rows: dict[str, Comparison]) -> None:
