@@ -25,7 +25,7 @@ from fvv.schemas.bundle import BundleManifest, Calibration
 from fvv.schemas.checkpoint import Parent
 from fvv.schemas.patient import PatientResult
 from fvv.schemas.simulation import CaseRecord
-from fvv.schemas.summary import CUT_OFF, EXTERNAL, Estimate, Rates, Summary
+from fvv.schemas.summary import CUT_OFF, EXTERNAL, OUT_OF_FOLD, Estimate, Rates, Summary
 
 CARD_TITLE = "# Model card: "
 LEAST_VOLUME_ML, LEAST_CONTRAST = 1.0, 3.0
@@ -81,8 +81,7 @@ def model_card(
         _sentence(config.training_data or "Not stated"),
         _trained(manifest).markdown(),
         "## What was measured",
-        "Out of fold, each examination is predicted by the one model that was not trained or selected on that person; "
-        "elsewhere by the whole ensemble. CNR is the mean excess of the stroke on b1000 over its own normal tissue, in "
+        f"{_who_predicted(evidence)} CNR is the mean excess of the stroke on b1000 over its own normal tissue, in "
         "standard deviations of the noise.",
         _overview(evidence).markdown(),
         *(table.markdown() for one in evidence for table in _details(one)),
@@ -125,6 +124,15 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequenc
         f"* P(mismatch): {probability}\n"
         f"* Made with: {manifest.software}",
     ]
+
+
+def _who_predicted(evidence: Sequence[Evidence]) -> str:
+    if not any(one.summary.evaluation == OUT_OF_FOLD for one in evidence):
+        return "Each examination is predicted by the whole ensemble."
+    return (
+        "Out of fold, each examination is predicted by the one model that was not trained or selected on that person; "
+        "elsewhere by the whole ensemble."
+    )
 
 
 def _how_many(manifest: BundleManifest) -> str:
