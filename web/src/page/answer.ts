@@ -59,8 +59,11 @@ function tell(): void {
     ["Share of the stroke that is FLAIR-visible", share],
     ["Brain", formatMl(prediction.brainMl)],
   ];
-  if (prediction.mismatchProbability !== null)
-    rows.push(["P(mismatch)", `${fixed(prediction.mismatchProbability, 2)} (fitted on: ${manifest().calibration?.fitted_on ?? "unknown"})`]);
+  if (prediction.mismatchProbability !== null) {
+    const { fitted_on: source, prevalence } = manifest().calibration ?? { fitted_on: "unknown", prevalence: null };
+    const holds = prevalence === null ? "" : ` at a prevalence of ${fixed(100 * prevalence, 0)} %`;
+    rows.push(["P(mismatch)", `${fixed(prediction.mismatchProbability, 2)}${holds} (fitted on: ${source})`]);
+  }
   if (prediction.lesionAdc)
     rows.push(["ADC in the stroke", `median ${fixed(prediction.lesionAdc[0], 0)} × 10⁻⁶ mm²/s, ${fixed(prediction.lesionAdc[2], 2)} of the brain's`]);
   rows.push(["Models", prediction.models]);
