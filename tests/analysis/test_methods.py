@@ -33,6 +33,13 @@ def text_of(kind: str, **settings: object) -> str:
             "Nothing was removed from the predicted stroke",
             "were removed",
         ),
+        (
+            EXTERNAL,
+            {"postprocess": PostprocessConfig(minimum_visible_share=0.15)},
+            "less than 15 % was FLAIR-visible to at least half of the models count as not visible",
+            "were removed",
+        ),
+        (EXTERNAL, {"postprocess": PIECES}, "were removed", "count as not visible"),
         (EXTERNAL, {}, "failed quality control were not segmented", "only compared"),
         (OUT_OF_FOLD, {}, "cross-validation model", "were not segmented"),
         (OUT_OF_FOLD, {}, "A structure that no reader outlined is unknown, not empty", "were not segmented"),

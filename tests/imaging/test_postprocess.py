@@ -256,7 +256,16 @@ def test_where_all_was_removed_no_lesion_is_found_and_the_answer_says_why() -> N
 
 
 TWO = (slice(10, 15), slice(10, 14), slice(3, 4)), (slice(40, 50), slice(10, 20), slice(3, 5))
-"""Two components, of 20 and of 200 voxels."""
+"""Two components, of 20 and of 200 voxels of 0.02 mL."""
+
+
+def visible_part(
+    stroke: np.ndarray, votes: np.ndarray, n_models: int, share: float,
+    *lesions: tuple[tuple[slice, ...], float, float], rescaled: bool = False,
+) -> tuple[np.ndarray, tuple[Finding, ...]]:  # fmt: skip
+    config = PostprocessConfig(minimum_visible_share=share, maximum_relative_adc=0.9 if lesions else None)
+    case = head_with(*lesions, rescaled=rescaled)
+    return believable_visible(stroke, TISSUE, votes, n_models, case=case, config=config)
 
 
 @pytest.mark.parametrize(("share", "counts"), [(0.0, (20, 200)), (0.15, (20, 200)), (0.16, (20, 0)), (0.6, (0, 0))])
@@ -265,27 +274,47 @@ def test_the_visible_part_of_a_component_counts_from_a_share_on(share: float, co
     votes[10:15, 10:12, 3] = 2  # 10 of 20 voxels, to two of three models.
     votes[40:43, 10:20, 3] = 3  # 30 of 200, exactly 15 %,
     votes[43:50, 10:20, 4] = 1  # and 70 more to one model, which is no half.
-    counted, findings = believable_visible(stroke, votes, 3, minimum_share=share, voxel_volume_ml=0.03)
+    counted, findings = visible_part(stroke, votes, 3, share)
     assert tuple(int(counted[place].sum()) for place in TWO) == counts
     if counts == (20, 200):
         assert findings == ()
         return
     (said,) = findings
-    n, volume_ml = (1, "1.60") if counts[0] else (2, "1.80")  # (30 * 3 + 70) / 3 voxels, and 10 * 2 / 3 more.
-    assert said == Finding(
-        "visible-part-removed",
-        f"{volume_ml} mL not counted as FLAIR-visible: less than {share:.0%} of the component, in {n} of 2 components",
-        Severity.NOTE,
-    )
+    n, volume_ml = (1, "1.07") if counts[0] else (2, "1.20")  # (30 * 3 + 70) / 3 voxels, and 10 * 2 / 3 more.
+    less = f"less than {100 * share:g}% of the component, in {n} of 2 components"
+    message = f"{volume_ml} mL not counted as FLAIR-visible: {less}"
+    assert said == Finding("visible-part-removed", message, Severity.WARNING)  # Over 0.5 mL: the answer may rest on it.
     once = np.where(counted, votes, 0).astype(np.uint8)
-    again, nothing = believable_visible(stroke, once, 3, minimum_share=share, voxel_volume_ml=0.03)
+    again, nothing = visible_part(stroke, once, 3, share)
     np.testing.assert_array_equal(np.where(again, once, 0), once)
     assert nothing == ()
 
 
+def test_a_small_visible_part_that_does_not_count_is_a_note() -> None:
+    votes = np.zeros(HEAD, dtype=np.uint8)
+    votes[10:12, 10, 3] = 1  # One model of two is half of them.
+    stroke = at(*TWO)
+    (said,) = visible_part(stroke, votes, 2, 0.125)[1]
+    assert (said.message, said.severity) == (
+        "0.02 mL not counted as FLAIR-visible: less than 12.5% of the component, in 1 of 2 components",
+        Severity.NOTE,
+    )
+    assert visible_part(stroke, votes, 2, 0.1)[1] == ()
+
+
+@pytest.mark.parametrize(("adc", "rescaled", "counts"), [(0.6, False, 0), (1.0, False, 200), (1.0, True, 0)])
+def test_the_visible_part_of_a_late_stroke_counts_however_small(adc: float, rescaled: bool, counts: int) -> None:
+    """Its ADC is about normal again; without an ADC, nothing tells it from an acute one."""
+    stroke, votes = at(TWO[1]), np.zeros(HEAD, dtype=np.uint8)
+    votes[40:41, 10:20, 3] = 3
+    counted, findings = visible_part(stroke, votes, 3, 0.15, (TWO[1], adc, 1.0), rescaled=rescaled)
+    assert counted.sum() == counts
+    assert [one.code for one in findings] == ([] if counts else ["visible-part-removed"])
+
+
 def test_what_is_not_visible_at_all_is_not_mentioned() -> None:
     votes = np.zeros(HEAD, dtype=np.uint8)
-    counted, findings = believable_visible(at(*TWO), votes, 3, minimum_share=0.5, voxel_volume_ml=1.0)
+    counted, findings = visible_part(at(*TWO), votes, 3, 0.5)
     np.testing.assert_array_equal(counted, at(*TWO))
     assert findings == ()
 

@@ -109,7 +109,7 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequenc
     smallest = f"{post.minimum_lesion_mm3:g} mm³" if post.minimum_lesion_mm3 else "off"
     visible = "off"
     if post.minimum_visible_share:
-        visible = f"{post.minimum_visible_share:.0%} of a lesion; a smaller one counts as not visible"
+        visible = f"{100 * post.minimum_visible_share:g} % of a lesion; a smaller one counts as not visible"
     files = ", ".join(f"`{name}` {size / 1e6:.2f} MB" for name, size in sorted(sizes.items()))
     return [
         "An ensemble of networks that segment the brain, the acute stroke and its FLAIR-visible part on the b0 and "

@@ -55,8 +55,11 @@ def _how(kind: str, config: EvaluateConfig) -> list[str]:
     if post is not None and post.asks_for_evidence:
         sentences.append(f"Components with too little evidence were removed; required was {in_words(post)}.")
     if post is not None and post.minimum_visible_share:
-        share = f"{post.minimum_visible_share:.0%}"
-        sentences.append(f"Components of which less than {share} was FLAIR-visible count as not FLAIR-visible.")
+        share = f"{100 * post.minimum_visible_share:g} %"
+        sentences.append(
+            f"Components of which less than {share} was FLAIR-visible to at least half of the models count as not "
+            "visible."
+        )
     if kind == EXTERNAL:
         sentences.append(_REFUSED)
     return sentences

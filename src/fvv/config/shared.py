@@ -84,7 +84,7 @@ class DecisionConfig(Settings):
 
 
 class PostprocessConfig(Settings):
-    """What is removed from the fused stroke; all off by default. See `fvv.imaging.postprocess`.
+    """What is removed from the fused stroke or its FLAIR-visible part; all off by default (`fvv.imaging.postprocess`).
 
     The settings after the second form the evidence rule, which judges every component separately. It is off until
     `minimum_core_mm3` is set. The numbers are those of the model in the package, on 14 predictions of healthy
@@ -95,7 +95,8 @@ class PostprocessConfig(Settings):
     """Remove connected components of the stroke smaller than this (mm3; 0 = off)."""
     minimum_visible_share: float = Field(default=0.0, ge=0, lt=1)
     """Count no voxel as FLAIR-visible in a connected component of the stroke of which less than this share is
-    FLAIR-visible to at least half of the models (0 = off)."""
+    FLAIR-visible to at least half of the models (0 = off). Components whose median ADC is not under
+    `maximum_relative_adc` are left as they are: late strokes are visible."""
     minimum_core_mm3: float = Field(default=0.0, ge=0)
     """Remove components with less than this volume (mm3) of voxels in which the models are sure (0 = off, with all
     settings below). False-positive components of healthy heads rarely have a core, strokes nearly always."""

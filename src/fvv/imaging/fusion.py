@@ -13,9 +13,9 @@ from fvv.imaging.geometry import restore_to_native
 
 StrokeFilter = Callable[[BoolArray, BoolArray], tuple[BoolArray, tuple[Finding, ...]]]
 """From a fused stroke and a fused brain to the voxels of the stroke that stay, and what is to be said of it."""
-VisibleFilter = Callable[[BoolArray, UInt8Array, int], tuple[BoolArray, tuple[Finding, ...]]]
-"""From that stroke, the models' votes for FLAIR-visible in it and the number of models to the voxels of the stroke in
-which FLAIR-visible counts, and what is to be said of it."""
+VisibleFilter = Callable[[BoolArray, BoolArray, UInt8Array, int], tuple[BoolArray, tuple[Finding, ...]]]
+"""From that stroke, the brain, the models' votes for FLAIR-visible in the stroke and the number of models to the voxels
+of the stroke in which FLAIR-visible counts, and what is to be said of it."""
 
 
 def fuse_folds(
@@ -24,7 +24,8 @@ def fuse_folds(
     """Fuse what n models predict (logit > 0), one model in memory at a time.
 
     Brain: each model's largest component, then the voxels that at least half of the models call brain. Stroke: what at
-    least half call stroke, within that brain. FLAIR-visible voxels: the mean over models of those inside that stroke.
+    least half call stroke, within that brain. FLAIR-visible voxels: the mean over models of those inside that stroke,
+    where they count.
 
     Args:
         masks: of each model (3, i, j, k) bool, channels in `Channel` order; at least one.
@@ -47,7 +48,7 @@ def fuse_folds(
         stroke, findings = keep(stroke, brain)
     votes, per_model = _visible(packed, stroke)
     if keep_visible is not None:
-        counted, more = keep_visible(stroke, votes, n)
+        counted, more = keep_visible(stroke, brain, votes, n)
         findings = (*findings, *more)
         if not np.array_equal(counted, stroke):
             votes, per_model = _visible(packed, counted)

@@ -1,4 +1,4 @@
-"""What is taken out of a fused stroke. A rule removes whole components only; applied twice it changes nothing more.
+"""What is taken out of a fused stroke. A rule judges whole components; applied twice it changes nothing more.
 
 `believable_stroke` asks each component for evidence of its own. It stays if one of these holds:
 
@@ -9,8 +9,8 @@
 * without an ADC (b0 and b1000 have different scales): the models are sure of a core, and certain of a part of it as
   large as the bundle requires.
 
-`believable_visible` asks the same of the FLAIR-visible part: single voxels of a large stroke that is not visible add up
-to more than the cut-off of the FVV.
+`believable_visible` leaves the stroke as it is and asks its FLAIR-visible part for a share of each component: single
+voxels of a large stroke that is not visible add up to more than the cut-off of the FVV.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray, UInt8Array
-from fvv.config import PostprocessConfig
+from fvv.config import DecisionConfig, PostprocessConfig
 from fvv.data import Finding, PreparedCase, Severity
 from fvv.imaging.adc import relative_adc
 from fvv.imaging.brain import bounding_box
@@ -28,6 +28,8 @@ from fvv.imaging.geometry import reflected
 
 _TOUCHING = np.ones((3, 3, 3))
 """Voxels that touch by a corner are of one component."""
+PUBLISHED_CUTOFF_ML = DecisionConfig().cutoff_ml
+"""Of the FVV."""
 _MIRROR_BLUR = (3.0, 3.0, 0.5)
 """Voxels of the working grid: no head is so symmetric that single voxels could be compared."""
 _MIRROR_REACH = (12, 12, 2)
@@ -70,9 +72,9 @@ def _with_part(like: BoolArray, box: tuple[slice, ...], part: BoolArray) -> Bool
     return mask
 
 
-def _just_under(volume_mm3: float) -> float:
-    """A billionth of tolerance: exactly the volume is enough, whatever the rounding of voxels times their volume."""
-    return volume_mm3 * (1 - 1e-9)
+def _just_under(limit: float) -> float:
+    """A billionth of tolerance: exactly the limit is enough, whatever the rounding of voxels times volume or share."""
+    return limit * (1 - 1e-9)
 
 
 def believable_stroke(
@@ -108,21 +110,34 @@ def believable_stroke(
 
 
 def believable_visible(
-    stroke: BoolArray, votes: UInt8Array, n_models: int, *, minimum_share: float, voxel_volume_ml: float
+    stroke: BoolArray,
+    brain: BoolArray,
+    votes: UInt8Array,
+    n_models: int,
+    *,
+    case: PreparedCase,
+    config: PostprocessConfig,
 ) -> tuple[BoolArray, tuple[Finding, ...]]:
     """The components of a stroke whose FLAIR-visible part counts.
 
+    It counts in a component if it is large enough, or if the component's ADC is about normal again: such a stroke is
+    late, and visible on FLAIR.
+
     Args:
         stroke: (i, j, k) bool.
+        brain: (i, j, k) bool, fused.
         votes: (i, j, k) uint8, models that call a voxel FLAIR-visible; 0 outside the stroke.
         n_models: how many were asked.
-        minimum_share: of a component's voxels that must be FLAIR-visible to at least half of the models; 0: none.
-        voxel_volume_ml: of the grid.
+        case: the examination.
+        config: the share of a component's voxels that must be FLAIR-visible to at least half of the models, and the ADC
+            that is no longer low.
 
     Returns:
-        (i, j, k) bool, and how much does not count.
+        (i, j, k) bool, and how much does not count: a warning where this alone would reach the published cut-off of the
+        FVV, for then the answer may rest on it.
     """
-    if not minimum_share or not votes.any():
+    share = config.minimum_visible_share
+    if not share or not votes.any():
         return stroke, ()
     box = bounding_box(stroke)
     labels, n = ndimage.label(stroke[box], structure=_TOUCHING)
@@ -130,17 +145,22 @@ def believable_visible(
         np.bincount(labels.ravel(), weights, minlength=n + 1)
         for weights in (None, visible_to_half(votes[box], n_models).ravel(), votes[box].ravel())
     )
-    counts = visible >= minimum_share * sizes
-    counts[0] = False
-    dropped = ~counts[1:] & (voted[1:] > 0)
+    dropped = (visible < _just_under(share) * sizes) & (voted > 0)
+    highest = config.maximum_relative_adc
+    adc = relative_adc(case, brain) if highest is not None and dropped.any() else None
+    if adc is not None and highest is not None:
+        for label in np.flatnonzero(dropped):
+            dropped[label] = not _median(adc[box][labels == label]) >= highest
     if not dropped.any():
         return stroke, ()
-    volume_ml = float(voted[1:][dropped].sum()) / n_models * voxel_volume_ml
+    volume_ml = float(voted[dropped].sum()) / n_models * case.voxel_volume_ml
     message = (
-        f"{volume_ml:.2f} mL not counted as FLAIR-visible: less than {minimum_share:.0%} of the component, in "
+        f"{volume_ml:.2f} mL not counted as FLAIR-visible: less than {100 * share:g}% of the component, in "
         f"{np.count_nonzero(dropped)} of {n} component{'' if n == 1 else 's'}"
     )
-    return _with_part(stroke, box, counts[labels]), (Finding("visible-part-removed", message, Severity.NOTE),)
+    severity = Severity.WARNING if volume_ml >= PUBLISHED_CUTOFF_ML else Severity.NOTE
+    counted = _with_part(stroke, box, (labels > 0) & ~dropped[labels])
+    return counted, (Finding("visible-part-removed", message, severity),)
 
 
 class _Clues:

@@ -86,11 +86,10 @@ def _fused(
                 np.add(mean_logit, logits / n_models, out=mean_logit)
             yield mask
 
-    share, voxel_volume_ml = postprocess.minimum_visible_share, case.voxel_volume_ml
     fused = fuse_folds(
         masks(),
         partial(remaining_stroke, mean_logit=mean_logit, case=case, config=postprocess),
-        partial(believable_visible, minimum_share=share, voxel_volume_ml=voxel_volume_ml),
+        partial(believable_visible, case=case, config=postprocess),
     )
     # The stroke is cut to the predicted brain: with hardly any brain, 0 mL of stroke would mean nothing.
     found, expected = (int(mask.sum()) * case.voxel_volume_ml for mask in (fused.brain, case.brain))

@@ -1,9 +1,16 @@
 /** Numbers in sentences, as Python writes them. */
 
-export const fixed = (x: number, decimals: number): string => x.toFixed(decimals);
+/** "{:.2f}": as `toFixed`, but what lies exactly between two numbers goes to the even one. */
+export function fixed(x: number, decimals: number): string {
+  const halves = Math.abs(x) * 2 ** (decimals + 1);
+  if (!Number.isInteger(halves) || halves % 2 === 0) return x.toFixed(decimals);
+  const scale = 10 ** decimals;
+  const below = Math.floor(Math.abs(x) * scale);
+  return ((Math.sign(x) * (below + (below % 2))) / scale).toFixed(decimals);
+}
 
 /** "{:.1%}" */
-export const percent = (x: number, decimals = 0): string => `${(100 * x).toFixed(decimals)}%`;
+export const percent = (x: number, decimals = 0): string => `${fixed(100 * x, decimals)}%`;
 
 /** "{:g}", or with `digits` "{:.3g}". */
 export function general(x: number, digits = 6): string {

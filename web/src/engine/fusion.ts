@@ -15,11 +15,11 @@ export interface ModelMasks {
 /** From a fused stroke and brain to the voxels of the stroke that stay, and what is to be said of it. */
 export type StrokeFilter = (stroke: Mask, brain: Mask) => { stroke: Mask; findings: readonly Finding[] };
 /** From that stroke and the votes for FLAIR-visible in it to the voxels in which FLAIR-visible counts. */
-export type VisibleFilter = (stroke: Mask, votes: Mask, nModels: number) => { counted: Mask; findings: readonly Finding[] };
+export type VisibleFilter = (stroke: Mask, brain: Mask, votes: Mask, nModels: number) => { counted: Mask; findings: readonly Finding[] };
 
 /**
  * Brain: each model's largest component, then what at least half of the models call brain. Stroke: what at least half
- * call stroke, within that brain. FLAIR-visible voxels: the mean over models of those inside that stroke.
+ * call stroke, within that brain. FLAIR-visible voxels: the mean over models of those inside that stroke, where they count.
  */
 export function fuseFolds(masks: readonly ModelMasks[], keep: StrokeFilter, keepVisible: VisibleFilter): FusedSegmentation {
   const n = masks.length;
@@ -30,7 +30,7 @@ export function fuseFolds(masks: readonly ModelMasks[], keep: StrokeFilter, keep
   const fused = { data: where(strokeVotes, (vote, at) => vote >= n / 2 && brain.data[at]), shape };
   const { stroke, findings } = keep(fused, brain);
   const within = (mask: Mask): Mask[] => masks.map((one) => combine(one.flairVisible, mask, (a, b) => a && b));
-  const { counted, findings: more } = keepVisible(stroke, { data: votes(within(stroke)), shape }, n);
+  const { counted, findings: more } = keepVisible(stroke, brain, { data: votes(within(stroke)), shape }, n);
   const visible = within(counted);
   const perModel = visible.map((one) => count(one.data));
   return {

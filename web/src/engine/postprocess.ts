@@ -1,9 +1,10 @@
-/** What is taken out of a fused stroke: components without evidence of their own (`fvv.imaging.postprocess`). */
+/** What is taken out of a fused stroke and its FLAIR-visible part, for lack of evidence (`fvv.imaging.postprocess`). */
 
 import { type Array3, type Image, type Image32, layerCounts, mapped, type Mask, median, where } from "./arrays.js";
 import { relativeAdc } from "./adc.js";
 import { finding, type Finding, type PostprocessConfig, type PreparedCase } from "./data.js";
-import { fixed } from "./format.js";
+import { DEFAULT_DECISION } from "./decision.js";
+import { fixed, general } from "./format.js";
 import { voxelVolumeMl } from "./geometry.js";
 import { gaussian, label, labelSizes, TOUCHING } from "./ndimage.js";
 
@@ -40,8 +41,8 @@ function withoutSmallPieces(mask: Mask, minimumMm3: number, voxelMm3: number): M
   };
 }
 
-/** A billionth of tolerance: exactly the volume is enough. */
-const justUnder = (volumeMm3: number): number => volumeMm3 * (1 - 1e-9);
+/** A billionth of tolerance: exactly the limit is enough. */
+const justUnder = (limit: number): number => limit * (1 - 1e-9);
 
 function believableStroke(
   stroke: Mask,
@@ -63,15 +64,17 @@ function believableStroke(
   return { stroke: { data: kept, shape: stroke.shape }, findings };
 }
 
-/** The components of a stroke whose FLAIR-visible part counts. */
+/** The components of a stroke whose FLAIR-visible part counts: it is large enough, or their ADC is about normal again. */
 export function believableVisible(
   stroke: Mask,
+  brain: Mask,
   votes: Mask,
   nModels: number,
-  minimumShare: number,
-  voxelMl: number,
+  prepared: PreparedCase,
+  config: PostprocessConfig,
 ): { counted: Mask; findings: readonly Finding[] } {
-  if (!minimumShare || !votes.data.some(Boolean)) return { counted: stroke, findings: [] };
+  const share = config.minimum_visible_share;
+  if (!share || !votes.data.some(Boolean)) return { counted: stroke, findings: [] };
   const labels = label(stroke, TOUCHING);
   const sizes = new Float64Array(labels.n + 1);
   const visible = new Float64Array(labels.n + 1);
@@ -81,15 +84,24 @@ export function believableVisible(
     visible[one] += votes.data[at] > 0 && 2 * votes.data[at] >= nModels ? 1 : 0;
     voted[one] += votes.data[at];
   });
-  const counts = visible.map((held, one) => (one && held >= minimumShare * sizes[one] ? 1 : 0));
-  const dropped = [...voted.keys()].filter((one) => one && !counts[one] && voted[one]);
-  if (!dropped.length) return { counted: stroke, findings: [] };
-  const volumeMl = (dropped.reduce((sum, one) => sum + voted[one], 0) / nModels) * voxelMl;
+  const small = [...voted.keys()].filter((one) => voted[one] && visible[one] < justUnder(share) * sizes[one]);
+  const highest = config.maximum_relative_adc;
+  const adc = highest !== null && small.length ? relativeAdc(prepared, brain) : null;
+  const isLate = (one: number): boolean => {
+    if (!adc || highest === null) return false;
+    const values: number[] = [];
+    labels.data.forEach((which, at) => which === one && values.push(adc.data[at]));
+    return medianOf(values) >= highest;
+  };
+  const dropped = new Set(small.filter((one) => !isLate(one)));
+  if (!dropped.size) return { counted: stroke, findings: [] };
+  const volumeMl = ([...dropped].reduce((sum, one) => sum + voted[one], 0) / nModels) * voxelVolumeMl(prepared.grid);
   const message =
-    `${fixed(volumeMl, 2)} mL not counted as FLAIR-visible: less than ${fixed(100 * minimumShare, 0)}% of the component, ` +
-    `in ${dropped.length} of ${labels.n} component${labels.n === 1 ? "" : "s"}`;
-  const counted = { data: where(labels.data, (one) => counts[one]), shape: stroke.shape };
-  return { counted, findings: [finding("visible-part-removed", message, "note")] };
+    `${fixed(volumeMl, 2)} mL not counted as FLAIR-visible: less than ${general(100 * share)}% of the component, ` +
+    `in ${dropped.size} of ${labels.n} component${labels.n === 1 ? "" : "s"}`;
+  const counted = { data: where(labels.data, (one) => one && !dropped.has(one)), shape: stroke.shape };
+  const severity = volumeMl >= DEFAULT_DECISION.cutoffMl ? "warning" : "note";
+  return { counted, findings: [finding("visible-part-removed", message, severity)] };
 }
 
 /** What components are judged by; each volume is computed when a component first needs it. */

@@ -32,7 +32,7 @@ export async function segmentCase(
   const fused = fuseFolds(
     masks,
     (stroke, brain) => remainingStroke(stroke, brain, evidence, prepared, config),
-    (stroke, votes, n) => believableVisible(stroke, votes, n, config.minimum_visible_share, voxelVolumeMl(prepared.grid)),
+    (stroke, brain, votes, n) => believableVisible(stroke, brain, votes, n, prepared, config),
   );
   // The stroke is cut to the predicted brain: with hardly any brain, 0 mL of stroke would mean nothing.
   const [found, expected] = [fused.brain, prepared.brain].map((mask) => count(mask.data) * voxelVolumeMl(prepared.grid));
