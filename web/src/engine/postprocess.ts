@@ -5,6 +5,7 @@ import { relativeAdc } from "./adc.js";
 import { finding, type Finding, type PostprocessConfig, type PreparedCase } from "./data.js";
 import { DEFAULT_DECISION } from "./decision.js";
 import { fixed, general } from "./format.js";
+import { visibleToHalf } from "./fusion.js";
 import { voxelVolumeMl } from "./geometry.js";
 import { gaussian, label, labelSizes, TOUCHING } from "./ndimage.js";
 
@@ -79,9 +80,10 @@ export function believableVisible(
   const sizes = new Float64Array(labels.n + 1);
   const visible = new Float64Array(labels.n + 1);
   const voted = new Float64Array(labels.n + 1);
+  const toHalf = visibleToHalf(votes, nModels).data;
   labels.data.forEach((one, at) => {
     sizes[one]++;
-    visible[one] += votes.data[at] > 0 && 2 * votes.data[at] >= nModels ? 1 : 0;
+    visible[one] += toHalf[at];
     voted[one] += votes.data[at];
   });
   const small = [...voted.keys()].filter((one) => voted[one] && visible[one] < justUnder(share) * sizes[one]);
