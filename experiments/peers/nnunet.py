@@ -7,8 +7,9 @@ many seconds of processor time, and predicts that fold's test examinations with 
 then holds an evaluation as `fvv evaluate` writes it, report.html included. nnU-Net predicts no brain: the reference
 brain stands for it, and numbers of the brain are not its own. Its default trainer does not fix seeds.
 
-Two things differ from nnU-Net's defaults: the numbers of epochs and of iterations, which follow from the budget (its
-learning rate falls to 0 over them as usual), and one process does everything, so that its time can be measured.
+Three things differ from nnU-Net's defaults: the numbers of epochs and of iterations follow from the budget (its learning
+rate falls to 0 over them as usual); one process does everything, so that its time can be measured; and predictions are not
+mirrored and averaged, as those of the other peers are not either.
 """
 
 from __future__ import annotations
@@ -123,6 +124,7 @@ def predict(folder: Path, configuration: str) -> int:
     """Predict the fold's test examinations; gives their number."""
     trainer = _trainer(folder, configuration, 1, 1)
     trainer.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
+    trainer.inference_allowed_mirroring_axes = None
     trainer.perform_actual_validation(save_probabilities=False)
     return len(list(predictions(folder, configuration).glob("*.nii.gz")))
 
