@@ -1,4 +1,4 @@
-"""Speed and memory of prediction on this machine, side by side with a network of the reference's cost.
+"""Speed and memory of prediction on this machine, side by side with the reference's network and median filters.
 
     python benchmarks/inference.py [--threads 2] [--quick]
 
@@ -52,8 +52,8 @@ from fvv.recipes.examine import Settings, examine
 from fvv.stages.predict import predict
 
 FOLDS, SLICES = 10, 30
-BASELINE_SLICES = 4
-"""The baseline takes about 0.2 s a slice: a few are enough, and are scaled up."""
+REFERENCE_SLICES = 4
+"""The reference takes about 0.2 s a slice: a few are enough, and are scaled up."""
 PROFILE = PROFILES["robust-v1"]
 Result = TypeVar("Result")
 
@@ -104,10 +104,10 @@ def write_patient(folder: Path, slices: int, seed: int = 0) -> None:
 
 
 def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, repeats: int) -> Row:
-    """One patient, step by step, against the baseline; gives the reference's cost of ten folds, as far as measured."""
+    """One patient, step by step, against the reference; gives the reference's cost of ten folds, as far as measured."""
     config = PredictConfig(compute={"device": "cpu", "threads": threads})
     opened = OnnxEnsemble.from_bundle(bundle, device="cpu", threads=threads)
-    baseline = OnnxEnsemble([work / "models" / "baseline.onnx"], PROFILE, device="cpu", threads=threads)
+    reference = OnnxEnsemble([work / "models" / "reference.onnx"], PROFILE, device="cpu", threads=threads)
     output = work / "all"
     case = read_case(patient, config.preprocess, labelled=False)
     found = answer_of(case, opened, config, bundle)
@@ -124,7 +124,7 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
         prepared = run("preparation, robust-v1", partial(preprocess_case, case, PROFILE))
         padded = network_input(prepared, 3)
         masks = run("network", partial(opened.masks, padded))
-        run("baseline", partial(baseline.masks, padded[:, : BASELINE_SLICES + 6]))
+        run("reference", partial(reference.logits, padded[:, : REFERENCE_SLICES + 6]))
         fused = run("fusion", partial(fuse_folds, np.moveaxis(masks, 2, 4)))
         for mask in (fused.brain, fused.stroke):
             run("back to the native grid, a mask", partial(restore_to_native, mask, prepared.grid))
@@ -147,14 +147,15 @@ def steps_table(bundle: ModelBundle, patient: Path, work: Path, threads: int, re
     print(f"\n{FOLDS} folds, {SLICES} slices, {threads} threads, best of {repeats}\n{answer}")
     print(f"{'step':<52}{'wall s':>9}{'CPU s':>9}{'peak MB':>10}")
     for name, row in rows.items():
-        if name != "baseline":
+        if name != "reference":
             print(f"{name:<52}{min(row.wall):>9.2f}{min(row.cpu):>9.2f}{row.peak_mb:>10.0f}")
 
-    print(f"\nnetwork against {(work / 'models' / 'baseline.txt').read_text()}")
+    print(f"\nnetwork against {(work / 'models' / 'reference.txt').read_text()}")
     print(f"{'network':<34}{'wall s':>9}{'CPU s':>9}{'ms/slice':>10}{'x faster':>10}{'by CPU':>8}")
-    scale = FOLDS * SLICES / BASELINE_SLICES
-    slow = min(rows["baseline"].wall) * scale, min(rows["baseline"].cpu) * scale
-    for name, wall, cpu in [("slabs, scaled up", *slow), ("ours", min(rows["network"].wall), min(rows["network"].cpu))]:
+    scale = FOLDS * SLICES / REFERENCE_SLICES
+    slow = min(rows["reference"].wall) * scale, min(rows["reference"].cpu) * scale
+    ours = min(rows["network"].wall), min(rows["network"].cpu)
+    for name, wall, cpu in [("the reference's, scaled up", *slow), ("ours", *ours)]:
         per_slice = 1000 * wall / FOLDS / SLICES
         print(f"{name:<34}{wall:>9.2f}{cpu:>9.2f}{per_slice:>10.1f}{slow[0] / wall:>10.1f}{slow[1] / cpu:>8.1f}")
     filters = rows["(the reference's median filters, one of two images)"]

@@ -1,5 +1,5 @@
 """Cost of training, in one run: ms per supervised slice of the default network in slabs of 1 + 6 and 16 + 6 slices and
-of a 3D-encoder baseline of the reference's cost (`make_models.py`); then slices a second from the loader, alone and
+of the reference's network (`experiments/peers`); then slices a second from the loader, alone and
 with the network behind it.
 
 A step is forward, loss, backward and Adam, on random input; neither loading nor augmentation. Each line is measured in
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from make_models import SLAB, SlabNetwork, count
+from make_models import SLAB, ReferenceNetwork, count
 from torch import Tensor, nn
 
 from fvv.config import PROFILES, LossConfig, NetworkConfig, TrainConfig
@@ -35,18 +35,11 @@ from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork
 GRID, PATIENTS, SLICES = 256, 4, 30
 # name: supervised slices of a slab, slabs in a batch
 SLABS = {"1 + 6": (1, 4), "16 + 6": (16, 2)}
-BASELINE_BATCH = 4
+REFERENCE_BATCH = 4
 
 
 def default_network() -> nn.Module:
     return SegmentationNetwork(NetworkConfig()).to(memory_format=torch.channels_last)
-
-
-class Baseline(SlabNetwork):
-    """One slice in its slab of seven: (B, 2, 7, H, W) to (B, 3, 1, H, W)."""
-
-    def forward(self, slab: Tensor) -> Tensor:
-        return super().forward(slab)[:, :, None]
 
 
 def one_step(network: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
@@ -64,8 +57,8 @@ def measure_step(name: str, steps: int, threads: int) -> tuple[float, float, flo
     """Processor and wall time in ms per supervised slice, peak memory of this process in GB."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    supervised, batch = SLABS.get(name, (1, BASELINE_BATCH))
-    network = default_network() if name in SLABS else Baseline()
+    supervised, batch = SLABS.get(name, (1, REFERENCE_BATCH))
+    network = default_network() if name in SLABS else ReferenceNetwork()
     images = torch.randn(batch, 2, supervised + 2 * CONTEXT_SLICES, GRID, GRID)
     labels = torch.rand(batch, 3, supervised, GRID, GRID) > 0.5
     step = one_step(network, images, labels)
@@ -134,13 +127,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="timed; the best counts")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    parameters, gflop = count(SlabNetwork().eval(), torch.zeros(1, 2, SLAB, GRID, GRID))
-    print(f"3D baseline: {parameters:.1f} M parameters, {gflop:.1f} GFLOP a slice; {options.threads} threads\n")
+    parameters, gflop = count(ReferenceNetwork().eval(), torch.zeros(1, 2, SLAB, GRID, GRID))
+    print(f"reference: {parameters:.1f} M parameters, {gflop:.1f} GFLOP a slice; {options.threads} threads\n")
     print(f"{'training step':<28}{'CPU ms/slice':>14}{'wall ms/slice':>15}{'peak GB':>9}{'times slower (CPU)':>20}")
-    found = {name: alone(measure_step, name, options.steps, options.threads) for name in (*SLABS, "baseline")}
+    found = {name: alone(measure_step, name, options.steps, options.threads) for name in (*SLABS, "reference")}
     ours = found["16 + 6"][0]
     for name, (processor, wall, memory) in found.items():
-        label = f"default network, {name}" if name in SLABS else "3D encoder, 1 + 6"
+        label = f"default network, {name}" if name in SLABS else "reference, 1 + 6"
         print(f"{label:<28}{processor:>14.1f}{wall:>15.1f}{memory:>9.2f}{processor / ours:>20.1f}")
     print(f"\n{'loader':<28}{'slices/CPU s':>14}{'slices/s':>15}{'peak GB':>9}")
     for label, preload, train in (
