@@ -23,7 +23,7 @@ def grey_scale(image: FloatArray, brain: BoolArray | None = None) -> UInt8Array:
     finite = np.isfinite(values)
     if not finite.any():
         return np.zeros(values.shape, dtype=np.uint8)
-    low = float(np.percentile(values[finite], 0.5))
+    low = float(np.percentile(values[finite], 0.5, overwrite_input=True))
     inside = finite & brain if brain is not None and brain.any() else finite & (values > values[finite].mean())
     if not inside.any():
         return np.zeros(values.shape, dtype=np.uint8)
@@ -31,8 +31,13 @@ def grey_scale(image: FloatArray, brain: BoolArray | None = None) -> UInt8Array:
     high = float(np.clip(bright, 2 * median, 4 * median)) if median > 0 else bright
     if high <= 0:
         return np.zeros(values.shape, dtype=np.uint8)
-    scaled = np.where(finite, (values - low) / high, 0.0)
-    grey: UInt8Array = np.rint(np.clip(scaled, 0.0, 1.0) * 255).astype(np.uint8)
+    # In place: a copy for each step would be the peak of memory of a prediction.
+    scaled = values - np.float32(low)
+    scaled /= np.float32(high)
+    scaled[~finite] = 0
+    np.clip(scaled, 0.0, 1.0, out=scaled)
+    scaled *= 255
+    grey: UInt8Array = np.rint(scaled, out=scaled).astype(np.uint8)
     return grey
 
 

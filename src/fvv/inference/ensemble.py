@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from scipy.special import expit
-
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import PredictConfig, PreprocessingProfile
 from fvv.data import Channel
@@ -141,6 +139,8 @@ class OnnxEnsemble:
 
     def probabilities(self, padded: FloatArray) -> FloatArray:
         """Mean over the models of the logits' sigmoids: (3, slices, 256, 256) float32."""
+        from scipy.special import expit  # noqa: PLC0415  (an option needs it, and loading it takes 20 ms)
+
         total = np.zeros(self._output_shape(padded), dtype=np.float32)
         for found in self._each_logits(padded):
             total += expit(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -80,7 +80,7 @@ def unstated_b_value(view: NativeView) -> Iterator[Finding]:
 def kind_of_image(view: NativeView) -> Iterator[Finding]:
     """Same image twice, a phantom, files swapped, an ADC map or FLAIR where b1000 is expected, another b-value."""
     b0, b1000 = view.b0[view.core], view.b1000[view.core]
-    even = (evened(image, view.core, view.spacing_mm) for image in (view.b0, view.b1000))
+    even = evened((view.b0, view.b1000), view.core, view.spacing_mm)
     # Tissue around large ventricles stands out of a box that they fill: the look that tells more of the two counts.
     looks = [_dark_shares(b0, b1000), _dark_shares(*even)]
     dark_on_b1000, dark_on_b0 = max(looks, key=lambda shares: abs(shares[0] - shares[1]))
@@ -119,24 +119,25 @@ def _dark_shares(b0: FloatArray, b1000: FloatArray) -> tuple[float, float]:
     return on_b1000, float((b0[brightest(b1000)] < np.median(b0)).mean())
 
 
-def evened(image: FloatArray, core: BoolArray, spacing_mm: Sequence[float]) -> FloatArray:
+def evened(images: Iterable[FloatArray], core: BoolArray, spacing_mm: Sequence[float]) -> Iterator[FloatArray]:
     """Intensities of the core as shares of their mean in a box around each voxel: without the shading of a coil.
 
     Args:
-        image: (i, j, k) intensities.
+        images: (i, j, k) intensities.
         core: (i, j, k) bool, voxels that are looked at; the others are in no mean.
         spacing_mm: voxel edges.
 
-    Returns:
-        (n,) of the core's voxels.
+    Yields:
+        (n,) of the core's voxels, for each image.
     """
     box = bounding_box(core, (0, 0, 0))
-    inside, size = core[box].astype(np.float64), [max(1, round(EVENED_OVER_MM / edge)) for edge in spacing_mm]
-    values = np.where(core[box], image[box] - image.min(), 0.0)
-    means = ndimage.uniform_filter(values, size, mode="constant")[core[box]]
-    # Both are sums over the same box: their quotient is the mean over its voxels of the core.
-    means /= ndimage.uniform_filter(inside, size, mode="constant")[core[box]]
-    return np.asarray(values[core[box]] / np.maximum(means, np.finfo(np.float64).tiny))
+    core, size = core[box], [max(1, round(EVENED_OVER_MM / edge)) for edge in spacing_mm]
+    held = ndimage.uniform_filter(core.astype(np.float64), size, mode="constant")[core]
+    for image in images:
+        values = np.where(core, image[box] - image.min(), 0.0)
+        # Both are sums over the same box: their quotient is the mean over its voxels of the core.
+        means = ndimage.uniform_filter(values, size, mode="constant")[core] / held
+        yield np.asarray(values[core] / np.maximum(means, np.finfo(np.float64).tiny))
 
 
 def _contrast(values: FloatArray) -> float:

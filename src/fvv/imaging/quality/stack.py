@@ -8,7 +8,7 @@ import numpy as np
 
 from fvv.arrays import FloatArray
 from fvv.data import Finding, Severity
-from fvv.imaging.quality.view import NativeView, holds_image
+from fvv.imaging.quality.view import NativeView
 
 FEWEST_SLICES = 7
 """Fewer slices than the network looks at."""
@@ -57,7 +57,7 @@ def blank_slices(view: NativeView) -> Iterator[Finding]:
     At the ends of the stack both may be empty: a stack is padded, and a mask may reach into the padding. Between, where
     our mask, being of one piece, may end at the very gap, they may not.
     """
-    b0, b1000 = holds_image(view.b0), holds_image(view.b1000)
+    b0, b1000 = view.with_b0, view.with_b1000
     areas, imaged = view.slice_areas, view.imaged_slices
     if not areas[imaged].any():
         yield Finding("missing-slices", "no slice with brain holds an image", Severity.NOT_ASSESSABLE)

@@ -61,14 +61,26 @@ class NativeView:
         return [int(k) for k in np.flatnonzero(self.slice_areas > 0.3 * self.slice_areas.max())]
 
     @cached_property
+    def with_b0(self) -> BoolArray:
+        """(k,) bool, slices of b0 that hold an image."""
+        return _holds_image(self.b0)
+
+    @cached_property
+    def with_b1000(self) -> BoolArray:
+        """(k,) bool, slices of b1000 that hold an image."""
+        return _holds_image(self.b1000)
+
+    @cached_property
     def imaged_slices(self) -> list[int]:
         """Slices that hold an image, not one value only, on both."""
-        return [int(k) for k in np.flatnonzero(holds_image(self.b0) & holds_image(self.b1000))]
+        return [int(k) for k in np.flatnonzero(self.with_b0 & self.with_b1000)]
 
 
-def holds_image(image: FloatArray) -> BoolArray:
+def _holds_image(image: FloatArray) -> BoolArray:
     """(k,) bool: the slice is not of one value only."""
-    return np.asarray(np.ptp(image, axis=(0, 1)) > 0)
+    holds = np.ptp(image[len(image) // 2], axis=0) > 0  # One row tells it of nearly every slice.
+    holds[~holds] = np.ptp(image[:, :, ~holds], axis=(0, 1)) > 0
+    return np.asarray(holds)
 
 
 def native_view(
