@@ -7,9 +7,9 @@ many seconds of processor time, and predicts that fold's test examinations with 
 then holds an evaluation as `fvv evaluate` writes it, report.html included. nnU-Net predicts no brain: the reference
 brain stands for it, and numbers of the brain are not its own. Its default trainer does not fix seeds.
 
-Three things differ from nnU-Net's defaults: the numbers of epochs and of iterations follow from the budget (its learning
-rate falls to 0 over them as usual); one process does everything, so that its time can be measured; and predictions are not
-mirrored and averaged, as those of the other peers are not either.
+Three things differ from nnU-Net's defaults: the numbers of epochs and of iterations follow from the budget (its
+learning rate falls to 0 over them as usual); one process does everything, so that its time can be measured; and
+predictions are not mirrored and averaged, as those of the other peers are not either.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import PredictConfig, PreprocessingProfile
 from fvv.data import Channel
