@@ -36,8 +36,14 @@ def text_of(kind: str, **settings: object) -> str:
         (
             EXTERNAL,
             {"postprocess": PostprocessConfig(minimum_visible_share=0.15)},
-            "less than 15 % was FLAIR-visible to at least half of the models count as not visible",
-            "were removed",
+            "less than 15 % was FLAIR-visible to at least half of the models count as not visible.",
+            "unless their ADC",
+        ),
+        (
+            EXTERNAL,
+            {"postprocess": PostprocessConfig(minimum_visible_share=0.15, maximum_relative_adc=0.88)},
+            "count as not visible, unless their ADC was at least 0.88 of the brain's median.",
+            "Nothing was removed",
         ),
         (EXTERNAL, {"postprocess": PIECES}, "were removed", "count as not visible"),
         (EXTERNAL, {}, "failed quality control were not segmented", "only compared"),

@@ -110,6 +110,8 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequenc
     visible = "off"
     if post.minimum_visible_share:
         visible = f"{100 * post.minimum_visible_share:g} % of a lesion; a smaller one counts as not visible"
+        if post.maximum_relative_adc is not None:
+            visible += f", unless the lesion's ADC is at least {post.maximum_relative_adc:g} of the brain's median"
     files = ", ".join(f"`{name}` {size / 1e6:.2f} MB" for name, size in sorted(sizes.items()))
     return [
         "An ensemble of networks that segment the brain, the acute stroke and its FLAIR-visible part on the b0 and "

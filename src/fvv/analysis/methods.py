@@ -56,9 +56,11 @@ def _how(kind: str, config: EvaluateConfig) -> list[str]:
         sentences.append(f"Components with too little evidence were removed; required was {in_words(post)}.")
     if post is not None and post.minimum_visible_share:
         share = f"{100 * post.minimum_visible_share:g} %"
+        late = post.maximum_relative_adc
+        unless = f", unless their ADC was at least {late:g} of the brain's median" if late is not None else ""
         sentences.append(
             f"Components of which less than {share} was FLAIR-visible to at least half of the models count as not "
-            "visible."
+            f"visible{unless}."
         )
     if kind == EXTERNAL:
         sentences.append(_REFUSED)
