@@ -79,9 +79,9 @@ def test_models_may_come_one_at_a_time() -> None:
     assert at_once.flair_visible_voxels_per_model == one_by_one.flair_visible_voxels_per_model == (2 * 48, 4 * 48)
 
 
-def test_each_models_brain_is_its_largest_piece() -> None:
+def test_each_models_brain_is_its_largest_component() -> None:
     masks = masks_of((slice(0, 5), slice(0, 12), slice(0, 0)))
-    masks[0, 0, 8:10] = True  # a smaller piece
+    masks[0, 0, 8:10] = True  # a smaller component
     fused = fuse_folds(masks)
     assert fused.brain.sum() == 5 * 48
     assert fused.stroke.sum() == 5 * 48

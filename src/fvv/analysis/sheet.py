@@ -122,7 +122,7 @@ def _write_head(page: Canvas, prediction: Prediction, lesions: Sequence[Lesion],
 def _write_lesions(page: Canvas, left: int, y: int, width: int, lesions: Sequence[Lesion]) -> int:
     """The table of lesions, the largest first."""
     y = page.write(
-        left, y, "Lesions (connected pieces of the stroke), numbered in the outlined slices", scale=0.93, bold=True
+        left, y, "Lesions (connected components of the stroke), numbered in the outlined slices", scale=0.93, bold=True
     )
     stops = [left + round(share * width) for share in (0, 0.075, 0.17, 0.40, 0.53, 0.65, 0.765, 0.89)]
     rows = [LESION_COLUMNS, *(lesion_cells(lesion) for lesion in lesions[:_MOST_LESIONS])]

@@ -1,4 +1,4 @@
-"""The lesions of a predicted stroke, its connected pieces: where each lies, how large it is and what speaks for it.
+"""The lesions of a predicted stroke, its connected components: where each lies, how large it is and what speaks for it.
 
 A place here is a coarse geometric one, read off the brain mask: side of the midline, thirds from back to front and from
 foot to head. It is no anatomical label: no atlas is registered.
@@ -36,7 +36,7 @@ def turned_affine(affine: Affine, shape: tuple[int, ...]) -> Affine:
 
 
 def labelled_lesions(stroke: BoolArray) -> tuple[np.ndarray, int]:
-    """(i, j, k) int32 with the connected pieces numbered from 1, the largest first, and their number; 26 neighbours."""
+    """(i, j, k) int32, the connected components (26 neighbours) numbered from 1, the largest first, and their number."""
     box = bounding_box(stroke)
     labels, count = ndimage.label(stroke[box], structure=np.ones((3, 3, 3), dtype=bool), output=np.int32)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
@@ -57,7 +57,7 @@ def stroke_lesions(
     stroke_votes: UInt8Array | None = None,
     adc: FloatArray | None = None,
 ) -> tuple[Lesion, ...]:
-    """Measure each connected piece of the stroke, the largest first.
+    """Measure each connected component of the stroke, the largest first.
 
     Args:
         brain, stroke: (i, j, k) bool, native grid.

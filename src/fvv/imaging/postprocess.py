@@ -48,13 +48,13 @@ def remaining_stroke(
 
     `mean_logit` is None where no evidence is asked for.
     """
-    stroke = without_small_pieces(stroke, config.minimum_lesion_mm3, 1000 * case.voxel_volume_ml)
+    stroke = without_small_components(stroke, config.minimum_lesion_mm3, 1000 * case.voxel_volume_ml)
     if mean_logit is None:
         return stroke, ()
     return believable_stroke(stroke, brain, mean_logit, case=case, config=config)
 
 
-def without_small_pieces(mask: BoolArray, minimum_mm3: float, voxel_mm3: float) -> BoolArray:
+def without_small_components(mask: BoolArray, minimum_mm3: float, voxel_mm3: float) -> BoolArray:
     """The components of a mask that are no smaller than a volume; voxels that touch by a corner belong together."""
     if not minimum_mm3:
         return mask

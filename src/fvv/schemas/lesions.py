@@ -8,7 +8,7 @@ from fvv.schemas.values import Stored
 
 
 class Lesion(Stored):
-    """One connected piece of the predicted stroke: a row of lesions.csv.
+    """One connected component of the predicted stroke: a row of lesions.csv.
 
     Attributes:
         lesion: 1 is the largest.

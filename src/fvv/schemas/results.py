@@ -113,7 +113,7 @@ class PatientResult(Answer, FileModel):
 
     Attributes:
         about: what the answer was made from, in words, by label: b-values, voxels, quality checks, models, date.
-        lesions: the connected pieces of the stroke, the largest first.
+        lesions: the connected components of the stroke, the largest first.
         made_from: what the answer depends on, by which a later run knows it again.
         finished: whether all of the patient's files are written; the answer holds in either case.
         files: SHA-256 of each of these, by its path relative to the folder of results.json.
