@@ -36,7 +36,7 @@ def turned_affine(affine: Affine, shape: tuple[int, ...]) -> Affine:
 
 
 def labelled_lesions(stroke: BoolArray) -> tuple[np.ndarray, int]:
-    """(i, j, k) int32, the connected components (26 neighbours) numbered from 1, the largest first, and their number."""
+    """(i, j, k) int32, the connected components (26 neighbours) numbered from 1, largest first, and their number."""
     box = bounding_box(stroke)
     labels, count = ndimage.label(stroke[box], structure=np.ones((3, 3, 3), dtype=bool), output=np.int32)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
