@@ -60,6 +60,7 @@ def _predict(options: argparse.Namespace, config: Config) -> StageResult:
         from fvv.io.shipped import models_to_use  # noqa: PLC0415
         from fvv.stages.predict import predict  # noqa: PLC0415
     finally:
+        gc.freeze()  # What the modules hold stays: no collection need look at it.
         gc.enable()
 
     settings = config.predict
