@@ -1,4 +1,4 @@
-"""How good are the FLAIR-visible drafts of `fvv label` on simulated examinations: prints a table.
+"""How good are the FLAIR-visible drafts of `fvv label` on simulated examinations: prints a table and a summary.
 
     python experiments/label_drafts.py COHORT [COHORT ...]
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fvv.analysis.statistics import Bootstrap
 from fvv.config import LabelConfig
 from fvv.data import Volume
 from fvv.imaging.geometry import resample_onto
@@ -24,20 +25,41 @@ from fvv.simulator.space import rotation_matrix
 
 TURN_DEG, SHIFT_MM = 2.5, 3.0
 """Standard deviations about and along each axis."""
+MUCH_ML, DICE, LITTLE_ML = 1.0, 0.8, 0.5
+"""A draft is good with a Dice of 0.8 where more than 1 mL is visible, and with less than 0.5 mL where nothing is."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohorts", type=Path, nargs="+", help="folders that `fvv simulate` wrote")
     print(f"{'examination':<28}{'stroke':>8}{'visible':>9}{'proposed':>10}{'Dice':>7}{'misplaced':>11}")
+    found = []
     for folder in (folder for cohort in parser.parse_args().cohorts for folder in sorted(cohort.glob("sim_*"))):
         if read_volume(folder / "stroke_roi.nii.gz").array.any():
             numbers = examine(folder)
+            found.append(numbers)
             print(
                 "{:<28}{:>8.2f}{:>9.2f}{:>10.2f}{:>7.2f}{:>8.1f} mm".format(
                     f"{folder.parent.name}/{folder.name}", *numbers
                 )
             )
+
+    print(summary(np.array(found)))
+
+
+def summary(found: np.ndarray) -> str:
+    """Of rows as `examine` gives them: strokes with much and with nothing to see."""
+    _, visible, proposed, dice, _ = found.T
+    much, none = dice[visible > MUCH_ML], proposed[visible == 0]
+    bootstrap = Bootstrap(2000, np.random.default_rng(0))
+    mean = bootstrap.interval(np.arange(len(much)), lambda drawn: float(much[drawn].mean()))
+    good, little = int((much >= DICE).sum()), int((none < LITTLE_ML).sum())
+    return (
+        f"over {MUCH_ML:g} mL visible: Dice {mean.value:.2f} on average [{mean.low:.2f} to {mean.high:.2f}], "
+        f"{DICE:g} or more in {good} of {len(much)}\n"
+        f"none visible: under {LITTLE_ML:g} mL proposed in {little} of {len(none)}, "
+        f"{none.max(initial=0):.2f} mL at most"
+    )
 
 
 def examine(folder: Path) -> tuple[float, float, float, float, float]:
