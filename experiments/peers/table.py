@@ -22,7 +22,8 @@ from fvv.schemas.summary import Estimate, Summary
 def numbers(summary: Summary) -> dict[str, float]:
     """What the table shows of one evaluation."""
     found = {f"{channel.title} Dice": summary.of(channel).dice_mean.value for channel in Channel}
-    found |= {f"lesions {row.size}, found": row.found.value for row in summary.stroke.lesions_by_size}
+    by_size = summary.stroke.lesions_by_size
+    found |= {f"lesions {row.size}, found of {row.found.trials}": row.found.value for row in by_size}
     return found | {"FVV, Spearman": summary.flair_visible.volume.rank.value, "AUC": summary.marker.auc.value}
 
 
