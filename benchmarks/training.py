@@ -1,6 +1,6 @@
 """Cost of training, in one run: ms per supervised slice of the default network in slabs of 1 + 6 and 16 + 6 slices and
-of the reference's network (`experiments/peers`); then slices a second from the loader, alone and
-with the network behind it.
+of the reference's network (`experiments/peers`); then slices a second from the loader, alone and with the network
+behind it.
 
 A step is forward, loss, backward and Adam, on random input; neither loading nor augmentation. Each line is measured in
 a process of its own, whose peak memory it shows. The processor time is that of all threads, and hardly changes when

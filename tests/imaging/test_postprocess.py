@@ -40,7 +40,7 @@ def test_nothing_is_added_and_twice_is_once(stroke: np.ndarray, minimum_mm3: flo
     assert not without_small_components(np.zeros_like(stroke), minimum_mm3, VOXEL_MM3).any()
 
 
-def test_pieces_are_judged_one_by_one_and_corners_join() -> None:
+def test_components_are_judged_one_by_one_and_corners_join() -> None:
     mask = np.zeros(SHAPE, dtype=bool)
     mask[2:4, 2:4, 2] = True  # four voxels
     mask[4, 4, 3] = True  # a fifth, at a corner
