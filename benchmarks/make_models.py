@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from fvv import __version__
 from fvv.config import PROFILES, NetworkConfig
@@ -31,22 +32,10 @@ PROFILE = PROFILES["robust-v1"]
 
 
 def count(network: nn.Module, example: Tensor) -> tuple[float, float]:
-    """Millions of parameters, and GFLOP (two per multiplication) of one forward pass through the convolutions."""
-    total = 0
-
-    def add(layer: nn.Module, _: object, output: Tensor) -> None:
-        nonlocal total
-        weight = layer.weight
-        total += 2 * weight[0].numel() * output.numel()
-
-    hooks = [
-        layer.register_forward_hook(add) for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Conv3d)
-    ]
-    with torch.inference_mode():
+    """Millions of parameters, and GFLOP (two per multiplication) of one forward pass."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(example)
-    for hook in hooks:
-        hook.remove()
-    return sum(p.numel() for p in network.parameters()) / 1e6, total / 1e9
+    return sum(p.numel() for p in network.parameters()) / 1e6, counter.get_total_flops() / 1e9
 
 
 class Slabs(nn.Module):
