@@ -7,7 +7,7 @@ simulates a cohort with the settings of the model in the package (or takes a lab
 peer and seed: times its training steps, plans so many slices that they take the budget (seconds of processor time, one
 thread), trains the first fold, and tests it on that fold's test examinations, which neither train nor select. Each
 part runs in a process of its own, whose processor time and peak memory are noted. FOLDER/table.md has the results of
-all runs there; the same command resumes where it stopped. Peers:
+all runs there, and says of which peers the model was refused; the same command resumes where it stopped. Peers:
 
     ours, ours-full       the network of fvv at half and at full resolution, settings of configs/model.yaml
     reference             reference_network.py, settings of configs/reference.yaml
@@ -32,10 +32,11 @@ from typing import Any
 import nnunet
 from peers import PEERS, evaluation_settings, settings_of
 from steps import convert_here, evaluate_here, measured_apart, predict_here, seconds_a_slice_here, train_here
-from table import table
+from table import REFUSED_FILE, table
 
 from fvv.cli.settings import PACKAGED
 from fvv.config import load_config
+from fvv.errors import FvvError
 from fvv.io.atomic import write_text
 from fvv.io.bundle import BUNDLE_FILE
 
@@ -147,11 +148,15 @@ def run(options: argparse.Namespace) -> str:
             if PEERS[peer].nnunet and seed > 0:
                 continue  # It does not fix seeds, and its folders hold one training of a fold.
             log.info("%s, seed %d", peer, seed)
-            if PEERS[peer].nnunet:
-                costs = run_nnunet(folder, place, peer, cohort, budget)
-            else:
-                costs = run_ours(folder, place, peer, seed, budget)
-            write_text(place / "costs.json", json.dumps(costs, indent=2) + "\n")
+            try:
+                if PEERS[peer].nnunet:
+                    costs = run_nnunet(folder, place, peer, cohort, budget)
+                else:
+                    costs = run_ours(folder, place, peer, seed, budget)
+                write_text(place / "costs.json", json.dumps(costs, indent=2) + "\n")
+            except FvvError as error:  # Such as a model that predicts nothing: the others can still be compared.
+                log.warning("%s, seed %d: %s", peer, seed, error)
+                write_text(place / REFUSED_FILE, f"{error}\n")
             write_text(folder / "table.md", table(folder))
     return table(folder)
 

@@ -18,6 +18,9 @@ from fvv.io.evaluation import EvaluationFolder
 from fvv.schemas.patient import PatientResult
 from fvv.schemas.summary import Estimate, Summary
 
+REFUSED_FILE = "refused.txt"
+"""In the folder of a run: why there are no results of it."""
+
 
 def numbers(summary: Summary) -> dict[str, float]:
     """What the table shows of one evaluation."""
@@ -43,7 +46,10 @@ def auc_gain(ours: Sequence[PatientResult], theirs: Sequence[PatientResult]) -> 
 
 
 def table(folder: Path) -> str:
-    """Markdown: a column for each peer, mean and range over its seeds; intervals are those of its first seed."""
+    """Markdown: a column for each peer, mean and range over its seeds; intervals are those of its first seed.
+
+    Below it, the runs without results, with the reason.
+    """
     runs: dict[str, list[Path]] = {}
     for costs in sorted(folder.glob("runs/*/costs.json")):
         runs.setdefault(costs.parent.name.rpartition("-seed")[0], []).append(costs.parent)
@@ -70,7 +76,11 @@ def table(folder: Path) -> str:
                 values = [one[name] for one in costs_of[peer] if one[name] is not None]
                 rows.setdefault(name, []).append(_cell(values, 1) if value is not None else "resumed")
     lines = [["", *peers], ["---"] * (len(peers) + 1), *([name, *cells] for name, cells in rows.items())]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines) if peers else ""
+    for file in sorted(folder.glob(f"runs/*/{REFUSED_FILE}")):
+        if not (file.parent / "costs.json").exists():
+            text += f"\n* {file.parent.name}: {file.read_text(encoding='utf-8').strip()}\n"
+    return text
 
 
 def _cell(values: Sequence[float], decimals: int) -> str:

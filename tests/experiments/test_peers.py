@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -143,6 +144,26 @@ def test_the_table_has_a_column_for_each_peer(peers: ModuleType, tmp_path: Path)
     # Half of every volume is the same order.
     assert rows["AUC minus that of ours, 95 %"][1].startswith("0.000")
     assert rows["train, processor s"] == ["10.0 (10.0 to 10.0)", "10.0"]
+
+
+def test_a_model_that_is_refused_does_not_end_the_others(
+    peers: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_ours(folder: Path, place: Path, peer: str, seed: int, budget: Any) -> dict[str, Any]:
+        if peer == "reference":
+            raise InputError("predicts nothing")
+        finished(place, 1.0)
+        costs: dict[str, Any] = json.loads((place / "costs.json").read_text())
+        return costs
+
+    monkeypatch.setattr(peers, "run_ours", run_ours)
+    monkeypatch.setattr(peers, "open_cohort", lambda *_: tmp_path)
+    options = argparse.Namespace(
+        output=tmp_path, budget=60.0, epochs=3, input=None, cases=4, cohort_seed=0, seeds=1, peers=["reference", "ours"]
+    )
+    lines = peers.run(options).splitlines()
+    assert lines[0] == "|  | ours |"
+    assert lines[-1] == "* reference-seed0: predicts nothing"
 
 
 def test_a_run_that_was_cut_off_resumes_and_its_training_is_not_timed(
