@@ -46,6 +46,14 @@ def test_a_stroke_that_is_a_little_brighter_everywhere_is_proposed() -> None:
     assert seen(0.22).sum() > 0.8 * STROKE.sum()
 
 
+def test_a_faint_rise_counts_where_it_is_large() -> None:
+    """Over a small volume, the sides of a healthy head differ by as much."""
+    small = BRAIN & ellipsoid(SHAPE, (22.0, 33.0, 5.0), (1.7, 1.7, 0.8))
+    assert seen(0.19).sum() > 0.8 * STROKE.sum()
+    assert not seen(0.19, stroke=small).any()
+    assert seen(0.5, stroke=small).any()
+
+
 def test_grey_matter_beside_white_is_not_visible() -> None:
     across = BRAIN & ellipsoid(SHAPE, (18.0, 31.5, 5.0), (5.0, 6.0, 1.6))
     assert (across & WHITE).any()

@@ -22,9 +22,10 @@ MIRRORED_MM, AROUND_MM, SIDE_MM = 3.0, 10.0, 12.0
 """Standard deviations over which mirrored tissue, healthy tissue around, and the brightness of a side are averaged."""
 AROUND_WEIGHT = 0.05
 """Of the healthy tissue around, beside mirrored tissue."""
-EXTENT, MEAN = 2 / 3, 5 / 4
+EXTENT, MARGIN = 2 / 3, 0.4
 """Of the rise that is asked for (0.15 at a ratio of 1.15): connected voxels above EXTENT times it are outlined, where
-they rise by more than MEAN times it on average. The two sides of a healthy head differ by up to the rise itself."""
+they rise on average by more than 1 + MARGIN / sqrt(mL) times it. The two sides of a healthy head differ by up to the
+rise itself, and over a small volume such differences do not average out."""
 FLUID_DROP = 1.5
 """Times the median diffusion of the brain: what drops by more holds fluid, which is dark on FLAIR."""
 FLUID_FLAIR = 0.4
@@ -90,14 +91,15 @@ def visible_on_flair(
     expected /= np.maximum(near + around, 1e-6)
     seen, usual = (spread(array * stroke, SEEN_MM, within_slices=True) for array in (flair.array, expected))
     rise = np.where(stroke & (usual > 0), seen / np.maximum(usual, 1e-6) - 1.0, 0.0)
-    return _bright_on_average(rise, EXTENT * (ratio - 1.0), MEAN * (ratio - 1.0))
+    return _bright_on_average(rise, ratio - 1.0, b0.voxel_volume_ml)
 
 
-def _bright_on_average(rise: FloatArray, above: float, mean_above: float) -> BoolArray:
-    """The connected voxels above a rise whose mean is above another one."""
-    labels, n = ndimage.label(rise > above, structure=np.ones((3, 3, 3)))
-    kept = np.zeros(n + 1, dtype=bool)
-    kept[1:] = np.asarray(ndimage.mean(rise, labels, np.arange(1, n + 1))) > mean_above
+def _bright_on_average(rise: FloatArray, asked: float, voxel_volume_ml: float) -> BoolArray:
+    """The connected voxels whose mean rise is above the one asked for, by more the fewer they are."""
+    labels, n = ndimage.label(rise > EXTENT * asked, structure=np.ones((3, 3, 3)))
+    kept, indices = np.zeros(n + 1, dtype=bool), np.arange(1, n + 1)
+    volumes_ml = np.bincount(labels.ravel(), minlength=n + 1)[1:] * voxel_volume_ml
+    kept[1:] = np.asarray(ndimage.mean(rise, labels, indices)) > asked * (1.0 + MARGIN / np.sqrt(volumes_ml))
     return np.asarray(kept[labels])
 
 
