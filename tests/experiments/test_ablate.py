@@ -74,7 +74,8 @@ def test_the_variants_of_the_anatomies_are_settings_and_test_heads_never_train(a
     assert test.simulate.heads is None
     assert test.simulate.anatomies == everything.anatomies
     assert not set(test.simulate.anatomy_files) & set(everything.anatomy_files)
-    assert made["half resolution"].train.network.resolution == "half"
+    assert made["everything"].train.network.resolution == "half"
+    assert made["full resolution"].train.network.resolution == "full"
 
 
 def test_a_folder_that_is_not_given_is_asked_for(ablation: ModuleType) -> None:
