@@ -4,10 +4,10 @@
         [--slices 8192 1024] [--figure docs/images/learning-curves.svg]
 
 STORE is what `fvv prepare` wrote of the hospital's examinations. A simulated hospital, of persons whom the model in the
-package has not seen:
+package has not seen, with another scanner and other readers than in its training:
 
     fvv simulate -c experiments/learning_curves.yaml -o hospital
-    fvv prepare -i hospital -o hospital_store
+    fvv prepare -c experiments/learning_curves.yaml -i hospital -o hospital_store
 
 One examination of each person is used. The persons held out for testing are the same in all runs. Each seed takes
 other persons of the rest, and the smaller cohorts are parts of the larger ones. A fifth of a cohort, all of them with
@@ -17,7 +17,7 @@ stroke mask. Training from the package starts from another one of its models for
 All trainings have the settings of configs/demo.yaml. Random weights train at half resolution; those of the package go
 on at their own, full resolution, where a slice takes four times as long: 8192 and 1024 slices. One network is tested,
 without the evidence rule. curves/runs.csv has a row for each finished run, curves/table.md the mean and the range over
-seeds. The same command resumes, inside a run too.
+seeds. The same command resumes, inside a run too; another one with the same folder adds to its table and figure.
 """
 
 from __future__ import annotations
@@ -284,10 +284,13 @@ def grouped(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str, int, int]
 def table(rows: Sequence[Mapping[str, str]]) -> str:
     """Markdown: mean and range over seeds."""
     heads = [f"{name} (n = {rows[0][f'n of {name}']})" for name in SHOWN]
-    lines = [f"| persons | FLAIR masks | start | seeds | {' | '.join(heads)} |", "|---" * (4 + len(SHOWN)) + "|"]
-    for (start, labels, size, _), group in grouped(rows).items():
+    lines = [
+        f"| persons | FLAIR masks | start | slices | seeds | {' | '.join(heads)} |",
+        "|---" * (5 + len(SHOWN)) + "|",
+    ]
+    for (start, labels, size, slices), group in grouped(rows).items():
         cells = [cell([float(row[name]) for row in group]) for name in SHOWN]
-        lines.append(f"| {size} | {labels if size else ''} | {start} | {len(group)} | {' | '.join(cells)} |")
+        lines.append(f"| {size} | {labels if size else ''} | {start} | {slices} | {len(group)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -329,7 +332,7 @@ def figure(rows: Sequence[Mapping[str, str]]) -> Figure:
 
 
 def measure(hospital: Hospital, runs: Sequence[Run], folder: Path) -> list[Mapping[str, str]]:
-    """Do the runs that runs.csv lacks; gives the rows of all of them."""
+    """Do the runs that runs.csv lacks; gives all its rows, those of earlier commands too."""
     path = folder / "runs.csv"
     patients: list[Held] = []
     for run in runs:
@@ -345,7 +348,7 @@ def measure(hospital: Hospital, runs: Sequence[Run], folder: Path) -> list[Mappi
         write_table(path, rows)
         write_text(folder / "table.md", table(rows))
         log.info("%s", ", ".join(f"{name} {value}" for name, value in row.items() if not name.startswith("n of")))
-    return [row for row in read_rows(path) if key(row) in set(runs)]
+    return list(read_rows(path))
 
 
 def main() -> None:

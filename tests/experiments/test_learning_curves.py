@@ -152,3 +152,7 @@ def test_finished_runs_stay_and_the_table_and_figure_show_them(
     assert shown.count("\n| 5 | ") == 3
     assert shown.strip() == (tmp_path / "out" / "table.md").read_text().strip()
     assert drawing.read_text().startswith("<?xml")
+    words[words.index("9")] = "5"
+    monkeypatch.setattr("sys.argv", ["learning_curves.py", *words])
+    curves.main()
+    assert capsys.readouterr().out == shown  # What another command made stays.
