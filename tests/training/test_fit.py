@@ -1,5 +1,7 @@
 """How a training ends: no memory, no GPU, no patience; which weights a checkpoint keeps."""
 
+import gc
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from fvv.errors import TrainingError
 from fvv.io.store import CaseStore
 from fvv.stages.train import train_fold
 from fvv.training.checkpoint import read_checkpoint
-from fvv.training.dataset import FoldPatients, norm_loader, training_loader
+from fvv.training.dataset import FoldPatients, SlabDataset, norm_loader, training_loader
 from fvv.training.module import SegmentationModule
 from store_builders import TINY, write_store
 
@@ -66,6 +68,22 @@ def test_patience_ends_a_run_and_keeps_it_ended(store, tmp_path):
     (result.folder / "done.json").unlink()  # killed just before the end
     again = train_fold(store, tmp_path, 0, config)
     assert (again.epochs, again.complete) == (2, True)
+
+
+def test_a_fold_keeps_no_examination_in_memory_when_it_ends(store, tmp_path):
+    """Ten folds of 290 examinations would otherwise need the memory of all of them."""
+
+    def alive():
+        return sum(type(one) is SlabDataset for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()
+        train_fold(store, tmp_path, 0, QUICK.model_copy(update={"preload_ram": True}))
+        assert alive() == before
+    finally:
+        gc.enable()
 
 
 def test_a_checkpoint_keeps_the_average_that_was_judged(store, tmp_path):

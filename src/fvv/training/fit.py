@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import warnings
 from collections.abc import Sequence
@@ -54,8 +55,12 @@ def fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgres
         StoreError: a patient cannot be read.
         ModelError: no checkpoint of the fold can be used.
     """
-    with clear_endings(run, config):
-        return _fit_fold(store, run, config)
+    try:
+        with clear_endings(run, config):
+            return _fit_fold(store, run, config)
+    finally:
+        # The trainer, its callbacks and the examinations in memory hold each other: each fold would keep its own.
+        gc.collect()
 
 
 def _fit_fold(store: CaseStore, run: FoldRun, config: TrainConfig) -> FoldProgress:
