@@ -312,11 +312,11 @@ def figure(rows: Sequence[Mapping[str, str]]) -> Figure:
         if not points:
             continue
         for axes, name in zip(panels, SCORES, strict=True):
-            values = {size: [float(row[name]) for row in group] for size, group in points}
+            values = [(size, [float(row[name]) for row in group]) for size, group in points]
             label = f"{start}, {labels} FLAIR masks"
-            means = [np.mean(one) for one in values.values()]
-            axes.plot([*values], means, line, marker=mark, color=colour, label=label)
-            for size, found in values.items():
+            means = [(size, np.mean(found)) for size, found in values]
+            axes.plot(*zip(*means, strict=True), line, marker=mark, color=colour, label=label)
+            for size, found in values:
                 axes.plot([size] * len(found), found, mark, color=colour, markersize=4, alpha=0.6)
     as_it_is = [row for row in rows if row["start"] == AS_IT_IS]
     for axes, name in zip(panels, SCORES, strict=True):
@@ -331,7 +331,7 @@ def figure(rows: Sequence[Mapping[str, str]]) -> Figure:
     return drawing
 
 
-def measure(hospital: Hospital, runs: Sequence[Run], folder: Path) -> list[Mapping[str, str]]:
+def measure(hospital: Hospital, runs: Sequence[Run], folder: Path) -> Sequence[Mapping[str, str]]:
     """Do the runs that runs.csv lacks; gives all its rows, those of earlier commands too."""
     path = folder / "runs.csv"
     patients: list[Held] = []
@@ -348,7 +348,7 @@ def measure(hospital: Hospital, runs: Sequence[Run], folder: Path) -> list[Mappi
         write_table(path, rows)
         write_text(folder / "table.md", table(rows))
         log.info("%s", ", ".join(f"{name} {value}" for name, value in row.items() if not name.startswith("n of")))
-    return list(read_rows(path))
+    return read_rows(path)
 
 
 def main() -> None:
