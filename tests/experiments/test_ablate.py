@@ -18,7 +18,7 @@ from fvv.errors import ConfigError
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments"
 FILES = sorted(FOLDER.glob("ablate*.yaml"))
-PLACES = {"anatomies": "a", "lesions": "b", "heads": "c"}
+PLACES = {"anatomies": "a", "lesions": "b", "test_lesions": "c", "heads": "d"}
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,7 @@ def test_the_variants_of_the_anatomies_are_settings_and_test_heads_never_train(a
     assert test.simulate.heads is None
     assert test.simulate.anatomies == everything.anatomies
     assert not set(test.simulate.anatomy_files) & set(everything.anatomy_files)
+    assert test.simulate.lesions != everything.lesions
     assert made["everything"].train.network.resolution == "half"
     assert made["full resolution"].train.network.resolution == "full"
 
