@@ -8,9 +8,9 @@ for each, `test` for the simulated patients that all are tested on. A text `{nam
 `--place`. A variant whose settings this version does not know is said and left out.
 
 Every run simulates its training cohort (one seed means the same persons in every variant where the settings allow it),
-prepares it, trains one fold for so many slices, converts that one model and evaluates it, as `fvv evaluate --external`
-does with brain masks of its own, on the simulated test patients and on every `--real` folder, which
-experiments/real_cohort.py lays out. FOLDER/runs.jsonl has a line for each finished run, table.md the mean and the
+prepares it, trains one fold for so many slices, converts the model of the last epoch and evaluates it, as
+`fvv evaluate --external` does with brain masks of its own, on the simulated test patients and on every `--real` folder,
+which experiments/real_cohort.py lays out. FOLDER/runs.jsonl has a line for each finished run, table.md the mean and the
 range over seeds. The same command resumes, inside a run too.
 """
 
@@ -148,7 +148,8 @@ def run(
     cohort = training_cohort(place / "input_data", config.simulate, head_cases)
     prepare(cohort, place / "store", config.prepare)
     trained = train_fold(place / "store", place / "saved_models", FOLD, config.train)
-    checkpoint = trained.folder / "best.ckpt"
+    # Not the best: the few validation patients of a small cohort would choose an epoch by chance.
+    checkpoint = trained.folder / "last.ckpt"
     named = {"name": config.train.name, "network": config.train.network.module}
     convert(checkpoint, place / "store", place / "bundle", config.convert, **named)
     found = {
