@@ -51,15 +51,18 @@ def summary(found: np.ndarray) -> str:
     """Of rows as `examine` gives them: strokes with much and with nothing to see."""
     _, visible, proposed, dice, _ = found.T
     much, none = dice[visible > MUCH_ML], proposed[visible == 0]
-    bootstrap = Bootstrap(2000, np.random.default_rng(0))
-    mean = bootstrap.interval(np.arange(len(much)), lambda drawn: float(much[drawn].mean()))
-    good, little = int((much >= DICE).sum()), int((none < LITTLE_ML).sum())
-    return (
-        f"over {MUCH_ML:g} mL visible: Dice {mean.value:.2f} on average [{mean.low:.2f} to {mean.high:.2f}], "
-        f"{DICE:g} or more in {good} of {len(much)}\n"
-        f"none visible: under {LITTLE_ML:g} mL proposed in {little} of {len(none)}, "
-        f"{none.max(initial=0):.2f} mL at most"
-    )
+    lines = [f"over {MUCH_ML:g} mL visible: no stroke", "nothing visible: no stroke"]
+    if len(much):
+        bootstrap = Bootstrap(2000, np.random.default_rng(0))
+        mean = bootstrap.interval(np.arange(len(much)), lambda drawn: float(much[drawn].mean()))
+        lines[0] = (
+            f"over {MUCH_ML:g} mL visible: Dice {mean.value:.2f} on average [{mean.low:.2f} to {mean.high:.2f}], "
+            f"{DICE:g} or more in {(much >= DICE).sum()} of {len(much)}"
+        )
+    if len(none):
+        little = f"{(none < LITTLE_ML).sum()} of {len(none)}, {none.max():.2f} mL at most"
+        lines[1] = f"nothing visible: under {LITTLE_ML:g} mL proposed in {little}"
+    return "\n".join(lines)
 
 
 def examine(folder: Path) -> tuple[float, float, float, float, float]:
