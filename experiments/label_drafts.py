@@ -32,9 +32,12 @@ MUCH_ML, DICE, LITTLE_ML = 1.0, 0.8, 0.5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohorts", type=Path, nargs="+", help="folders that `fvv simulate` wrote")
+    cohorts = {cohort: sorted(cohort.glob("sim_*")) for cohort in parser.parse_args().cohorts}
+    for cohort in (cohort for cohort, folders in cohorts.items() if not folders):
+        parser.error(f"{cohort}: no examinations of `fvv simulate` (sim_*)")
     print(f"{'examination':<28}{'stroke':>8}{'visible':>9}{'proposed':>10}{'Dice':>7}{'misplaced':>11}")
     found = []
-    for folder in (folder for cohort in parser.parse_args().cohorts for folder in sorted(cohort.glob("sim_*"))):
+    for folder in (folder for folders in cohorts.values() for folder in folders):
         if read_volume(folder / "stroke_roi.nii.gz").array.any():
             numbers = examine(folder)
             found.append(numbers)
@@ -44,7 +47,7 @@ def main() -> None:
                 )
             )
 
-    print(summary(np.array(found)))
+    print(summary(np.array(found).reshape(-1, 5)))
 
 
 def summary(found: np.ndarray) -> str:

@@ -75,6 +75,9 @@ def test_the_variants_of_the_anatomies_are_settings_and_test_heads_never_train(a
     assert test.simulate.anatomies == everything.anatomies
     assert not set(test.simulate.anatomy_files) & set(everything.anatomy_files)
     assert test.simulate.lesions != everything.lesions
+    shipped = load_config(ablation.SETTINGS.with_name("model_phase1.yaml")).simulate
+    copied = {key.removeprefix("simulate.") for key in base} & shipped.model_fields_set
+    assert {key: getattr(everything, key) for key in copied} == {key: getattr(shipped, key) for key in copied}
     assert made["everything"].train.network.resolution == "half"
     assert made["full resolution"].train.network.resolution == "full"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -30,3 +32,12 @@ def test_a_group_without_a_stroke_is_said_to_be_empty(drafts: ModuleType) -> Non
         "over 1 mL visible: no stroke",
         "nothing visible: no stroke",
     ]
+
+
+def test_a_folder_without_examinations_is_refused(
+    drafts: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["label_drafts.py", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        drafts.main()
+    assert f"{tmp_path}: no examinations of `fvv simulate` (sim_*)" in capsys.readouterr().err
