@@ -69,7 +69,9 @@ class SimulateConfig(Settings):
     """A stroke smaller than this on the image (mL), or of fewer than 3 voxels, is replaced by another random one."""
     reader_threshold: float = Field(default=0.0, ge=0, lt=1)
     """Voxels of the infarct whose b1000 excess is less than this share of the lesion's median are left out of the
-    stroke ROI, such as sulci. 0: the whole infarct; 0.3 to 0.5: an outline near half height."""
+    stroke ROI, such as sulci, and so are components that nobody would outline by themselves: of fewer than 3 voxels, or
+    below minimum_contrast_to_noise or minimum_brightening. 0: the whole infarct; 0.3 to 0.5: an outline near half
+    height."""
     distractors: bool = True
     """Add white-matter hyperintensities, old infarcts and T2 shine-through, which only look like a stroke."""
     anatomies: Path | None = None

@@ -20,7 +20,7 @@ from fvv.simulator.scanner import Protocol
 from fvv.simulator.visits import Purpose, plan_visit, random_stream
 
 Image = TypeVar("Image", NDArray[np.bool_], NDArray[np.int16])
-SIMULATOR_VERSION = 2
+SIMULATOR_VERSION = 3
 """Goes up when the same seed and settings give another image, mask or record: cohorts of two versions never mix."""
 READER_BLUR_MM = 1.5
 """Readers outline areas, not voxels: FLAIR's ratio is smoothed by this (standard deviation, in the plane)."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import SimulateConfig
@@ -268,6 +269,33 @@ def would_be_outlined(
     return large and clear and brightening >= config.minimum_brightening
 
 
+def outlined(roi: BoolArray, rise: FloatArray, usual: FloatArray, noise: float, config: SimulateConfig) -> BoolArray:
+    """What a reader outlines of a stroke: where it is bright beside the rest of it, and of that the visible components.
+
+    Each component must be as clear as a whole stroke: a satellite that is lost in noise or hardly brighter than normal
+    tissue is in the images, but nobody outlines it. Where no component is clear, all stay, and the stroke as a whole is
+    judged by `would_be_outlined`.
+
+    Args:
+        roi: (i, j, k) bool, voxels that are mostly stroke.
+        rise: (i, j, k) what the stroke adds to b1000.
+        usual: (i, j, k) b1000 of the same tissue without it.
+        noise: standard deviation of b1000's noise.
+        config: the reader's threshold (0: all voxels stay), and what is clear.
+    """
+    if config.reader_threshold == 0 or not roi.any():
+        return roi
+    seen = roi & (rise > config.reader_threshold * np.median(rise[roi]))
+    labels, n = ndimage.label(seen, structure=np.ones((3, 3, 3)))
+    sizes, added, normal = (
+        np.bincount(labels.ravel(), weights, minlength=n + 1) for weights in (None, rise.ravel(), usual.ravel())
+    )
+    clear = (sizes >= MINIMUM_VOXELS) & (added >= config.minimum_contrast_to_noise * noise * sizes)
+    clear &= added >= (config.minimum_brightening - 1.0) * normal
+    clear[0] = False
+    return clear[labels] if clear.any() else seen
+
+
 def choose_lesion(
     rng: np.random.Generator, model: HeadModel, config: SimulateConfig, *, person: int, attempt: int, atlas_share: float
 ) -> Lesion:
@@ -304,8 +332,7 @@ def _stroke(patient: Patient, model: HeadModel, config: SimulateConfig, attempt:
     normal, excess = np.zeros((2, *at_points.share.shape), dtype=np.float32)
     normal[at_points.touched], excess[at_points.touched] = before[1], after[1] - before[1]
     usual, rise = (patient.image(part * head.brain.pile_up, biased=True) for part in (normal, excess))
-    if config.reader_threshold > 0 and roi.any():
-        roi &= rise > config.reader_threshold * np.median(rise[roi])
+    roi = outlined(roi, rise, usual, patient.noise, config)
     contrast = float(rise[roi].mean() / patient.noise) if roi.any() else 0.0
     brightening = float(1.0 + rise[roi].mean() / usual[roi].mean()) if roi.any() else 1.0
     return SeenStroke(

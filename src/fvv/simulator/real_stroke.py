@@ -20,6 +20,7 @@ from fvv.imaging.adc import WATER
 from fvv.simulator.brain import BrainTissue, apply_stroke
 from fvv.simulator.case import READER_BLUR_MM
 from fvv.simulator.lesions import OUTSIDE_MM, Lesion
+from fvv.simulator.patient import outlined
 from fvv.simulator.real_heads import RealHead
 from fvv.simulator.space import LatticeMap
 from fvv.simulator.tissue import inversion_recovery, nominal_tissues, nulling_inversion_time_ms, spin_echo
@@ -93,8 +94,7 @@ def write_stroke(
     rise = b1000 - head.b1000
     roi = np.zeros(b0.shape, dtype=bool)
     roi[effect.where] = (effect.share.mean(axis=1) > 0.5) & (fraction > LEAST_TISSUE)
-    if config.reader_threshold > 0 and roi.any():
-        roi &= rise > config.reader_threshold * np.median(rise[roi])
+    roi = outlined(roi, rise, head.b1000, head.noise[1], config)
     visible = roi & _shows_on_flair(head, effect, fraction, config.visible_ratio)
     contrast = float(rise[roi].mean() / max(head.noise[1], 1e-9)) if roi.any() else 0.0
     brightening = float(b1000[roi].mean() / head.b1000[roi].mean()) if roi.any() else 1.0
