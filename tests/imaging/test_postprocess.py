@@ -169,6 +169,9 @@ def test_whole_components_go_and_twice_is_once(seed: int, rescaled: bool) -> Non
     for place, certainty in zip(places, [7.0, -1.0, *rng.uniform(0, 7, len(places) - 2)], strict=True):
         logits[place] += certainty
     kept, _ = believable_stroke(stroke, TISSUE, logits, case=case, config=RULE)
+    satellites = RULE.model_copy(update={"satellite_core_mm3": 1.0})
+    more, _ = believable_stroke(stroke, TISSUE, logits, case=case, config=satellites)
+    np.testing.assert_array_equal(more, stroke)  # The first component is certain.
     assert not (kept & ~stroke).any()
     labels, n = ndimage.label(stroke, structure=np.ones((3, 3, 3)))
     whole = [bool(kept[labels == label].all()) for label in range(1, n + 1)]
@@ -207,6 +210,38 @@ def test_how_large_a_core_is_asked_without_an_adc(asked: float, core: float, n_c
     assert bool(reason) == bool(doubt)
 
 
+@pytest.mark.parametrize(
+    ("asked", "core", "n_core", "stays"),
+    [
+        (None, 4.5, 160, False),  # off
+        (1000.0, 4.5, 50, True),  # a certain core of exactly 1000 mm3 beside it
+        (1000.0, 4.5, 49, False),
+        (1000.0, 3.9, 160, False),  # sure, but not certain
+    ],
+)
+def test_a_component_beside_a_certain_stroke_needs_no_evidence(
+    asked: float | None, core: float, n_core: int, stays: bool
+) -> None:
+    stroke, config = at(HERE, THERE), RULE.model_copy(update={"satellite_core_mm3": asked})
+    logits = logits_of(at(HERE), core, n_core)
+    logits[THERE] = 1.0
+    kept, findings = believable_stroke(stroke, TISSUE, logits, case=head_with((HERE, 0.6, 1.0)), config=config)
+    np.testing.assert_array_equal(kept, stroke if stays else at(HERE))
+    found = {one.code: (one.severity, one.message) for one in findings}
+    assert ("weak-evidence-removed" in found) == (not stays)
+    said = "kept beside a certain stroke, with too little evidence of their own: 1 of 2 components (3.20 of 6.40 mL)"
+    assert found.get("satellites-kept") == ((Severity.NOTE, said) if stays else None)
+    assert "doubtful-lesion" not in found or core < 4
+
+
+def test_a_large_core_without_evidence_keeps_no_other_component() -> None:
+    """Bright tissue of normal ADC on both sides of a healthy head is no reason to believe more of it."""
+    stroke, config = at(HERE, THERE), RULE.model_copy(update={"satellite_core_mm3": 1000.0})
+    kept, findings = believable_stroke(stroke, TISSUE, logits_of(stroke, 4.5, 320), case=head_with(), config=config)
+    assert not kept.any()
+    assert [one.code for one in findings] == ["weak-evidence-removed"]
+
+
 def test_the_rule_in_words_names_every_kind_of_evidence() -> None:
     rule = PostprocessConfig(
         minimum_core_mm3=3, core_logit=2, maximum_relative_adc=0.88, minimum_mirror_drop=0.1, certain_core_mm3=60,
@@ -225,6 +260,10 @@ def test_the_rule_in_words_names_every_kind_of_evidence() -> None:
     core = "where the images give no ADC, at least 3 mm³ with a mean logit over 2"
     assert without_adc == f"{core} and {certain}"
     assert in_words(rule.model_copy(update={"core_without_adc_mm3": 0.0})).endswith(core)
+    satellites = in_words(rule.model_copy(update={"satellite_core_mm3": 1000.0})).split("; ")[-1]
+    assert satellites == (
+        "or, without evidence of its own, another component that has it and at least 1000 mm³ with a mean logit over 4"
+    )
 
 
 def test_rules_that_are_off_ask_for_nothing() -> None:

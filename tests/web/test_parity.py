@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 from fvv.io.shipped import shipped_or_refuse
@@ -46,6 +48,27 @@ def test_a_visible_part_that_does_not_count_is_said_alike(folder: Path, tmp_path
     assert row.agrees
     assert "visible-part-removed/warning" in row.codes  # Over 0.5 mL.
     assert (row.messages_differ, row.fvv_difference, row.files_differ) == (0, 0, 0)
+
+
+SPOT = np.s_[71:76, 59:64, 12]
+"""25 voxels of normal tissue in the case with all models, far from its stroke."""
+
+
+@pytest.mark.parametrize("satellites", [False, True])
+def test_satellites_of_a_certain_stroke_are_kept_alike(folder: Path, tmp_path: Path, satellites: bool) -> None:
+    """A bright spot has a core of less than 300 mm3, the stroke a larger one, of which the model is certain."""
+    shutil.copytree(folder / "whole", tmp_path / "cases", ignore=shutil.ignore_patterns("web*"))
+    path = tmp_path / "cases" / "as_simulated" / "b1000.nii.gz"
+    image = nibabel.load(path)
+    b1000 = np.asarray(image.dataobj)
+    b1000[SPOT] = 1.6 * b1000[SPOT]
+    nibabel.save(nibabel.Nifti1Image(b1000, image.affine, image.header), path)
+    core = {"satellite_core_mm3": 100.0} if satellites else {}
+    (row,) = compared(tmp_path / "cases", first_model(tmp_path / "bundle", minimum_core_mm3=300.0, **core))
+    assert row.agrees
+    assert (row.messages_differ, row.fvv_difference, row.files_differ) == (0, 0, 0)
+    assert ("satellites-kept/note" in row.codes) == satellites
+    assert ("weak-evidence-removed/note" in row.codes) == (not satellites)
 
 
 def test_predictions_are_equal_on_the_native_grid(rows: dict[str, Comparison]) -> None:

@@ -124,6 +124,9 @@ class PostprocessConfig(Settings):
     late_contrast: float = Field(default=1.5, ge=0)
     """How much brighter than the mirrored side such a component must be (median difference of b1000, z-score). The
     healthy component with the largest core reaches 0.8."""
+    satellite_core_mm3: float | None = Field(default=None, gt=0)
+    """Where a component with evidence has this core of certain voxels (mm3), keep all others of the stroke, too: emboli
+    scatter, and what surrounds a certain stroke needs less evidence (default: off)."""
 
     @property
     def asks_for_evidence(self) -> bool:

@@ -7,7 +7,8 @@
 * late: the models are certain of a large core, and it is clearly brighter on b1000 than the mirrored side. About a week
   after onset the ADC of an infarct is normal again while it is still bright (Lansberg et al., AJNR 2001; 22: 637-644);
 * without an ADC (b0 and b1000 have different scales): the models are sure of a core, and certain of a part of it as
-  large as the bundle requires.
+  large as the bundle requires;
+* satellite: another component stays by one of these, and the models are certain of a large core of it.
 
 `believable_visible` leaves the stroke as it is and asks its FLAIR-visible part for a share of each component: single
 voxels of a large stroke that is not visible add up to more than the cut-off of the FVV.
@@ -97,10 +98,14 @@ def believable_stroke(
     if not n:
         return stroke, ()
     clues = _Clues(case, brain, mean_logit, config)
-    doubts = []
+    components = []
     for label, part in enumerate(ndimage.find_objects(labels), start=1):
         box = tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(around, part, strict=True))
-        doubts.append(clues.doubt(labels[part] == label, box))
+        components.append((labels[part] == label, box))
+    doubts = [clues.doubt(*component) for component in components]
+    with_evidence = [component for component, doubt in zip(components, doubts, strict=True) if doubt is not None]
+    if any(clues.has_satellites(*component) for component in with_evidence):
+        doubts = [_SATELLITE if doubt is None else doubt for doubt in doubts]
     kept = np.array([False, *(doubt is not None for doubt in doubts)])
     volumes_ml = np.bincount(labels.ravel())[1:] * case.voxel_volume_ml
     findings = _findings(doubts, volumes_ml)
@@ -176,10 +181,9 @@ class _Clues:
 
     def doubt(self, inside: BoolArray, box: tuple[slice, ...]) -> str | None:
         """What speaks against the component inside a box that stays ("": nothing); None where it does not stay."""
-        config, logits = self._config, self._logit[box][inside]
-        voxel_mm3 = 1000 * self._case.voxel_volume_ml
-        sure = np.count_nonzero(logits > config.core_logit) * voxel_mm3 >= _just_under(config.minimum_core_mm3)
-        certain_mm3 = np.count_nonzero(logits > config.certain_logit) * voxel_mm3
+        config = self._config
+        sure = self._core_mm3(inside, box, config.core_logit) >= _just_under(config.minimum_core_mm3)
+        certain_mm3 = self._core_mm3(inside, box, config.certain_logit)
         certain = certain_mm3 >= _just_under(config.certain_core_mm3)
         hardly = "" if certain_mm3 >= _just_under(config.minimum_core_mm3) else "the models are hardly sure"
         if self.adc_is_missing:
@@ -193,6 +197,15 @@ class _Clues:
         if late and self._contrast(box, inside) >= config.late_contrast:
             return "its ADC is not low"
         return None
+
+    def has_satellites(self, inside: BoolArray, box: tuple[slice, ...]) -> bool:
+        """Whether a component with evidence is so certain that others need none."""
+        least = self._config.satellite_core_mm3
+        return least is not None and self._core_mm3(inside, box, self._config.certain_logit) >= _just_under(least)
+
+    def _core_mm3(self, inside: BoolArray, box: tuple[slice, ...], logit: float) -> float:
+        over = np.count_nonzero(self._logit[box][inside] > logit)
+        return float(over * (1000 * self._case.voxel_volume_ml))
 
     def _low_adc(self, box: tuple[slice, ...], inside: BoolArray) -> bool:
         highest = self._config.maximum_relative_adc
@@ -243,6 +256,8 @@ def _median(values: FloatArray) -> float:
     return float(np.median(values)) if values.size else float("nan")
 
 
+_SATELLITE = "satellite"
+"""Stands among the doubts for a component that has no evidence of its own."""
 _WITHOUT_ADC = (
     "b0 and b1000 have different intensity scales: the stroke was judged without its ADC, by the models alone"
 )
@@ -255,9 +270,14 @@ def _findings(doubts: list[str | None], volumes_ml: FloatArray) -> list[Finding]
         left = "" if stays.any() else "; nothing is left of the stroke"
         what = f"removed from the stroke for too little evidence: {_components(~stays, volumes_ml)}{left}"
         found.append(Finding("weak-evidence-removed", what, Severity.NOTE))
-    doubtful = np.array([bool(doubt) for doubt in doubts])
+    satellite = np.array([doubt == _SATELLITE for doubt in doubts])
+    if satellite.any():
+        which = _components(satellite, volumes_ml)
+        message = f"kept beside a certain stroke, with too little evidence of their own: {which}"
+        found.append(Finding("satellites-kept", message, Severity.NOTE))
+    doubtful = np.array([bool(doubt) for doubt in doubts]) & ~satellite
     if doubtful.any():
-        why = ", ".join(dict.fromkeys(filter(None, doubts)))
+        why = ", ".join(dict.fromkeys(doubt for doubt in doubts if doubt and doubt != _SATELLITE))
         which = _components(doubtful[stays], volumes_ml[stays])
         message = f"reported lesion has weak evidence: {which}: {why}"
         found.append(Finding("doubtful-lesion", message, Severity.WARNING))
@@ -293,6 +313,9 @@ def in_words(config: PostprocessConfig) -> str:
         asked = _certain_without_adc(config)
         more = f" and {_core_in_words(asked, config.certain_logit)}" if asked else ""
         kinds.append(f"where the images give no ADC, {core}{more}")
+    if config.satellite_core_mm3 is not None:
+        certain = _core_in_words(config.satellite_core_mm3, config.certain_logit)
+        kinds.append(f"or, without evidence of its own, another component that has it and {certain}")
     return "; ".join(kinds)
 
 

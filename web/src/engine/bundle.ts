@@ -46,6 +46,7 @@ const POSTPROCESS: PostprocessConfig = {
   core_without_adc_mm3: null,
   late_core_mm3: null,
   late_contrast: 1.5,
+  satellite_core_mm3: null,
 };
 const CALIBRATION: Calibration = { intercept: 0, slope: 0, pseudo_volume_ml: 0, lowest: 0, highest: 1, fitted_on: "unknown", prevalence: null };
 

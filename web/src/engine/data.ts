@@ -56,6 +56,7 @@ export interface PostprocessConfig {
   readonly core_without_adc_mm3: number | null;
   readonly late_core_mm3: number | null;
   readonly late_contrast: number;
+  readonly satellite_core_mm3: number | null;
 }
 
 export interface DecisionConfig {

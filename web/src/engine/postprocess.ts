@@ -10,6 +10,8 @@ import { voxelVolumeMl } from "./geometry.js";
 import { gaussian, label, labelSizes, TOUCHING } from "./ndimage.js";
 
 const MIRROR_BLUR = [3, 3, 0.5] as const;
+/** Stands among the doubts for a component that has no evidence of its own. */
+const SATELLITE = "satellite";
 const WITHOUT_ADC =
   "b0 and b1000 have different intensity scales: the stroke was judged without its ADC, by the models alone";
 
@@ -57,7 +59,9 @@ function believableStroke(
   const voxels: number[][] = Array.from({ length: labels.n }, () => []);
   for (let at = 0; at < labels.data.length; at++) if (labels.data[at]) voxels[labels.data[at] - 1].push(at);
   const clues = new Clues(prepared, brain, meanLogit, config);
-  const doubts = voxels.map((places) => clues.doubt(places));
+  const own = voxels.map((places) => clues.doubt(places));
+  const anySatellites = voxels.some((places, at) => own[at] !== null && clues.hasSatellites(places));
+  const doubts = anySatellites ? own.map((doubt) => doubt ?? SATELLITE) : own;
   const volumes = voxels.map((places) => places.length * voxelVolumeMl(prepared.grid));
   const findings = doubtFindings(doubts, volumes);
   if (clues.adcIsMissing) findings.push(finding("evidence-without-adc", WITHOUT_ADC, "warning"));
@@ -129,9 +133,8 @@ class Clues {
   /** What speaks against a component that stays ("": nothing); null where it does not stay. */
   doubt(places: readonly number[]): string | null {
     const { config } = this;
-    const over = (limit: number): number => places.filter((at) => this.logit.data[at] > limit).length * this.voxelMm3;
-    const sure = over(config.core_logit) >= justUnder(config.minimum_core_mm3);
-    const certainMm3 = over(config.certain_logit);
+    const sure = this.coreMm3(places, config.core_logit) >= justUnder(config.minimum_core_mm3);
+    const certainMm3 = this.coreMm3(places, config.certain_logit);
     const certain = certainMm3 >= justUnder(config.certain_core_mm3);
     const hardly = certainMm3 >= justUnder(config.minimum_core_mm3) ? "" : "the models are hardly sure";
     if (this.adcIsMissing) {
@@ -144,6 +147,16 @@ class Clues {
     }
     const late = config.late_core_mm3 !== null && certainMm3 >= justUnder(config.late_core_mm3);
     return late && this.contrast(places) >= config.late_contrast ? "its ADC is not low" : null;
+  }
+
+  /** Whether a component with evidence is so certain that others need none. */
+  hasSatellites(places: readonly number[]): boolean {
+    const least = this.config.satellite_core_mm3;
+    return least !== null && this.coreMm3(places, this.config.certain_logit) >= justUnder(least);
+  }
+
+  private coreMm3(places: readonly number[], logit: number): number {
+    return places.filter((at) => this.logit.data[at] > logit).length * this.voxelMm3;
   }
 
   private lowAdc(places: readonly number[]): boolean {
@@ -203,9 +216,14 @@ function doubtFindings(doubts: readonly (string | null)[], volumesMl: readonly n
     const which = components(stays.map((one) => !one), volumesMl);
     found.push(finding("weak-evidence-removed", `removed from the stroke for too little evidence: ${which}${left}`, "note"));
   }
-  const doubtful = doubts.map(Boolean);
+  const satellite = doubts.map((doubt) => doubt === SATELLITE);
+  if (satellite.some(Boolean)) {
+    const which = components(satellite, volumesMl);
+    found.push(finding("satellites-kept", `kept beside a certain stroke, with too little evidence of their own: ${which}`, "note"));
+  }
+  const doubtful = doubts.map((doubt) => Boolean(doubt) && doubt !== SATELLITE);
   if (doubtful.some(Boolean)) {
-    const why = [...new Set(doubts.filter(Boolean))].join(", ");
+    const why = [...new Set(doubts.filter((doubt) => doubt && doubt !== SATELLITE))].join(", ");
     const which = components(doubtful.filter((_, at) => stays[at]), volumesMl.filter((_, at) => stays[at]));
     found.push(finding("doubtful-lesion", `reported lesion has weak evidence: ${which}: ${why}`, "warning"));
   }
