@@ -205,12 +205,19 @@ def test_another_seed_does_not_overwrite(cohort):
         simulate(folder, CONFIG.model_copy(update={"seed": 22}))
 
 
-def test_a_case_of_another_version_is_not_overwritten(cohort, tmp_path):
-    folder = Path(shutil.copytree(cohort[0], tmp_path / "newer"))
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema_version": 99}, "made by another version"),
+        ({"simulator_version": 1}, "made by version 1 of the simulator, this is version [2-9]"),
+    ],
+)
+def test_a_case_of_another_version_is_not_overwritten(cohort, tmp_path, change, said):
+    folder = Path(shutil.copytree(cohort[0], tmp_path / "other"))
     file = folder / "sim_0001" / "simulation.json"
-    write_sealed(file, {**read_sealed(file), "schema_version": 99})
+    write_sealed(file, {**read_sealed(file), **change})
     before = digests(folder)
-    with pytest.raises(OutputExistsError, match="already there, made by another version"):
+    with pytest.raises(OutputExistsError, match=f"already there, {said}"):
         simulate(folder, CONFIG)
     assert digests(folder) == before
 

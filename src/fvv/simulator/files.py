@@ -121,13 +121,17 @@ def refuse_other_settings(folder: Path, config: SimulateConfig, sources: Mapping
         return
     hint = "choose another output folder, or --overwrite to replace it"
     try:
-        same = _made_with(Simulation.parse(content, folder / SIMULATION_FILE), config, sources)
+        simulation = Simulation.parse(content, folder / SIMULATION_FILE)
     except InputError as error:
         message = f"already there, made by another version: {error.message}"
         raise OutputExistsError(message, examination_id=folder.name, file=folder, hint=hint) from error
-    if not same:
-        message = "already there, made with another seed, other settings or other inputs"
-        raise OutputExistsError(message, examination_id=folder.name, file=folder, hint=hint)
+    if _made_with(simulation, config, sources):
+        return
+    message = "already there, made with another seed, other settings or other inputs"
+    if simulation.simulator_version != SIMULATOR_VERSION:
+        versions = f"version {simulation.simulator_version} of the simulator, this is version {SIMULATOR_VERSION}"
+        message = f"already there, made by {versions}"
+    raise OutputExistsError(message, examination_id=folder.name, file=folder, hint=hint)
 
 
 def read_simulation(folder: Path) -> Simulation:
