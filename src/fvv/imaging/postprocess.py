@@ -16,6 +16,8 @@ voxels of a large stroke that is not visible add up to more than the cut-off of 
 
 from __future__ import annotations
 
+from enum import Enum, auto
+
 import numpy as np
 from scipy import ndimage
 
@@ -35,6 +37,28 @@ _MIRROR_BLUR = (3.0, 3.0, 0.5)
 """Voxels of the working grid: no head is so symmetric that single voxels could be compared."""
 _MIRROR_REACH = (12, 12, 2)
 """Voxels: four standard deviations, where SciPy ends the Gaussian."""
+
+
+class _Verdict(Enum):
+    """What becomes of a component."""
+
+    STAYS = auto()
+    HARDLY_SURE = auto()
+    SYMMETRIC = auto()
+    LATE = auto()
+    SATELLITE = auto()
+    REMOVED = auto()
+
+
+_DOUBTS = {
+    _Verdict.HARDLY_SURE: "the models are hardly sure",
+    _Verdict.SYMMETRIC: "its ADC is not lower than on the mirrored side",
+    _Verdict.LATE: "its ADC is not low",
+}
+"""Why a component that stays is doubtful."""
+_WITHOUT_ADC = (
+    "b0 and b1000 have different intensity scales: the stroke was judged without its ADC, by the models alone"
+)
 
 
 def remaining_stroke(
@@ -102,13 +126,12 @@ def believable_stroke(
     for label, part in enumerate(ndimage.find_objects(labels), start=1):
         box = tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(around, part, strict=True))
         components.append((labels[part] == label, box))
-    doubts = [clues.doubt(*component) for component in components]
-    with_evidence = [component for component, doubt in zip(components, doubts, strict=True) if doubt is not None]
-    if any(clues.has_satellites(*component) for component in with_evidence):
-        doubts = [_SATELLITE if doubt is None else doubt for doubt in doubts]
-    kept = np.array([False, *(doubt is not None for doubt in doubts)])
+    verdicts = [clues.verdict(*component) for component in components]
+    if any(clues.has_satellites(*component, verdict) for component, verdict in zip(components, verdicts, strict=True)):
+        verdicts = [_Verdict.SATELLITE if verdict is _Verdict.REMOVED else verdict for verdict in verdicts]
+    kept = np.array([False, *(verdict is not _Verdict.REMOVED for verdict in verdicts)])
     volumes_ml = np.bincount(labels.ravel())[1:] * case.voxel_volume_ml
-    findings = _findings(doubts, volumes_ml)
+    findings = _findings(verdicts, volumes_ml)
     if clues.adc_is_missing:
         findings.append(Finding("evidence-without-adc", _WITHOUT_ADC, Severity.WARNING))
     return _with_part(stroke, around, kept[labels]), tuple(findings)
@@ -179,29 +202,32 @@ class _Clues:
         self._mirrored_adc: FloatArray | None = None
         self._brighter: FloatArray | None = None
 
-    def doubt(self, inside: BoolArray, box: tuple[slice, ...]) -> str | None:
-        """What speaks against the component inside a box that stays ("": nothing); None where it does not stay."""
+    def verdict(self, inside: BoolArray, box: tuple[slice, ...]) -> _Verdict:
+        """Whether the component inside a box has evidence of its own, and what speaks against it all the same."""
         config = self._config
         sure = self._core_mm3(inside, box, config.core_logit) >= _just_under(config.minimum_core_mm3)
         certain_mm3 = self._core_mm3(inside, box, config.certain_logit)
         certain = certain_mm3 >= _just_under(config.certain_core_mm3)
-        hardly = "" if certain_mm3 >= _just_under(config.minimum_core_mm3) else "the models are hardly sure"
+        surely = certain_mm3 >= _just_under(config.minimum_core_mm3)
+        clear = _Verdict.STAYS if surely else _Verdict.HARDLY_SURE
         if self.adc_is_missing:
-            return hardly if sure and certain_mm3 >= _just_under(_certain_without_adc(config)) else None
+            return clear if sure and certain_mm3 >= _just_under(_certain_without_adc(config)) else _Verdict.REMOVED
         if sure and self._low_adc(box, inside):
             if self._lower_than_mirrored(box, inside):
-                return hardly
+                return clear
             if config.certain_core_mm3 and certain:
-                return "its ADC is not lower than on the mirrored side"
+                return _Verdict.SYMMETRIC
         late = config.late_core_mm3 is not None and certain_mm3 >= _just_under(config.late_core_mm3)
         if late and self._contrast(box, inside) >= config.late_contrast:
-            return "its ADC is not low"
-        return None
+            return _Verdict.LATE
+        return _Verdict.REMOVED
 
-    def has_satellites(self, inside: BoolArray, box: tuple[slice, ...]) -> bool:
-        """Whether a component with evidence is so certain that others need none."""
+    def has_satellites(self, inside: BoolArray, box: tuple[slice, ...], verdict: _Verdict) -> bool:
+        """Whether a component has evidence, and is so certain that others need none."""
         least = self._config.satellite_core_mm3
-        return least is not None and self._core_mm3(inside, box, self._config.certain_logit) >= _just_under(least)
+        if least is None or verdict is _Verdict.REMOVED:
+            return False
+        return self._core_mm3(inside, box, self._config.certain_logit) >= _just_under(least)
 
     def _core_mm3(self, inside: BoolArray, box: tuple[slice, ...], logit: float) -> float:
         over = np.count_nonzero(self._logit[box][inside] > logit)
@@ -256,29 +282,23 @@ def _median(values: FloatArray) -> float:
     return float(np.median(values)) if values.size else float("nan")
 
 
-_SATELLITE = "satellite"
-"""Stands among the doubts for a component that has no evidence of its own."""
-_WITHOUT_ADC = (
-    "b0 and b1000 have different intensity scales: the stroke was judged without its ADC, by the models alone"
-)
+def _findings(verdicts: list[_Verdict], volumes_ml: FloatArray) -> list[Finding]:
+    def those(*wanted: _Verdict) -> BoolArray:
+        return np.array([verdict in wanted for verdict in verdicts])
 
-
-def _findings(doubts: list[str | None], volumes_ml: FloatArray) -> list[Finding]:
-    stays = np.array([doubt is not None for doubt in doubts])
+    removed, satellites, doubtful = those(_Verdict.REMOVED), those(_Verdict.SATELLITE), those(*_DOUBTS)
     found = []
-    if not stays.all():
-        left = "" if stays.any() else "; nothing is left of the stroke"
-        what = f"removed from the stroke for too little evidence: {_components(~stays, volumes_ml)}{left}"
+    if removed.any():
+        left = "; nothing is left of the stroke" if removed.all() else ""
+        what = f"removed from the stroke for too little evidence: {_components(removed, volumes_ml)}{left}"
         found.append(Finding("weak-evidence-removed", what, Severity.NOTE))
-    satellite = np.array([doubt == _SATELLITE for doubt in doubts])
-    if satellite.any():
-        which = _components(satellite, volumes_ml)
+    if satellites.any():
+        which = _components(satellites, volumes_ml)
         message = f"kept beside a certain stroke, with too little evidence of their own: {which}"
         found.append(Finding("satellites-kept", message, Severity.NOTE))
-    doubtful = np.array([bool(doubt) for doubt in doubts]) & ~satellite
     if doubtful.any():
-        why = ", ".join(dict.fromkeys(doubt for doubt in doubts if doubt and doubt != _SATELLITE))
-        which = _components(doubtful[stays], volumes_ml[stays])
+        why = ", ".join(dict.fromkeys(_DOUBTS[verdict] for verdict in verdicts if verdict in _DOUBTS))
+        which = _components(doubtful[~removed], volumes_ml[~removed])
         message = f"reported lesion has weak evidence: {which}: {why}"
         found.append(Finding("doubtful-lesion", message, Severity.WARNING))
     return found

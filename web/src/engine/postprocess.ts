@@ -10,8 +10,14 @@ import { voxelVolumeMl } from "./geometry.js";
 import { gaussian, label, labelSizes, TOUCHING } from "./ndimage.js";
 
 const MIRROR_BLUR = [3, 3, 0.5] as const;
-/** Stands among the doubts for a component that has no evidence of its own. */
-const SATELLITE = "satellite";
+/** What becomes of a component. */
+type Verdict = "stays" | "hardly sure" | "symmetric" | "late" | "satellite" | "removed";
+/** Why a component that stays is doubtful. */
+const DOUBTS: Partial<Record<Verdict, string>> = {
+  "hardly sure": "the models are hardly sure",
+  symmetric: "its ADC is not lower than on the mirrored side",
+  late: "its ADC is not low",
+};
 const WITHOUT_ADC =
   "b0 and b1000 have different intensity scales: the stroke was judged without its ADC, by the models alone";
 
@@ -59,13 +65,13 @@ function believableStroke(
   const voxels: number[][] = Array.from({ length: labels.n }, () => []);
   for (let at = 0; at < labels.data.length; at++) if (labels.data[at]) voxels[labels.data[at] - 1].push(at);
   const clues = new Clues(prepared, brain, meanLogit, config);
-  const own = voxels.map((places) => clues.doubt(places));
-  const anySatellites = voxels.some((places, at) => own[at] !== null && clues.hasSatellites(places));
-  const doubts = anySatellites ? own.map((doubt) => doubt ?? SATELLITE) : own;
+  const own = voxels.map((places) => clues.verdict(places));
+  const anySatellites = voxels.some((places, at) => clues.hasSatellites(places, own[at]));
+  const verdicts = own.map((verdict) => (anySatellites && verdict === "removed" ? "satellite" : verdict));
   const volumes = voxels.map((places) => places.length * voxelVolumeMl(prepared.grid));
-  const findings = doubtFindings(doubts, volumes);
+  const findings = verdictFindings(verdicts, volumes);
   if (clues.adcIsMissing) findings.push(finding("evidence-without-adc", WITHOUT_ADC, "warning"));
-  const kept = where(labels.data, (one) => one && doubts[one - 1] !== null);
+  const kept = where(labels.data, (one) => one && verdicts[one - 1] !== "removed");
   return { stroke: { data: kept, shape: stroke.shape }, findings };
 }
 
@@ -130,29 +136,30 @@ class Clues {
     this.voxelMm3 = 1000 * voxelVolumeMl(prepared.grid);
   }
 
-  /** What speaks against a component that stays ("": nothing); null where it does not stay. */
-  doubt(places: readonly number[]): string | null {
+  /** Whether a component has evidence of its own, and what speaks against it all the same. */
+  verdict(places: readonly number[]): Verdict {
     const { config } = this;
     const sure = this.coreMm3(places, config.core_logit) >= justUnder(config.minimum_core_mm3);
     const certainMm3 = this.coreMm3(places, config.certain_logit);
     const certain = certainMm3 >= justUnder(config.certain_core_mm3);
-    const hardly = certainMm3 >= justUnder(config.minimum_core_mm3) ? "" : "the models are hardly sure";
+    const clear = certainMm3 >= justUnder(config.minimum_core_mm3) ? "stays" : "hardly sure";
     if (this.adcIsMissing) {
       const asked = config.core_without_adc_mm3 ?? config.certain_core_mm3;
-      return sure && certainMm3 >= justUnder(asked) ? hardly : null;
+      return sure && certainMm3 >= justUnder(asked) ? clear : "removed";
     }
     if (sure && this.lowAdc(places)) {
-      if (this.lowerThanMirrored(places)) return hardly;
-      if (config.certain_core_mm3 && certain) return "its ADC is not lower than on the mirrored side";
+      if (this.lowerThanMirrored(places)) return clear;
+      if (config.certain_core_mm3 && certain) return "symmetric";
     }
     const late = config.late_core_mm3 !== null && certainMm3 >= justUnder(config.late_core_mm3);
-    return late && this.contrast(places) >= config.late_contrast ? "its ADC is not low" : null;
+    return late && this.contrast(places) >= config.late_contrast ? "late" : "removed";
   }
 
-  /** Whether a component with evidence is so certain that others need none. */
-  hasSatellites(places: readonly number[]): boolean {
+  /** Whether a component has evidence, and is so certain that others need none. */
+  hasSatellites(places: readonly number[], verdict: Verdict): boolean {
     const least = this.config.satellite_core_mm3;
-    return least !== null && this.coreMm3(places, this.config.certain_logit) >= justUnder(least);
+    if (least === null || verdict === "removed") return false;
+    return this.coreMm3(places, this.config.certain_logit) >= justUnder(least);
   }
 
   private coreMm3(places: readonly number[], logit: number): number {
@@ -208,23 +215,23 @@ function mirrored<T extends Float64Array | Float32Array>(volume: Array3<T>, brai
 /** Of what was measured; NaN, of which every comparison is false, where nothing was. */
 const medianOf = (values: readonly number[]): number => median(Float64Array.from(values.filter(Number.isFinite)));
 
-function doubtFindings(doubts: readonly (string | null)[], volumesMl: readonly number[]): Finding[] {
+function verdictFindings(verdicts: readonly Verdict[], volumesMl: readonly number[]): Finding[] {
   const found: Finding[] = [];
-  const stays = doubts.map((doubt) => doubt !== null);
-  if (!stays.every(Boolean)) {
-    const left = stays.some(Boolean) ? "" : "; nothing is left of the stroke";
-    const which = components(stays.map((one) => !one), volumesMl);
+  const removed = verdicts.map((verdict) => verdict === "removed");
+  if (removed.some(Boolean)) {
+    const left = removed.every(Boolean) ? "; nothing is left of the stroke" : "";
+    const which = components(removed, volumesMl);
     found.push(finding("weak-evidence-removed", `removed from the stroke for too little evidence: ${which}${left}`, "note"));
   }
-  const satellite = doubts.map((doubt) => doubt === SATELLITE);
-  if (satellite.some(Boolean)) {
-    const which = components(satellite, volumesMl);
+  const satellites = verdicts.map((verdict) => verdict === "satellite");
+  if (satellites.some(Boolean)) {
+    const which = components(satellites, volumesMl);
     found.push(finding("satellites-kept", `kept beside a certain stroke, with too little evidence of their own: ${which}`, "note"));
   }
-  const doubtful = doubts.map((doubt) => Boolean(doubt) && doubt !== SATELLITE);
+  const doubtful = verdicts.map((verdict) => verdict in DOUBTS);
   if (doubtful.some(Boolean)) {
-    const why = [...new Set(doubts.filter((doubt) => doubt && doubt !== SATELLITE))].join(", ");
-    const which = components(doubtful.filter((_, at) => stays[at]), volumesMl.filter((_, at) => stays[at]));
+    const why = [...new Set(verdicts.flatMap((verdict) => DOUBTS[verdict] ?? []))].join(", ");
+    const which = components(doubtful.filter((_, at) => !removed[at]), volumesMl.filter((_, at) => !removed[at]));
     found.push(finding("doubtful-lesion", `reported lesion has weak evidence: ${which}: ${why}`, "warning"));
   }
   return found;
