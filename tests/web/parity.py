@@ -67,7 +67,7 @@ class Comparison:
         return f"{self.name:30} {cells} {self.messages_differ:3} {self.seconds:6.1f} s  {what[:90]}{extra}"
 
 
-def first_model(folder: Path, **postprocess: float) -> Path:
+def first_model(folder: Path, **postprocess: float | None) -> Path:
     """A bundle with the first model in the package alone, a third of the work, and with other rules where given."""
     shutil.copytree(shipped_or_refuse(), folder)
     content = json.loads((folder / "bundle.json").read_text())

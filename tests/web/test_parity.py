@@ -63,8 +63,9 @@ def test_satellites_of_a_certain_stroke_are_kept_alike(folder: Path, tmp_path: P
     b1000 = np.asarray(image.dataobj)
     b1000[SPOT] = 1.6 * b1000[SPOT]
     nibabel.save(nibabel.Nifti1Image(b1000, image.affine, image.header), path)
-    core = {"satellite_core_mm3": 100.0} if satellites else {}
-    (row,) = compared(tmp_path / "cases", first_model(tmp_path / "bundle", minimum_core_mm3=300.0, **core))
+    core = 100.0 if satellites else None
+    bundle = first_model(tmp_path / "bundle", minimum_core_mm3=300.0, satellite_core_mm3=core)
+    (row,) = compared(tmp_path / "cases", bundle)
     assert row.agrees
     assert (row.messages_differ, row.fvv_difference, row.files_differ) == (0, 0, 0)
     assert ("satellites-kept/note" in row.codes) == satellites
