@@ -24,8 +24,8 @@ from fvv.training.rebuild import trained_resolution
 from store_builders import TINY, write_store
 
 PHASE_0 = ["simulate", "prepare", "train", "convert"]
-JOINED = ["simulate", "simulate", "simulate", "join_cohorts.py", "prepare"]
-TESTED = ["evaluate", "simulate", "evaluate", "card", "doctor"]
+JOINED = ["simulate", "simulate", "simulate", "simulate", "join_cohorts.py", "prepare"]
+TESTED = ["simulate", "evaluate", "simulate", "evaluate", "card", "doctor"]
 VERBS = [*PHASE_0, *JOINED, "train", "convert", "train", "convert", *TESTED]
 
 
@@ -77,7 +77,7 @@ def test_each_step_is_a_command_that_fvv_accepts(commands: Callable[..., list[li
 
 def test_each_step_takes_what_an_earlier_one_made(commands: Callable[..., list[list[str]]]) -> None:
     made = {Path("real_results")}
-    names = ("models", "store", "external", "out_of_fold", "cohort", "real", "train.init")
+    names = ("models", "store", "external", "cohort", "real", "train.init")
     for words in commands("--real", "real_results"):
         if words[0] == "python":
             assert {Path(word.partition("=")[2]) for word in words[2:-2]} <= made
@@ -97,14 +97,15 @@ def test_each_cohort_has_persons_of_its_own(commands: Callable[..., list[list[st
     for words in of_fvv(commands("--heads", "healthy"), "simulate"):
         step = parse(words[1:])
         seeds.append(vars(step).get("simulate.seed", load_config(Path(step.config)).simulate.seed))
-    assert len(set(seeds)) == len(seeds) == 6
+    assert len(set(seeds)) == len(seeds) == 8
 
 
-def test_only_the_evaluation_out_of_fold_calibrates(commands: Callable[..., list[list[str]]]) -> None:
-    out_of_fold, external = (parse(words[1:]) for words in of_fvv(commands(), "evaluate"))
-    assert getattr(out_of_fold, "evaluate.calibrate")
-    assert "evaluate.calibrate" not in vars(external)
-    config = load_config(Path(external.config))
+def test_the_test_patients_do_not_calibrate(commands: Callable[..., list[list[str]]]) -> None:
+    calibration, test = (parse(words[1:]) for words in of_fvv(commands(), "evaluate"))
+    assert getattr(calibration, "evaluate.calibrate")
+    assert "evaluate.calibrate" not in vars(test)
+    assert calibration.external != test.external
+    config = load_config(Path(test.config))
     assert not config.evaluate.calibrate
     assert "never on a patient" in config.convert.notice
 
@@ -114,21 +115,22 @@ def test_files_that_test_never_train(commands: Callable[..., list[list[str]]], t
     masks = [f"{number}_lesion.nii.gz" for number in range(1000, 1030)]
     anatomies, lesions = folder(tmp_path / "a", heads), folder(tmp_path / "l", [*masks, "._1000_lesion.nii.gz"])
     everything = commands("--anatomies", anatomies, "--lesions", lesions, "--heads", "healthy")
-    first, average, train, hyperacute, heads_with_strokes, test = of_fvv(everything, "simulate")
-    assert not any("_files=" in word for words in (first, average) for word in words)
+    first, train, strokes, computed, hyperacute, real_heads, calibration, test = of_fvv(everything, "simulate")
+    assert not any("_files=" in word for word in first)
+    assert not any("anatomy_files=" in word for word in real_heads)
+    assert not any("lesion_files=" in word for word in computed)
     assert files(test, "anatomy_files") == set(heads[16:])
-    assert files(train, "anatomy_files") == files(hyperacute, "anatomy_files") == set(heads[:16])
-    assert (
-        files(train, "lesion_files") == files(hyperacute, "lesion_files") == files(heads_with_strokes, "lesion_files")
-    )
+    for words in (train, strokes, computed, hyperacute, calibration):
+        assert files(words, "anatomy_files") == set(heads[:16])
     assert files(test, "lesion_files") == {"1009_lesion.nii.gz", "1019_lesion.nii.gz", "1029_lesion.nii.gz"}
-    assert files(train, "lesion_files") | files(test, "lesion_files") == set(masks)
+    for words in (train, strokes, hyperacute, real_heads, calibration):
+        assert files(words, "lesion_files") == set(masks) - files(test, "lesion_files")
     settings = load_config(overrides=dict(parse(train[1:]).set))
     assert settings.simulate.anatomies == Path(anatomies)
 
 
 def test_the_test_patients_have_the_scanner_of_the_training(commands: Callable[..., list[list[str]]]) -> None:
-    *_, train, _, test = (parse(words[1:]) for words in of_fvv(commands(), "simulate"))
+    *_, train, _, _, test = (parse(words[1:]) for words in of_fvv(commands(), "simulate"))
     trained, tested = (load_config(Path(step.config), dict(step.set)).simulate for step in (train, test))
     assert (trained.near_air, trained.receive_coil) == (tested.near_air, tested.receive_coil)
 
