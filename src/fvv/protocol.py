@@ -33,6 +33,8 @@ USUAL_LOG_DROP = (0.5, 1.3)
 """Median ln(b0/b1000) = b ADC of the brain where both images have one gain. Tissue has an ADC of 0.7 to 0.95e-3 mm^2/s,
 which is 0.6 to 1.1 at the b-values that pass without a warning; fluid in the mask adds to it (the one real patient at
 hand: 1.2)."""
+TYPICAL_LOG_DROP = 0.85
+"""Median ln(b0/b1000) of a healthy brain at b = 1000 (12 heads: 0.8 to 0.9)."""
 LOG_DROP_NEAR_1000 = (0.5, 1.45)
 """Where no file states the b-value, a median ln(b0/b1000) outside says that it is another, or the gains differ. At b =
 1000 12 healthy heads have 0.8 to 0.9, two strokes 0.9 and 1.2, 14 simulated patients, with their gains, 0.8 to 1.4; at

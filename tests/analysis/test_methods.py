@@ -45,6 +45,12 @@ def text_of(kind: str, **settings: object) -> str:
             "count as not visible, unless their ADC was at least 0.88 of the brain's median.",
             "Nothing was removed",
         ),
+        (
+            EXTERNAL,
+            {"postprocess": PostprocessConfig(visible_logit=-0.75)},
+            "A voxel was FLAIR-visible to a model where its logit was over -0.75.",
+            "count as not visible",
+        ),
         (EXTERNAL, {"postprocess": PIECES}, "were removed", "count as not visible"),
         (EXTERNAL, {}, "failed quality control were not segmented", "only compared"),
         (OUT_OF_FOLD, {}, "cross-validation model", "were not segmented"),

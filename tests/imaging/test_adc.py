@@ -7,7 +7,19 @@ import pytest
 from scipy import ndimage
 
 from fvv.data import Finding, InPlaneGrid, PreparedCase, Severity, SignalScale
-from fvv.imaging.adc import HIGHEST, WATER, adc_map, at_b1000, gain_findings, lesion_adc, log_drop, relative_adc
+from fvv.errors import InputError
+from fvv.imaging.adc import (
+    HIGHEST,
+    WATER,
+    adc_map,
+    assumed_relative_adc,
+    at_b1000,
+    gain_findings,
+    lesion_adc,
+    log_drop,
+    relative_adc,
+)
+from fvv.protocol import TYPICAL_LOG_DROP
 
 SHAPE = (16, 16, 4)
 BRAIN = np.ones(SHAPE, dtype=bool)
@@ -137,6 +149,19 @@ def test_relative_adc_is_that_of_the_whole_grid_wherever_the_brain_lies(
     expected[brain] = sums[brain] / near[brain]
     found = relative_adc(case, brain)
     np.testing.assert_array_equal(found, expected / np.median(expected[brain]))
+
+
+@pytest.mark.parametrize("gain", [0.2, 1.0, 5.0])
+def test_with_the_usual_adc_of_the_brain_a_gain_of_b1000_cancels_out(gain: float, rng: np.random.Generator) -> None:
+    drop = rng.uniform(0.3, 1.5, SHAPE)
+    drop += TYPICAL_LOG_DROP - np.median(ndimage.uniform_filter(drop, (3, 3, 1)))
+    expected = relative_adc(exact_case(drop), BRAIN)
+    assert expected is not None
+    assert (relative_adc(exact_case(drop - np.log(gain)), BRAIN) is None) == (gain != 1)
+    found = assumed_relative_adc(exact_case(drop - np.log(gain)), BRAIN)
+    np.testing.assert_allclose(found, expected, atol=0.02)  # `exact_case` stores float16.
+    with pytest.raises(InputError, match="prepared without the scale"):
+        assumed_relative_adc(replace(exact_case(drop), b0_scale=None), BRAIN)
 
 
 def test_without_one_gain_there_is_no_relative_adc(rng: np.random.Generator) -> None:

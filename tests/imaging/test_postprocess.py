@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from fvv.config import DecisionConfig, PostprocessConfig
 from fvv.data import DecisionState, Finding, FusedSegmentation, InPlaneGrid, PreparedCase, Severity, SignalScale
+from fvv.errors import InputError
 from fvv.imaging.adc import RESCALED
 from fvv.imaging.decision import decide
 from fvv.imaging.fusion import fuse_folds
@@ -14,6 +17,7 @@ from fvv.imaging.postprocess import (
     believable_visible,
     in_words,
     mirrored,
+    remaining_stroke,
     without_small_components,
 )
 
@@ -183,31 +187,39 @@ def test_whole_components_go_and_twice_is_once(seed: int, rescaled: bool) -> Non
     assert "weak-evidence-removed" not in [one.code for one in findings]
 
 
-@pytest.mark.parametrize(("core", "n_core", "stays"), [(4.5, 10, True), (4.5, 9, False), (3.9, 160, False)])
-@pytest.mark.parametrize("why", ["rescaled", "scale unknown"])
-def test_without_an_adc_the_models_must_be_certain_and_it_is_said(
-    core: float, n_core: int, stays: bool, why: str
-) -> None:
-    case, stroke = head_with((HERE, 0.6, 1.0), rescaled=why == "rescaled"), at(HERE)
-    if why != "rescaled":
-        case = PreparedCase("p", case.b0, case.b1000, case.brain, case.grid)
-    kept, findings = believable_stroke(stroke, TISSUE, logits_of(stroke, core, n_core), case=case, config=RULE)
-    assert kept.any() == stays
-    assert ("evidence-without-adc", Severity.WARNING) in [(one.code, one.severity) for one in findings]
+@pytest.mark.parametrize("stroke", [at(HERE), at()], ids=["stroke", "none"])
+def test_an_examination_whose_scales_are_not_known_is_not_judged(stroke: np.ndarray) -> None:
+    case, logits = replace(head_with((HERE, 0.6, 1.0)), b0_scale=None), logits_of(stroke, 4.5, 160)
+    with pytest.raises(InputError, match="patient p: prepared without the scale of its signals"):
+        remaining_stroke(stroke, TISSUE, mean_logit=logits, case=case, config=RULE)
+    found, _ = remaining_stroke(stroke, TISSUE, mean_logit=None, case=case, config=RULE)
+    np.testing.assert_array_equal(found, stroke)
 
 
+@pytest.mark.parametrize("gain", [0.3, 1.0, 6.0])
 @pytest.mark.parametrize(
-    ("asked", "core", "n_core", "doubt"),
-    [(0.0, 3.5, 2, "hardly sure"), (0.0, 4.5, 2, ""), (0.0, 3.5, 1, None), (60.0, 4.5, 3, ""), (60.0, 4.5, 2, None)],
+    ("place", "adc", "core", "n_core"),
+    [
+        (HERE, 0.6, 4.5, 2),  # acute
+        (HERE, 0.6, 4.5, 1),  # no core
+        (HERE, 0.85, 3.5, 160),  # hardly sure
+        (HERE, 0.99, 4.5, 8),  # ADC not low
+        (BOTH_SIDES[0], 0.6, 3.5, 160),  # the same on the mirrored side
+    ],
 )
-def test_how_large_a_core_is_asked_without_an_adc(asked: float, core: float, n_core: int, doubt: str | None) -> None:
-    config, stroke = RULE.model_copy(update={"core_without_adc_mm3": asked}), at(HERE)
-    case, logits = head_with((HERE, 0.6, 1.0), rescaled=True), logits_of(stroke, core, n_core)
-    kept, findings = believable_stroke(stroke, TISSUE, logits, case=case, config=config)
-    assert kept.any() == (doubt is not None)
-    (reason,) = [one.message for one in findings if one.code == "doubtful-lesion"] or [""]
-    assert (doubt or "") in reason
-    assert bool(reason) == bool(doubt)
+def test_a_gain_of_b1000_alone_changes_no_verdict(
+    place: tuple[slice, ...], adc: float, core: float, n_core: int, gain: float
+) -> None:
+    stroke, lesions = at(HERE), [(place, adc, 1.0)] + ([(BOTH_SIDES[1], adc, 1.0)] if place is not HERE else [])
+    case = head_with(*lesions)
+    gained = replace(case, b1000_scale=SignalScale(gain * case.b1000_scale.mean, gain * case.b1000_scale.deviation))
+    (kept, said), (expected, usual) = (
+        believable_stroke(stroke, TISSUE, logits_of(stroke, core, n_core), case=one, config=RULE)
+        for one in (gained, case)
+    )
+    np.testing.assert_array_equal(kept, expected)
+    assert [one for one in said if one.code != "evidence-without-adc"] == list(usual)
+    assert (len(said) > len(usual)) == (gain != 1)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +259,8 @@ def test_the_rule_in_words_names_every_kind_of_evidence() -> None:
         minimum_core_mm3=3, core_logit=2, maximum_relative_adc=0.88, minimum_mirror_drop=0.1, certain_core_mm3=60,
         late_core_mm3=300,
     )  # fmt: skip
-    acute, late, without_adc = in_words(rule).split("; ")
+    acute, late, no_adc = in_words(rule).split("; ")
+    assert no_adc == "where b0 and b1000 have different intensity scales, with the brain's median ADC taken as normal"
     certain = "at least 60 mm³ with a mean logit over 4"
     assert acute == (
         "at least 3 mm³ with a mean logit over 2, a median ADC under 0.88 of the brain's, at least 0.1 lower than on "
@@ -257,9 +270,6 @@ def test_the_rule_in_words_names_every_kind_of_evidence() -> None:
         "or at least 300 mm³ with a mean logit over 4, brighter on b1000 than the mirrored side by a z-score of at "
         "least 1.5"
     )
-    core = "where the images give no ADC, at least 3 mm³ with a mean logit over 2"
-    assert without_adc == f"{core} and {certain}"
-    assert in_words(rule.model_copy(update={"core_without_adc_mm3": 0.0})).endswith(core)
     satellites = in_words(rule.model_copy(update={"satellite_core_mm3": 1000.0})).split("; ")[-1]
     assert satellites == (
         "or, without evidence of its own, another component that has it and at least 1000 mm³ with a mean logit over 4"
@@ -341,9 +351,10 @@ def test_a_small_visible_part_that_does_not_count_is_a_note() -> None:
     assert visible_part(stroke, votes, 2, 0.1)[1] == ()
 
 
-@pytest.mark.parametrize(("adc", "rescaled", "counts"), [(0.6, False, 0), (1.0, False, 200), (1.0, True, 0)])
+@pytest.mark.parametrize("rescaled", [False, True])
+@pytest.mark.parametrize(("adc", "counts"), [(0.6, 0), (1.0, 200)])
 def test_the_visible_part_of_a_late_stroke_counts_however_small(adc: float, rescaled: bool, counts: int) -> None:
-    """Its ADC is about normal again; without an ADC, nothing tells it from an acute one."""
+    """Its ADC is about normal again, be it measured or assumed."""
     stroke, votes = at(TWO[1]), np.zeros(HEAD, dtype=np.uint8)
     votes[40:41, 10:20, 3] = 3
     counted, findings = visible_part(stroke, votes, 3, 0.15, (TWO[1], adc, 1.0), rescaled=rescaled)

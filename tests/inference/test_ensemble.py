@@ -159,6 +159,9 @@ def test_logits_are_what_the_model_says(tmp_path: Path, rng: np.random.Generator
     np.testing.assert_array_equal(mask, logits > 0)
     np.testing.assert_array_equal(stroke_logits, logits[Channel.STROKE.value])
     assert next(ensemble.each_output(padded))[1] is None
+    limit = float(np.median(logits[Channel.FLAIR_VISIBLE.value]))
+    ((mask, _),) = ensemble.each_output(padded, visible_logit=limit)
+    np.testing.assert_array_equal(mask, logits > np.array([0, 0, limit], dtype=np.float32)[:, None, None, None])
 
 
 def test_slices_beyond_the_volume_are_the_minimum_over_both_channels(rng: np.random.Generator) -> None:

@@ -130,7 +130,9 @@ class Failing:
     def __len__(self) -> int:
         return 1
 
-    def each_output(self, padded: np.ndarray, *, stroke_logits: bool) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def each_output(
+        self, padded: np.ndarray, *, stroke_logits: bool, visible_logit: float
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         raise self.error
 
 

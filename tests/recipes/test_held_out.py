@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from builders import save, write_onnx, write_patient
-from fvv.config import PROFILES, EvaluateConfig
+from fvv.config import PROFILES, EvaluateConfig, PostprocessConfig
 from fvv.data import Channel, DecisionState, Participant, hashed_ids
 from fvv.errors import InputError
 from fvv.io.bundle import write_manifest
@@ -155,6 +155,20 @@ def test_a_summary_of_version_2_has_no_baselines(result: EvaluateResult, tmp_pat
     del record[SEAL]
     old = PatientRecord.parse(record | {"schema_version": 1}, tmp_path / "calm.json")
     assert math.isnan(old.result.relative_dwi_iqr)
+
+
+def test_a_summary_of_version_3_may_hold_a_limit_that_is_no_more(result: EvaluateResult, tmp_path: Path) -> None:
+    content = json.loads((result.output / "summary.json").read_text())
+    del content[SEAL]
+    today = Summary.parse(content, tmp_path / "summary.json")
+    limits = {"minimum_lesion_mm3": 5.0, "core_without_adc_mm3": 10.0}
+    for given, expected in ((limits, PostprocessConfig(minimum_lesion_mm3=5.0)), (None, None)):
+        settings = content["settings"] | {"postprocess": given}
+        old = Summary.parse(content | {"settings": settings, "schema_version": 3}, tmp_path / "summary.json")
+        assert old.settings == today.settings.model_copy(update={"postprocess": expected})
+    for damaged in (None, [1], {"postprocess": [1]}):
+        with pytest.raises(InputError, match="damaged"):
+            Summary.parse(content | {"settings": damaged, "schema_version": 3}, tmp_path / "summary.json")
 
 
 def test_a_summary_of_version_1_states_nothing_of_healthy_heads(result: EvaluateResult, tmp_path: Path) -> None:

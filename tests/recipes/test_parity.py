@@ -22,10 +22,11 @@ def marks(brain: float, stroke: float, visible: float) -> Logits:
 
 
 def compared(
-    first: Logits, second: Logits, rng: np.random.Generator, patients: int = 1
+    first: Logits, second: Logits, rng: np.random.Generator, patients: int = 1, visible_logit: float = 0.0
 ) -> tuple[Parity, tuple[Changed, ...]]:
     cases = (prepared_case(rng, examination_id=f"p{n}") for n in range(patients))
-    return compare_forms(first, second, cases, profile=PROFILES["robust-v3"], decision=DecisionConfig())
+    profile, decision = PROFILES["robust-v3"], DecisionConfig()
+    return compare_forms(first, second, cases, profile=profile, decision=decision, visible_logit=visible_logit)
 
 
 def test_a_form_agrees_with_itself(rng: np.random.Generator) -> None:
@@ -51,6 +52,16 @@ def test_what_differs_is_counted(rng: np.random.Generator) -> None:
     assert found.sign_flips == over_1 - over_15
     assert found.stroke_dice == pytest.approx(2 * over_15 / (over_1 + over_15))
     assert found.largest_fvv_difference_ml == 0  # what is over 2 lies in both strokes
+
+
+def test_flair_visible_voxels_are_compared_at_the_limit_of_the_bundle(rng: np.random.Generator) -> None:
+    forms = marks(-9, 1, 1.4), marks(-9, 1, 1.6)
+    at_limit, _ = compared(*forms, np.random.default_rng(1), visible_logit=-0.5)
+    shifted, _ = compared(marks(-9, 1, 0.9), marks(-9, 1, 1.1), np.random.default_rng(1))
+    at_zero, _ = compared(*forms, np.random.default_rng(1))
+    for number in ("sign_flips", "largest_fvv_difference_ml"):
+        assert getattr(at_limit, number) == pytest.approx(getattr(shifted, number), rel=1e-3)
+        assert getattr(at_limit, number) != pytest.approx(getattr(at_zero, number), rel=0.1)
 
 
 def test_a_changed_decision_is_listed_but_not_named_in_the_bundle(rng: np.random.Generator) -> None:

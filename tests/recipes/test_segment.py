@@ -29,11 +29,14 @@ class Stub:
     def __len__(self) -> int:
         return len(self.logits)
 
-    def each_output(self, padded: FloatArray, *, stroke_logits: bool) -> Generator[tuple[BoolArray, FloatArray | None]]:
+    def each_output(
+        self, padded: FloatArray, *, stroke_logits: bool, visible_logit: float
+    ) -> Generator[tuple[BoolArray, FloatArray | None]]:
         self.asked.append(stroke_logits)
         for one in self.logits:
             slices_first = np.moveaxis(one, 3, 1)
-            yield slices_first > 0, slices_first[Channel.STROKE.value] if stroke_logits else None
+            over = np.array([0.0, 0.0, visible_logit]).reshape(3, 1, 1, 1)
+            yield slices_first > over, slices_first[Channel.STROKE.value] if stroke_logits else None
 
 
 @pytest.fixture
@@ -78,10 +81,10 @@ def test_an_interrupt_while_the_models_are_stopped_is_not_lost(
 
     class Slow(Stub):
         def each_output(
-            self, padded: FloatArray, *, stroke_logits: bool
+            self, padded: FloatArray, *, stroke_logits: bool, visible_logit: float
         ) -> Generator[tuple[BoolArray, FloatArray | None]]:
             try:
-                yield from super().each_output(padded, stroke_logits=stroke_logits)
+                yield from super().each_output(padded, stroke_logits=stroke_logits, visible_logit=visible_logit)
             except GeneratorExit:
                 raise KeyboardInterrupt from None
 
@@ -126,6 +129,17 @@ def test_a_visible_part_that_is_small_in_its_component_counts_for_no_model(case:
     assert [(one.code, one.severity) for one in fused.findings] == [("visible-part-removed", Severity.NOTE)]
     off = segment_case(case, Stub(*logits), PostprocessConfig())
     assert (off.flair_visible_voxels_per_model, off.findings) == ((48, 64), ())
+
+
+@pytest.mark.parametrize(("limit", "visible"), [(0.0, 64), (-0.75, 96), (-1.0, 96), (-1.5, 128)])
+def test_the_settings_say_over_which_logit_a_voxel_is_flair_visible(
+    case: PreparedCase, limit: float, visible: int
+) -> None:
+    logits = logits_of(case, 5)
+    logits[Channel.FLAIR_VISIBLE.value, 9:11] = -0.5
+    logits[Channel.FLAIR_VISIBLE.value, 11:13] = -1.0
+    fused = segment_case(case, Stub(logits), PostprocessConfig(visible_logit=limit))
+    assert (int(fused.stroke.sum()), fused.flair_visible_voxels) == (128, visible)
 
 
 def test_no_brain_does_not_silence_the_rule(case: PreparedCase) -> None:

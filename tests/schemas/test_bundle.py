@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from fvv.errors import ConfigError, FvvError
-from fvv.io.bundle import ModelBundle
+from fvv.config import PostprocessConfig
+from fvv.errors import ConfigError, FvvError, ModelError
+from fvv.io.bundle import ModelBundle, read_manifest, write_manifest
 from fvv.io.shipped import shipped_bundle
 from fvv.schemas.bundle import Calibration
 
@@ -38,6 +42,37 @@ def test_no_certainty_is_changed_by_a_prevalence() -> None:
     steep = CURVE.model_copy(update={"slope": -1e6, "lowest": 0.0, "highest": 1.0})
     assert steep.mismatch_probability(50.0, prevalence=0.9) == 0
     assert steep.mismatch_probability(0.0, prevalence=0.1) == 1
+
+
+def test_a_bundle_of_version_2_may_hold_a_limit_that_is_no_more(tmp_path: Path) -> None:
+    shipped = shipped_bundle()
+    assert shipped is not None
+    file, content = tmp_path / "bundle.json", json.loads((shipped / "bundle.json").read_text())
+    content["postprocess"]["core_without_adc_mm3"] = 10.0
+    file.write_text(json.dumps(content | {"schema_version": 2}))
+    assert read_manifest(file) == ModelBundle.open(shipped).manifest
+    file.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="core_without_adc_mm3"):
+        read_manifest(file)
+    only = {"schema_version": 2, "postprocess": {"core_without_adc_mm3": 10.0}}
+    file.write_text(json.dumps(content | only))
+    assert read_manifest(file).postprocess == PostprocessConfig()
+    for damaged in ([1], "x"):
+        file.write_text(json.dumps(content | only | {"postprocess": damaged}))
+        with pytest.raises(ModelError, match="postprocess"):
+            read_manifest(file)
+
+
+def test_the_lines_of_a_bundles_file_are_short_however_many_trained_it(tmp_path: Path) -> None:
+    shipped = shipped_bundle()
+    assert shipped is not None
+    manifest = ModelBundle.open(shipped).manifest
+    write_manifest(tmp_path, manifest)
+    assert read_manifest(tmp_path / "bundle.json") == manifest
+    lines = (tmp_path / "bundle.json").read_text().splitlines()
+    ids = sum(len(model.trained_on) for model in manifest.models)
+    assert ids > 3 * len(lines)
+    assert max(len(line) for line in lines if line.strip().startswith('"') and line.count('"') > 4) <= 120
 
 
 def test_the_shipped_curve_says_on_whom_it_was_fitted() -> None:

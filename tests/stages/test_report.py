@@ -214,7 +214,7 @@ def test_a_calibration_is_written_only_when_asked_for_and_predict_finds_it(cohor
 
 def test_a_bundle_calibrated_and_tested_gets_its_card(cohort, tmp_path):
     """What `make model` does after conversion."""
-    rules = PostprocessConfig(minimum_lesion_mm3=1.0, minimum_visible_share=0.15)
+    rules = PostprocessConfig(minimum_lesion_mm3=1.0, minimum_visible_share=0.15, visible_logit=-0.5)
     models = write_bundle(tmp_path / "models", cohort / "store", postprocess=rules)
     calibrating = QUICK.model_copy(update={"calibrate": True})
     evaluate(cohort / "store", models, tmp_path / "out_of_fold", calibrating)
@@ -225,6 +225,7 @@ def test_a_bundle_calibrated_and_tested_gets_its_card(cohort, tmp_path):
     assert "fitted on the patients of: out of fold" in said
     assert "Smallest lesion: 1 mm³" in said
     assert "Smallest FLAIR-visible part: 15 % of a lesion" in said
+    assert "A voxel is FLAIR-visible to a model: logit over -0.5" in said
     assert "Out of fold, each examination is predicted by the one model" in said
     card(models, CardConfig(), external=tmp_path / "external")
     said = (models / "MODEL_CARD.md").read_text()

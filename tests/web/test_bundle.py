@@ -36,6 +36,13 @@ ACCEPTED: dict[str, Change] = {
         content.update(schema_version=1),
         [content["profile"].pop(name) for name in ("scale_mask", "orientation")],
     ),
+    "with_a_limit_without_adc": lambda content: (
+        content.update(schema_version=2),
+        content["postprocess"].update(core_without_adc_mm3=10.0),
+    ),
+    "with_that_limit_alone": lambda content: content.update(
+        schema_version=2, postprocess={"core_without_adc_mm3": 10.0}
+    ),
     "not_calibrated": lambda content: content.pop("calibration"),
     "without_postprocess": lambda content: content.pop("postprocess"),
 }
@@ -50,6 +57,7 @@ REFUSED: dict[str, Change] = {
     "other_hash": lambda content: content["models"][0].update(sha256="0" * 64),
     "missing_file": lambda content: content["models"][0].update(file="model9.onnx"),
     "one_fold_twice": lambda content: content["models"].append({**content["models"][0]}),
+    "a_limit_that_is_no_more": _set("postprocess", "core_without_adc_mm3", value=10.0),
     "unknown_field": _set("postprocess", "minimum_colour", value=1),
     "text_for_a_number": _set("postprocess", "core_logit", value=[1]),
     "one_number_of_a_range": _set("intensity_range", value={"b0_fluid": [1]}),

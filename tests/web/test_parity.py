@@ -50,6 +50,18 @@ def test_a_visible_part_that_does_not_count_is_said_alike(folder: Path, tmp_path
     assert (row.messages_differ, row.fvv_difference, row.files_differ) == (0, 0, 0)
 
 
+def test_without_a_common_scale_a_stroke_is_judged_alike_by_an_assumed_adc(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "whole", tmp_path / "cases", ignore=shutil.ignore_patterns("web*"))
+    path = tmp_path / "cases" / "as_simulated" / "b1000.nii.gz"
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(0.4 * np.asarray(image.dataobj), image.affine), path)
+    (row,) = compared(tmp_path / "cases", first_model(tmp_path / "first"))
+    assert row.agrees
+    assert "evidence-without-adc/warning" in row.codes
+    assert "weak-evidence-removed/note" not in row.codes
+    assert (row.messages_differ, row.fvv_difference, row.files_differ) == (0, 0, 0)
+
+
 SPOT = np.s_[71:76, 59:64, 12]
 """25 voxels of normal tissue in the case with all models, far from its stroke."""
 

@@ -122,6 +122,7 @@ def _about(manifest: BundleManifest, sizes: Mapping[str, int], evidence: Sequenc
         "is given\n"
         f"* Smallest lesion: {smallest}\n"
         f"* Evidence required of each lesion: {in_words(post) or 'none'}\n"
+        f"* A voxel is FLAIR-visible to a model: logit over {post.visible_logit:g}\n"
         f"* Smallest FLAIR-visible part: {visible}\n"
         f"* P(mismatch): {probability}\n"
         f"* Made with: {manifest.software}",

@@ -54,6 +54,8 @@ def _how(kind: str, config: EvaluateConfig) -> list[str]:
         sentences.append(f"Components of the stroke under {post.minimum_lesion_mm3:g} mm³ were removed.")
     if post is not None and post.asks_for_evidence:
         sentences.append(f"Components with too little evidence were removed; required was {in_words(post)}.")
+    if post is not None and post.visible_logit:
+        sentences.append(f"A voxel was FLAIR-visible to a model where its logit was over {post.visible_logit:g}.")
     if post is not None and post.minimum_visible_share:
         share = f"{100 * post.minimum_visible_share:g} %"
         late = post.maximum_relative_adc

@@ -84,15 +84,19 @@ class DecisionConfig(Settings):
 
 
 class PostprocessConfig(Settings):
-    """What is removed from the fused stroke or its FLAIR-visible part; all off by default (`fvv.imaging.postprocess`).
+    """What counts as FLAIR-visible, and what is removed from the fused stroke (`fvv.imaging.postprocess`); by default,
+    every logit over 0 counts, and nothing is removed.
 
-    The settings after the second form the evidence rule, which judges every component separately. It is off until
+    The settings after the third form the evidence rule, which judges every component separately. It is off until
     `minimum_core_mm3` is set. The numbers are those of the model in the package, on 14 predictions of healthy
     heads by networks that never saw them, and 94 simulated strokes (docs/how-to/shipped-model.md).
     """
 
     minimum_lesion_mm3: float = Field(default=0.0, ge=0)
     """Remove connected components of the stroke smaller than this (mm3; 0 = off)."""
+    visible_logit: float = 0.0
+    """Logit above which a voxel is FLAIR-visible to a model. Under 0, more of a visible lesion counts; to be combined
+    with `minimum_visible_share`, which decides whether the lesion is visible at all."""
     minimum_visible_share: float = Field(default=0.0, ge=0, lt=1)
     """Count no voxel as FLAIR-visible in a connected component of the stroke of which less than this share is
     FLAIR-visible to at least half of the models (0 = off). Components whose median ADC is not under
@@ -114,9 +118,6 @@ class PostprocessConfig(Settings):
     certain_core_mm3: float = Field(default=0.0, ge=0)
     """Core of certain voxels (mm3) that is accepted instead of the difference to the mirrored side (bilateral
     strokes). The largest such core of a healthy component with low ADC is 28 mm3."""
-    core_without_adc_mm3: float | None = Field(default=None, ge=0)
-    """Core of certain voxels (mm3) that is required where b0 and b1000 have different scales, so that there is no ADC
-    (default: `certain_core_mm3`; 0 = the core that every component needs is enough)."""
     late_core_mm3: float | None = Field(default=None, gt=0)
     """Keep a component with this core of certain voxels (mm3) that is brighter than the mirrored side, whatever its
     ADC: a week after onset the ADC is about normal again (default: off). The largest core of a healthy head is 43

@@ -9,10 +9,10 @@ import numpy as np
 from scipy import ndimage
 
 from fvv.arrays import BoolArray, FloatArray
-from fvv.data import Finding, PreparedCase, Severity
+from fvv.data import Finding, PreparedCase, Severity, SignalScale
 from fvv.errors import InputError
 from fvv.imaging.brain import bounding_box
-from fvv.protocol import TARGET_B, USUAL_LOG_DROP
+from fvv.protocol import TARGET_B, TYPICAL_LOG_DROP, USUAL_LOG_DROP
 
 HIGHEST = 4e-3
 """mm^2/s: water at 37 degrees has 3.0e-3; what is computed beyond is noise."""
@@ -108,6 +108,19 @@ def lesion_adc(adc: FloatArray, stroke: BoolArray, brain: BoolArray) -> tuple[fl
     return median * 1e6, float(np.percentile(inside, 10)) * 1e6, median / float(np.median(outside))
 
 
+def signal_scales(case: PreparedCase) -> tuple[SignalScale, SignalScale]:
+    """The scales of b0 and b1000.
+
+    Raises:
+        InputError: the case was prepared without them.
+    """
+    if case.b0_scale is None or case.b1000_scale is None:
+        raise InputError(
+            "prepared without the scale of its signals", examination_id=case.examination_id, hint="prepare it again"
+        )
+    return case.b0_scale, case.b1000_scale
+
+
 def log_drop(case: PreparedCase, within: BoolArray) -> FloatArray:
     """ln(b0/b1000), taken from the z-scores, so that a stored examination and a new one give the same numbers.
 
@@ -121,15 +134,12 @@ def log_drop(case: PreparedCase, within: BoolArray) -> FloatArray:
     Raises:
         InputError: the case was prepared without the scale of its signals.
     """
-    if case.b0_scale is None or case.b1000_scale is None:
-        raise InputError(
-            "prepared without the scale of its signals", examination_id=case.examination_id, hint="prepare it again"
-        )
+    scales = signal_scales(case)
     b0, b1000 = (
         image[within].astype(np.float64) * scale.deviation + scale.mean
-        for image, scale in ((case.b0, case.b0_scale), (case.b1000, case.b1000_scale))
+        for image, scale in zip((case.b0, case.b1000), scales, strict=True)
     )
-    measured = (b0 > _FAINTEST * case.b0_scale.mean) & (b1000 > _FAINTEST * case.b1000_scale.mean)
+    measured = (b0 > _FAINTEST * scales[0].mean) & (b1000 > _FAINTEST * scales[1].mean)
     drop = np.full(b0.shape, np.nan)
     drop[measured] = np.log(b0[measured] / b1000[measured])
     return drop
@@ -159,6 +169,32 @@ def relative_adc(case: PreparedCase, brain: BoolArray) -> FloatArray | None:
     """
     if case.b0_scale is None or case.b1000_scale is None or gain_findings(case):
         return None
+    drop, usual = _smoothed_log_drop(case, brain)
+    return drop / usual if usual > 0 else None
+
+
+def assumed_relative_adc(case: PreparedCase, brain: BoolArray) -> FloatArray:
+    """What `relative_adc` gives if the brain's median ADC is normal, for b0 and b1000 of different scales.
+
+    A factor between the two scales adds the same number to ln(b0/b1000) everywhere. The number is chosen so that the
+    brain's median is that of healthy heads. Gamma correction, and offsets, are not undone.
+
+    Args:
+        case: prepared.
+        brain: (i, j, k) bool on the working grid.
+
+    Returns:
+        (i, j, k) float64, NaN outside the brain and where no signal is near.
+
+    Raises:
+        InputError: the case was prepared without the scale of its signals.
+    """
+    drop, usual = _smoothed_log_drop(case, brain)
+    return 1 + (drop - usual) / TYPICAL_LOG_DROP
+
+
+def _smoothed_log_drop(case: PreparedCase, brain: BoolArray) -> tuple[FloatArray, float]:
+    """ln(b0/b1000) averaged over 3 x 3 voxels of the brain, NaN outside it and where no signal is near; its median."""
     smoothed = np.full(brain.shape, np.nan)
     # Nothing but zeros lies around the box, with which a filter's running sum starts in any case: the same numbers.
     box = bounding_box(brain, _SMOOTHED_OVER)
@@ -171,8 +207,7 @@ def relative_adc(case: PreparedCase, brain: BoolArray) -> FloatArray | None:
     known = inside & (near > 0.5 / np.prod(_SMOOTHED_OVER))
     drop[~measured] = 0.0
     within[known] = ndimage.uniform_filter(drop, _SMOOTHED_OVER)[known] / near[known]
-    usual = float(np.median(within[measured])) if measured.any() else 0.0
-    return smoothed / usual if usual > 0 else None
+    return smoothed, float(np.median(within[measured])) if measured.any() else 0.0
 
 
 def gain_findings(case: PreparedCase) -> list[Finding]:

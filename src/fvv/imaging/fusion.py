@@ -21,7 +21,7 @@ of the stroke in which FLAIR-visible counts, and what is to be said of it."""
 def fuse_folds(
     masks: Iterable[BoolArray], keep: StrokeFilter | None = None, keep_visible: VisibleFilter | None = None
 ) -> FusedSegmentation:
-    """Fuse what n models predict (logit > 0), one model in memory at a time.
+    """Fuse what n models predict, one model in memory at a time.
 
     Brain: each model's largest component, then the voxels that at least half of the models call brain. Stroke: what at
     least half call stroke, within that brain. FLAIR-visible voxels: the mean over models of those inside that stroke,

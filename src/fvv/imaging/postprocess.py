@@ -6,9 +6,10 @@
   larger core), and the models are sure of a core;
 * late: the models are certain of a large core, and it is clearly brighter on b1000 than the mirrored side. About a week
   after onset the ADC of an infarct is normal again while it is still bright (Lansberg et al., AJNR 2001; 22: 637-644);
-* without an ADC (b0 and b1000 have different scales): the models are sure of a core, and certain of a part of it as
-  large as the bundle requires;
 * satellite: another component stays by one of these, and the models are certain of a large core of it.
+
+Where b0 and b1000 have different scales, components are judged by an ADC that is computed as if the brain's median were
+normal, ln(b0/b1000) = 0.85.
 
 `believable_visible` leaves the stroke as it is and asks its FLAIR-visible part for a share of each component: single
 voxels of a large stroke that is not visible add up to more than the cut-off of the FVV.
@@ -24,7 +25,7 @@ from scipy import ndimage
 from fvv.arrays import BoolArray, FloatArray, UInt8Array
 from fvv.config import DecisionConfig, PostprocessConfig
 from fvv.data import Finding, PreparedCase, Severity
-from fvv.imaging.adc import relative_adc
+from fvv.imaging.adc import assumed_relative_adc, relative_adc, signal_scales
 from fvv.imaging.brain import bounding_box
 from fvv.imaging.fusion import visible_to_half
 from fvv.imaging.geometry import reflected
@@ -56,8 +57,8 @@ _DOUBTS = {
     _Verdict.LATE: "its ADC is not low",
 }
 """Why a component that stays is doubtful."""
-_WITHOUT_ADC = (
-    "b0 and b1000 have different intensity scales: the stroke was judged without its ADC, by the models alone"
+_ASSUMED_ADC = (
+    "b0 and b1000 have different intensity scales: the stroke was judged as if the brain's median ADC were normal"
 )
 
 
@@ -72,10 +73,15 @@ def remaining_stroke(
     """What post-processing leaves of a fused stroke, and what is to be said of it; arguments of `believable_stroke`.
 
     `mean_logit` is None where no evidence is asked for.
+
+    Raises:
+        InputError: evidence is asked for, and the case was prepared without the scale of its signals.
     """
     stroke = without_small_components(stroke, config.minimum_lesion_mm3, 1000 * case.voxel_volume_ml)
     if mean_logit is None:
         return stroke, ()
+    if _asks_for_adc(config):
+        signal_scales(case)  # Also where no stroke is predicted: a cohort must not fail at its strokes alone.
     return believable_stroke(stroke, brain, mean_logit, case=case, config=config)
 
 
@@ -115,7 +121,10 @@ def believable_stroke(
         config: what counts as evidence.
 
     Returns:
-        (i, j, k) bool, and what was removed, could not be judged, or is doubtful.
+        (i, j, k) bool, and what was removed, was judged by an assumption, or is doubtful.
+
+    Raises:
+        InputError: the ADC is asked for, and the case was prepared without the scale of its signals.
     """
     around = bounding_box(stroke)
     labels, n = ndimage.label(stroke[around], structure=_TOUCHING)
@@ -132,8 +141,8 @@ def believable_stroke(
     kept = np.array([False, *(verdict is not _Verdict.REMOVED for verdict in verdicts)])
     volumes_ml = np.bincount(labels.ravel())[1:] * case.voxel_volume_ml
     findings = _findings(verdicts, volumes_ml)
-    if clues.adc_is_missing:
-        findings.append(Finding("evidence-without-adc", _WITHOUT_ADC, Severity.WARNING))
+    if clues.adc_is_assumed:
+        findings.append(Finding("evidence-without-adc", _ASSUMED_ADC, Severity.WARNING))
     return _with_part(stroke, around, kept[labels]), tuple(findings)
 
 
@@ -163,6 +172,9 @@ def believable_visible(
     Returns:
         (i, j, k) bool, and how much does not count: a warning where this alone would reach the published cut-off of the
         FVV, for then the answer may rest on it.
+
+    Raises:
+        InputError: the ADC is asked for, and the case was prepared without the scale of its signals.
     """
     share = config.minimum_visible_share
     if not share or not votes.any():
@@ -175,8 +187,8 @@ def believable_visible(
     )
     dropped = (visible < _just_under(share) * sizes) & (voted > 0)
     highest = config.maximum_relative_adc
-    adc = relative_adc(case, brain) if highest is not None and dropped.any() else None
-    if adc is not None and highest is not None:
+    if highest is not None and dropped.any():
+        adc, _ = _adc_to_judge_by(case, brain)
         for label in np.flatnonzero(dropped):
             dropped[label] = not _median(adc[box][labels == label]) >= highest
     if not dropped.any():
@@ -191,14 +203,25 @@ def believable_visible(
     return counted, (Finding("visible-part-removed", message, severity),)
 
 
+def _asks_for_adc(config: PostprocessConfig) -> bool:
+    return config.maximum_relative_adc is not None or config.minimum_mirror_drop is not None
+
+
+def _adc_to_judge_by(case: PreparedCase, brain: BoolArray) -> tuple[FloatArray, bool]:
+    """ADC over the brain's median, and whether that median is assumed."""
+    adc = relative_adc(case, brain)
+    return (assumed_relative_adc(case, brain), True) if adc is None else (adc, False)
+
+
 class _Clues:
     """What components are judged by; each volume is computed when a component first needs it."""
 
     def __init__(self, case: PreparedCase, brain: BoolArray, mean_logit: FloatArray, config: PostprocessConfig) -> None:
         self._case, self._brain, self._logit, self._config = case, brain, mean_logit, config
-        asks = config.maximum_relative_adc is not None or config.minimum_mirror_drop is not None
-        self._adc = relative_adc(case, brain) if asks else None
-        self.adc_is_missing = asks and self._adc is None
+        self._adc: FloatArray | None = None
+        self.adc_is_assumed = False
+        if _asks_for_adc(config):
+            self._adc, self.adc_is_assumed = _adc_to_judge_by(case, brain)
         self._mirrored_adc: FloatArray | None = None
         self._brighter: FloatArray | None = None
 
@@ -210,8 +233,6 @@ class _Clues:
         certain = certain_mm3 >= _just_under(config.certain_core_mm3)
         surely = certain_mm3 >= _just_under(config.minimum_core_mm3)
         clear = _Verdict.STAYS if surely else _Verdict.HARDLY_SURE
-        if self.adc_is_missing:
-            return clear if sure and certain_mm3 >= _just_under(_certain_without_adc(config)) else _Verdict.REMOVED
         if sure and self._low_adc(box, inside):
             if self._lower_than_mirrored(box, inside):
                 return clear
@@ -271,11 +292,6 @@ def mirrored(volume: FloatArray, brain: BoolArray) -> FloatArray:
     return reflected(blurred, brain, outside=np.nan)
 
 
-def _certain_without_adc(config: PostprocessConfig) -> float:
-    """Core of certain voxels (mm3) that is required without an ADC."""
-    return config.certain_core_mm3 if config.core_without_adc_mm3 is None else config.core_without_adc_mm3
-
-
 def _median(values: FloatArray) -> float:
     """Of what was measured; NaN, of which every comparison is false, where nothing was."""
     values = values[np.isfinite(values)]
@@ -312,11 +328,10 @@ def _components(which: BoolArray, volumes_ml: FloatArray) -> str:
 
 
 def in_words(config: PostprocessConfig) -> str:
-    """The evidence rule: what an acute stroke, a late one, and one without an ADC need; "" where the rule is off."""
+    """The evidence rule: what an acute stroke, a late one and a satellite need; "" where the rule is off."""
     if not config.asks_for_evidence:
         return ""
-    core = _core_in_words(config.minimum_core_mm3, config.core_logit)
-    acute = [core]
+    acute = [_core_in_words(config.minimum_core_mm3, config.core_logit)]
     if config.maximum_relative_adc is not None:
         acute.append(f"a median ADC under {config.maximum_relative_adc:g} of the brain's")
     if config.minimum_mirror_drop is not None:
@@ -330,9 +345,7 @@ def in_words(config: PostprocessConfig) -> str:
             f"or {late}, brighter on b1000 than the mirrored side by a z-score of at least {config.late_contrast:g}"
         )
     if len(acute) > 1:
-        asked = _certain_without_adc(config)
-        more = f" and {_core_in_words(asked, config.certain_logit)}" if asked else ""
-        kinds.append(f"where the images give no ADC, {core}{more}")
+        kinds.append("where b0 and b1000 have different intensity scales, with the brain's median ADC taken as normal")
     if config.satellite_core_mm3 is not None:
         certain = _core_in_words(config.satellite_core_mm3, config.certain_logit)
         kinds.append(f"or, without evidence of its own, another component that has it and {certain}")

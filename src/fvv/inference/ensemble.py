@@ -107,13 +107,14 @@ class OnnxEnsemble:
         return len(self._models)
 
     def each_output(
-        self, padded: FloatArray, *, stroke_logits: bool = False
+        self, padded: FloatArray, *, stroke_logits: bool = False, visible_logit: float = 0.0
     ) -> Generator[tuple[BoolArray, FloatArray | None]]:
-        """What one model after another predicts (logit > 0).
+        """What one model after another predicts: where the logit is over 0, or over `visible_logit`.
 
         Args:
             padded: (2, slices + 2 * context, 256, 256) float32, channels (b1000, b0).
             stroke_logits: give the logits of the stroke, too.
+            visible_logit: the logit that FLAIR-visible voxels exceed.
 
         Yields:
             (3, slices, 256, 256) bool, in `Channel` order; and (slices, 256, 256) float32 or None.
@@ -122,13 +123,17 @@ class OnnxEnsemble:
             ModelError: a model could not run, or gave something that is no logit: no mask may be made of it.
         """
         shape = self._output_shape(padded)
-        kept = self._each(padded, lambda model: Masks(model.file, shape, stroke_logits=stroke_logits))
+
+        def kept_of(model: OnnxModel) -> Masks:
+            return Masks(model.file, shape, stroke_logits=stroke_logits, visible_logit=visible_logit)
+
+        kept = self._each(padded, kept_of)
         with closing(kept):
             for found in kept:
                 yield found.checked()
 
     def masks(self, padded: FloatArray) -> BoolArray:
-        """What every model predicts, see `each_output`: (n, 3, slices, 256, 256) bool."""
+        """What every model predicts at a logit of 0, see `each_output`: (n, 3, slices, 256, 256) bool."""
         return np.stack([mask for mask, _ in self.each_output(padded)])
 
     def logits(self, padded: FloatArray) -> FloatArray:

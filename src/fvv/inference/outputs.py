@@ -26,8 +26,9 @@ class AllLogits:
 class Masks:
     """What one model predicts, and where it is asked for, its logits of the stroke."""
 
-    def __init__(self, file: Path, shape: tuple[int, ...], *, stroke_logits: bool) -> None:
+    def __init__(self, file: Path, shape: tuple[int, ...], *, stroke_logits: bool, visible_logit: float) -> None:
         self._file = file
+        self._visible_logit = visible_logit
         self._mask = np.empty(shape, dtype=bool)
         self._stroke = np.empty(shape[1:], dtype=np.float32) if stroke_logits else None
         self._lowest: list[FloatArray] = []
@@ -42,6 +43,9 @@ class Masks:
         self._lowest.append(lowest)
         here = slice(first, first + len(logits))
         np.greater(np.moveaxis(logits, 0, 1), 0, out=self._mask[:, here])
+        if self._visible_logit:
+            visible = Channel.FLAIR_VISIBLE.value
+            np.greater(logits[:, visible], self._visible_logit, out=self._mask[visible, here])
         if self._stroke is not None:
             self._stroke[here] = logits[:, Channel.STROKE.value]
 

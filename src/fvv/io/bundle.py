@@ -100,8 +100,8 @@ class ModelBundle:
 
 def write_manifest(folder: Path, manifest: BundleManifest) -> None:
     """Write bundle.json into a folder of models; the ids, of which there are thousands, fill their lines."""
-    text = _LIST_OF_IDS.sub(lambda ids: textwrap.fill(" ".join(ids[0].split()), 120), manifest.model_dump_json(indent=2))
-    write_text(folder / BUNDLE_FILE, text + "\n")
+    text = manifest.model_dump_json(indent=2) + "\n"
+    write_text(folder / BUNDLE_FILE, _LIST_OF_IDS.sub(lambda ids: textwrap.fill(" ".join(ids[0].split()), 99), text))
 
 
 def read_manifest(file: Path) -> BundleManifest:

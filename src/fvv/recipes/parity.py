@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fvv.arrays import BoolArray, FloatArray
-from fvv.config import DecisionConfig, PreprocessingProfile
+from fvv.config import DecisionConfig, PostprocessConfig, PreprocessingProfile
 from fvv.data import Channel, DecisionState, PreparedCase
 from fvv.imaging.overlap import Overlap
 from fvv.imaging.slabs import network_input
@@ -35,9 +35,16 @@ class _Form:
     def __len__(self) -> int:
         return 1
 
-    def each_output(self, padded: FloatArray, *, stroke_logits: bool) -> Generator[tuple[BoolArray, FloatArray | None]]:
+    def each_output(
+        self, padded: FloatArray, *, stroke_logits: bool, visible_logit: float
+    ) -> Generator[tuple[BoolArray, FloatArray | None]]:
         self.logits = self.run(padded)
-        yield self.logits > 0, self.logits[Channel.STROKE.value] if stroke_logits else None
+        yield self.logits > _limits(visible_logit), self.logits[Channel.STROKE.value] if stroke_logits else None
+
+
+def _limits(visible_logit: float) -> FloatArray:
+    """(3, 1, 1, 1) the logit that each channel exceeds where it is predicted."""
+    return np.array([0.0, 0.0, visible_logit], dtype=np.float32).reshape(3, 1, 1, 1)
 
 
 def compare_forms(
@@ -47,6 +54,7 @@ def compare_forms(
     *,
     profile: PreprocessingProfile,
     decision: DecisionConfig,
+    visible_logit: float = 0.0,
 ) -> tuple[Parity, tuple[Changed, ...]]:
     """Run both forms on examinations.
 
@@ -56,13 +64,14 @@ def compare_forms(
         cases: prepared, one at a time in memory.
         profile: how they were prepared.
         decision: cut-off of the decisions compared.
+        visible_logit: the logit that FLAIR-visible voxels exceed.
 
     Returns:
         What a bundle keeps (numbers, no names; NaN where either form gave one), and the examinations whose decision
         changed.
     """
-    settings = Settings(profile, decision=decision)
-    one, other = _Form(first, profile), _Form(second, profile)
+    settings = Settings(profile, decision=decision, postprocess=PostprocessConfig(visible_logit=visible_logit))
+    one, other, limits = _Form(first, profile), _Form(second, profile), _limits(visible_logit)
     differences, slab_differences, flips, voxels, overlaps, fvv_differences, changed = [], [], 0, 0, [], [], []
     for case in cases:
         shown = replace(case, findings=())  # The models are compared also where quality control allows no answer.
@@ -71,7 +80,7 @@ def compare_forms(
         padded, centre = network_input(case, profile.context_slices), case.n_slices // 2
         slab = second(padded[:, centre : centre + 2 * profile.context_slices + 1])
         slab_differences.append(np.abs(other.logits[:, centre] - slab[:, 0]).max())
-        flips += int(((one.logits > 0) != (other.logits > 0)).sum())
+        flips += int(((one.logits > limits) != (other.logits > limits)).sum())
         voxels += one.logits.size
         before, after = (found.segmentation for found in examined if found.segmentation is not None)
         overlaps.append(Overlap.of_masks(before.stroke, after.stroke))

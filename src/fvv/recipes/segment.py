@@ -31,9 +31,12 @@ class Models(Protocol):
 
     def __len__(self) -> int: ...
 
-    def each_output(self, padded: FloatArray, *, stroke_logits: bool) -> Generator[tuple[BoolArray, FloatArray | None]]:
+    def each_output(
+        self, padded: FloatArray, *, stroke_logits: bool, visible_logit: float
+    ) -> Generator[tuple[BoolArray, FloatArray | None]]:
         """(2, slices + 2 * context, i, j) network input to (3, slices, i, j) bool of one model after another.
 
+        They say yes where the logit is over 0, FLAIR-visible where it is over `visible_logit`.
         With `stroke_logits`, each comes with its (slices, i, j) float32 logits of the stroke.
         """
         ...
@@ -55,6 +58,7 @@ def segment_case(
 
     Raises:
         ModelError: a model's output is not finite.
+        InputError: post-processing asks for the ADC, and the case was prepared without the scale of its signals.
 
     Examples:
         >>> import numpy as np
@@ -103,7 +107,10 @@ def _outputs(
     padded: FloatArray, case: PreparedCase, models: Models, postprocess: PostprocessConfig
 ) -> Generator[Output]:
     try:
-        with closing(models.each_output(padded, stroke_logits=postprocess.asks_for_evidence)) as outputs:
+        asked = models.each_output(
+            padded, stroke_logits=postprocess.asks_for_evidence, visible_logit=postprocess.visible_logit
+        )
+        with closing(asked) as outputs:
             for mask, logits in outputs:
                 # (3, k, i, j) -> (3, i, j, k)
                 yield np.moveaxis(mask, 1, 3), None if logits is None else np.moveaxis(logits, 0, 2)

@@ -147,7 +147,7 @@ class BundleManifest(FileModel):
     """Lowest and highest value in the training cohort of each feature of `fvv.imaging.quality.usual`; a new patient
     far outside is warned about. Empty: unknown."""
     postprocess: PostprocessConfig = PostprocessConfig()
-    """What is taken out of the fused stroke, unless the caller says otherwise."""
+    """What counts as FLAIR-visible and what is removed from the fused stroke, unless the caller says otherwise."""
     models: tuple[ModelEntry, ...]
     golden: BundleFile | None = None
     """A small input and what each model gave for it where it was converted (see `fvv doctor`)."""
@@ -169,7 +169,7 @@ class BundleManifest(FileModel):
         return f"{self.run_name} ({n_models} of {len(self.models)} models{notice})"
 
     def postprocessing(self, asked: PostprocessConfig | None) -> PostprocessConfig:
-        """What is taken out of the stroke: as the models' makers say, but for the steps that the user named."""
+        """Post-processing: as the models' makers say, but for the settings that the user named."""
         named = {} if asked is None else {step: getattr(asked, step) for step in asked.model_fields_set}
         return self.postprocess.model_copy(update=named)
 

@@ -15,7 +15,7 @@ VERSION_KEY: Final = "schema_version"
 
 CURRENT: Final[Mapping[str, int]] = {
     "agreement": 1,
-    "bundle": 2,
+    "bundle": 3,
     "checkpoint": 2,
     "draft": 1,
     "finished fold": 1,
@@ -30,15 +30,25 @@ CURRENT: Final[Mapping[str, int]] = {
     "store": 1,
     "stored case": 2,
     "study": 1,
-    "summary": 3,
+    "summary": 4,
     "training run": 1,
 }
 """The version that this program writes, by kind of file."""
 
 
+def _without_removed_limit(content: Any) -> Any:
+    """A section that holds settings of post-processing, without the limit that strokes without an ADC had."""
+    given = content.get("postprocess") if isinstance(content, dict) else None
+    if not isinstance(given, dict):
+        return content
+    return {**content, "postprocess": {name: given[name] for name in given if name != "core_without_adc_mm3"}}
+
+
 STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]]] = {
     # All training began with random weights.
     ("bundle", 1): lambda content: content,
+    # Strokes without an ADC had a limit of their own.
+    ("bundle", 2): _without_removed_limit,
     ("checkpoint", 1): lambda content: content,
     # It was not known of which cohort it was a part.
     ("shard report", 1): lambda content: {**content, "cohort_sha256": ""},
@@ -56,6 +66,8 @@ STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]
     ("summary", 1): lambda content: {**content, "stroke_free": None},
     # The FVV was not compared with plain baselines.
     ("summary", 2): lambda content: {**content, "baselines": []},
+    # The settings held that limit, too.
+    ("summary", 3): lambda content: {**content, "settings": _without_removed_limit(content.get("settings"))},
 }
 """(kind, version) to the function that brings content of that version to the next one."""
 

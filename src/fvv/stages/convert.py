@@ -250,6 +250,7 @@ def _compare_with_torch(model: TrainedModel, opened: OnnxEnsemble, store: CaseSt
         map(store.read, patients[: config.check_patients]),
         profile=model.profile,
         decision=DecisionConfig(),
+        visible_logit=config.postprocess.visible_logit,
     )
     differences = parity.largest_logit_difference, parity.largest_slab_difference
     if not np.max(differences) <= config.logit_tolerance:  # NaN is not.

@@ -88,7 +88,7 @@ def out_of_patience(rows: Sequence[Mapping[str, float]], patience: int | None) -
 
 
 def final_masks(predicted: BoolArray) -> BoolArray:
-    """(3, Z, H, W) bool, logits > 0 of one model, to the masks that prediction would give, on the same axes."""
+    """(3, Z, H, W) bool, logits > 0 of one model, to the fused masks, without post-processing, on the same axes."""
     fused = fuse_folds(predicted[None])
     return np.stack([fused.brain, fused.stroke, fused.flair_visible_votes > 0])
 

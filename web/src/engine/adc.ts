@@ -4,7 +4,7 @@ import { finite, type Image, inside, mapped, type Mask, mean, median, quantile, 
 import { type Finding, finding, FvvError, type PreparedCase } from "./data.js";
 import { fixed, general } from "./format.js";
 import { mean3x3 } from "./ndimage.js";
-import { TARGET_B, USUAL_LOG_DROP } from "./protocol.js";
+import { TARGET_B, TYPICAL_LOG_DROP, USUAL_LOG_DROP } from "./protocol.js";
 
 const HIGHEST = 4e-3;
 export const NO_COMMON_GAIN = "no-common-gain";
@@ -97,6 +97,18 @@ export function typicalLogDrop(prepared: PreparedCase): number {
 /** ADC over the brain's median ADC, averaged over 3 x 3 voxels in plane; null where the images share no gain. */
 export function relativeAdc(prepared: PreparedCase, brain: Mask): Image | null {
   if (gainFindings(prepared).length) return null;
+  const { drop, usual } = smoothedLogDrop(prepared, brain);
+  return usual > 0 ? { data: mapped(drop.data, (value) => value / usual), shape: brain.shape } : null;
+}
+
+/** What `relativeAdc` gives if the brain's median ADC is normal, for b0 and b1000 of different scales. */
+export function assumedRelativeAdc(prepared: PreparedCase, brain: Mask): Image {
+  const { drop, usual } = smoothedLogDrop(prepared, brain);
+  return { data: mapped(drop.data, (value) => 1 + (value - usual) / TYPICAL_LOG_DROP), shape: brain.shape };
+}
+
+/** ln(b0/b1000) averaged over 3 x 3 voxels of the brain, NaN outside it and where no signal is near; its median. */
+function smoothedLogDrop(prepared: PreparedCase, brain: Mask): { drop: Image; usual: number } {
   const within = logDrop(prepared, brain);
   const drop = new Float64Array(brain.data.length);
   const measured = new Float64Array(brain.data.length);
@@ -112,8 +124,8 @@ export function relativeAdc(prepared: PreparedCase, brain: Mask): Image | null {
   const smoothed = mean3x3({ data: drop, shape: brain.shape }).data;
   for (let at = 0; at < drop.length; at++)
     smoothed[at] = brain.data[at] && near[at] > 0.5 / SMOOTHED_VOXELS ? smoothed[at] / near[at] : NaN;
-  const usual = median(inside(smoothed, where(measured, Boolean)));
-  return usual > 0 ? { data: mapped(smoothed, (value) => value / usual), shape: brain.shape } : null;
+  const known = inside(smoothed, where(measured, Boolean));
+  return { drop: { data: smoothed, shape: brain.shape }, usual: known.length ? median(known) : 0 };
 }
 
 /** Do b0 and b1000 share one gain? Where they do not, no ADC is given. */

@@ -11,7 +11,7 @@ export interface BundleFile {
 
 const FILE = "bundle.json";
 /** Of `fvv.schemas.migrations.CURRENT`: an older one lacks nothing that is used here. */
-const NEWEST = 2;
+const NEWEST = 3;
 const MAX_MANIFEST = 2 ** 26;
 const MAX_MODEL = 2 ** 30;
 const PROFILE: Profile = {
@@ -36,6 +36,7 @@ const PROFILES = ["reference-v1", "robust-v1", "robust-v2", "robust-v3"];
 const MASKS = ["robust", "otsu"];
 const POSTPROCESS: PostprocessConfig = {
   minimum_lesion_mm3: 0,
+  visible_logit: 0,
   minimum_visible_share: 0,
   minimum_core_mm3: 0,
   core_logit: 3,
@@ -43,7 +44,6 @@ const POSTPROCESS: PostprocessConfig = {
   minimum_mirror_drop: null,
   certain_logit: 4,
   certain_core_mm3: 0,
-  core_without_adc_mm3: null,
   late_core_mm3: null,
   late_contrast: 1.5,
   satellite_core_mm3: null,
@@ -104,6 +104,9 @@ export function manifestOf(content: Fields): Manifest {
     if (!choices.includes(value)) throw unknown(`profile.${field} is ${plain(String(value))}, known are ${choices.join(", ")}`);
   }
   if (profile.grid_size < 64 || profile.grid_size > 1024 || !Number.isInteger(profile.grid_size)) throw unknown("profile.grid_size: expected 64 to 1024");
+  const postprocess = { ...fieldsOf(content.postprocess ?? {}, "postprocess") };
+  // Strokes without an ADC had a limit of their own.
+  if ((version as number) < 3) delete postprocess.core_without_adc_mm3;
   return {
     schema_version: NEWEST,
     software: textOf(content.software, "software"),
@@ -112,7 +115,7 @@ export function manifestOf(content: Fields): Manifest {
     profile,
     calibration: content.calibration ? calibrationOf(fieldsOf(content.calibration, "calibration")) : null,
     intensity_range: rangesOf(fieldsOf(content.intensity_range ?? {}, "intensity_range")),
-    postprocess: filled(POSTPROCESS, fieldsOf(content.postprocess ?? {}, "postprocess"), "postprocess"),
+    postprocess: filled(POSTPROCESS, postprocess, "postprocess"),
     models: modelsOf(content.models),
   };
 }

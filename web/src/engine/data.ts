@@ -46,6 +46,7 @@ export interface Profile {
 
 export interface PostprocessConfig {
   readonly minimum_lesion_mm3: number;
+  readonly visible_logit: number;
   readonly minimum_visible_share: number;
   readonly minimum_core_mm3: number;
   readonly core_logit: number;
@@ -53,7 +54,6 @@ export interface PostprocessConfig {
   readonly minimum_mirror_drop: number | null;
   readonly certain_logit: number;
   readonly certain_core_mm3: number;
-  readonly core_without_adc_mm3: number | null;
   readonly late_core_mm3: number | null;
   readonly late_contrast: number;
   readonly satellite_core_mm3: number | null;

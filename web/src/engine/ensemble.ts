@@ -40,11 +40,18 @@ export async function openEnsemble(bundle: Bundle, wasm?: ArrayBuffer): Promise<
   return {
     length: sessions.length,
     provider: "onnxruntime-web WebAssembly",
-    run: (input, model) => runModel(sessions[model], input, bundle.manifest.models[model].file),
+    run: (input, model) =>
+      runModel(sessions[model], input, bundle.manifest.models[model].file, bundle.manifest.postprocess.visible_logit),
   };
 }
 
-async function runModel(session: ort.InferenceSession, input: NetworkInput, name: string): Promise<ModelOutput> {
+async function runModel(
+  session: ort.InferenceSession,
+  input: NetworkInput,
+  name: string,
+  visibleLogit: number,
+): Promise<ModelOutput> {
+  const over = [0, 0, Math.fround(visibleLogit)];
   const { slices, context, size } = input;
   const shape: Shape = [size, size, slices];
   const masks = [emptyMask(shape), emptyMask(shape), emptyMask(shape)];
@@ -70,7 +77,7 @@ async function runModel(session: ort.InferenceSession, input: NetworkInput, name
         for (let at = 0; at < plane; at++) {
           const logit = logits[start + at];
           if (!Number.isFinite(logit)) throw new FvvError(`${name}: the network's output is not finite`, "the model or the images are damaged");
-          if (logit > 0) mask[at * slices + k] = 1;
+          if (logit > over[channel]) mask[at * slices + k] = 1;
           if (logit < lowest[channel]) lowest[channel] = logit;
           if (channel === 1) strokeLogits[at * slices + k] = logit;
         }

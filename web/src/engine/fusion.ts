@@ -5,7 +5,7 @@ import { largestComponent } from "./brain.js";
 import type { Finding, FusedSegmentation, InPlaneGrid } from "./data.js";
 import { restoreToNative } from "./geometry.js";
 
-/** What one model predicts (logit > 0), on the working grid. */
+/** What one model predicts, on the working grid: logit > 0, FLAIR-visible over the bundle's `visible_logit`. */
 export interface ModelMasks {
   readonly brain: Mask;
   readonly stroke: Mask;

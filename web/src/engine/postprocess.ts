@@ -1,7 +1,7 @@
 /** What is taken out of a fused stroke and its FLAIR-visible part, for lack of evidence (`fvv.imaging.postprocess`). */
 
 import { type Array3, type Image, type Image32, layerCounts, mapped, type Mask, median, where } from "./arrays.js";
-import { relativeAdc } from "./adc.js";
+import { assumedRelativeAdc, relativeAdc } from "./adc.js";
 import { finding, type Finding, type PostprocessConfig, type PreparedCase } from "./data.js";
 import { DEFAULT_DECISION } from "./decision.js";
 import { fixed, general } from "./format.js";
@@ -18,8 +18,8 @@ const DOUBTS: Partial<Record<Verdict, string>> = {
   symmetric: "its ADC is not lower than on the mirrored side",
   late: "its ADC is not low",
 };
-const WITHOUT_ADC =
-  "b0 and b1000 have different intensity scales: the stroke was judged without its ADC, by the models alone";
+const ASSUMED_ADC =
+  "b0 and b1000 have different intensity scales: the stroke was judged as if the brain's median ADC were normal";
 
 export interface Remaining {
   readonly stroke: Mask;
@@ -70,7 +70,7 @@ function believableStroke(
   const verdicts = own.map((verdict) => (anySatellites && verdict === "removed" ? "satellite" : verdict));
   const volumes = voxels.map((places) => places.length * voxelVolumeMl(prepared.grid));
   const findings = verdictFindings(verdicts, volumes);
-  if (clues.adcIsMissing) findings.push(finding("evidence-without-adc", WITHOUT_ADC, "warning"));
+  if (clues.adcIsAssumed) findings.push(finding("evidence-without-adc", ASSUMED_ADC, "warning"));
   const kept = where(labels.data, (one) => one && verdicts[one - 1] !== "removed");
   return { stroke: { data: kept, shape: stroke.shape }, findings };
 }
@@ -98,7 +98,7 @@ export function believableVisible(
   });
   const small = [...voted.keys()].filter((one) => voted[one] && visible[one] < justUnder(share) * sizes[one]);
   const highest = config.maximum_relative_adc;
-  const adc = highest !== null && small.length ? relativeAdc(prepared, brain) : null;
+  const adc = highest !== null && small.length ? adcToJudgeBy(prepared, brain).adc : null;
   const isLate = (one: number): boolean => {
     if (!adc || highest === null) return false;
     const values: number[] = [];
@@ -116,9 +116,15 @@ export function believableVisible(
   return { counted, findings: [finding("visible-part-removed", message, severity)] };
 }
 
+/** ADC over the brain's median, and whether that median is assumed. */
+function adcToJudgeBy(prepared: PreparedCase, brain: Mask): { adc: Image; assumed: boolean } {
+  const measured = relativeAdc(prepared, brain);
+  return { adc: measured ?? assumedRelativeAdc(prepared, brain), assumed: !measured };
+}
+
 /** What components are judged by; each volume is computed when a component first needs it. */
 class Clues {
-  readonly adcIsMissing: boolean;
+  readonly adcIsAssumed: boolean;
   private readonly adc: Image | null;
   private mirroredAdc: Float64Array | null = null;
   private brighter: Float32Array | null = null;
@@ -131,8 +137,9 @@ class Clues {
     private readonly config: PostprocessConfig,
   ) {
     const asks = config.maximum_relative_adc !== null || config.minimum_mirror_drop !== null;
-    this.adc = asks ? relativeAdc(prepared, brain) : null;
-    this.adcIsMissing = asks && !this.adc;
+    const { adc, assumed } = asks ? adcToJudgeBy(prepared, brain) : { adc: null, assumed: false };
+    this.adc = adc;
+    this.adcIsAssumed = assumed;
     this.voxelMm3 = 1000 * voxelVolumeMl(prepared.grid);
   }
 
@@ -143,10 +150,6 @@ class Clues {
     const certainMm3 = this.coreMm3(places, config.certain_logit);
     const certain = certainMm3 >= justUnder(config.certain_core_mm3);
     const clear = certainMm3 >= justUnder(config.minimum_core_mm3) ? "stays" : "hardly sure";
-    if (this.adcIsMissing) {
-      const asked = config.core_without_adc_mm3 ?? config.certain_core_mm3;
-      return sure && certainMm3 >= justUnder(asked) ? clear : "removed";
-    }
     if (sure && this.lowAdc(places)) {
       if (this.lowerThanMirrored(places)) return clear;
       if (config.certain_core_mm3 && certain) return "symmetric";

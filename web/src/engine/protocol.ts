@@ -12,6 +12,7 @@ const AROUND_B_RANGE = 25;
 export const SHELL_GAP = 50;
 const B0_SHELL_GAP = 10;
 export const USUAL_LOG_DROP = [0.5, 1.3] as const;
+export const TYPICAL_LOG_DROP = 0.85;
 export const LOG_DROP_NEAR_1000 = [0.5, 1.45] as const;
 const LEAST_SIGNAL = 1e-6;
 
