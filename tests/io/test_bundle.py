@@ -15,6 +15,7 @@ from fvv.config import PROFILES, PreprocessingProfile
 from fvv.errors import FvvError, InputError, ModelError
 from fvv.io.bundle import ModelBundle, write_manifest
 from fvv.schemas.bundle import BundleFile, BundleManifest, ModelEntry
+from fvv.schemas.migrations import CURRENT
 from fvv.system.fingerprint import file_sha256
 
 PROFILE = PROFILES["robust-v1"]
@@ -117,7 +118,7 @@ def test_one_changed_byte_is_refused(folder: Path) -> None:
     ("change", "match"),
     [
         (('"name": "robust-v1"', '"name": "robust-v9"'), "robust-v9"),
-        (('"schema_version": 2', '"schema_version": 7'), "schema_version 7"),
+        ((f'"schema_version": {CURRENT["bundle"]}', '"schema_version": 7'), "schema_version 7"),
         (("model1.onnx", "../model1.onnx"), "outside the bundle"),
         (("model1.onnx", "model9.onnx"), "missing from the bundle"),
         (('"run_name"', '"run_nam"'), "run_nam"),
