@@ -13,7 +13,7 @@ import pytest
 from fvv.config import PROFILES, EvaluateConfig, PredictConfig, PreprocessConfig
 from fvv.imaging.preprocess import preprocess_case
 from fvv.io.case import read_case
-from fvv.io.shipped import shipped_bundle
+from fvv.io.shipped import shipped_bundle, shipped_or_refuse
 from fvv.io.tables import read_table
 from fvv.stages.evaluate import evaluate_external
 from fvv.stages.predict import predict
@@ -83,3 +83,27 @@ def test_the_model_in_the_package_marks_a_real_stroke(golden: Path, tmp_path: Pa
     for row in rows:
         assert float(row["stroke_dice"]) >= 0.88
         assert float(row["brain_dice"]) >= 0.94  # against another tool's opinion
+
+
+def test_the_scale_of_b1000_changes_no_answer(golden: Path, tmp_path: Path) -> None:
+    """Without a common scale, the ADC is assumed: a healthy head stays one, and a stroke keeps its volume."""
+    healthy = golden.parent / "real" / "healthy"
+    heads = [golden / "cases" / "S01_192x192x30", *(healthy / name for name in ("siemens_trio", "toshiba_ax_i1000"))]
+    if not healthy.is_dir():
+        pytest.skip("the healthy heads are not here")
+    for head in heads:
+        b0, b1000 = (nib.load(head / f"{name}.nii.gz") for name in ("b0", "b1000"))
+        for name, gain in (("as_it_is", 1.0), ("scaled", 0.3)):
+            folder = tmp_path / "heads" / f"{head.name}_{name}"
+            folder.mkdir(parents=True)
+            nib.save(b0, folder / "b0.nii.gz")
+            scaled = nib.Nifti1Image((gain * b1000.get_fdata()).astype(np.float32), b1000.affine)
+            nib.save(scaled, folder / "b1000.nii.gz")
+    predict(tmp_path / "heads", shipped_or_refuse(), tmp_path / "out", PredictConfig(compute={"device": "cpu"}))
+    rows = {row["Patient"]: row for row in read_table(tmp_path / "out" / "results.csv")}
+    for head in heads:
+        one, other = (rows[f"{head.name}_{name}"] for name in ("as_it_is", "scaled"))
+        assert one["decision"] == other["decision"]
+        assert one["decision"] == ("mismatch unlikely" if head is heads[0] else "no lesion found")
+        for volume in ("StrokeBlobVolume", "FlairVizVolume"):
+            assert float(other[volume]) == pytest.approx(float(one[volume]), rel=1e-3, abs=1e-3)
