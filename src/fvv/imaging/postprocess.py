@@ -344,7 +344,7 @@ def in_words(config: PostprocessConfig) -> str:
         kinds.append(
             f"or {late}, brighter on b1000 than the mirrored side by a z-score of at least {config.late_contrast:g}"
         )
-    if len(acute) > 1:
+    if _asks_for_adc(config):
         kinds.append("where b0 and b1000 have different intensity scales, with the brain's median ADC taken as normal")
     if config.satellite_core_mm3 is not None:
         certain = _core_in_words(config.satellite_core_mm3, config.certain_logit)

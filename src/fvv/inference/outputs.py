@@ -10,6 +10,7 @@ import numpy as np
 from fvv.arrays import BoolArray, FloatArray
 from fvv.data import Channel
 from fvv.errors import ModelError
+from fvv.imaging.fusion import logit_limits
 
 
 class AllLogits:
@@ -28,7 +29,7 @@ class Masks:
 
     def __init__(self, file: Path, shape: tuple[int, ...], *, stroke_logits: bool, visible_logit: float) -> None:
         self._file = file
-        self._visible_logit = visible_logit
+        self._limits = logit_limits(visible_logit)
         self._mask = np.empty(shape, dtype=bool)
         self._stroke = np.empty(shape[1:], dtype=np.float32) if stroke_logits else None
         self._lowest: list[FloatArray] = []
@@ -42,10 +43,7 @@ class Masks:
             raise ModelError("the network's output is not finite", file=self._file, hint=hint)
         self._lowest.append(lowest)
         here = slice(first, first + len(logits))
-        np.greater(np.moveaxis(logits, 0, 1), 0, out=self._mask[:, here])
-        if self._visible_logit:
-            visible = Channel.FLAIR_VISIBLE.value
-            np.greater(logits[:, visible], self._visible_logit, out=self._mask[visible, here])
+        np.greater(np.moveaxis(logits, 0, 1), self._limits, out=self._mask[:, here])
         if self._stroke is not None:
             self._stroke[here] = logits[:, Channel.STROKE.value]
 

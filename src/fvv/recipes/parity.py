@@ -10,6 +10,7 @@ import numpy as np
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import DecisionConfig, PostprocessConfig, PreprocessingProfile
 from fvv.data import Channel, DecisionState, PreparedCase
+from fvv.imaging.fusion import logit_limits
 from fvv.imaging.overlap import Overlap
 from fvv.imaging.slabs import network_input
 from fvv.recipes.examine import Settings, examine
@@ -39,12 +40,7 @@ class _Form:
         self, padded: FloatArray, *, stroke_logits: bool, visible_logit: float
     ) -> Generator[tuple[BoolArray, FloatArray | None]]:
         self.logits = self.run(padded)
-        yield self.logits > _limits(visible_logit), self.logits[Channel.STROKE.value] if stroke_logits else None
-
-
-def _limits(visible_logit: float) -> FloatArray:
-    """(3, 1, 1, 1) the logit that each channel exceeds where it is predicted."""
-    return np.array([0.0, 0.0, visible_logit], dtype=np.float32).reshape(3, 1, 1, 1)
+        yield self.logits > logit_limits(visible_logit), self.logits[Channel.STROKE.value] if stroke_logits else None
 
 
 def compare_forms(
@@ -71,7 +67,7 @@ def compare_forms(
         changed.
     """
     settings = Settings(profile, decision=decision, postprocess=PostprocessConfig(visible_logit=visible_logit))
-    one, other, limits = _Form(first, profile), _Form(second, profile), _limits(visible_logit)
+    one, other, limits = _Form(first, profile), _Form(second, profile), logit_limits(visible_logit)
     differences, slab_differences, flips, voxels, overlaps, fvv_differences, changed = [], [], 0, 0, [], [], []
     for case in cases:
         shown = replace(case, findings=())  # The models are compared also where quality control allows no answer.
