@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from fvv.arrays import BoolArray, FloatArray, UInt8Array
+from fvv.arrays import BoolArray, UInt8Array
 from fvv.data import Channel, Finding, FusedSegmentation, InPlaneGrid
 from fvv.imaging.brain import largest_component
 from fvv.imaging.geometry import restore_to_native
@@ -16,13 +16,6 @@ StrokeFilter = Callable[[BoolArray, BoolArray], tuple[BoolArray, tuple[Finding, 
 VisibleFilter = Callable[[BoolArray, BoolArray, UInt8Array, int], tuple[BoolArray, tuple[Finding, ...]]]
 """From that stroke, the brain, the models' votes for FLAIR-visible in the stroke and the number of models to the voxels
 of the stroke in which FLAIR-visible counts, and what is to be said of it."""
-
-
-def logit_limits(visible_logit: float) -> FloatArray:
-    """(3, 1, 1, 1) float32, the logit that each channel exceeds where a model predicts it."""
-    limits = np.zeros((len(Channel), 1, 1, 1), dtype=np.float32)
-    limits[Channel.FLAIR_VISIBLE.value] = visible_logit
-    return limits
 
 
 def fuse_folds(

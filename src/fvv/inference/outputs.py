@@ -10,7 +10,13 @@ import numpy as np
 from fvv.arrays import BoolArray, FloatArray
 from fvv.data import Channel
 from fvv.errors import ModelError
-from fvv.imaging.fusion import logit_limits
+
+
+def logit_limits(visible_logit: float) -> FloatArray:
+    """(3, 1, 1, 1) float32, the logit that each channel exceeds where a model predicts it."""
+    limits = np.zeros((len(Channel), 1, 1, 1), dtype=np.float32)
+    limits[Channel.FLAIR_VISIBLE.value] = visible_logit
+    return limits
 
 
 class AllLogits:

@@ -10,9 +10,9 @@ import numpy as np
 from fvv.arrays import BoolArray, FloatArray
 from fvv.config import DecisionConfig, PostprocessConfig, PreprocessingProfile
 from fvv.data import Channel, DecisionState, PreparedCase
-from fvv.imaging.fusion import logit_limits
 from fvv.imaging.overlap import Overlap
 from fvv.imaging.slabs import network_input
+from fvv.inference.outputs import logit_limits
 from fvv.recipes.examine import Settings, examine
 from fvv.schemas.bundle import Parity
 
