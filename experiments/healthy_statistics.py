@@ -46,12 +46,12 @@ class HeadStatistics(NamedTuple):
 def statistics(case: PreparedCase) -> HeadStatistics:
     """Measure one prepared head."""
     brain, z = case.brain, case.b1000.astype(np.float32)
-    adc = relative_adc(case, brain)
+    adc, assumed = relative_adc(case, brain)
     difference = ndimage.gaussian_filter(z, (2.0, 2.0, 0.5)) - mirrored(z, brain)
     both = brain & np.nan_to_num(mirrored(brain.astype(np.float32), brain) > 0.9)
     return HeadStatistics(
         bright=100 * float((z[brain] > BRIGHT_Z).mean()),
-        low_adc=float("nan") if adc is None else 100 * float((adc[brain] < LOW_ADC).mean()),
+        low_adc=float("nan") if assumed else 100 * float((adc[brain] < LOW_ADC).mean()),
         fine=float(fine_contrast(case)[brain].std()),
         asymmetry=float(difference[both].std()),
     )

@@ -156,41 +156,26 @@ def typical_log_drop(case: PreparedCase) -> float:
     return float(np.median(drop[measured])) if measured.any() else 0.0
 
 
-def relative_adc(case: PreparedCase, brain: BoolArray) -> FloatArray | None:
+def relative_adc(case: PreparedCase, brain: BoolArray) -> tuple[FloatArray, bool]:
     """ADC over the brain's median ADC, as ln(b0/b1000) averaged over 3 x 3 voxels in plane; the b-value cancels out.
 
-    Args:
-        case: prepared.
-        brain: (i, j, k) bool on the working grid.
-
-    Returns:
-        (i, j, k) float64, NaN outside the brain and where no signal is near; None where b0 and b1000 have different
-        scales, or theirs are not known: there is no ADC.
-    """
-    if case.b0_scale is None or case.b1000_scale is None or gain_findings(case):
-        return None
-    drop, usual = _smoothed_log_drop(case, brain)
-    return drop / usual if usual > 0 else None
-
-
-def assumed_relative_adc(case: PreparedCase, brain: BoolArray) -> FloatArray:
-    """What `relative_adc` gives if the brain's median ADC is normal, for b0 and b1000 of different scales.
-
-    A factor between the two scales adds the same number to ln(b0/b1000) everywhere. The number is chosen so that the
-    brain's median is that of healthy heads. Gamma correction, and offsets, are not undone.
+    Where b0 and b1000 have different scales, a constant is added to ln(b0/b1000) everywhere. Then the brain's median is
+    taken as normal (`TYPICAL_LOG_DROP`). Gamma correction, and offsets, are not undone.
 
     Args:
         case: prepared.
         brain: (i, j, k) bool on the working grid.
 
     Returns:
-        (i, j, k) float64, NaN outside the brain and where no signal is near.
+        (i, j, k) float64, NaN outside the brain and where no signal is near; and whether the median is assumed.
 
     Raises:
         InputError: the case was prepared without the scale of its signals.
     """
     drop, usual = _smoothed_log_drop(case, brain)
-    return 1 + (drop - usual) / TYPICAL_LOG_DROP
+    if usual <= 0 or gain_findings(case):
+        return 1 + (drop - usual) / TYPICAL_LOG_DROP, True
+    return drop / usual, False
 
 
 def _smoothed_log_drop(case: PreparedCase, brain: BoolArray) -> tuple[FloatArray, float]:

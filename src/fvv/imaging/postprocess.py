@@ -25,7 +25,7 @@ from scipy import ndimage
 from fvv.arrays import BoolArray, FloatArray, UInt8Array
 from fvv.config import DecisionConfig, PostprocessConfig
 from fvv.data import Finding, PreparedCase, Severity
-from fvv.imaging.adc import assumed_relative_adc, relative_adc, signal_scales
+from fvv.imaging.adc import relative_adc, signal_scales
 from fvv.imaging.brain import bounding_box
 from fvv.imaging.fusion import visible_to_half
 from fvv.imaging.geometry import reflected
@@ -188,7 +188,7 @@ def believable_visible(
     dropped = (visible < _just_under(share) * sizes) & (voted > 0)
     highest = config.maximum_relative_adc
     if highest is not None and dropped.any():
-        adc, _ = _adc_to_judge_by(case, brain)
+        adc, _ = relative_adc(case, brain)
         for label in np.flatnonzero(dropped):
             dropped[label] = not _median(adc[box][labels == label]) >= highest
     if not dropped.any():
@@ -207,21 +207,15 @@ def _asks_for_adc(config: PostprocessConfig) -> bool:
     return config.maximum_relative_adc is not None or config.minimum_mirror_drop is not None
 
 
-def _adc_to_judge_by(case: PreparedCase, brain: BoolArray) -> tuple[FloatArray, bool]:
-    """ADC over the brain's median, and whether that median is assumed."""
-    adc = relative_adc(case, brain)
-    return (assumed_relative_adc(case, brain), True) if adc is None else (adc, False)
-
-
 class _Clues:
     """What components are judged by; each volume is computed when a component first needs it."""
 
     def __init__(self, case: PreparedCase, brain: BoolArray, mean_logit: FloatArray, config: PostprocessConfig) -> None:
         self._case, self._brain, self._logit, self._config = case, brain, mean_logit, config
-        self._adc: FloatArray | None = None
+        self._adc: FloatArray = np.empty(0)
         self.adc_is_assumed = False
         if _asks_for_adc(config):
-            self._adc, self.adc_is_assumed = _adc_to_judge_by(case, brain)
+            self._adc, self.adc_is_assumed = relative_adc(case, brain)
         self._mirrored_adc: FloatArray | None = None
         self._brighter: FloatArray | None = None
 
@@ -256,14 +250,12 @@ class _Clues:
 
     def _low_adc(self, box: tuple[slice, ...], inside: BoolArray) -> bool:
         highest = self._config.maximum_relative_adc
-        return highest is None or (self._adc is not None and _median(self._adc[box][inside]) < highest)
+        return highest is None or _median(self._adc[box][inside]) < highest
 
     def _lower_than_mirrored(self, box: tuple[slice, ...], inside: BoolArray) -> bool:
         least = self._config.minimum_mirror_drop
         if least is None:
             return True
-        if self._adc is None:
-            return False
         if self._mirrored_adc is None:
             # Where the other side holds no brain, as if it held usual tissue.
             self._mirrored_adc = mirrored(np.nan_to_num(self._adc, nan=1.0), self._brain)
