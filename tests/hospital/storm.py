@@ -6,6 +6,7 @@ Each study must end with exactly one result set at the destination, and with not
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import subprocess
@@ -48,9 +49,19 @@ def write_study(folder: Path, number: int) -> None:
     (file.parent / "other0.dcm").unlink()
 
 
-def send_until_taken(folder: Path, port: int, over: threading.Event) -> None:
+def dcmtk_storescu() -> str | None:
+    """The `storescu` of dcmtk: in an activated environment, pynetdicom's is found first, which has other options."""
+    for folder in os.get_exec_path():
+        if found := shutil.which("storescu", path=folder):
+            said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+            if "dcmtk" in said:
+                return found
+    return None
+
+
+def send_until_taken(program: str, folder: Path, port: int, over: threading.Event) -> None:
     """As an archive does: the whole study again until all of it is confirmed."""
-    command = [shutil.which("storescu") or "", "-to", "30", "-aec", "FVV", "+sd", "127.0.0.1", str(port), str(folder)]
+    command = [program, "-to", "30", "-aec", "FVV", "+sd", "127.0.0.1", str(port), str(folder)]
     while not over.is_set():
         if subprocess.run(command, capture_output=True, check=False).returncode == 0:
             return
@@ -73,7 +84,8 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    if shutil.which("storescu") is None:
+    storescu = dcmtk_storescu()
+    if storescu is None:
         print("storescu (dcmtk) is not here: skipped")
         return 0
     chance, over = random.Random(options.seed), threading.Event()  # noqa: S311
@@ -94,7 +106,7 @@ def main() -> int:
 
         process, started = node(), time.monotonic()
         folders = sorted((root / "studies").iterdir())
-        senders = [threading.Thread(target=send_until_taken, args=(one, port, over)) for one in folders]
+        senders = [threading.Thread(target=send_until_taken, args=(storescu, one, port, over)) for one in folders]
         for sender in senders:
             sender.start()
         taken, times, kills, memory = {}, Counter[str](), 0, []
