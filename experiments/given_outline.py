@@ -1,4 +1,4 @@
-"""What do b0 and b1000 tell of FLAIR visibility, if somebody outlines the stroke? Prints a bound for models.
+"""What do b0 and b1000 tell of FLAIR visibility, if somebody outlines the stroke? A yardstick for models.
 
     python experiments/given_outline.py COHORT [COHORT ...]
 
