@@ -23,7 +23,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
+
 from fvv.config import load_config
+from fvv.simulator.lesions import tentorium_mm
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = (".nii", ".nii.gz")
@@ -38,6 +42,12 @@ COMPUTED = ("--seed", "2330", "--cases", "140", *FEWER_STROKE_FREE)
 HYPERACUTE = ("--seed", "2320", "--cases", "40", "--set", "simulate.t2_amplitude_range=[0.001, 0.02]")
 HYPERACUTE += ("--set", "simulate.large_lesion_share=0.5", "--set", "simulate.punctate_share=0.1")
 HYPERACUTE += ("--set", "simulate.stroke_free_share=0")
+# Strokes of cerebellum and brainstem: few of the parts above have one.
+POSTERIOR = ("--seed", "2352", "--cases", "160", "--set", "simulate.posterior_fossa_share=1")
+# Strokes with the masks of small ones.
+SMALL = ("--seed", "2362", "--cases", "140", "--set", "simulate.lesion_mask_share=1")
+SMALL_ML = 2.0
+HARDLY_STROKE_FREE = ("--set", "simulate.stroke_free_share=0.05")
 # P(mismatch) is fitted on persons who trained nothing.
 CALIBRATION = ("--seed", "5000", "--cases", "160")
 # The test patients have the scanner of phases 1 and 2: distortion near air from physics, an array coil.
@@ -101,6 +111,35 @@ def shared_out(setting: str, files: str, folder: Path, held_out: list[str]) -> S
 
 
 @dataclass(frozen=True, slots=True)
+class MaskPlace:
+    """Where a stroke mask lies, and its size.
+
+    Attributes:
+        volume_ml: of the mask.
+        centre_mm: x, y, z of its centre in MNI space.
+    """
+
+    volume_ml: float
+    centre_mm: tuple[float, float, float]
+
+    @property
+    def infratentorial(self) -> bool:
+        """Whether its centre lies in cerebellum or brainstem, by boxes as coarse as those of the simulator."""
+        x, y, z = self.centre_mm
+        brainstem = abs(x) < 18 and -46 < y < -10 and z < -12
+        return brainstem or (y < -35 and z < float(tentorium_mm(np.asarray(x))))
+
+
+def mask_place(path: Path) -> MaskPlace:
+    """Measure a stroke mask in MNI space."""
+    image = nib.load(path)
+    inside = np.argwhere(np.asarray(image.dataobj) > 0)
+    x, y, z = nib.affines.apply_affine(image.affine, inside).mean(axis=0)
+    voxel_ml = abs(np.linalg.det(image.affine[:3, :3])) / 1000.0
+    return MaskPlace(len(inside) * voxel_ml, (float(x), float(y), float(z)))
+
+
+@dataclass(frozen=True, slots=True)
 class Phase:
     """One phase of the training: all folds, and the bundle of their models.
 
@@ -140,6 +179,7 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
     bundle, store, models = run / "bundle", run / "preprocessed_data", run / "saved_models"
     anatomies = _shared(options, "anatomies", "anatomy_files")
     lesions = _shared(options, "lesions", "lesion_files")
+    train_on = (*_train_on(anatomies), *_train_on(lesions))
 
     init, start = options.init, run / "phase0"
     if not init:
@@ -150,7 +190,7 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
         yield from phase.steps(models)
 
     folds = load_config(options.phase1).prepare.kfolds
-    yield from _cohort(options, _train_on(anatomies), _train_on(lesions))
+    yield from _cohort(options, _train_on(anatomies), lesions)
     yield Step(("fvv", "prepare", *first, "-i", str(run / "cohort"), "-o", str(store)))
     middle = run / "phase1_bundle"
     tuning = Phase(f"{options.name}-phase1", options.phase1, options.phase1, store, middle, init, last=folds)
@@ -160,7 +200,6 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
 
     tested, calibration, external = ("-m", str(bundle)), run / "calibration", run / "external"
     strokes = run / "calibration_patients"
-    train_on = (*_train_on(anatomies), *_train_on(lesions))
     yield Step(("fvv", "simulate", *first, *CALIBRATION, *train_on, "-o", str(strokes)))
     as_new = ("--set", "evaluate.own_masks=true", *settings, *tested)
     calibrate = ("fvv", "evaluate", "--calibrate", "--external", str(strokes), *as_new, "-o", str(calibration))
@@ -187,14 +226,23 @@ def _train_on(shares: Shares | None) -> tuple[str, ...]:
     return shares.options(shares.train) if shares else ()
 
 
-def _cohort(options: argparse.Namespace, anatomies: tuple[str, ...], lesions: tuple[str, ...]) -> Iterator[Step]:
+def _cohort(options: argparse.Namespace, anatomies: tuple[str, ...], masks: Shares | None) -> Iterator[Step]:
     """The simulated cohorts of phases 1 and 2, and the folder of links that joins them."""
+    lesions = _train_on(masks)
     parts = {
         "individual": (*INDIVIDUAL, *anatomies, *lesions),
         "strokes": (*STROKES, *anatomies, *lesions),
         "computed": (*COMPUTED, *anatomies),
         "hyperacute": (*HYPERACUTE, *anatomies, *lesions),
+        "posterior": (*POSTERIOR, *HARDLY_STROKE_FREE, *anatomies),
     }
+    if masks:
+        places = {name: mask_place(masks.folder / name) for name in masks.train}
+        # Where no mask is of the kind, "posterior" has computed shapes alone, and "small" is left out.
+        if chosen := tuple(name for name, place in places.items() if place.infratentorial):
+            parts["posterior"] += masks.options(chosen)
+        if chosen := tuple(name for name, place in places.items() if place.volume_ml < SMALL_ML):
+            parts["small"] = (*SMALL, *HARDLY_STROKE_FREE, *anatomies, *masks.options(chosen))
     if options.heads:
         count = ("--seed", str(options.head_seed), "--cases", str(options.head_cases))
         parts["head"] = (*count, "--set", f"simulate.heads={options.heads}", *lesions)

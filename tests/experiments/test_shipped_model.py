@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from fvv.cli import main
@@ -24,7 +26,7 @@ from fvv.training.rebuild import trained_resolution
 from store_builders import TINY, write_store
 
 PHASE_0 = ["simulate", "prepare", "train", "convert"]
-JOINED = ["simulate", "simulate", "simulate", "simulate", "join_cohorts.py", "prepare"]
+JOINED = ["simulate", "simulate", "simulate", "simulate", "simulate", "join_cohorts.py", "prepare"]
 TESTED = ["simulate", "evaluate", "simulate", "evaluate", "card", "doctor"]
 VERBS = [*PHASE_0, *JOINED, "train", "convert", "train", "convert", *TESTED]
 
@@ -53,6 +55,19 @@ def folder(place: Path, names: list[str]) -> str:
     place.mkdir()
     for name in names:
         (place / name).touch()
+    return str(place)
+
+
+def masks(place: Path, names: list[str], cells: list[tuple[int, int, int]]) -> str:
+    """Masks of one voxel of 10 mm at these MNI cells, one after the other; and a file that is none."""
+    place.mkdir()
+    (place / "._1000_lesion.nii.gz").touch()
+    for number, name in enumerate(names):
+        mask = np.zeros((18, 22, 18), np.uint8)
+        x, y, z = cells[number % len(cells)]
+        mask[x + 9, y + 12, z + 7] = 1
+        affine = np.array([[10.0, 0, 0, -90], [0, 10, 0, -120], [0, 0, 10, -70], [0, 0, 0, 1]])
+        nib.save(nib.Nifti1Image(mask, affine), place / name)
     return str(place)
 
 
@@ -97,7 +112,7 @@ def test_each_cohort_has_persons_of_its_own(commands: Callable[..., list[list[st
     for words in of_fvv(commands("--heads", "healthy"), "simulate"):
         step = parse(words[1:])
         seeds.append(vars(step).get("simulate.seed", load_config(Path(step.config)).simulate.seed))
-    assert len(set(seeds)) == len(seeds) == 8
+    assert len(set(seeds)) == len(seeds) == 9
 
 
 def test_the_test_patients_do_not_calibrate(commands: Callable[..., list[list[str]]]) -> None:
@@ -112,21 +127,42 @@ def test_the_test_patients_do_not_calibrate(commands: Callable[..., list[list[st
 
 def test_files_that_test_never_train(commands: Callable[..., list[list[str]]], tmp_path: Path) -> None:
     heads = [f"training_seg_{number:02d}.nii.gz" for number in range(1, 21)]
-    masks = [f"{number}_lesion.nii.gz" for number in range(1000, 1030)]
-    anatomies, lesions = folder(tmp_path / "a", heads), folder(tmp_path / "l", [*masks, "._1000_lesion.nii.gz"])
+    names = [f"{number}_lesion.nii.gz" for number in range(1000, 1030)]
+    # Cerebellum, brainstem, temporal lobe, frontal lobe.
+    lesions = masks(tmp_path / "l", names, [(2, -6, -3), (0, -3, -3), (4, -2, -2), (2, 3, 2)])
+    anatomies = folder(tmp_path / "a", heads)
     everything = commands("--anatomies", anatomies, "--lesions", lesions, "--heads", "healthy")
-    first, train, strokes, computed, hyperacute, real_heads, calibration, test = of_fvv(everything, "simulate")
+    simulated = of_fvv(everything, "simulate")
+    first, train, strokes, computed, hyperacute, posterior, small, real_heads, calibration, test = simulated
     assert not any("_files=" in word for word in first)
     assert not any("anatomy_files=" in word for word in real_heads)
     assert not any("lesion_files=" in word for word in computed)
     assert files(test, "anatomy_files") == set(heads[16:])
-    for words in (train, strokes, computed, hyperacute, calibration):
+    for words in (train, strokes, computed, hyperacute, posterior, small, calibration):
         assert files(words, "anatomy_files") == set(heads[:16])
     assert files(test, "lesion_files") == {"1009_lesion.nii.gz", "1019_lesion.nii.gz", "1029_lesion.nii.gz"}
-    for words in (train, strokes, hyperacute, real_heads, calibration):
-        assert files(words, "lesion_files") == set(masks) - files(test, "lesion_files")
+    trained = set(names) - files(test, "lesion_files")
+    for words in (train, strokes, hyperacute, small, real_heads, calibration):
+        assert files(words, "lesion_files") == trained
+    assert files(posterior, "lesion_files") == {name for name in trained if int(name[:4]) % 4 in (0, 1)}
     settings = load_config(overrides=dict(parse(train[1:]).set))
     assert settings.simulate.anatomies == Path(anatomies)
+
+
+def test_without_masks_of_a_kind_its_part_does_without(
+    commands: Callable[..., list[list[str]]], tmp_path: Path
+) -> None:
+    names = [f"{number}_lesion.nii.gz" for number in range(1000, 1010)]
+    frontal = masks(tmp_path / "l", names, [(2, 3, 2)])
+    simulated = of_fvv(commands("--lesions", frontal), "simulate")
+    posterior = next(words for words in simulated if "simulate.posterior_fossa_share=1" in words)
+    assert not any("lesion" in word for word in posterior if word.startswith("simulate."))
+    assert any("simulate.lesion_mask_share=1" in words for words in simulated)
+    for name in names:
+        mask = nib.load(Path(frontal) / name)
+        nib.save(nib.Nifti1Image(np.ones(mask.shape, np.uint8), mask.affine), Path(frontal) / name)
+    simulated = of_fvv(commands("--lesions", frontal), "simulate")
+    assert not any("simulate.lesion_mask_share=1" in words for words in simulated)
 
 
 def test_the_test_patients_have_the_scanner_of_the_training(commands: Callable[..., list[list[str]]]) -> None:

@@ -85,6 +85,17 @@ def test_large_lesions_are_as_frequent_as_asked(share):
     assert volumes.max() <= 250.0
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("punctate", [False, True])
+def test_strokes_of_cerebellum_and_brainstem_are_as_frequent_as_asked(ball_head, share, punctate):
+    config = SimulateConfig(posterior_fossa_share=share, large_lesion_share=0.2)
+    below = {one.name for one in (*PATTERNS, *PUNCTATE_PATTERNS) if one.infratentorial}
+    assert below == {"cerebellum", "brainstem", "lacune_brainstem"}
+    rng = np.random.default_rng(4)
+    lesions = [draw_lesion(rng, ball_head, config, atlas_share=1.0, punctate=punctate) for _ in range(60)]
+    assert np.mean([lesion.pattern in below for lesion in lesions]) == pytest.approx(share, abs=0.15 * (0 < share < 1))
+
+
 @pytest.mark.parametrize("volume_ml", [0.02, 0.1, 2.0])
 def test_the_threshold_gives_the_wanted_volume_of_a_ball(volume_ml):
     x, y, z = lattice_positions()

@@ -45,6 +45,9 @@ class SimulateConfig(Settings):
     """Share of cases whose b0 and b1000 come without the head around the brain."""
     large_lesion_share: float | None = Field(default=None, ge=0, le=1)
     """Share of strokes over 80 mL (default: what the stroke patterns give, about 0.16)."""
+    posterior_fossa_share: float | None = Field(default=None, ge=0, le=1)
+    """Share of the computed shapes that lie in cerebellum and brainstem alone (default: what the stroke patterns give,
+    about 0.1); large_lesion_share applies to the others."""
     t2_amplitude_range: tuple[float, float] = (0.25, 1.4)
     """Relative T2 gain of a stroke long after onset, log-uniform; more than 1.4 makes late lesions as bright as the
     brightest seen in practice."""

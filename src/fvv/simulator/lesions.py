@@ -61,6 +61,11 @@ class StrokePattern(NamedTuple):
     weight: float
     exact: bool = False  # volumes are met below the lattice's resolution, too
 
+    @property
+    def infratentorial(self) -> bool:
+        """All of it lies in cerebellum and brainstem."""
+        return all(territory.infratentorial for territory in self.territories)
+
 
 PATTERNS = (
     StrokePattern("large_mca", (MCA,), (50.0, 250.0), (1, 1), 0.22),
@@ -121,28 +126,43 @@ def draw_lesion(
     rng: np.random.Generator, model: HeadModel, config: SimulateConfig, *, atlas_share: float, punctate: bool = False
 ) -> Lesion:
     """One stroke of a cohort; `atlas_share` is the atlas volume over the person's volume."""
+    share = config.posterior_fossa_share
+    infratentorial = None if share is None else bool(rng.random() < share)
     if punctate:
-        weights = np.array([one.weight for one in PUNCTATE_PATTERNS])
-        pattern = PUNCTATE_PATTERNS[rng.choice(len(PUNCTATE_PATTERNS), p=weights / weights.sum())]
+        pattern = _draw_pattern(rng, PUNCTATE_PATTERNS, infratentorial=infratentorial)
         volume_ml = log_uniform(rng, *pattern.volume_ml)
     else:
-        pattern, volume_ml = draw_pattern_and_volume(rng, config.large_lesion_share)
+        # No stroke of cerebellum or brainstem is large.
+        large_share = None if infratentorial else config.large_lesion_share
+        pattern, volume_ml = draw_pattern_and_volume(rng, large_share, infratentorial=infratentorial)
     appearance = appearance_of_size(rng, volume_ml, config)
     return Lesion(pattern.name, stroke_depth(rng, pattern, volume_ml, model, atlas_share=atlas_share), appearance)
 
 
-def draw_pattern_and_volume(rng: np.random.Generator, large_share: float | None) -> tuple[StrokePattern, float]:
+def draw_pattern_and_volume(
+    rng: np.random.Generator, large_share: float | None, *, infratentorial: bool | None = None
+) -> tuple[StrokePattern, float]:
     """Choose a kind of stroke by weight, and its volume in mL.
 
-    `large_share` is the share of strokes over `LARGE_ML`; None leaves it to the patterns.
+    Args:
+        rng: chooses.
+        large_share: share of strokes over `LARGE_ML`; None leaves it to the patterns.
+        infratentorial: only patterns of cerebellum and brainstem, or only others; None: all.
     """
     large = None if large_share is None else rng.random() < large_share
-    weights = np.array([pattern.weight for pattern in PATTERNS])
     while True:
-        pattern = PATTERNS[rng.choice(len(PATTERNS), p=weights / weights.sum())]
+        pattern = _draw_pattern(rng, PATTERNS, infratentorial=infratentorial)
         volume_ml = log_uniform(rng, *pattern.volume_ml)
         if large is None or (volume_ml > LARGE_ML) == large:
             return pattern, volume_ml
+
+
+def _draw_pattern(
+    rng: np.random.Generator, patterns: tuple[StrokePattern, ...], *, infratentorial: bool | None
+) -> StrokePattern:
+    among = [one for one in patterns if infratentorial is None or one.infratentorial == infratentorial]
+    weights = np.array([one.weight for one in among])
+    return among[rng.choice(len(among), p=weights / weights.sum())]
 
 
 def pace_of_size(volume_ml: float) -> float:
@@ -234,8 +254,8 @@ def _one_focus(
     beyond = sum(
         np.maximum(0.0, np.maximum(low - axis, axis - high)) for axis, (low, high) in zip((x, y, z), reach, strict=True)
     )
-    # The tentorium, roughly: it climbs towards the midline; in front of it the temporal lobes reach further down.
-    tentorium = -6.0 - 0.22 * np.abs(x)
+    tentorium = tentorium_mm(x)
+    # In front of the tentorium, the temporal lobes reach further down.
     floor = np.where(y > -35, -60.0, tentorium)
     beyond = beyond + np.maximum(0.0, (z - tentorium) if territory.infratentorial else (floor - z))
     depth = -np.sqrt(squares) + radius * ragged - 1.5 * beyond
@@ -251,6 +271,11 @@ def _one_focus(
     out = np.full(LATTICE_SHAPE, OUTSIDE_MM, dtype=np.float32)
     out[window] = inside
     return out
+
+
+def tentorium_mm(x_mm: FloatArray) -> FloatArray:
+    """Height z of the tentorium in MNI mm at these x, roughly: it climbs towards the midline."""
+    return -6.0 - 0.22 * np.abs(x_mm)
 
 
 def volume_threshold(depth_mm: FloatArray, allowed: BoolArray, volume_ml: float) -> float:
