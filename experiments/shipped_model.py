@@ -27,6 +27,8 @@ import nibabel as nib
 import numpy as np
 
 from fvv.config import load_config
+from fvv.errors import FvvError
+from fvv.io.nifti import read_volume
 from fvv.simulator.lesions import tentorium_mm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,12 +133,20 @@ class MaskPlace:
 
 
 def mask_place(path: Path) -> MaskPlace:
-    """Measure a stroke mask in MNI space."""
-    image = nib.load(path)
-    inside = np.argwhere(np.asarray(image.dataobj) > 0)
-    x, y, z = nib.affines.apply_affine(image.affine, inside).mean(axis=0)
-    voxel_ml = abs(np.linalg.det(image.affine[:3, :3])) / 1000.0
-    return MaskPlace(len(inside) * voxel_ml, (float(x), float(y), float(z)))
+    """Measure a stroke mask in MNI space.
+
+    Raises:
+        SystemExit: unreadable or empty.
+    """
+    try:
+        volume = read_volume(path)
+    except FvvError as error:
+        raise SystemExit(f"error: {error}") from error
+    inside = np.argwhere(volume.array > 0)
+    if not len(inside):
+        raise SystemExit(f"error: {path}: an empty mask: expected the voxels of one stroke")
+    x, y, z = nib.affines.apply_affine(volume.affine, inside).mean(axis=0)
+    return MaskPlace(len(inside) * volume.voxel_volume_ml, (float(x), float(y), float(z)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,17 @@ def test_without_masks_of_a_kind_its_part_does_without(
     assert not any("simulate.lesion_mask_share=1" in words for words in simulated)
 
 
+@pytest.mark.parametrize("kept", [100, 0])
+def test_a_mask_that_cannot_be_read_is_named(
+    commands: Callable[..., list[list[str]]], tmp_path: Path, kept: int
+) -> None:
+    frontal = masks(tmp_path / "l", [f"{number}_lesion.nii.gz" for number in range(1000, 1010)], [(2, 3, 2)])
+    damaged = Path(frontal) / "1001_lesion.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:kept])
+    with pytest.raises(SystemExit, match="1001_lesion"):
+        commands("--lesions", frontal)
+
+
 def test_the_test_patients_have_the_scanner_of_the_training(commands: Callable[..., list[list[str]]]) -> None:
     *_, train, _, _, test = (parse(words[1:]) for words in of_fvv(commands(), "simulate"))
     trained, tested = (load_config(Path(step.config), dict(step.set)).simulate for step in (train, test))
