@@ -1,6 +1,6 @@
-"""Cost of training, in one run: ms per supervised slice of the default network in slabs of 1 + 6 and 16 + 6 slices and
-of the reference's network (`experiments/peers`); then slices a second from the loader, alone and with the network
-behind it.
+"""Cost of training, in one run: ms per supervised slice of the default network in slabs of 1 + 6 and 16 + 6 slices,
+the latter also cropped in plane (`train.crop`), and of the reference's network (`experiments/peers`); then slices a
+second from the loader, alone and with the network behind it.
 
 A step is forward, loss, backward and Adam, on random input; neither loading nor augmentation. Each line is measured in
 a process of its own, whose peak memory it shows. The processor time is that of all threads, and hardly changes when
@@ -33,9 +33,9 @@ from fvv.training.losses import segmentation_loss
 from fvv.training.network import CONTEXT_SLICES, SegmentationNetwork
 
 GRID, PATIENTS, SLICES = 256, 4, 30
-# name: supervised slices of a slab, slabs in a batch
-SLABS = {"1 + 6": (1, 4), "16 + 6": (16, 2)}
-REFERENCE_BATCH = 4
+# name: supervised slices of a slab, slabs in a batch, in-plane size
+SLABS = {"1 + 6": (1, 4, (GRID, GRID)), "16 + 6": (16, 2, (GRID, GRID)), "16 + 6, crop": (16, 2, (192, 224))}
+REFERENCE = (1, 4, (GRID, GRID))
 
 
 def default_network() -> nn.Module:
@@ -57,10 +57,10 @@ def measure_step(name: str, steps: int, threads: int) -> tuple[float, float, flo
     """Processor and wall time in ms per supervised slice, peak memory of this process in GB."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    supervised, batch = SLABS.get(name, (1, REFERENCE_BATCH))
+    supervised, batch, edges = SLABS.get(name, REFERENCE)
     network = default_network() if name in SLABS else ReferenceNetwork()
-    images = torch.randn(batch, 2, supervised + 2 * CONTEXT_SLICES, GRID, GRID)
-    labels = torch.rand(batch, 3, supervised, GRID, GRID) > 0.5
+    images = torch.randn(batch, 2, supervised + 2 * CONTEXT_SLICES, *edges)
+    labels = torch.rand(batch, 3, supervised, *edges) > 0.5
     step = one_step(network, images, labels)
     step()
     times = []
@@ -134,7 +134,7 @@ def main() -> None:
     ours = found["16 + 6"][0]
     for name, (processor, wall, memory) in found.items():
         label = f"default network, {name}" if name in SLABS else "reference, 1 + 6"
-        print(f"{label:<28}{processor:>14.1f}{wall:>15.1f}{memory:>9.2f}{processor / ours:>20.1f}")
+        print(f"{label:<28}{processor:>14.1f}{wall:>15.1f}{memory:>9.2f}{processor / ours:>20.2f}")
     print(f"\n{'loader':<28}{'slices/CPU s':>14}{'slices/s':>15}{'peak GB':>9}")
     for label, preload, train in (
         ("from disk, alone", False, False),

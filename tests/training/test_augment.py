@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 
-from fvv.config import AugmentConfig
-from fvv.training.augment import SlabChange, apply_changes, draw_changes
+from fvv.config import AugmentConfig, TrainConfig
+from fvv.training.augment import SlabChange, apply_changes, around_brain, augmented, draw_changes
 
 
 @pytest.fixture
@@ -108,3 +109,37 @@ def test_drawn_parameters_keep_their_bounds_and_replay():
 
 def test_off_means_off():
     assert draw_changes(AugmentConfig(enabled=False), 3, torch.Generator()) == ()
+
+
+def test_a_crop_keeps_the_brain_whole_and_in_the_middle(slab):
+    images, labels = around_brain(*slab, (32, 48))
+    assert images.shape == (1, 2, 10, 32, 48)
+    assert labels.shape == (1, 3, 4, 32, 48)
+    assert torch.equal(labels.sum(dim=(3, 4)), slab[1].sum(dim=(3, 4)))
+    rows = labels[0, 0].any(dim=0).nonzero()[:, 0]
+    assert abs(int(rows.min() + rows.max()) / 2 - 16) <= 1
+    # The blob is around row 26 and column 36.
+    assert torch.equal(images, slab[0][..., 10:42, 12:60])
+
+
+def test_a_crop_stays_in_the_grid_and_takes_its_centre_where_there_is_no_brain(slab):
+    images, labels = slab
+    there, _ = around_brain(images.roll(-20, dims=3), labels.roll(-20, dims=3), (32, 32))
+    assert torch.equal(there, images.roll(-20, dims=3)[..., :32, 20:52])
+    empty, _ = around_brain(images, torch.zeros_like(labels), (32, 32))
+    assert torch.equal(empty, images[..., 16:48, 16:48])
+
+
+def test_each_slab_has_its_own_crop_and_no_crop_is_the_whole_grid(slab):
+    config = TrainConfig(crop=(32, 32), augment=AugmentConfig(enabled=False))
+    images, labels = (torch.cat([part, part.roll(8, dims=3)]) for part in slab)
+    cropped, _ = augmented(images, labels, config, torch.Generator())
+    assert torch.equal(cropped[0], cropped[1])
+    whole, _ = augmented(images, labels, config.model_copy(update={"crop": None}), torch.Generator())
+    assert whole is images
+
+
+@pytest.mark.parametrize("crop", [(200, 224), (0, 32), (192, 288)])
+def test_a_crop_that_fits_no_grid_is_refused(crop):
+    with pytest.raises(ValidationError, match="multiples of 32"):
+        TrainConfig(crop=crop)

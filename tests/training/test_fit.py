@@ -12,6 +12,7 @@ from fvv.stages.train import train_fold
 from fvv.training.checkpoint import read_checkpoint
 from fvv.training.dataset import FoldPatients, SlabDataset, norm_loader, training_loader
 from fvv.training.module import SegmentationModule
+from fvv.training.network import SegmentationNetwork
 from store_builders import TINY, write_store
 
 pytestmark = pytest.mark.usefixtures("plain_trainings")
@@ -109,6 +110,19 @@ def test_batch_norm_is_estimated_from_training_slabs_and_leaves_training_alone(s
     assert not any(torch.equal(kept[name], again[name]) for name in statistics)
     seen = {int(value) for name, value in again.items() if name.endswith("num_batches_tracked")}
     assert seen == {3}  # six slabs, two at a time
+
+
+def test_a_crop_trains_and_estimates_norms_while_validation_sees_the_whole_grid(store, tmp_path, monkeypatch):
+    seen = set()
+    forward = SegmentationNetwork.forward
+
+    def looked_at(network, volume):
+        seen.add((network.training, *volume.shape[-2:]))
+        return forward(network, volume)
+
+    monkeypatch.setattr(SegmentationNetwork, "forward", looked_at)
+    train_fold(store, tmp_path, 0, QUICK.model_copy(update={"crop": (192, 224)}))
+    assert seen == {(True, 192, 224), (False, 256, 256)}
 
 
 def test_batch_norm_estimated_again_is_the_mean_over_the_slabs(store, tmp_path):

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fvv.config import AugmentConfig
+from fvv.config import AugmentConfig, TrainConfig
+from fvv.data import Channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,22 @@ class SlabChange:
         )
 
 
+def augmented(images: Tensor, labels: Tensor, config: TrainConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A batch as it trains: one random change a slab, then the part around the brain where the settings ask for it.
+
+    Args:
+        images: (B, 2, Z, H, W) float.
+        labels: (B, 3, S, H, W) bool, S <= Z.
+        config: `augment` and `crop`.
+        generator: of the changes.
+
+    Returns:
+        Images and labels; their last two sizes are those of `crop`, or as before.
+    """
+    changed = apply_changes(images, labels, draw_changes(config.augment, len(images), generator))
+    return changed if config.crop is None else around_brain(*changed, config.crop)
+
+
 def draw_changes(config: AugmentConfig, slabs: int, generator: torch.Generator) -> tuple[SlabChange, ...]:
     """The changes of a batch, one per slab; none at all where augmentation is off."""
     return tuple(SlabChange.draw(config, generator) for _ in range(slabs)) if config.enabled else ()
@@ -105,3 +122,34 @@ def apply_changes(images: Tensor, labels: Tensor, changes: tuple[SlabChange, ...
     if reverse:
         images[reverse], labels[reverse] = images[reverse].flip(2), labels[reverse].flip(2)
     return images, labels
+
+
+def around_brain(images: Tensor, labels: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Crop each slab in plane, with the middle of the brain's extent as near to the centre as the slab allows.
+
+    Args:
+        images: (B, 2, Z, H, W).
+        labels: (B, 3, S, H, W) bool; a slab without brain is cropped around the centre of the grid.
+        size: rows and columns, at most H and W.
+
+    Returns:
+        (B, 2, Z, *size) and (B, 3, S, *size).
+    """
+    brains = labels[:, Channel.BRAIN.value].any(dim=1)  # (B, H, W)
+    windows = [
+        tuple(_window(brain.any(dim=1 - axis), size[axis]) for axis in (0, 1))  # along H, and along W
+        for brain in brains
+    ]
+    return (
+        torch.stack([slab[..., rows, columns] for slab, (rows, columns) in zip(images, windows, strict=True)]),
+        torch.stack([slab[..., rows, columns] for slab, (rows, columns) in zip(labels, windows, strict=True)]),
+    )
+
+
+def _window(inside: Tensor, size: int) -> slice:
+    """Along one axis, from (N,) bool."""
+    places = inside.nonzero().flatten()
+    edge = len(inside)
+    middle = int(places[0] + places[-1] + 1) // 2 if len(places) else edge // 2
+    start = min(max(middle - size // 2, 0), edge - size)
+    return slice(start, start + size)

@@ -17,7 +17,7 @@ from fvv.config import TrainConfig
 from fvv.data import Channel
 from fvv.errors import TrainingError
 from fvv.io.store import CaseRecord
-from fvv.training.augment import apply_changes, draw_changes
+from fvv.training.augment import augmented
 from fvv.training.distributed import from_all
 from fvv.training.figures import Example, larger_examples, patient_examples
 from fvv.training.freezing import freeze
@@ -67,8 +67,7 @@ class SegmentationModule(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         """One batch of slabs: augment, run the network, compare."""
         _, images, labels, known = batch  # (B, 2, S + 6, H, W) float16, (B, 3, S, H, W) and (B, 3) bool
-        changes = draw_changes(self.config.augment, len(images), self._generator(batch_idx))  # B, one a slab
-        images, labels = apply_changes(images.float(), labels, changes)  # shapes as before
+        images, labels = augmented(images.float(), labels, self.config, self._generator(batch_idx))  # H, W: of the crop
         logits = self.network(images)  # (B, 3, S, H, W)
         terms = self.loss(logits, labels, self.config.loss, known)  # scalars
         self.log_dict(

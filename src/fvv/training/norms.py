@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from fvv.training.augment import apply_changes, draw_changes
+from fvv.training.augment import augmented
 from fvv.training.dataset import Batch
 
 if TYPE_CHECKING:
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 
 
 def changed_images(module: SegmentationModule, batches: Iterable[Batch]) -> Iterator[Tensor]:
-    """Images changed as in training, the same each time: (B, 2, S + 6, H, W) float32 on the module's device."""
+    """Images augmented as in training, the same each time: (B, 2, S + 6, H, W) float32 on the module's device."""
     generator = torch.Generator().manual_seed(module.config.seed)
     for _, images, labels, _ in batches:
-        changes = draw_changes(module.config.augment, len(images), generator)
-        yield apply_changes(images.to(module.device).float(), labels.to(module.device), changes)[0]
+        yield augmented(images.to(module.device).float(), labels.to(module.device), module.config, generator)[0]
 
 
 @torch.no_grad()
