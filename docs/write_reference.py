@@ -163,7 +163,7 @@ def _table(actions: Iterator[argparse.Action]) -> list[str]:
     rows = ["| option | meaning |", "|---|---|"]
     for action in actions:
         flags = ", ".join(f"`{flag}`" for flag in action.option_strings) or f"`{action.metavar}`"
-        choices = f" One of: {', '.join(map(str, action.choices))}." if action.choices else ""
+        choices = f"; one of: {', '.join(map(str, action.choices))}" if action.choices else ""
         rows.append(f"| {flags} | {action.help}{choices} |".replace("%%", "%"))
     return rows
 

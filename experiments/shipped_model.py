@@ -44,6 +44,9 @@ COMPUTED = ("--seed", "2330", "--cases", "140", *FEWER_STROKE_FREE)
 HYPERACUTE = ("--seed", "2320", "--cases", "40", "--set", "simulate.t2_amplitude_range=[0.001, 0.02]")
 HYPERACUTE += ("--set", "simulate.large_lesion_share=0.5", "--set", "simulate.punctate_share=0.1")
 HYPERACUTE += ("--set", "simulate.stroke_free_share=0")
+# Strokes of every size that are hardly brighter than normal tissue on b1000.
+FAINT = ("--seed", "2472", "--cases", "140", "--set", "simulate.adc_factor_range=[0.66, 0.8]")
+FAINT += ("--set", "simulate.t2_amplitude_range=[0.001, 0.4]", "--set", "simulate.large_lesion_share=0.4")
 # Strokes of cerebellum and brainstem: few of the parts above have one.
 POSTERIOR = ("--seed", "2352", "--cases", "160", "--set", "simulate.posterior_fossa_share=1")
 # Strokes with the masks of small ones.
@@ -244,6 +247,7 @@ def _cohort(options: argparse.Namespace, anatomies: tuple[str, ...], masks: Shar
         "strokes": (*STROKES, *anatomies, *lesions),
         "computed": (*COMPUTED, *anatomies),
         "hyperacute": (*HYPERACUTE, *anatomies, *lesions),
+        "faint": (*FAINT, *HARDLY_STROKE_FREE, *anatomies, *lesions),
         "posterior": (*POSTERIOR, *HARDLY_STROKE_FREE, *anatomies),
     }
     if masks:

@@ -26,7 +26,7 @@ from fvv.training.rebuild import trained_resolution
 from store_builders import TINY, write_store
 
 PHASE_0 = ["simulate", "prepare", "train", "convert"]
-JOINED = ["simulate", "simulate", "simulate", "simulate", "simulate", "join_cohorts.py", "prepare"]
+JOINED = [*["simulate"] * 6, "join_cohorts.py", "prepare"]
 TESTED = ["simulate", "evaluate", "simulate", "evaluate", "card", "doctor"]
 VERBS = [*PHASE_0, *JOINED, "train", "convert", "train", "convert", *TESTED]
 
@@ -112,7 +112,7 @@ def test_each_cohort_has_persons_of_its_own(commands: Callable[..., list[list[st
     for words in of_fvv(commands("--heads", "healthy"), "simulate"):
         step = parse(words[1:])
         seeds.append(vars(step).get("simulate.seed", load_config(Path(step.config)).simulate.seed))
-    assert len(set(seeds)) == len(seeds) == 9
+    assert len(set(seeds)) == len(seeds) == 10
 
 
 def test_the_test_patients_do_not_calibrate(commands: Callable[..., list[list[str]]]) -> None:
@@ -133,16 +133,16 @@ def test_files_that_test_never_train(commands: Callable[..., list[list[str]]], t
     anatomies = folder(tmp_path / "a", heads)
     everything = commands("--anatomies", anatomies, "--lesions", lesions, "--heads", "healthy")
     simulated = of_fvv(everything, "simulate")
-    first, train, strokes, computed, hyperacute, posterior, small, real_heads, calibration, test = simulated
+    first, train, strokes, computed, hyperacute, faint, posterior, small, real_heads, calibration, test = simulated
     assert not any("_files=" in word for word in first)
     assert not any("anatomy_files=" in word for word in real_heads)
     assert not any("lesion_files=" in word for word in computed)
     assert files(test, "anatomy_files") == set(heads[16:])
-    for words in (train, strokes, computed, hyperacute, posterior, small, calibration):
+    for words in (train, strokes, computed, hyperacute, faint, posterior, small, calibration):
         assert files(words, "anatomy_files") == set(heads[:16])
     assert files(test, "lesion_files") == {"1009_lesion.nii.gz", "1019_lesion.nii.gz", "1029_lesion.nii.gz"}
     trained = set(names) - files(test, "lesion_files")
-    for words in (train, strokes, hyperacute, small, real_heads, calibration):
+    for words in (train, strokes, hyperacute, faint, small, real_heads, calibration):
         assert files(words, "lesion_files") == trained
     assert files(posterior, "lesion_files") == {name for name in trained if int(name[:4]) % 4 in (0, 1)}
     settings = load_config(overrides=dict(parse(train[1:]).set))

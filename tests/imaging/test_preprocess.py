@@ -50,7 +50,7 @@ def test_rois_are_cut_counted_and_noted(rng: np.random.Generator) -> None:
 
 def test_empty_stroke_roi_means_no_lesion(rng: np.random.Generator) -> None:
     prepared = preprocess_case(case_of(head(rng, lesion=False)), ROBUST)
-    assert codes(prepared.findings) == {"no-lesion-drawn"}
+    assert codes(prepared.findings) == {"empty-roi"}
 
 
 def test_zscores_are_the_same_with_and_without_a_mask_file_in_robust_v2(rng: np.random.Generator) -> None:

@@ -335,7 +335,7 @@ def test_what_quality_control_judges_is_judged_as_in_predict(cohort, tmp_path, o
     assert not result.failures
     for patient, prediction in zip(result.patients, answers, strict=True):
         assert (patient.decision, patient.fvv_ml) == (prediction.decision.state, prediction.fvv_ml)
-        of_drawing = {"roi-cut", "no-lesion-drawn"}
+        of_drawing = {"roi-cut", "empty-roi"}
         assert [code for code in patient.reasons if code not in of_drawing] == [
             finding.code for finding in prediction.decision.reasons
         ]

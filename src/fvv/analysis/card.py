@@ -160,7 +160,7 @@ def _trained(manifest: BundleManifest) -> Table:
     )
     start = ("Weights at the start",) if begun else ()
     head = ("File", "Fold", "Epoch", "Score", "PyTorch to ONNX, logit", *start, "SHA-256")
-    title = "The models: best epoch by the score on the fold's validation patients, and what conversion changed"
+    title = "The models: the converted epoch, its score on the fold's validation patients, and what conversion changed"
     return Table(title, head, rows)
 
 

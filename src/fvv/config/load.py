@@ -29,8 +29,8 @@ class Config(Settings):
     preprocess: PreprocessConfig = PreprocessConfig()
     decision: DecisionConfig = DecisionConfig()
     postprocess: PostprocessConfig | None = None
-    """What is removed from the fused stroke: convert stores it in the bundle; in evaluate and predict it replaces the
-    setting of the bundle (default: use that of the bundle)."""
+    """What counts as FLAIR-visible, and what is removed from the fused stroke: convert stores it in the bundle; in
+    evaluate and predict it replaces the setting of the bundle (default: use that of the bundle)."""
     compute: ComputeConfig = ComputeConfig()
     cluster: ClusterConfig = ClusterConfig()
     simulate: SimulateConfig = SimulateConfig()

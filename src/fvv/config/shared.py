@@ -35,7 +35,7 @@ class PreprocessConfig(Settings):
     """Volume of a 4D b1000 file to use, counted from 0."""
     b_value: float | None = Field(default=None, gt=0)
     """b-value (s/mm2) at which b1000 was acquired, if no .bval file states it (default: 1000). Images of 500 to 2500
-    are converted to 1000 by their ADC."""
+    that are not within 150 of 1000 are converted to 1000 by their ADC."""
     brain_volume_bounds_ml: tuple[float, float] = (400.0, 2500.0)
     """A mask outside these volumes is no adult brain. Whole adult brains have about 900 to 1,700 mL; the margins are
     for masks that include CSF and for small heads."""
@@ -88,8 +88,9 @@ class PostprocessConfig(Settings):
     every logit over 0 counts, and nothing is removed.
 
     The settings after the third form the evidence rule, which judges every component separately. It is off until
-    `minimum_core_mm3` is set. The numbers are those of the model in the package, on 14 predictions of healthy
-    heads by networks that never saw them, and 94 simulated strokes (docs/how-to/shipped-model.md).
+    `minimum_core_mm3` is set. The measured numbers are those of `simulated-v4`, an earlier model in the package, on 14
+    predictions of healthy heads by networks that were not trained on them, and on 94 simulated strokes
+    (experiments/notes/post-processing.md).
     """
 
     minimum_lesion_mm3: float = Field(default=0.0, ge=0)

@@ -119,8 +119,8 @@ class LabelConfig(Settings):
     """Draft masks for readers."""
 
     visible_ratio: float = Field(default=1.15, gt=1)
-    """FLAIR over the FLAIR expected without a stroke, above which a voxel is proposed as FLAIR-visible: the ratio of MR
-    WITNESS (Schwamm et al. 2018, doi 10.1002/ana.25235)."""
+    """FLAIR over the FLAIR expected without a stroke, above which a voxel is proposed as FLAIR-visible. 1.15 is the
+    ratio of MR WITNESS (Schwamm et al. 2018, doi 10.1002/ana.25235)."""
     readers: tuple[ExtensionName, ...] = ()
     """Readers of your own file formats, "package.module:name", asked before those of fvv (docs/how-to/extend.md)."""
     preprocess: PreprocessConfig = PreprocessConfig()

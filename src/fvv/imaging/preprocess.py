@@ -73,7 +73,7 @@ def cut_rois(
         within, bound = (brain, "the brain mask") if stroke is None else (stroke, "the stroke ROI")
         flair_visible = _cut(visible, within, "FLAIR-visible ROI", bound, findings)
     if stroke is not None and not stroke.any():
-        findings.append(Finding("no-lesion-drawn", "the stroke ROI is empty: taken as no lesion", Severity.NOTE))
+        findings.append(Finding("empty-roi", "the stroke ROI is empty: taken as no lesion", Severity.NOTE))
     return stroke, flair_visible, findings
 
 

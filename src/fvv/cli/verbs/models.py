@@ -152,7 +152,11 @@ def _report_options(verb: argparse.ArgumentParser) -> None:
     """Stage 4 again: rebuild tables, figures and report of a finished evaluation, without inference."""
     add_path(verb, "-i", "--input", default="processed_data", meaning="folder of the evaluation")
     add_path(verb, "--compare", meaning="evaluation of another model on the same examinations, to compare with")
-    add_settings(verb, CUTOFF)
+    # Not `add_settings`: without the option, the cut-off of the last report is kept, not the setting's default.
+    meaning = "FVV (mL) below which a mismatch is likely (default: that of the last report)"
+    verb.add_argument(
+        "--cutoff", type=float, default=argparse.SUPPRESS, dest="decision.cutoff_ml", metavar="CUTOFF", help=meaning
+    )
 
 
 def _report(options: argparse.Namespace, config: Config) -> StageResult:

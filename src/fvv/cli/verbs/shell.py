@@ -32,7 +32,7 @@ SETTINGS = Verb(
 
 def _completion_options(verb: argparse.ArgumentParser) -> None:
     """Print a script that lets the shell complete verbs and options."""
-    verb.add_argument("shell", choices=("bash", "zsh"), help="shell that reads the script")
+    verb.add_argument("shell", choices=("bash", "zsh"), metavar="SHELL", help="shell that reads the script")
 
 
 def _completion(options: argparse.Namespace, _: Config) -> StageResult:
