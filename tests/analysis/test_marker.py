@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from fvv.analysis.marker import MarkerData, optimism_corrected
+from fvv.analysis.marker import MarkerData, optimism_corrected, summarise_marker
 from fvv.analysis.statistics import Bootstrap, confusion, youden_cutoff
+from fvv.config import EvaluateConfig
 from fvv.errors import StatisticsError
 
 
 def data_of(fvv_ml: np.ndarray, mismatch: np.ndarray, persons: np.ndarray) -> MarkerData:
     n = len(fvv_ml)
-    return MarkerData("label", tuple(mismatch.tolist()), np.arange(n), fvv_ml, mismatch, persons, (0,) * n, {})
+    return MarkerData(
+        "label", tuple(mismatch.tolist()), np.arange(n), fvv_ml, mismatch, persons, (0,) * n, np.ones(n, dtype=bool), {}
+    )
 
 
 @pytest.mark.parametrize("fvv_ml", [[0.1, math.nan], [0.1, math.inf], [0.1, -1.0], [0.1]])
@@ -58,3 +62,18 @@ def test_where_hardly_a_draw_holds_both_classes_nothing_is_corrected(rng):
     fvv_ml, mismatch = np.array([0.1, 2.0]), np.array([True, False])
     found = optimism_corrected(data_of(fvv_ml, mismatch, np.array([1, 1])), youden_cutoff, Bootstrap(30, rng))
     assert math.isnan(found.sensitivity)
+
+
+def test_missed_strokes_are_in_the_auc_and_not_in_the_curve_that_is_never_given_to_them(rng):
+    fvv_ml, mismatch = draw(rng, 80)
+    few = EvaluateConfig(bootstrap_samples=10)
+    alone = summarise_marker(data_of(fvv_ml, mismatch, np.arange(80)), few, Bootstrap(10, rng))
+    missed = data_of(np.append(fvv_ml, np.zeros(20)), np.append(mismatch, np.arange(20) < 4), np.arange(100))
+    together = summarise_marker(replace(missed, found=np.arange(100) < 80), few, Bootstrap(10, rng))
+    assert together.auc.value != alone.auc.value
+    assert together.calibration is not None
+    assert alone.calibration is not None
+    assert together.calibration.curve == alone.calibration.curve
+    assert (together.calibration.patients, together.calibration.prevalence) == (80, 0.5)
+    nobody = summarise_marker(replace(missed, found=np.zeros(100, dtype=bool)), few, Bootstrap(10, rng))
+    assert nobody.calibration is None

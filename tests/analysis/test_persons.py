@@ -61,6 +61,14 @@ def test_a_share_of_all_or_none_is_no_certainty(rng):
     assert Bootstrap(50, rng).share(np.zeros(30, dtype=bool), persons).high == wilson_interval(0, 10).high
 
 
+@pytest.mark.parametrize("success", [[True, False], [True, True, False]])
+def test_a_share_that_is_the_same_in_all_persons_has_no_interval(rng, success):
+    share = Bootstrap(50, rng).share(np.tile(success, 10), np.repeat(np.arange(10), len(success)))
+    assert share.value == np.mean(success)
+    assert math.isnan(share.low)
+    assert math.isnan(share.high)
+
+
 def test_nobody_and_one_person(rng):
     nobody = Bootstrap(5, rng).share(np.zeros(0, dtype=bool), np.zeros(0))
     assert math.isnan(nobody.value)

@@ -13,6 +13,7 @@ import pytest
 
 import fvv
 from builders import AFFINE, save, write_onnx, write_patient
+from fvv.api.sources import case_of
 from fvv.config import ComputeConfig, PredictConfig, PreprocessConfig
 from fvv.data import Prediction
 from fvv.io.case import CaseFiles
@@ -112,6 +113,21 @@ def test_b_values_of_a_4d_file_and_of_the_user(anna: Path, predictor: fvv.Predic
     assert predictor(anna / "dwi.nii.gz", anna / "dwi.nii.gz").fvv_ml == wanted.fvv_ml
     far = predictor((b0, AFFINE), (b1000, AFFINE), b_value=3000.0)
     assert "b-value" in {reason.code for reason in far.decision.reasons}
+
+
+def test_a_b_value_that_a_file_states_is_used_and_never_overruled(anna: Path) -> None:
+    b0, b1000 = anna / "b0.nii.gz", anna / "b1000.nii.gz"
+    (anna / "b1000.bval").write_text("2000")
+    for first in (b0, in_memory(b0)):
+        assert case_of(first, b1000, None, PreprocessConfig()).b_value == 2000
+        assert case_of(first, b1000, None, PreprocessConfig(b_value=2010)).b_value == 2000
+        with pytest.raises(fvv.FvvError, match=r"b = 1000 s/mm\^2 was asked for, the file states 2000"):
+            case_of(first, b1000, None, PreprocessConfig(), b_value=1000)
+    assert case_of(b0, in_memory(b1000), None, PreprocessConfig(b_value=1500)).b_value == 1500
+    assert case_of(b0, in_memory(b1000), None, PreprocessConfig(b_value=1500), b_value=800).b_value == 800
+    (anna / "b0.bval").write_text("300")
+    with pytest.raises(fvv.FvvError, match="expected b0"):
+        case_of(b0, in_memory(b1000), None, PreprocessConfig())
 
 
 def test_other_grids(anna: Path, predictor: fvv.Predictor) -> None:

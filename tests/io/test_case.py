@@ -71,8 +71,25 @@ def test_the_b_value_is_that_of_the_file_or_the_users(tmp_path: Path, rng: np.ra
     (tmp_path / "p" / "b1000.bval").write_text("1490")
     assert read_case(tmp_path / "p", asked, labelled=True).b_value == 1490
     (tmp_path / "p" / "b1000.bval").write_text("1000")
-    with pytest.raises(InputError, match=r"patient p, .*b = 1500 s/mm\^2 was asked for, its \.bval file states 1000"):
+    with pytest.raises(InputError, match=r"patient p, .*b = 1500 s/mm\^2 was asked for, the file states 1000"):
         read_case(tmp_path / "p", asked, labelled=True)
+
+
+@pytest.mark.parametrize("index", [None, 0])
+@pytest.mark.parametrize("b_value", [300, 1000])
+def test_a_file_that_says_it_is_no_b0_is_none(
+    tmp_path: Path, rng: np.random.Generator, b_value: int, index: int | None
+) -> None:
+    images = write_patient(tmp_path / "p", rng)
+    config = PreprocessConfig(b0_index=index)
+    if index is not None:
+        save(tmp_path / "p" / "b0.nii.gz", np.stack([images["b0"], images["b0"]], axis=3))
+    more = "" if index is None else " 0"
+    (tmp_path / "p" / "b0.bval").write_text(f"{b_value}{more}")
+    with pytest.raises(InputError, match=rf"b0\.nii\.gz: expected b0 \(at most 50 .*the file states b = {b_value}"):
+        read_case(tmp_path / "p", config, labelled=True)
+    (tmp_path / "p" / "b0.bval").write_text(f"5{more}")
+    np.testing.assert_array_equal(read_case(tmp_path / "p", config, labelled=True).b0.array, images["b0"])
 
 
 def test_b0_of_another_shape(tmp_path: Path, rng: np.random.Generator) -> None:

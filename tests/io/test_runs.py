@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fvv.config import TrainConfig
 from fvv.errors import OutputExistsError, TrainingError
+from fvv.io.runs import _identity
 from fvv.io.store import CaseStore
 from fvv.stages.train import train_fold
 from fvv.training.callbacks import MetricsTable
@@ -46,6 +48,18 @@ def test_a_schedule_that_is_laid_out_for_its_epochs_is_not_stretched(store, tmp_
     train_fold(store, tmp_path, 0, onecycle)
     with pytest.raises(TrainingError, match="onecycle schedule depends on"):
         train_fold(store, tmp_path, 0, onecycle.model_copy(update={"epochs": 2}))
+
+
+def test_a_run_from_before_a_setting_existed_goes_on(store, run, monkeypatch):
+    """Its identity has no `crop`, and a crop makes another run of it."""
+    opened, known = CaseStore.open(store), json.loads((run / "run.json").read_text())["run_id"]
+    assert _identity(opened, LONGER) == known
+    fields = {name for name in TrainConfig.model_fields if name != "crop"}
+    dumped = TrainConfig.model_dump
+    monkeypatch.setattr(TrainConfig, "model_dump", lambda self, **how: dumped(self, include=fields, **how))
+    assert _identity(opened, LONGER) == known
+    monkeypatch.undo()
+    assert _identity(opened, LONGER.model_copy(update={"crop": (192, 224)})) != known
 
 
 @pytest.mark.parametrize("when", ["on_train_epoch_start", "on_train_batch_end"])

@@ -31,8 +31,8 @@ CONFIG = EvaluateConfig(bootstrap_samples=20, compute={"threads": 1, "workers": 
 HEALTHY, STROKE = Participant("p", "p", stroke_free=True), Participant("p", "p")
 
 
-def examination(folder: Path, *, lesion: bool = False, without: tuple[str, ...] = ()) -> Path:
-    write_patient(folder, np.random.default_rng(3), lesion=lesion)
+def examination(folder: Path, *, lesion: bool = False, without: tuple[str, ...] = (), seed: int = 3) -> Path:
+    write_patient(folder, np.random.default_rng(seed), lesion=lesion)
     for name in without:
         (folder / f"{name}.nii.gz").unlink()
     return folder
@@ -62,26 +62,43 @@ def test_a_flair_visible_part_that_nobody_outlined_is_unknown_and_not_empty(tmp_
     assert not nothing.array.any()
 
 
+def bundle(folder: Path) -> None:
+    """One model, trained on nobody here."""
+    model = write_onnx(folder / "model1.onnx")
+    entry = ModelEntry(file=model.name, sha256=file_sha256(model), trained_on=hashed_ids(["somebody"]))
+    manifest = BundleManifest(software="test", run_name="tiny", profile=PROFILES["robust-v1"], models=(entry,))
+    write_manifest(folder, manifest)
+
+
+@pytest.mark.parametrize("persons", ["AB", "AA"])
+def test_the_same_images_of_two_persons_count_once(tmp_path: Path, persons: str) -> None:
+    for name in ("anna", "copy"):
+        examination(tmp_path / "in" / name, lesion=True)
+    table = f"participant_id\tpatient_id\nanna\t{persons[0]}\ncopy\t{persons[1]}\n"
+    (tmp_path / "in" / "participants.tsv").write_text(table)
+    bundle(tmp_path / "models")
+    found = evaluate_external(tmp_path / "in", tmp_path / "models", tmp_path / "out", CONFIG)
+    doubled = ["copy"] if persons == "AB" else []
+    assert [one.examination_id for one in found.failures] == doubled
+    assert [one.examination_id for one in found.patients] == ["anna", "copy"][: 2 - len(doubled)]
+    assert all("same images as anna, listed as another person" in one.reason for one in found.failures)
+
+
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> EvaluateResult:
     """Two healthy heads without ROIs, one of them with a bright spot; two strokes, one without a FLAIR reading."""
     folder = tmp_path_factory.mktemp("heads")
     rois = ("stroke_roi", "flairviz_roi")
     examination(folder / "in" / "calm", without=(*rois, "mask"))
-    examination(folder / "in" / "alarm", lesion=True, without=(*rois, "mask"))
-    examination(folder / "in" / "known", lesion=True)
+    examination(folder / "in" / "alarm", lesion=True, without=(*rois, "mask"), seed=4)
+    examination(folder / "in" / "known", lesion=True, seed=5)
     examination(folder / "in" / "unread", lesion=True, without=rois[1:])
     for image in ("b0", "b1000"):
         noise = np.abs(np.random.default_rng(1).normal(0, 10, (64, 64, 10)))
         save(folder / "in" / "noise" / f"{image}.nii.gz", noise)
     rows = "calm\t1\nalarm\t1\nnoise\t1\nknown\t0\nunread\tn/a\n"
     (folder / "in" / "participants.tsv").write_text(f"participant_id\tstroke_free\n{rows}")
-    model = write_onnx(folder / "models" / "model1.onnx")
-    entry = ModelEntry(file=model.name, sha256=file_sha256(model), trained_on=hashed_ids(["somebody"]))
-    profile = PROFILES["robust-v1"]
-    write_manifest(
-        folder / "models", BundleManifest(software="test", run_name="tiny", profile=profile, models=(entry,))
-    )
+    bundle(folder / "models")
     return evaluate_external(folder / "in", folder / "models", folder / "out", CONFIG)
 
 

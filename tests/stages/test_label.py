@@ -187,3 +187,31 @@ def test_the_command_line(tmp_path: Path, cohort: Path, models: Path, capsys: py
     assert "Dice 1.00" in capsys.readouterr().out
     assert main(["label", drafts]) == 1
     assert "expected one folder of examinations" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("born", [("19500101", "19500101"), ("19500101", "19600101")])
+def test_studies_of_a_dicom_folder_keep_their_person_and_never_share_a_flair(
+    tmp_path: Path, rng: np.random.Generator, models: Path, born: tuple[str, str]
+) -> None:
+    pytest.importorskip("pydicom")
+    from dicom_builders import say, write_series  # noqa: PLC0415  (needs pydicom)
+
+    same = born[0] == born[1]
+    for number, date in enumerate(born):
+        change = say(PatientID=f"id {date}", PatientBirthDate=date, StudyDate=f"2024010{number + 1}")
+        images = head(rng)
+        for b_value, name in ((0, "b0"), (1000, "b1000")):
+            place = tmp_path / "in" / "anna" / f"{number}_{name}"
+            write_series(
+                place, images[name], b_value=b_value, vendor="siemens", number=1, study=f"1.2.{number}", change=change
+            )
+    result = label(tmp_path / "in", models, tmp_path / "drafts", CONFIG)
+    assert result.failures == ()
+    names = sorted(path.name for path in (tmp_path / "drafts").iterdir() if path.is_dir() and path.name[0] != ".")
+    assert len(names) == 2
+    people = read_participants(tmp_path / "drafts")
+    assert len({people[name].person_id if name in people else name for name in names}) == (1 if same else 2)
+    save(tmp_path / "in" / "anna" / "flair.nii.gz", images["b0"])
+    refused = label(tmp_path / "in", models, tmp_path / "other", CONFIG)
+    assert len(refused.failures) == 2
+    assert all("one FLAIR for 2 examinations" in one.reason for one in refused.failures)

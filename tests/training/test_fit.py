@@ -13,6 +13,7 @@ from fvv.training.checkpoint import read_checkpoint
 from fvv.training.dataset import FoldPatients, SlabDataset, norm_loader, training_loader
 from fvv.training.module import SegmentationModule
 from fvv.training.network import SegmentationNetwork
+from fvv.training.norms import estimate_norms
 from store_builders import TINY, write_store
 
 pytestmark = pytest.mark.usefixtures("plain_trainings")
@@ -139,3 +140,15 @@ def test_batch_norm_estimated_again_is_the_mean_over_the_slabs(store, tmp_path):
         for _, images, _, _ in batches:
             network(images.float())
     torch.testing.assert_close(first.running_mean, torch.stack(seen).mean(0), atol=0, rtol=2e-3)
+
+
+def test_batch_norms_of_several_gpus_are_estimated_too(store):
+    """On several GPUs the trainer replaces them; without other processes these work on a CPU as well."""
+    module = SegmentationModule(QUICK, [])
+    module.network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(module.network)
+    images = torch.randn(2, 2, 8, 64, 64, generator=torch.Generator().manual_seed(0)) + 3
+    estimate_norms(module, [images])
+    norms = [one for one in module.network.modules() if isinstance(one, torch.nn.SyncBatchNorm)]
+    assert norms
+    assert all(int(norm.num_batches_tracked) == 1 for norm in norms)
+    assert all(norm.momentum == 0.1 for norm in norms)

@@ -14,6 +14,7 @@ from fvv.analysis.statistics import Bootstrap
 from fvv.arrays import BoolArray, FloatArray, IntArray
 from fvv.cohort.labels import mismatch_labels
 from fvv.config import EvaluateConfig
+from fvv.data import DecisionState
 from fvv.errors import StatisticsError
 from fvv.schemas.patient import PatientResult
 from fvv.schemas.summary import (
@@ -44,6 +45,7 @@ class MarkerData:
         mismatch: (n,) bool, their labels.
         persons: (n,) who was examined.
         folds: (n,) the folds that tested them; None throughout where a whole ensemble did.
+        found: (n,) bool, whether a lesion was found: P(mismatch) is given to these alone.
         excluded: number of examinations left out, by reason.
     """
 
@@ -54,10 +56,11 @@ class MarkerData:
     mismatch: BoolArray
     persons: np.ndarray
     folds: tuple[int | None, ...]
+    found: BoolArray
     excluded: dict[str, int]
 
     def __post_init__(self) -> None:
-        lengths = {len(one) for one in (self.used, self.fvv_ml, self.mismatch, self.persons, self.folds)}
+        lengths = {len(one) for one in (self.used, self.fvv_ml, self.mismatch, self.persons, self.folds, self.found)}
         if len(lengths) > 1 or self.mismatch.dtype != bool:
             raise StatisticsError("expected a volume, a label, a person and a fold of each examination")
         if not np.isfinite(self.fvv_ml).all() or (self.fvv_ml < 0).any():
@@ -108,6 +111,7 @@ def marker_data(patients: Sequence[PatientResult], visible_fraction: float) -> M
         mismatch=np.array([labels.values[index] for index in used], dtype=bool),
         persons=np.array([patients[index].person_id for index in used]),
         folds=tuple(patients[index].fold for index in used),
+        found=np.array([patients[index].decision is not DecisionState.NO_LESION_FOUND for index in used], dtype=bool),
         excluded=excluded,
     )
 
@@ -140,7 +144,9 @@ def summarise_marker(
     }
     cutoffs = {CUT_OFF: cutoff_ml, **{name: choose(fvv_ml, mismatch) for name, choose in chosen.items()}}
     groups = np.array(data.folds) if data.by_fold else data.persons
-    probabilities = calibration.held_out_probabilities(fvv_ml, mismatch, groups, config.pseudo_volume_ml)
+    found, pseudo_ml = data.found, config.pseudo_volume_ml
+    probabilities = np.full(fvv_ml.size, np.nan)
+    probabilities[found] = calibration.held_out_probabilities(fvv_ml[found], mismatch[found], groups[found], pseudo_ml)
     known = ~np.isnan(probabilities)
 
     def numbers(drawn: IntArray) -> dict[str, float]:
@@ -175,10 +181,10 @@ def summarise_marker(
         held_out, labels = probabilities[known], mismatch[known]
         share = float(labels.mean())
         fitted = MarkerCalibration(
-            curve=calibration.fit_calibration(fvv_ml, mismatch, config.pseudo_volume_ml, cohort),
+            curve=calibration.fit_calibration(fvv_ml[found], mismatch[found], pseudo_ml, cohort),
             held_out_by="fold" if data.by_fold else "person",
             patients=int(known.sum()),
-            prevalence=float(mismatch.mean()),
+            prevalence=float(mismatch[found].mean()),
             brier=intervals["brier"],
             brier_of_prevalence=share * (1 - share),
             reliability=calibration.reliability(held_out, labels),

@@ -248,8 +248,9 @@ class Bootstrap:
     def share(self, success: BoolArray, persons: np.ndarray) -> Share:
         """The share of examinations with a property; not defined for none, without interval if all are one person's.
 
-        Where a person occurs twice, the interval is over persons. Where every draw gives the same share (none or all),
-        it is Wilson's with each person counted once: that nothing varied is no certainty.
+        Where a person occurs twice, the interval is over persons. Where all have it, or none, it is Wilson's with each
+        person counted once: that nothing varied is no certainty. Where all persons have the same share in between,
+        there is no interval.
         """
         successes, trials = int(success.sum()), success.size
         estimate = wilson_interval(successes, trials)
@@ -268,6 +269,8 @@ class Bootstrap:
             chosen = self.rng.integers(n, size=(min(at_once, self.samples - start), n))
             shares[start : start + len(chosen)] = successes[chosen].sum(axis=1) / trials[chosen].sum(axis=1)
         if np.ptp(shares) == 0:
+            if 0 < successes.sum() < trials.sum():
+                return math.nan, math.nan
             each_once = wilson_interval(n if success.all() else 0, n)
             return each_once.low, each_once.high
         low, high = np.quantile(shares, TAILS)

@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from fvv.config import PreprocessConfig
 from fvv.data import Case, Volume
 from fvv.errors import GeometryError, InputError
-from fvv.io.case import CaseFiles, read_files
-from fvv.io.nifti import read_volume
+from fvv.io.case import CaseFiles, read_b0, read_files, stated_b_value
+from fvv.io.nifti import read_volume, read_weighted
 from fvv.io.roi import inside, onto_grid, read_roi
+from fvv.protocol import TARGET_B
 
 Source = str | os.PathLike[str] | FileBasedImage | tuple[NDArray[Any], ArrayLike] | Volume
 """A NIfTI file, a nibabel image, an (i, j, k) array with its (4, 4) affine to RAS+ mm, or a `Volume`."""
@@ -72,23 +73,43 @@ def case_of(
     Args:
         mask: brain; None: one is computed.
         config: which volume of 4D files, whether images on another grid may be resampled.
-        b_value: of b1000, s/mm^2; None: what its file states, if there is one.
+        b_value: of b1000, s/mm^2, where no file states it; None: that of the config.
         examination_id: None: the name of the b1000 file without its ending, or "patient".
+
+    Raises:
+        InputError: the b-value given is not the one that the file of b1000 states.
     """
+    if b_value is not None:
+        config = config.model_copy(update={"b_value": b_value})
     if isinstance(b0, str | os.PathLike) and isinstance(b1000, str | os.PathLike):
         name = examination_id or Path(b1000).name.partition(".")[0]
         mask_file = Path(mask) if isinstance(mask, str | os.PathLike) else None
         case = read_files(CaseFiles(name, Path(b1000), b0=Path(b0), mask=mask_file), config)
     else:
-        image = _as_read(read(b1000), "b1000")
-        first, notes = onto_grid(
-            _as_read(read(b0), "b0"), image, "b0", resample=config.resample_b0, option="preprocess.resample_b0=True"
-        )
-        case = Case(examination_id or "patient", first, image, notes=notes)
+        image, b, said = _b1000(b1000, config)
+        first = _b0(b0, config)
+        first, moved = onto_grid(first, image, "b0", resample=config.resample_b0, option="preprocess.resample_b0=True")
+        notes = (*filter(None, [said]), *moved)
+        case = Case(examination_id or "patient", first, image, b_value=b, notes=notes)
     if mask is not None and case.mask is None:
         brain, notes = _mask(mask, case.b1000, config)
         case = replace(case, mask=brain, notes=(*case.notes, *notes))
-    return case if b_value is None else replace(case, b_value=b_value)
+    return case
+
+
+def _b1000(source: Source, config: PreprocessConfig) -> tuple[Volume, float | None, str]:
+    """b1000, its b-value and how it was chosen, where the other image is no file."""
+    if not isinstance(source, str | os.PathLike):
+        return _as_read(read(source), "b1000"), config.b_value, ""
+    volume, by_file, note = read_weighted(Path(source), index=config.b1000_index, target_b=TARGET_B, finite=False)
+    return volume, stated_b_value(Path(source), by_file, config.b_value), note
+
+
+def _b0(source: Source, config: PreprocessConfig) -> Volume:
+    """b0, where the other image is no file."""
+    if not isinstance(source, str | os.PathLike):
+        return _as_read(read(source), "b0")
+    return read_b0(Path(source), index=config.b0_index, finite=False)
 
 
 def _as_read(volume: Volume, name: str) -> Volume:

@@ -25,7 +25,7 @@ from fvv.io.nifti import IMAGE_SUFFIXES, MAX_BYTES, find_bval, find_image, read_
 from fvv.io.roi import onto_grid, read_roi
 from fvv.io.shards import refuse_ungathered
 from fvv.names import first_alike, first_few, is_plain, plain
-from fvv.protocol import SHELL_GAP, TARGET_B
+from fvv.protocol import B0_TOLERANCE, SHELL_GAP, TARGET_B, is_b0
 from fvv.system.fingerprint import file_sha256
 from fvv.system.regular import refuse_irregular
 
@@ -90,7 +90,7 @@ def read_files(files: CaseFiles, config: PreprocessConfig, *, finite: bool = Fal
         if files.refusal:
             raise InputError(files.refusal, file=files.b1000)
         b1000, b_value, note = read_weighted(files.b1000, index=config.b1000_index, target_b=TARGET_B, finite=finite)
-        b_value = _stated_b_value(files.b1000, b_value, config.b_value)
+        b_value = stated_b_value(files.b1000, b_value, config.b_value)
         with _in_file(files.b1000):
             plan_grid(b1000)  # Refuses proportions that would take gigabytes.
         b0, said = _read_b0(files, b1000, b_value or TARGET_B, config, finite=finite)
@@ -243,12 +243,29 @@ def _image_names(folder: Path) -> list[str]:
     return sorted(item.name for item in folder.iterdir() if image_stem(item) is not None)
 
 
-def _stated_b_value(b1000: Path, by_file: float | None, by_user: float | None) -> float | None:
-    """The b-value of b1000, which the user may state where no file does."""
+def stated_b_value(b1000: Path, by_file: float | None, by_user: float | None) -> float | None:
+    """The b-value of b1000, s/mm^2, which the user may state where no file does.
+
+    Raises:
+        InputError: both state one, and they differ.
+    """
     if by_file is not None and by_user is not None and abs(by_file - by_user) > SHELL_GAP:
-        message = f"b = {by_user:g} s/mm^2 was asked for, its .bval file states {by_file:g}"
-        raise InputError(message, file=b1000, hint="omit --b-value, or correct the .bval file")
+        message = f"b = {by_user:g} s/mm^2 was asked for, the file states {by_file:g}"
+        raise InputError(message, file=b1000, hint="omit the b-value (--b-value), or correct the .bval file")
     return by_user if by_file is None else by_file
+
+
+def read_b0(path: Path, *, index: int | None, finite: bool) -> Volume:
+    """Read b0; of a 4D file with b-values, the volumes of its lowest shell.
+
+    Raises:
+        InputError: unreadable, or its file states that it is no b0.
+    """
+    volume, b_value, _ = read_weighted(path, index=index, target_b=0.0, finite=finite)
+    if b_value is not None and not is_b0(b_value):
+        message = f"expected b0 (at most {B0_TOLERANCE:g} s/mm^2), the file states b = {b_value:g}"
+        raise InputError(message, file=path, hint="name another volume (--b0-index) or file, or correct the .bval file")
+    return volume
 
 
 def _read_b0(
@@ -258,7 +275,10 @@ def _read_b0(
     path = files.b0 or files.adc
     if path is None:
         raise InputError("neither b0 nor an ADC map is given", file=files.b1000, hint="name one with --b0 or --adc")
-    volume = read_volume(path, index=config.b0_index, target_b=0.0, finite=finite)
+    if files.b0 is not None:
+        volume = read_b0(path, index=config.b0_index, finite=finite)
+    else:
+        volume = read_volume(path, index=config.b0_index, target_b=0.0, finite=finite)
     name = "b0" if files.b0 else path.name
     volume, notes = onto_grid(volume, b1000, name, resample=config.resample_b0, option="--resample-b0", file=path)
     if files.b0 is not None:

@@ -149,10 +149,15 @@ def flair_of(one: Examination) -> Path | None:
     """The FLAIR of an examination: flair.nii.gz beside b1000, or in BIDS anat/*_FLAIR.nii.gz of the session.
 
     Raises:
-        InputError: there are two.
+        InputError: there are two; or one, in a DICOM folder of several people or studies.
     """
     if one.format != "files":
-        return find_image(one.place, "flair") if one.place.is_dir() else None
+        beside = find_image(one.place, "flair") if one.place.is_dir() else None
+        if beside is not None and one.dicom is not None and one.dicom.others:
+            message = f"one FLAIR for {one.dicom.others + 1} examinations: it is not known whose it is"
+            hint = "put the images of each study into a folder of their own, with its FLAIR beside them"
+            raise InputError(message, examination_id=one.name, file=beside, hint=hint)
+        return beside
     folder = one.place.parent
     found = sorted(path for suffix in SUFFIXES for path in (folder.parent / "anat").glob(f"*_FLAIR{suffix}"))
     if len(found) > 1:

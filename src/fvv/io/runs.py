@@ -205,6 +205,7 @@ def _identity(store: CaseStore, config: TrainConfig) -> str:
     ]
     left_out = _NOT_IDENTITY | ({"epochs"} if config.schedule == "plateau" else set())
     left_out |= {"init"} if config.init else {"init", "init_learning_rate", "freeze"}
+    left_out |= {"crop"} if config.crop is None else set()  # Runs that began before this setting existed go on.
     content: list[object] = [config.model_dump(mode="json", exclude=left_out), store.profile.sha256, rows]
     if config.init:
         content.append(InitialFiles.find(config.init).identity)

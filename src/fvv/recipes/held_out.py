@@ -10,6 +10,7 @@ import numpy as np
 
 from fvv.arrays import BoolArray
 from fvv.cohort.examinations import Cohort
+from fvv.cohort.participants import same_images_of_two_persons
 from fvv.config import EvaluateConfig
 from fvv.data import Case, Channel, Failure, Participant, PreparedCase, hashed_ids
 from fvv.errors import FvvError, ModelError
@@ -38,7 +39,8 @@ def held_out_participants(
         bundle: none of its models may have seen them.
 
     Returns:
-        Those that can be read, in the order given, each with the hashes of its files; and those that cannot.
+        Those that can be used, in the order given, each with the hashes of its files; and those that cannot be read, or
+        have the same images as another person's.
 
     Raises:
         ModelError: data leakage, see `refuse_leakage`.
@@ -46,14 +48,17 @@ def held_out_participants(
     refuse_unknown_training(bundle.models, bundle)
     items, failures = cohort.located(names), []
     hashes: dict[str, FileHashes] = {}
+    images_of: dict[str, str] = {}
     look = partial(_look, config)
     for (one, _), seen in map_items(look, items, workers=config.compute.workers, description="check"):
         if isinstance(seen, FvvError):
             failures.append(failure_of(one.examination_id, seen))
             continue
-        images, hashes[one.examination_id] = seen
-        refuse_leakage(bundle.models, bundle, one.examination_id, [one.person_id], images)
-    in_order = [one.examination_id for one, _ in items if one.examination_id in hashes]
+        images_of[one.examination_id], hashes[one.examination_id] = seen
+        refuse_leakage(bundle.models, bundle, one.examination_id, [one.person_id], images_of[one.examination_id])
+    doubled = same_images_of_two_persons({one.examination_id: one for one, _ in items}, images_of)
+    failures += doubled.values()
+    in_order = [one.examination_id for one, _ in items if one.examination_id in hashes.keys() - doubled.keys()]
     return {name: hashes[name] for name in in_order}, failures
 
 

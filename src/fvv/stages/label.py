@@ -18,7 +18,7 @@ from fvv.analysis.figures import figure_png
 from fvv.cohort.examinations import table_folder
 from fvv.cohort.participants import PARTICIPANTS_FILE, read_subjects, table_text
 from fvv.config import LabelConfig, PredictConfig
-from fvv.data import Channel, Failure, Volume
+from fvv.data import Channel, Failure, Participant, Volume
 from fvv.errors import ConfigError, FvvError, InputError
 from fvv.imaging.overlap import Overlap
 from fvv.inference.ensemble import OnnxEnsemble, open_ensemble
@@ -158,14 +158,28 @@ def _table_of(input_path: Path, cohort: Sequence[Examination]) -> bytes:
     """participants.tsv of the drafts; empty where there is none.
 
     Folders of drafts have the names of examinations. In BIDS, where a table names subjects, each gets a row of its own:
-    otherwise two sessions of a person would be two persons.
+    otherwise two sessions of a person would be two persons. So would be two studies of a DICOM folder without a table.
     """
     if not all(one.format == "files" for one in cohort):
         table = input_path / PARTICIPANTS_FILE
-        return table.read_bytes() if table.is_file() else b""
+        return table.read_bytes() if table.is_file() else _table_of_studies(cohort)
     names = [one.name for one in cohort]
     people = read_subjects(table_folder(input_path), names, unlisted="own-person")
     return table_text([people[name] for name in sorted(names)]).encode()
+
+
+def _table_of_studies(cohort: Sequence[Examination]) -> bytes:
+    """Who is who where a folder holds several DICOM studies of a person, named by the first; else empty.
+
+    The same PatientID in two folders says nothing: anonymised sets have one for all.
+    """
+    first: dict[tuple[Path, object], str] = {}
+    people = []
+    for one in sorted(cohort, key=lambda one: one.name):
+        frames = one.dicom.frames if one.dicom else ()
+        who = frames[0].person if frames else one.name
+        people.append(Participant(one.name, first.setdefault((one.place, who), one.name)))
+    return table_text(people).encode() if len(first) < len(people) else b""
 
 
 def _write_table(path: Path, content: bytes) -> None:

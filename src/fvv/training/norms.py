@@ -14,6 +14,9 @@ from fvv.training.dataset import Batch
 if TYPE_CHECKING:
     from fvv.training.module import SegmentationModule
 
+_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+"""The second on several GPUs, where the trainer replaces the first by it."""
+
 
 def changed_images(module: SegmentationModule, batches: Iterable[Batch]) -> Iterator[Tensor]:
     """Images augmented as in training, the same each time: (B, 2, S + 6, H, W) float32 on the module's device."""
@@ -33,7 +36,7 @@ def estimate_norms(module: SegmentationModule, images: Iterable[Tensor]) -> None
     """
     was_training = module.training
     module.train()
-    norms = [norm for norm in module.network.modules() if isinstance(norm, nn.BatchNorm2d) and norm.training]
+    norms = [norm for norm in module.network.modules() if isinstance(norm, _NORMS) and norm.training]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

@@ -23,6 +23,7 @@ from dicom_builders import (
     write_enhanced,
     write_series,
 )
+from fvv.config import PreprocessConfig
 from fvv.errors import InputError
 
 
@@ -66,6 +67,14 @@ def test_one_b800_shell_is_read_and_its_b_value_stated(tmp_path: Path) -> None:
     write(tmp_path, 100, 0)
     write(tmp_path, 200, 800)
     assert read_one(tmp_path)[0].b_value == 800
+
+
+def test_a_b_value_of_the_user_against_the_headers_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, 100, 0)
+    write(tmp_path, 200, 800)
+    assert read_one(tmp_path, config=PreprocessConfig(b_value=810))[0].b_value == 800
+    with pytest.raises(InputError, match=r"b = 1000 s/mm\^2 was asked for, the file states 800"):
+        read_one(tmp_path, config=PreprocessConfig(b_value=1000))
 
 
 def test_an_adc_map_with_a_b_value_in_the_series(tmp_path: Path) -> None:

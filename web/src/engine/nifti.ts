@@ -4,7 +4,7 @@ import { type Image, type Mask, type Numbers, type Shape, sizeOf } from "./array
 import { type Affine, type Case, FvvError, type Volume } from "./data.js";
 import { cornerDisplacementMm, planGrid, reorientedLike, sameGrid, spacing, volumeOf } from "./geometry.js";
 import { b0FromAdc } from "./adc.js";
-import { average, b0Volumes, b1000Volumes, choiceNote, SHELL_GAP, type Shell, shells, TARGET_B } from "./protocol.js";
+import { average, B0_TOLERANCE, b0Volumes, b1000Volumes, choiceNote, isB0, SHELL_GAP, type Shell, shells, TARGET_B } from "./protocol.js";
 import { general } from "./format.js";
 
 const MAX_EDGE = 1024;
@@ -63,6 +63,11 @@ export async function readCase(examinationId: string, b0File: ImageFile, b1000Fi
   const bValue = statedBValue(b1000File.name, b1000Read.bValue, told.bValue ?? null);
   planGrid(b1000); // Refuses proportions that would take gigabytes.
   const b0Read = readWeighted(await openNifti(b0File), b0File.bval, 0);
+  if (!told.adc && b0Read.bValue !== null && !isB0(b0Read.bValue))
+    throw new FvvError(
+      `${b0File.name}: expected b0 (at most ${general(B0_TOLERANCE)} s/mm^2), the file states b = ${general(b0Read.bValue)}`,
+      "choose another file, or correct the .bval file",
+    );
   const { volume, notes } = ontoGrid(b0Read.volume, b1000, `${b0File.name}:`, told.adc ? b0File.name : "b0");
   const computed = told.adc ? computedB0(volume, b1000, b0File.name, bValue || TARGET_B) : null;
   return {
@@ -89,7 +94,7 @@ function computedB0(adc: Volume, b1000: Volume, name: string, bValue: number): {
 function statedBValue(name: string, byFile: number | null, byUser: number | null): number | null {
   if (byFile !== null && byUser !== null && Math.abs(byFile - byUser) > SHELL_GAP)
     throw new FvvError(
-      `${name}: b = ${general(byUser)} s/mm^2 was asked for, its .bval file states ${general(byFile)}`,
+      `${name}: b = ${general(byUser)} s/mm^2 was asked for, the file states ${general(byFile)}`,
       "leave the b-value empty, or correct the .bval file",
     );
   return byFile ?? byUser;

@@ -4,7 +4,7 @@ import { mean as meanOf } from "./arrays.js";
 import { general } from "./format.js";
 
 export const TARGET_B = 1000;
-const B0_TOLERANCE = 50;
+export const B0_TOLERANCE = 50;
 const B1000_TOLERANCE = 150;
 const NEAR_B_TOLERANCE = 350;
 export const B_RANGE = [500, 2500] as const;

@@ -14,6 +14,7 @@ from fvv.arrays import FloatArray
 from fvv.config import PreprocessConfig
 from fvv.data import Case, Volume
 from fvv.errors import FvvError, GeometryError, InputError
+from fvv.io.case import stated_b_value
 from fvv.io.dicom.choose import PLACE_TOLERANCE_MM, Stack, choose
 from fvv.io.dicom.find import DicomFile, DicomReader, refusing_damage
 from fvv.io.dicom.frames import pixels_of
@@ -100,7 +101,8 @@ def _read(
         notes.append(f"one of {examination.others + 1} examinations in {plain(examination.place.name)}")
     series_of = ", ".join(dict.fromkeys(plain(stack.first.series) for stack in (choice.b0, choice.b1000)))
     notes += [f"StudyInstanceUID {plain(choice.b1000.first.study)}, SeriesInstanceUID {series_of}", *moved]
-    return Case(name, b0, b1000, b_value=choice.b1000.b_value, notes=tuple(notes), warnings=doubts), source
+    b_value = stated_b_value(examination.place, choice.b1000.b_value, config.b_value)
+    return Case(name, b0, b1000, b_value=b_value, notes=tuple(notes), warnings=doubts), source
 
 
 def _volume(stack: Stack, reader: DicomReader) -> tuple[Volume, DicomSource]:
