@@ -314,6 +314,11 @@ def test_another_cutoff_changes_the_answer_and_nothing_else():
         same = again.model_copy(update={"decision": one.decision, "reasons": one.reasons})
         assert same.model_dump_json() == one.model_dump_json()
     assert decided_with(one, DecisionConfig(minimum_lesion_ml=500)).decision is DecisionState.NO_LESION_FOUND
+    split = one.model_copy(update={"fvv_per_model_ml": (0.3, 0.3, 1.0), "reasons": (*one.reasons, "noise")})
+    for cutoff, disagree in ((0.2, False), (0.5, True), (0.9, True), (1.0, True), (2.0, False)):
+        reasons = decided_with(split, DecisionConfig(cutoff_ml=cutoff)).reasons
+        assert ("models-disagree" in reasons) == disagree
+        assert reasons[-1] == "noise"
     unmeasured = patient("b", measured=False)
     assert decided_with(unmeasured, DecisionConfig(cutoff_ml=9)) is unmeasured
 

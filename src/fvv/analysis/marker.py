@@ -77,6 +77,7 @@ class MarkerData:
             mismatch=self.mismatch[here],
             persons=self.persons[here],
             folds=tuple(fold for fold, mine in zip(self.folds, here, strict=True) if mine),
+            found=self.found[here],
         )
 
     @property

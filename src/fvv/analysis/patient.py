@@ -9,7 +9,7 @@ from fvv.analysis.metrics import lesion_sizes, segmentation_metrics
 from fvv.arrays import BoolArray
 from fvv.config import DecisionConfig
 from fvv.data import Channel, Decision, DecisionState, Participant
-from fvv.imaging.decision import answer
+from fvv.imaging.decision import ANSWER_CODES, MODELS_DISAGREE, agreeing_models, answer, models_disagree
 from fvv.schemas.patient import METRICS, ChannelResult, MaskMetrics, PatientResult
 
 Masks = Mapping[Channel, BoolArray]
@@ -78,11 +78,13 @@ def decided_with(patient: PatientResult, config: DecisionConfig) -> PatientResul
     if patient.fvv_ml is None:
         return patient
     state, code = answer(patient.stroke.predicted_volume_ml, patient.fvv_ml, config)
-    if patient.reasons[:1] == (code,):
+    per_model = patient.fvv_per_model_ml
+    if not per_model and patient.reasons[:1] == (code,):  # Files of versions 1 and 2: what was said holds.
         return patient
-    # The answer's own code comes first, and "models-disagree" may follow it; what quality control found stays.
-    found = (reason for reason in patient.reasons[1:] if reason != "models-disagree")
-    return patient.model_copy(update={"decision": state, "reasons": (code, *found)})
+    disagree = models_disagree(agreeing_models(patient.fvv_ml, per_model, config), len(per_model))
+    warned = (MODELS_DISAGREE,) if disagree and state is not DecisionState.NO_LESION_FOUND else ()
+    found = (reason for reason in patient.reasons if reason not in ANSWER_CODES)  # By quality control: it stays.
+    return patient.model_copy(update={"decision": state, "reasons": (code, *warned, *found)})
 
 
 def metric_rows(patients: Sequence[PatientResult]) -> list[Row]:

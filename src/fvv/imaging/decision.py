@@ -17,7 +17,8 @@ may hold is bounded more narrowly, by `brain_volume_bounds_ml`)."""
 MOST_STROKE = 0.75
 """Of the predicted brain: more than both anterior circulations together (chosen here)."""
 MOST_DECIMALS = 6
-ANSWER_CODES = {"no-lesion", "fvv-under-cutoff", "fvv-over-cutoff", "models-disagree"}
+MODELS_DISAGREE = "models-disagree"
+ANSWER_CODES = {"no-lesion", "fvv-under-cutoff", "fvv-over-cutoff", MODELS_DISAGREE}
 """Codes of the findings that are the answer itself, or follow from the cut-off."""
 
 
@@ -126,14 +127,24 @@ def decide_volumes(
     reasons = [
         Finding(code, f"FVV {format_ml(fvv_ml, config.cutoff_ml)} is {side} {config.cutoff_ml:g} mL", Severity.NOTE)
     ]
-    agreeing = sum((fvv < config.cutoff_ml) == (fvv_ml < config.cutoff_ml) for fvv in fvv_per_model_ml)
-    if fvv_per_model_ml and agreeing < AGREEMENT * len(fvv_per_model_ml):
+    agreeing = agreeing_models(fvv_ml, fvv_per_model_ml, config)
+    if models_disagree(agreeing, len(fvv_per_model_ml)):
         message = (
             f"only {agreeing} of {len(fvv_per_model_ml)} models agree with the decision (FVV against the cut-off, "
             "within the ensemble's stroke)"
         )
-        reasons.append(Finding("models-disagree", message, Severity.WARNING))
+        reasons.append(Finding(MODELS_DISAGREE, message, Severity.WARNING))
     return _decision(state, [*reasons, *findings], config)
+
+
+def agreeing_models(fvv_ml: float, fvv_per_model_ml: Sequence[float], config: DecisionConfig) -> int:
+    """How many models have their FVV on the same side of the cut-off as the ensemble."""
+    return sum((fvv < config.cutoff_ml) == (fvv_ml < config.cutoff_ml) for fvv in fvv_per_model_ml)
+
+
+def models_disagree(agreeing: int, n_models: int) -> bool:
+    """Whether so few models agree that the reader is warned."""
+    return agreeing < AGREEMENT * n_models
 
 
 def answer(stroke_ml: float, fvv_ml: float, config: DecisionConfig) -> tuple[DecisionState, str]:

@@ -71,7 +71,8 @@ def measure_examination(
     )
     own = {name: _own_metric(name, native_reference, predicted, spacing_mm) for name in metrics}
     measured = decision.state is not DecisionState.NOT_ASSESSABLE
-    result = result.model_copy(update={"own_metrics": own, **(_lesion_signal(examined) if measured else {})})
+    more = {"fvv_per_model_ml": examined.prediction.fvv_per_model_ml, **_lesion_signal(examined)} if measured else {}
+    result = result.model_copy(update={"own_metrics": own, **more})
     predicted = predicted or dict.fromkeys(Channel, np.zeros_like(native_reference[Channel.BRAIN]))
     masks = np.stack([predicted[channel] for channel in Channel], axis=3).astype(np.uint8) if measured else None
     files = PatientFiles(grid.native_affine, masks)

@@ -21,7 +21,7 @@ CURRENT: Final[Mapping[str, int]] = {
     "finished fold": 1,
     "node health": 1,
     "ownership": 1,
-    "patient": 2,
+    "patient": 3,
     "results": 2,
     "run": 2,
     "shard report": 2,
@@ -56,6 +56,8 @@ STEPS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]
     ("simulation", 1): lambda content: {**content, "sources": {}},
     # The signal inside the predicted stroke was not measured.
     ("patient", 1): lambda content: content,
+    # The FVV of each model was not kept.
+    ("patient", 2): lambda content: content,
     # Only examinations with both ROIs were stored.
     ("stored case", 1): lambda content: {**content, "known": ["brain", "stroke", "flair_visible"]},
     # Lesions were not listed one by one.

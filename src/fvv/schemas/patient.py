@@ -77,6 +77,8 @@ class PatientResult(ByChannel[ChannelResult]):
         reasons: codes of the findings behind it, that of the answer first.
         relative_dwi_iqr, relative_adc: of the predicted stroke (`fvv.imaging.lesion_signal`); NaN where not measured,
             and in files of version 1.
+        fvv_per_model_ml: FVV of each model within the predicted stroke, mL; none where not measured, and in files of
+            versions 1 and 2.
         own_metrics: metrics of the user's own (`EvaluateConfig.metrics`), by name.
     """
 
@@ -89,6 +91,7 @@ class PatientResult(ByChannel[ChannelResult]):
     reasons: tuple[str, ...]
     relative_dwi_iqr: Number = math.nan
     relative_adc: Number = math.nan
+    fvv_per_model_ml: tuple[float, ...] = ()
     own_metrics: dict[str, Number] = Field(default_factory=dict)
 
     @property
