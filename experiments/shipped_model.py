@@ -320,7 +320,7 @@ def _options() -> argparse.Namespace:
     add("--phase1", default=Path("configs/model_phase1.yaml"), help="cohort and phase 1 (default: %(default)s)", **how)
     add("--phase2", default=Path("configs/model_phase2.yaml"), help="phase 2 (default: %(default)s)", **how)
     add("--run", default=Path("model_run"), help="folder for everything that is made (default: %(default)s)", **how)
-    add("--name", default="simulated-v6", help="name of the model (default: %(default)s)")
+    add("--name", default="simulated-v7", help="name of the model (default: %(default)s)")
     add("--anatomies", help="folder of label maps of heads (default: the average head)", **how)
     add("--test-anatomies", nargs="+", metavar="PATTERN", default=["training_seg_1[789].*", "training_seg_20.*"])
     add("--lesions", help="folder of masks of real strokes (default: computed shapes)", **how)

@@ -80,7 +80,7 @@ def test_the_shipped_curve_says_on_whom_it_was_fitted() -> None:
     assert shipped is not None
     curve = ModelBundle.open(shipped).manifest.calibration
     assert curve is not None
-    assert (curve.fitted_on, curve.patients) == ("simulated", 104)
+    assert (curve.fitted_on, curve.patients) == ("simulated", 99)
     # Platt's targets bound the curve: 1 / (negatives + 2) and (positives + 1) / (positives + 2).
     negatives, positives = round(1 / curve.lowest) - 2, round(1 / (1 - curve.highest)) - 2
     assert negatives + positives == curve.patients
