@@ -27,14 +27,15 @@ _NETWORK = "network."
 """Where a checkpoint has the network's weights."""
 
 
-def averaged(store: CaseStore, fold: int, config: TrainConfig, checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The mean of a fold's first and last weights, by name; counters are those of the end."""
+def averaged(
+    store: CaseStore, fold: int, config: TrainConfig, state: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The mean of a fold's first weights and its last, the `state` of a checkpoint; counters are those of the end."""
     patients = FoldPatients.from_store(store, store.folds, fold)
     slabs = norm_loader(training_loader(store, patients, config), config.norm_slabs)
     module = SegmentationModule(config, [])
     start_from(module, initial_weights(store, fold, config), slabs)
     first = module.network.state_dict()
-    state = torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"]
     last = {name: state[_NETWORK + name] for name in first}
     both = {name: (first[name] + last[name]) / 2 if last[name].is_floating_point() else last[name] for name in first}
     module.network.load_state_dict(both)
@@ -58,8 +59,9 @@ def average_run(store: CaseStore, run: Path, output: Path) -> None:
     for fold, config in zip(folds, configs, strict=True):
         path = output / fold.name / "last.ckpt"
         checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-        means = averaged(store, int(fold.name.removeprefix("fold_")), config, path)
-        checkpoint["state_dict"].update({_NETWORK + name: weights.clone() for name, weights in means.items()})
+        state = checkpoint["state_dict"]
+        means = averaged(store, int(fold.name.removeprefix("fold_")), config, state)
+        state.update({_NETWORK + name: weights for name, weights in means.items()})
         torch.save(checkpoint, path)
         print(f"{path}: mean of {config.init} and of this training")
 
