@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from fvv.config import TrainConfig, load_config
+from fvv.errors import FvvError
 from fvv.io.store import CaseStore
 from fvv.training.dataset import FoldPatients, norm_loader, training_loader
 from fvv.training.initial import initial_weights, start_from
@@ -55,15 +56,19 @@ def average_run(store: CaseStore, run: Path, output: Path) -> None:
     configs = [load_config(fold / "config.yaml").train for fold in folds]
     if not folds or not all(config.init for config in configs):
         raise SystemExit(f"error: {run}: expected the folds of a training that started from weights (train.init)")
-    shutil.copytree(run, output, ignore=shutil.ignore_patterns("*.lock"))
+    # Under its name only when all folds are done: until then, some would have the weights of the training alone.
+    unfinished = output.with_name(f"{output.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(run, unfinished, ignore=shutil.ignore_patterns("*.lock"))
     for fold, config in zip(folds, configs, strict=True):
-        path = output / fold.name / "last.ckpt"
+        path = unfinished / fold.name / "last.ckpt"
         checkpoint = torch.load(path, weights_only=True, map_location="cpu")
         state = checkpoint["state_dict"]
         means = averaged(store, int(fold.name.removeprefix("fold_")), config, state)
         state.update({_NETWORK + name: weights for name, weights in means.items()})
         torch.save(checkpoint, path)
-        print(f"{path}: mean of {config.init} and of this training")
+        print(f"{fold.name}: mean of {config.init} and of this training")
+    unfinished.rename(output)
 
 
 def main() -> None:
@@ -72,7 +77,10 @@ def main() -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run, with its folds")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder of the averaged run")
     options = parser.parse_args()
-    average_run(CaseStore.open(options.store), options.run, options.output)
+    try:
+        average_run(CaseStore.open(options.store), options.run, options.output)
+    except FvvError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
